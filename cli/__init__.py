@@ -1,0 +1,1 @@
+"""The command `nektar`: the only floor where the others meet."""

@@ -1,0 +1,5 @@
+"""The command `nektar`."""
+
+
+def main() -> None:
+    """Entry point."""

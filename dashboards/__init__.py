@@ -1,0 +1,1 @@
+"""What people see. Empty until the first board; the floor is reserved so that nothing grows around it."""

@@ -1,0 +1,162 @@
+"""The bus: ordered, partitioned streams with transactions and consumer groups. One interface, two sides.
+
+The words and the guarantees are Apache Kafka's, so that `kafka.py` is thin and `sqlite.py` is held to the
+same contract tests (`tests/nektar/bus/contract.py`):
+
+* a stream has `partitions` partitions; within one, offsets grow and order never changes. Offsets may have
+  holes; nobody counts with them;
+* a transaction writes to any streams *of one partition number* and commits consumed offsets with them, all
+  or nothing. Streams are co-partitioned: what belongs to one Network has one partition number in each;
+* a writer opens with a transactional id; opening it again fences the one before, whose next call raises
+  `Fenced`;
+* consumers see committed messages only, none of an aborted transaction, and not past an open one;
+* in a group each partition belongs to one live member at a time, under a lease; when a member dies its
+  partitions move, and what it did not commit is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+# Networks spread over this many partitions; fixed when a bus is created, as in Kafka.
+PARTITIONS = 8
+
+
+class BusError(Exception):
+    """The bus could not do what was asked; the message says what to do."""
+
+
+class Fenced(BusError):
+    """Another writer has opened this transactional id, or the group has given the partition away: stop."""
+
+
+class BusFull(BusError):
+    """No room left: the disk is full. Nothing that was committed is lost; free space and start again."""
+
+
+class Message(NamedTuple):
+    """What a producer hands over."""
+
+    stream: str
+    key: bytes
+    value: bytes  # at most MAX_MESSAGE_BYTES; nektar.log.split carries longer records
+    headers: Mapping[str, bytes] = {}
+
+
+class Delivered(NamedTuple):
+    """What a consumer gets."""
+
+    stream: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Mapping[str, bytes]
+    time: float  # seconds since 1970 at which it was produced; for lag only, never for a decision
+
+
+MAX_MESSAGE_BYTES = 1_048_000
+
+
+class Writer(Protocol):
+    """A transactional producer for one partition, fenced by its transactional id."""
+
+    def transaction(
+        self,
+        messages: Iterable[Message],
+        offsets: Mapping[str, int] | None = None,
+        group: str | None = None,
+    ) -> None:
+        """Write `messages` and commit `offsets` (stream → next offset to read) of `group`, all or nothing.
+
+        Returns when it is durable and visible. Raises Fenced, BusFull, BusError; then nothing was written.
+        """
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Consumer(Protocol):
+    """A member of a group, reading the partitions that it holds.
+
+    `on_assigned(partitions)` and `on_revoked(partitions)` are called from within `poll`, before any message
+    of a new assignment is returned.
+    """
+
+    def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
+        """Committed messages in order per (stream, partition), waiting up to `timeout` seconds for the first."""
+
+    def seek(self, stream: str, partition: int, offset: int) -> None:
+        """The next `poll` reads this partition from `offset` on."""
+
+    def committed(self, stream: str, partition: int) -> int | None:
+        """The group's committed next offset, or None."""
+
+    def commit(self, stream: str, partition: int, offset: int) -> None:
+        """Commit without a transaction (for sinks). Raises Fenced where the partition has moved."""
+
+    def assignment(self) -> frozenset[int]:
+        """Partition numbers that this member holds."""
+
+    def close(self) -> None:
+        """Leave the group at once, so that others need not wait for the lease."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Bus(Protocol):
+    """A place where streams live. Open one with `nektar.bus.open`."""
+
+    partitions: int
+
+    def writer(self, transactional_id: str, partition: int) -> Writer:
+        """Open (and fence any earlier) writer of this id. Ids are stable: (role, partition)."""
+
+    def consumer(
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        on_assigned: Callable[[frozenset[int]], None] | None = None,
+        on_revoked: Callable[[frozenset[int]], None] | None = None,
+    ) -> Consumer:
+        """Join `group`. Reads from the committed offset, or from the first message where there is none."""
+
+    def read(
+        self, stream: str, partition: int, start: int = 0, max_messages: int = 500
+    ) -> Sequence[Delivered]:
+        """Committed messages from `start` on, without a group; empty at the end. For replay and resume."""
+
+    def end(self, stream: str, partition: int) -> int:
+        """An offset above every committed message; reading from it waits for what is new."""
+
+    def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
+        """The newest committed message with this key; for compacted streams."""
+
+    def close(self) -> None: ...
+
+
+def partition_of(network: str, partitions: int) -> int:
+    """The partition number that a Network has in every stream: Kafka's default partitioner, murmur2 of the
+    name, so that any client of the bus finds it."""
+    return (murmur2(network.encode()) & 0x7FFFFFFF) % partitions
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's 32-bit murmur2 (org.apache.kafka.common.utils.Utils.murmur2), unsigned."""
+    mask, m, r = 0xFFFFFFFF, 0x5BD1E995, 24
+    length = len(data)
+    h = (0x9747B28C ^ length) & mask
+    for i in range(0, length - length % 4, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & mask
+        k = (k ^ (k >> r)) * m & mask
+        h = (h * m & mask) ^ k
+    tail = data[length - length % 4 :]
+    if tail:
+        h = (h ^ int.from_bytes(tail, "little")) * m & mask
+    h = (h ^ (h >> 13)) * m & mask
+    return h ^ (h >> 15)

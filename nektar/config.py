@@ -1,0 +1,157 @@
+"""`nektar.yaml`: the one file that configures everything, checked whole before anything starts.
+
+Unknown keys are errors. Secrets come from the environment (`${NAME}`) or files (`file:PATH`), never from
+the file itself. Times are seconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
+Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
+"""host:port"""
+
+
+class ConfigError(Exception):
+    """A mistake in the configuration: where, what was expected, what to do."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How hard a provider may be asked."""
+
+    requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 100_000.0
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+
+
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str
+    limits: Limits = Limits()
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where roles listen. Loopback by default: nothing here asks for a password yet."""
+
+    sql: Port = "127.0.0.1:8123"
+
+
+class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    chain_id: Annotated[int, msgspec.Meta(ge=1)]
+    rpc: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]  # names of providers
+    contracts: dict[str, HexAddress]  # names the adapter knows → addresses
+    adapter: Name = "nektar"
+    anchor: str = "single"
+    from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
+    calls: Literal["all", "with_events"] = "all"
+    generation: Annotated[int, msgspec.Meta(ge=1)] = 1
+    poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05  # seconds between looks at the head
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    providers: dict[str, Provider]
+    networks: Annotated[tuple[NetworkConfig, ...], msgspec.Meta(min_length=1)]
+    data_dir: str = "./nektar-data"
+    bus: str = ""  # default: sqlite under data_dir
+    store: str = ""  # default: chdb under data_dir
+    listen: Listen = Listen()
+
+    @property
+    def bus_url(self) -> str:
+        return self.bus or f"sqlite://{Path(self.data_dir).absolute() / 'bus'}"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"chdb://{Path(self.data_dir).absolute() / 'store'}"
+
+    def network(self, name: str | None = None) -> NetworkConfig:
+        """The Network called `name`, or the only one. Raises ConfigError."""
+        known = ", ".join(n.name for n in self.networks)
+        if name is None:
+            if len(self.networks) == 1:
+                return self.networks[0]
+            raise ConfigError(f"several Networks are configured ({known}): name one with --network")
+        for network in self.networks:
+            if network.name == name:
+                return network
+        raise ConfigError(f"network: expected one of {known}; got {name!r}")
+
+
+_REFERENCE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$|^file:(.+)$")
+
+
+def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Config:
+    """The configuration in `text`. Relative paths in it are relative to `base`.
+
+    Raises ConfigError naming the key, what was expected and what came.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected keys and values; write a starter with `nektar init`")
+    try:
+        config = msgspec.convert(_resolve(data, where, ""), Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    for network in config.networks:
+        for provider in network.rpc:
+            if provider not in config.providers:
+                raise ConfigError(
+                    f"{where}: networks.{network.name}.rpc: expected a name under providers "
+                    f"({', '.join(config.providers)}); got {provider!r}"
+                )
+    names = [network.name for network in config.networks]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
+    if base is not None and not Path(config.data_dir).is_absolute():
+        config = msgspec.structs.replace(config, data_dir=str((base / config.data_dir).absolute()))
+    return config
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; write a starter with `nektar init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read: {error}") from error
+    return parse(text, str(path), path.absolute().parent)
+
+
+def find(config: Path | None, directory: Path | None) -> Path:
+    """Which file to read: `--config`, then `--dir`'s own, then $NEKTAR_CONFIG, then ./nektar.yaml."""
+    if config is not None:
+        return config
+    if directory is not None:
+        return directory / "nektar.yaml"
+    return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
+
+
+def _resolve(value: Any, where: str, key: str) -> Any:
+    """`value` with every `${NAME}` and `file:PATH` string replaced by what it names."""
+    if isinstance(value, dict):
+        return {k: _resolve(v, where, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolve(v, where, f"{key}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, str) or not (match := _REFERENCE.match(value)):
+        return value
+    name, path = match.groups()
+    if name:
+        if name not in os.environ:
+            raise ConfigError(f"{where}: {key}: the environment variable {name} is not set")
+        return os.environ[name]
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{where}: {key}: {path} can't be read: {error.strerror}") from error

@@ -1,0 +1,388 @@
+"""The model of a Network: its nouns, what can happen to them, and the rows that processors put out.
+
+Everything above speaks these types. An adapter in `nektar/networks/` turns a Network's own contract
+events and calls into the events below; folds turn events into rows and findings. The model is wider than
+the reference Network: deadlines may be blocks, timestamps or epochs, stake is a set of positions, a
+signature names its scheme.
+
+Units: block numbers and block counts are ints; times are seconds since 1970 UTC, as the chain says;
+amounts are in the collateral's smallest unit (wei).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, ClassVar, Literal, NewType
+
+import msgspec
+
+Hash32 = NewType("Hash32", bytes)
+"""32 bytes: a block hash, a taskHash, a digest."""
+Address = NewType("Address", bytes)
+"""20 bytes."""
+
+
+class Level(enum.StrEnum):
+    """How well a block was checked (docs/DESIGN.md, "Trust nothing that can be checked")."""
+
+    PROVED = "proved"  # header hash, transactionsRoot and receiptsRoot recomputed
+    LINKED = "linked"  # header chain holds; no provider could serve the receipts
+    REPORTED = "reported"  # eth_getLogs believed; never in a Network's log
+
+
+class BlockRef(msgspec.Struct, frozen=True, array_like=True):
+    """One block, named so that no fork can be meant instead."""
+
+    number: int
+    hash: Hash32
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """A block as the log carries it."""
+
+    number: int
+    hash: Hash32
+    parent: Hash32
+    time: int
+    level: Level
+    provider: str  # the provider's name in nektar.yaml, never its URL: URLs hold secrets
+    anchor: str  # what makes it canonical: "single:<provider>", "quorum m/n" or "pinned"
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.number, self.hash)
+
+
+class At(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Where on the chain something happened. Sorts in the chain's own order.
+
+    A call has the log index -1, so that it stands before the logs that it made.
+    """
+
+    block: int
+    tx: int
+    log: int
+
+
+class Deadline(msgspec.Struct, frozen=True, array_like=True):
+    """The last moment that still counts, in the Network's own unit."""
+
+    unit: Literal["block", "timestamp", "epoch"]
+    value: int
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Collateral of one kind behind an Operator."""
+
+    asset: str
+    amount: int
+
+
+G1 = NewType("G1", bytes)
+"""A point of BN254's G1 as the EVM's precompiles read it: 64 bytes, x ‖ y, big-endian. All zero is the
+identity, which is never a key or a signature."""
+G2 = NewType("G2", bytes)
+"""A point of BN254's G2 as EIP-197 reads it: 128 bytes, x.c1 ‖ x.c0 ‖ y.c1 ‖ y.c0, big-endian."""
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """One Operator in a committed OperatorSet. Its index in the set is its bit in every bitmap."""
+
+    operator: Address
+    key: G1
+    stake: tuple[Position, ...]
+
+
+class OperatorSet(msgspec.Struct, frozen=True):
+    """The Operators that a Task committed to, in the order of the commitment."""
+
+    hash: Hash32
+    members: tuple[Member, ...]
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A unit of work. `hash` is its identity, which no fork can reuse; `number` is only a label."""
+
+    hash: Hash32
+    number: int
+    type: Hash32
+    input: str  # as people read it: a decimal for a number, 0x… for bytes
+    set_hash: Hash32
+    submitted: At
+    deadline: Deadline
+    grace: int  # in the deadline's unit; attestations in it are `late`
+    response_threshold: int  # basis points of members
+    stake_threshold: int  # basis points of stake
+    submitter: Address
+
+
+# --- what can happen --------------------------------------------------------------------------------
+
+
+class OperatorRegistered(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    operator: Address
+    key: G1
+    key_g2: G2
+    region: str
+    validators: int
+
+
+class KeyRotated(msgspec.Struct, frozen=True, tag=True):
+    """The new key counts from the next OperatorSet on; open Tasks keep the set they committed to."""
+
+    at: At
+    operator: Address
+    key: G1
+    key_g2: G2
+
+
+class OperatorDeregistered(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    operator: Address
+    effective: int  # first block at which it no longer owes duties for new Tasks
+
+
+class OperatorSetCommitted(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    set: OperatorSet
+
+
+class TaskSubmitted(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    task: Task
+
+
+class Responded(msgspec.Struct, frozen=True, tag=True):
+    """The Aggregator's response was accepted. Signers = set − non_signers (indices into the set)."""
+
+    at: At
+    task_hash: Hash32
+    digest: Hash32
+    non_signers: tuple[int, ...]
+
+
+class Attested(msgspec.Struct, frozen=True, tag=True):
+    """An Operator put its own response on chain. `kept` is false where the contract held an earlier one."""
+
+    at: At
+    task_hash: Hash32
+    operator: Address
+    digest: Hash32
+    kept: bool
+
+
+class TaskCancelled(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    task_hash: Hash32
+
+
+class Paused(msgspec.Struct, frozen=True, tag=True):
+    at: At
+
+
+class Unpaused(msgspec.Struct, frozen=True, tag=True):
+    at: At
+
+
+class Signed(msgspec.Struct, frozen=True, tag=True):
+    """An Operator's signature over a response to a Task, not yet verified: it is when it first matters.
+
+    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None.
+    """
+
+    at: At | None
+    task_hash: Hash32
+    operator: Address
+    digest: Hash32
+    signature: G1
+    scheme: Literal["bls-bn254"] = "bls-bn254"
+
+
+class BlockClosed(msgspec.Struct, frozen=True, tag=True):
+    """The last event of every block: all that happened in it has been said."""
+
+    block: Block
+
+
+class GapPassed(msgspec.Struct, frozen=True, tag=True):
+    """Blocks `first` to `last` can't be had: no negative claim may rest on them."""
+
+    first: int
+    last: int
+
+
+ChainEvent = (
+    OperatorRegistered
+    | KeyRotated
+    | OperatorDeregistered
+    | OperatorSetCommitted
+    | TaskSubmitted
+    | Responded
+    | Attested
+    | TaskCancelled
+    | Paused
+    | Unpaused
+    | Signed
+)
+Event = ChainEvent | BlockClosed | GapPassed
+
+
+# --- what processors put out ------------------------------------------------------------------------
+
+
+class Column(msgspec.Struct, frozen=True):
+    """How a row's field stands in the store: its ClickHouse type and the COMMENT that documents it."""
+
+    type: str
+    comment: str
+
+
+HashColumn = "FixedString(32)"
+AddressColumn = "FixedString(20)"
+
+
+class DutyState(enum.StrEnum):
+    EXCUSED = "excused"
+    SIGNED = "signed"
+    LATE = "late"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+    MISSED = "missed"
+
+
+class TaskState(enum.StrEnum):
+    OPEN = "open"
+    RESPONDED = "responded"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class TaskRow(msgspec.Struct, frozen=True):
+    """One Task and how it stands."""
+
+    table: ClassVar[str] = "tasks"
+    key: ClassVar[tuple[str, ...]] = ("task_hash",)
+
+    task_hash: Annotated[bytes, Column(HashColumn, "Identity of the task; no fork can reuse it")]
+    number: Annotated[int, Column("UInt64", "Task number of the contract; a label, reused after a reorg")]
+    type: Annotated[bytes, Column(HashColumn, "Task type, as whitelisted in the registry")]
+    input: Annotated[str, Column("String", "The task's input: a decimal for a number, 0x… for bytes")]
+    set_hash: Annotated[bytes, Column(HashColumn, "OperatorSet that the task committed to")]
+    submitter: Annotated[bytes, Column(AddressColumn, "Who submitted it")]
+    submitted_block: Annotated[int, Column("UInt64", "Block of the submission")]
+    deadline_unit: Annotated[str, Column("LowCardinality(String)", "block, timestamp or epoch")]
+    deadline: Annotated[int, Column("UInt64", "Last block (or time, or epoch) at which a response counts")]
+    grace: Annotated[int, Column("UInt64", "How long after the deadline an attestation still counts as late")]
+    state: Annotated[str, Column("LowCardinality(String)", "open, responded, expired or cancelled")]
+    response_digest: Annotated[bytes, Column(HashColumn, "Digest of the accepted response; zero: none")]
+    response_block: Annotated[int, Column("UInt64", "Block of the accepted response; 0: none")]
+
+
+class DutyRow(msgspec.Struct, frozen=True):
+    """One Duty = (task, operator), decided from the chain alone."""
+
+    table: ClassVar[str] = "duties"
+    key: ClassVar[tuple[str, ...]] = ("task_hash", "operator")
+
+    task_hash: Annotated[bytes, Column(HashColumn, "Identity of the task")]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator that owes the response")]
+    task_number: Annotated[int, Column("UInt64", "Task number of the contract")]
+    task_input: Annotated[str, Column("String", "The task's input: a decimal for a number, 0x… for bytes")]
+    state: Annotated[
+        str, Column("LowCardinality(String)", "excused, signed, late, pending, unknown or missed")
+    ]
+    deadline: Annotated[int, Column("UInt64", "Last block at which a response counts")]
+    grace: Annotated[int, Column("UInt64", "Blocks after the deadline in which an attestation is late")]
+    decided_block: Annotated[int, Column("UInt64", "Block whose content put the duty in this state")]
+
+
+class OperatorRow(msgspec.Struct, frozen=True):
+    """One Operator as the registry knows it."""
+
+    table: ClassVar[str] = "operators"
+    key: ClassVar[tuple[str, ...]] = ("operator",)
+
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator's address")]
+    bls_key: Annotated[bytes, Column("FixedString(64)", "Registered BLS key: BN254 G1, x then y")]
+    region: Annotated[str, Column("LowCardinality(String)", "Declared region")]
+    validators: Annotated[int, Column("UInt32", "Declared validator count")]
+    stake: Annotated[int, Column("UInt256", "Stake in the newest OperatorSet, all positions, in wei")]
+    in_set: Annotated[bool, Column("Bool", "Whether the newest OperatorSet holds it")]
+    registered_block: Annotated[int, Column("UInt64", "Block of the (last) registration")]
+    deregistered_block: Annotated[int, Column("UInt64", "First block without duties for new tasks; 0: none")]
+
+
+class ProgressRow(msgspec.Struct, frozen=True):
+    """How far a processor has folded the log: the newest block whose consequences are all put out."""
+
+    table: ClassVar[str] = "progress"
+    key: ClassVar[tuple[str, ...]] = ("processor",)
+
+    processor: Annotated[str, Column("LowCardinality(String)", "Name of the fold")]
+    block_number: Annotated[int, Column("UInt64", "Newest block folded")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Its hash")]
+
+
+class FindingStatus(enum.StrEnum):
+    SEEN = "seen"
+    SAFE = "safe"
+    FINAL = "final"
+    RETRACTED = "retracted"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A condition that holds for a subject.
+
+    `id` is a hash of (condition, network, subject, key facts) and not of any block, so that the same fact
+    keeps its id across reorgs and replays. `block` is the newest block that its claims rest on.
+    """
+
+    table: ClassVar[str] = "findings"
+    key: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: Annotated[bytes, Column(HashColumn, "Hash of condition, network, subject and key facts")]
+    condition: Annotated[str, Column("LowCardinality(String)", "Name of the condition")]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator it is about")]
+    task_hash: Annotated[bytes, Column(HashColumn, "The task it is about; zero where there is none")]
+    task_number: Annotated[int, Column("UInt64", "Task number of the contract")]
+    task_input: Annotated[str, Column("String", "The task's input: a decimal for a number, 0x… for bytes")]
+    block_number: Annotated[int, Column("UInt64", "Newest block that its claims rest on")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
+    block_time: Annotated[int, Column("DateTime('UTC')", "Time of that block")]
+    level: Annotated[str, Column("LowCardinality(String)", "Lowest check level of the blocks under it")]
+    anchor: Annotated[str, Column("LowCardinality(String)", "What makes those blocks canonical")]
+    facts: Annotated[str, Column("String", "Key facts as canonical JSON: what the claims are gathered from")]
+    status: Annotated[str, Column("LowCardinality(String)", "seen, safe, final or retracted")] = "seen"
+
+    @property
+    def block(self) -> BlockRef:
+        return BlockRef(self.block_number, Hash32(self.block_hash))
+
+
+Row = TaskRow | DutyRow | OperatorRow | ProgressRow | Finding
+ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, Finding)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One row moving from `before` to `after`; None means that it is not there.
+
+    A fold says both sides, so that an undo is the same change turned round and needs no lookup.
+    Both sides, where both are there, are of one type and one key.
+    """
+
+    before: Row | None
+    after: Row | None
+
+    @property
+    def reversed(self) -> Change:
+        return Change(self.after, self.before)
+
+
+class Network(msgspec.Struct, frozen=True):
+    """What a fold must know of the Network that it folds; part of its input, so part of every replay."""
+
+    name: str
+    chain_id: int
+    contracts: dict[str, Address]  # the adapter's names: "task_manager", "operator_registry", …
+    generation: int = 1

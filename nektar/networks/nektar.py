@@ -1,0 +1,1 @@
+"""What contract events of the reference Network mean."""

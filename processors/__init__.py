@@ -1,0 +1,1 @@
+"""What it means: pure folds and conditions over the log, and the roles that run them."""
