@@ -14,13 +14,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
+from nektar.errors import NektarError
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
 """host:port"""
 
 
-class ConfigError(Exception):
+class ConfigError(NektarError):
     """A mistake in the configuration: where, what was expected, what to do."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from nektar.errors import NektarError
 from nektar.model import Block, BlockRef, Hash32, Signed
 
 NETWORK = "nektar.network"
@@ -34,7 +35,7 @@ MAX_RECORD_BYTES = 512 * 1024 * 1024
 PART_HEADER = "nektar-part"  # "i/n", i from 0
 
 
-class BrokenLog(ValueError):
+class BrokenLog(NektarError):
     """The log breaks its own rules or can't be read: nothing after it can be trusted."""
 
 

@@ -1,4 +1,4 @@
-"""What others plug in by entry points: Network adapters (`nektar.networks`) and conditions (`nektar.conditions`).
+"""What others plug in by entry points: Network adapters and conditions (`nektar.networks`, `nektar.conditions`).
 
 An entry point's name is what `nektar.yaml` and findings call it. This is the one module that may look
 packages up at run time; the floors hold everywhere else.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
+from nektar.errors import NektarError
 
-class UnknownPlugin(LookupError):
+
+class UnknownPlugin(NektarError):
     """No installed package offers this name; the message lists the names that exist."""
 
 

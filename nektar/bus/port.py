@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
+from nektar.errors import NektarError
+
 # Networks spread over this many partitions; fixed when a bus is created, as in Kafka.
 PARTITIONS = 8
 
 
-class BusError(Exception):
+class BusError(NektarError):
     """The bus could not do what was asked; the message says what to do."""
 
 
@@ -87,7 +89,7 @@ class Consumer(Protocol):
     """
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
-        """Committed messages in order per (stream, partition), waiting up to `timeout` seconds for the first."""
+        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first."""
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""
