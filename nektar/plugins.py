@@ -1,4 +1,4 @@
-"""What others plug in by entry points: Network adapters and conditions (`nektar.networks`, `nektar.conditions`).
+"""What others plug in by entry points: Network adapters and conditions.
 
 An entry point's name is what `nektar.yaml` and findings call it. This is the one module that may look
 packages up at run time; the floors hold everywhere else.
