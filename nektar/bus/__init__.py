@@ -6,10 +6,25 @@ from nektar.bus.port import Bus, BusError
 
 
 def open(url: str) -> Bus:
-    """The bus at `url`, created where it does not exist yet. Raises BusError for a URL it can't read."""
+    """The bus at `url`, created where it does not exist yet. Raises BusError for a URL it can't read.
+
+    Options follow a `?`: `lease` (seconds without a sign of life after which a consumer's partitions move)
+    and `partitions` (their number, where the bus is created).
+    """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
-        from nektar.bus.sqlite import SqliteBus
+        from nektar.bus.sqlite import LEASE, SqliteBus
 
-        return SqliteBus(rest)
+        place, _, query = rest.partition("?")
+        options = dict(option.partition("=")[::2] for option in query.split("&") if option)
+        try:
+            lease = float(options.pop("lease", LEASE))
+            partitions = int(options.pop("partitions", 0)) or None
+        except ValueError as error:
+            raise BusError(
+                f"bus: expected numbers after lease= and partitions= in {url!r}; {error}"
+            ) from None
+        if options:
+            raise BusError(f"bus: expected the options lease and partitions; got {', '.join(options)}")
+        return SqliteBus(place, lease=lease, partitions=partitions)
     raise BusError(f"bus: expected sqlite:///DIRECTORY; got {url!r}")
