@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {G1} from "./BN254.sol";
+import {Delegation} from "./Delegation.sol";
+import {NetworkRegistry} from "./NetworkRegistry.sol";
+import {TaskManager} from "./TaskManager.sol";
+import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
+
+/// @title Slashing by proof, with time for a veto
+/// @notice Whoever proves a condition makes a request; for a window the VetoCommittee can overrule it; after
+/// that anyone can execute it, once, and the funds go to the Network's Burner. Each condition has its own
+/// `prove…` function and ends in `_request`.
+contract SlashingManager {
+    /// @notice A condition was proved. It can be executed in the blocks after `vetoDeadline`.
+    event SlashingRequested(
+        uint256 indexed requestId,
+        bytes32 indexed condition,
+        address indexed operator,
+        bytes32 taskHash,
+        uint256 amount,
+        uint64 vetoDeadline
+    );
+    /// @notice The VetoCommittee overruled a request.
+    event SlashingVetoed(uint256 indexed requestId);
+    /// @notice Collateral went to the Burner. `amount` is less than requested where less was left.
+    event SlashingExecuted(uint256 indexed requestId, address indexed operator, uint256 amount, address burner);
+
+    /// @notice The Network does not slash for this.
+    error ConditionNotAllowed(bytes32 condition);
+    /// @notice No Task has this hash: it was changed, or it is another fork's.
+    error TaskUnknown(bytes32 taskHash);
+    /// @notice The members given are not the set that the Task committed to.
+    error WrongOperatorSet(bytes32 expected, bytes32 got);
+    /// @notice The set has no member with this index.
+    error MemberUnknown(uint256 index, uint256 members);
+    /// @notice Both answers are the same: signing twice is no offence.
+    error SameResponse(bytes32 responseDigest);
+    /// @notice A signature is not the member's over this Task and response.
+    error SignatureInvalid(bytes32 responseDigest);
+    /// @notice The offence lies too far back.
+    error SlashingWindowPassed(uint64 last);
+    /// @notice This offence has been requested already.
+    error AlreadyRequested(uint256 requestId);
+    /// @notice There is no such request.
+    error RequestUnknown(uint256 requestId);
+    /// @notice The request was vetoed or executed already.
+    error RequestClosed(uint256 requestId, State state);
+    /// @notice Only the VetoCommittee may veto.
+    error NotVetoCommittee(address sender);
+    /// @notice The window for a veto has passed.
+    error VetoWindowPassed(uint64 vetoDeadline);
+    /// @notice The window for a veto has not passed.
+    error VetoWindowOpen(uint64 vetoDeadline);
+    /// @notice The penalty is 1 to 10,000 basis points.
+    error PenaltyOutOfRange(uint16 penalty);
+
+    /// How a request stands.
+    enum State {
+        Unknown,
+        Pending,
+        Vetoed,
+        Executed
+    }
+
+    struct Request {
+        State state;
+        uint64 vetoDeadline;
+        address operator;
+        bytes32 condition;
+        bytes32 taskHash;
+        uint256 amount;
+    }
+
+    /// @notice Two different responses to one Task, signed by one Operator.
+    bytes32 public constant EQUIVOCATION = keccak256("equivocation");
+
+    /// @notice Which Networks there are, and what they allow.
+    NetworkRegistry public immutable networks;
+    /// @notice The Network that slashes here.
+    bytes32 public immutable network;
+    /// @notice The Tasks that offences are about.
+    TaskManager public immutable tasks;
+    /// @notice The collateral.
+    Delegation public immutable delegation;
+    /// @notice Who may overrule.
+    address public immutable vetoCommittee;
+    /// @notice Blocks for a veto.
+    uint64 public immutable vetoWindow;
+    /// @notice Blocks after a Task's deadline and grace in which its offences can be proved.
+    uint64 public immutable slashingWindow;
+    /// @notice Basis points of the Operator's stake in the Task's set.
+    uint16 public immutable penalty;
+    /// @notice The newest request's id.
+    uint256 public requestCount;
+
+    mapping(uint256 requestId => Request) private _requests;
+    /// @notice The request for an offence; zero where there is none.
+    mapping(bytes32 condition => mapping(bytes32 taskHash => mapping(address operator => uint256))) public requestFor;
+
+    /// @param networks_ Which Networks there are.
+    /// @param network_ The Network's id.
+    /// @param tasks_ The Tasks.
+    /// @param delegation_ The collateral.
+    /// @param vetoCommittee_ Who may overrule.
+    /// @param vetoWindow_ In blocks.
+    /// @param slashingWindow_ In blocks.
+    /// @param penalty_ In basis points.
+    constructor(
+        NetworkRegistry networks_,
+        bytes32 network_,
+        TaskManager tasks_,
+        Delegation delegation_,
+        address vetoCommittee_,
+        uint64 vetoWindow_,
+        uint64 slashingWindow_,
+        uint16 penalty_
+    ) {
+        if (penalty_ == 0 || penalty_ > 10_000) revert PenaltyOutOfRange(penalty_);
+        networks = networks_;
+        network = network_;
+        tasks = tasks_;
+        delegation = delegation_;
+        vetoCommittee = vetoCommittee_;
+        vetoWindow = vetoWindow_;
+        slashingWindow = slashingWindow_;
+        penalty = penalty_;
+    }
+
+    /// @notice Prove that a member signed two different responses to one Task. Anyone may.
+    /// @param task The Task.
+    /// @param members The set that it committed to.
+    /// @param index The member's index in it.
+    /// @param a One response.
+    /// @param signatureA The member's signature over it.
+    /// @param b Another response.
+    /// @param signatureB The member's signature over that.
+    /// @return requestId The slashing request.
+    function proveEquivocation(
+        Task calldata task,
+        Member[] calldata members,
+        uint256 index,
+        Answer calldata a,
+        G1 calldata signatureA,
+        Answer calldata b,
+        G1 calldata signatureB
+    ) external returns (uint256 requestId) {
+        Member calldata member = _member(task, members, index);
+        if (responseDigestOf(a) == responseDigestOf(b)) revert SameResponse(responseDigestOf(a));
+        bytes32 taskHash = taskHashOf(task);
+        _requireSigned(member.key, taskHash, a, signatureA);
+        _requireSigned(member.key, taskHash, b, signatureB);
+        return _request(EQUIVOCATION, taskHash, member);
+    }
+
+    /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
+    function veto(uint256 requestId) external {
+        if (msg.sender != vetoCommittee) revert NotVetoCommittee(msg.sender);
+        Request storage request = _pending(requestId);
+        if (block.number > request.vetoDeadline) revert VetoWindowPassed(request.vetoDeadline);
+        request.state = State.Vetoed;
+        emit SlashingVetoed(requestId);
+    }
+
+    /// @notice Execute a request that was not overruled. Anyone may, in the blocks after the veto window.
+    function execute(uint256 requestId) external {
+        Request storage request = _pending(requestId);
+        if (block.number <= request.vetoDeadline) revert VetoWindowOpen(request.vetoDeadline);
+        request.state = State.Executed;
+        (uint256 taken, address burner) = delegation.slash(request.operator, request.amount);
+        emit SlashingExecuted(requestId, request.operator, taken, burner);
+    }
+
+    /// @notice How a request stands.
+    function requestOf(uint256 requestId) external view returns (Request memory) {
+        return _requests[requestId];
+    }
+
+    /// @dev The end of every proof: one request for each (condition, Task, Operator), and withdrawals held
+    /// back until there was time to execute it.
+    function _request(bytes32 condition, bytes32 taskHash, Member calldata member)
+        private
+        returns (uint256 requestId)
+    {
+        if (!networks.isCondition(network, condition)) revert ConditionNotAllowed(condition);
+        uint256 earlier = requestFor[condition][taskHash][member.operator];
+        if (earlier != 0) revert AlreadyRequested(earlier);
+        requestId = ++requestCount;
+        requestFor[condition][taskHash][member.operator] = requestId;
+        uint64 vetoDeadline = uint64(block.number) + vetoWindow;
+        uint256 amount = member.stake * penalty / 10_000;
+        _requests[requestId] = Request(State.Pending, vetoDeadline, member.operator, condition, taskHash, amount);
+        delegation.freeze(member.operator, vetoDeadline + vetoWindow);
+        emit SlashingRequested(requestId, condition, member.operator, taskHash, amount, vetoDeadline);
+    }
+
+    /// @dev The member that an offence is about: in the set that a Task of this chain committed to.
+    function _member(Task calldata task, Member[] calldata members, uint256 index)
+        private
+        view
+        returns (Member calldata)
+    {
+        bytes32 taskHash = taskHashOf(task);
+        if (tasks.statusOf(taskHash).state == TaskManager.State.Unknown) revert TaskUnknown(taskHash);
+        bytes32 setHash = setHashOf(members);
+        if (setHash != task.setHash) revert WrongOperatorSet(task.setHash, setHash);
+        if (index >= members.length) revert MemberUnknown(index, members.length);
+        uint64 last = task.deadline + task.grace + slashingWindow;
+        if (block.number > last) revert SlashingWindowPassed(last);
+        return members[index];
+    }
+
+    function _requireSigned(G1 calldata key, bytes32 taskHash, Answer calldata answer, G1 calldata signature)
+        private
+        view
+    {
+        bytes32 digest = responseDigestOf(answer);
+        if (!tasks.isSignedBy(key, taskHash, digest, signature)) revert SignatureInvalid(digest);
+    }
+
+    function _pending(uint256 requestId) private view returns (Request storage request) {
+        request = _requests[requestId];
+        if (request.state == State.Unknown) revert RequestUnknown(requestId);
+        if (request.state != State.Pending) revert RequestClosed(requestId, request.state);
+    }
+}
