@@ -1,4 +1,10 @@
-"""Whether what a provider says of a block follows from the block's own header."""
+"""Whether what a provider says of a block follows from the block's own header.
+
+The header is hashed; the transactions, the withdrawals and the receipts are encoded again and must give the
+header's roots; the logs must give its bloom. What no root covers (who sent a transaction, where a log stands)
+is recomputed or counted, and a provider that says otherwise is contradicted. That makes a block consistent,
+not canonical: which headers are the chain's rests on an anchor, and is not decided here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,13 @@ from typing import Any
 
 import msgspec
 
-from nektar.chain.transaction import Transaction
+from nektar.chain import rlp
+from nektar.chain.bloom import may_contain, union
+from nektar.chain.header import BLOOM_BYTES, header_hash
+from nektar.chain.jsonrpc import Malformed, Object, objects, octets, quantity
+from nektar.chain.receipt import Receipt, read_entry, read_receipt
+from nektar.chain.transaction import Transaction, read_transaction
+from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
 
@@ -17,7 +29,7 @@ class Contradiction(NektarError):
 
 
 class Log(msgspec.Struct, frozen=True):
-    """One log, at the position that the receipts give it."""
+    """One log, and where in its block it stands."""
 
     address: Address
     topics: tuple[Hash32, ...]
@@ -30,7 +42,7 @@ class Log(msgspec.Struct, frozen=True):
 class Proved(msgspec.Struct, frozen=True):
     """A block that holds together: its header hashes to `hash`, and all else follows from the header.
 
-    At level `linked` the receipts were withheld: `statuses` are None, and `logs` are those offered that the
+    At level `linked` the receipts were withheld: the statuses are None, and `logs` are those offered that the
     header's bloom admits; what is not among them may have happened all the same.
     """
 
@@ -41,7 +53,7 @@ class Proved(msgspec.Struct, frozen=True):
     level: Level  # proved or linked
     transactions: tuple[Transaction, ...]
     statuses: tuple[bool | None, ...]  # one a transaction; None: not known (withheld, or before Byzantium)
-    logs: tuple[Log, ...]  # all of the block, in order
+    logs: tuple[Log, ...]  # in order; all of the block, where it is proved
 
 
 def prove(
@@ -56,4 +68,176 @@ def prove(
     and the level is `linked`. Whether the block is the one that was asked for (number, hash, parent) is for
     the caller to compare. Raises Contradiction for anything that is not a consistent block.
     """
-    raise NotImplementedError
+    where = _name(block)
+    try:
+        number, block_hash = quantity(block, "number"), octets(block, "hash", 32)
+        _same(where, "header hash", header_hash(block), block_hash)
+        here = {"blockHash": block_hash, "blockNumber": number}
+        transactions = _transactions(where, block, here)
+        _withdrawals(where, block)
+        if receipts is None:
+            statuses: tuple[bool | None, ...] = (None,) * len(transactions)
+            found = _admitted_logs(where, block, here, transactions, logs)
+        else:
+            read = _receipts(where, block, here, transactions, receipts)
+            statuses = tuple(receipt.status for receipt in read)
+            found = _proved_logs(where, here, transactions, receipts, read)
+        return Proved(
+            number=number,
+            hash=Hash32(block_hash),
+            parent=Hash32(octets(block, "parentHash", 32)),
+            time=quantity(block, "timestamp"),
+            level=Level.LINKED if receipts is None else Level.PROVED,
+            transactions=transactions,
+            statuses=statuses,
+            logs=found,
+        )
+    except Malformed as error:
+        raise Contradiction(f"{where}: {error}") from error
+
+
+def _transactions(where: str, block: Object, here: Mapping[str, Any]) -> tuple[Transaction, ...]:
+    given = objects(block, "transactions")
+    transactions = tuple(map(read_transaction, given))
+    for index, (tx, says) in enumerate(zip(transactions, given, strict=True)):
+        at = f"{where}, transaction {index}"
+        _same(at, "hash", tx.hash, octets(says, "hash", 32))
+        _metadata(at, says, {**here, "transactionIndex": index})
+    _same(
+        where,
+        "transactionsRoot",
+        ordered_root([tx.raw for tx in transactions]),
+        octets(block, "transactionsRoot", 32),
+    )
+    return transactions
+
+
+def _withdrawals(where: str, block: Object) -> None:
+    """EIP-4895. Nothing here reads withdrawals, but who invents one is not to be trusted with the rest."""
+    if block.get("withdrawalsRoot") is None:
+        return
+    encoded = [
+        rlp.sequence(
+            (
+                rlp.number(quantity(each, "index")),
+                rlp.number(quantity(each, "validatorIndex")),
+                rlp.string(octets(each, "address", 20)),
+                rlp.number(quantity(each, "amount")),
+            )
+        )
+        for each in objects(block, "withdrawals")
+    ]
+    _same(where, "withdrawalsRoot", ordered_root(encoded), octets(block, "withdrawalsRoot", 32))
+
+
+def _receipts(
+    where: str,
+    block: Object,
+    here: Mapping[str, Any],
+    transactions: Sequence[Transaction],
+    given: Sequence[Object],
+) -> list[Receipt]:
+    if len(given) != len(transactions):
+        raise Contradiction(f"{where}: expected {len(transactions)} receipts; got {len(given)}")
+    read = []
+    for index, (says, tx) in enumerate(zip(given, transactions, strict=True)):
+        at = f"{where}, receipt {index}"
+        if not isinstance(says, Mapping):
+            raise Contradiction(f"{at}: expected an object; got {type(says).__name__}")
+        receipt = read_receipt(says)
+        _same(at, "type", receipt.type, tx.type)
+        _same(at, "logsBloom", receipt.bloom, octets(says, "logsBloom", BLOOM_BYTES))
+        _metadata(at, says, {**here, "transactionIndex": index, "transactionHash": tx.hash})
+        read.append(receipt)
+    root = ordered_root([receipt.raw for receipt in read])
+    _same(where, "receiptsRoot", root, octets(block, "receiptsRoot", 32))
+    whole = union(receipt.bloom for receipt in read)
+    _same(where, "logsBloom", whole, octets(block, "logsBloom", BLOOM_BYTES))
+    return read
+
+
+def _proved_logs(
+    where: str,
+    here: Mapping[str, Any],
+    transactions: Sequence[Transaction],
+    given: Sequence[Object],
+    read: Sequence[Receipt],
+) -> tuple[Log, ...]:
+    """All logs, counted: a log's index is how many stand before it in the block."""
+    found: list[Log] = []
+    for tx_index, (tx, says, receipt) in enumerate(zip(transactions, given, read, strict=True)):
+        expected = {**here, "transactionIndex": tx_index, "transactionHash": tx.hash}
+        for entry, log in zip(receipt.entries, objects(says, "logs"), strict=True):
+            log_index = len(found)
+            at = f"{where}, log {log_index}"
+            _metadata(at, log, {**expected, "logIndex": log_index})
+            _not_removed(at, log)
+            found.append(Log(entry.address, entry.topics, entry.data, tx_index, tx.hash, log_index))
+    return tuple(found)
+
+
+def _admitted_logs(
+    where: str,
+    block: Object,
+    here: Mapping[str, Any],
+    transactions: Sequence[Transaction],
+    given: Sequence[Object],
+) -> tuple[Log, ...]:
+    """The logs offered without receipts, if the header's bloom admits each and they are in order.
+
+    Where they stand can't be counted, since some may be missing; the transaction that each names is proved.
+    """
+    filter_ = octets(block, "logsBloom", BLOOM_BYTES)
+    found: list[Log] = []
+    for says in given:
+        if not isinstance(says, Mapping):
+            raise Contradiction(f"{where}: expected logs as objects; got {type(says).__name__}")
+        entry = read_entry(says)
+        tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex")
+        at = f"{where}, log {log_index}"
+        if tx_index >= len(transactions):
+            raise Contradiction(f"{at}: expected a transaction below {len(transactions)}; got {tx_index}")
+        tx = transactions[tx_index]
+        _metadata(at, says, {**here, "transactionHash": tx.hash})
+        _not_removed(at, says)
+        for item in (entry.address, *entry.topics):
+            if not may_contain(filter_, item):
+                raise Contradiction(f"{at}: the header's bloom excludes 0x{item.hex()}")
+        if found and not (found[-1].log_index < log_index and found[-1].tx_index <= tx_index):
+            raise Contradiction(
+                f"{at}: expected logs in the chain's order; got it after {found[-1].log_index}"
+            )
+        found.append(Log(entry.address, entry.topics, entry.data, tx_index, tx.hash, log_index))
+    return tuple(found)
+
+
+def _metadata(at: str, says: Object, expected: Mapping[str, Any]) -> None:
+    """What JSON-RPC repeats in every object must be what the block says. It may be left out."""
+    for key, value in expected.items():
+        if says.get(key) is not None:
+            got = quantity(says, key) if isinstance(value, int) else octets(says, key, 32)
+            _same(at, key, value, got)
+
+
+def _not_removed(at: str, log: Object) -> None:
+    if log.get("removed"):
+        raise Contradiction(f"{at}: the node says that a reorg has removed it; ask for the block again")
+
+
+def _same(at: str, what: str, recomputed: bytes | int, said: bytes | int) -> None:
+    if recomputed != said:
+        raise Contradiction(f"{at}: {what}: expected {_shown(recomputed)}, recomputed; got {_shown(said)}")
+
+
+def _shown(value: bytes | int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"0x{value.hex()}" if len(value) <= 32 else f"0x{value[:16].hex()}… ({len(value)} bytes)"
+
+
+def _name(block: Object) -> str:
+    """What errors call the block: its number as the provider says it."""
+    try:
+        return f"block {quantity(block, 'number')}"
+    except Malformed:
+        return "a block without a number"

@@ -1,0 +1,57 @@
+"""The bloom filter over a block's logs (yellow paper 4.3.1): 2048 bits, three for each address and topic.
+
+A bit that is not set proves absence; bits that are set prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from eth_hash.auto import keccak
+
+from nektar.chain.header import BLOOM_BYTES
+
+
+class HasAddressAndTopics(Protocol):
+    """A log, as far as the bloom sees it."""
+
+    @property
+    def address(self) -> bytes: ...
+    @property
+    def topics(self) -> Iterable[bytes]: ...
+
+
+def bloom(logs: Iterable[HasAddressAndTopics]) -> bytes:
+    """The 256 bytes that these logs, and no others, leave in the filter."""
+    items: set[bytes] = set()
+    for log in logs:
+        items.add(log.address)
+        items.update(log.topics)
+    bits = 0
+    for item in items:
+        bits |= _bits(item)
+    return bits.to_bytes(BLOOM_BYTES)
+
+
+def union(blooms: Iterable[bytes]) -> bytes:
+    """The filter of all the logs that these filters are of."""
+    bits = 0
+    for each in blooms:
+        bits |= int.from_bytes(each)
+    return bits.to_bytes(BLOOM_BYTES)
+
+
+def may_contain(bloom: bytes, item: bytes) -> bool:
+    """False proves that no log has this address or topic; True that one may."""
+    bits = _bits(item)
+    return int.from_bytes(bloom) & bits == bits
+
+
+def _bits(item: bytes) -> int:
+    digest = keccak(item)
+    return (
+        1 << (int.from_bytes(digest[0:2]) & 2047)
+        | 1 << (int.from_bytes(digest[2:4]) & 2047)
+        | 1 << (int.from_bytes(digest[4:6]) & 2047)
+    )

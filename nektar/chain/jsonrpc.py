@@ -1,0 +1,71 @@
+"""Values as Ethereum's JSON-RPC writes them: `0x` and hex digits; quantities have no fixed length, data has
+two digits a byte (execution-apis, `src/schemas/base-types.yaml`).
+
+Nothing here is believed: whatever does not look like that raises Malformed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nektar.errors import NektarError
+
+Object = Mapping[str, Any]
+
+
+class Malformed(NektarError):
+    """An answer that is not of the JSON-RPC shape: ask another provider. The message names the field."""
+
+
+def quantity(of: Object, key: str) -> int:
+    """The number at `key`."""
+    value = of.get(key)
+    if isinstance(value, str) and value.startswith("0x") and value[2:].isalnum():
+        try:
+            return int(value, 16)
+        except ValueError:
+            pass
+    raise Malformed(f"{key}: expected a number as 0x…; got {_shown(value)}")
+
+
+def octets(of: Object, key: str, size: int | None = None) -> bytes:
+    """The bytes at `key`, of which there must be `size` if that is given."""
+    return parse_octets(of.get(key), key, size)
+
+
+def parse_octets(value: object, name: str, size: int | None = None) -> bytes:
+    """The bytes that `value` writes; `name` is what an error calls it."""
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            parsed = bytes.fromhex(value[2:])
+        except ValueError:
+            pass
+        else:
+            # fromhex skips spaces, so the length is checked against the text.
+            if 2 * len(parsed) == len(value) - 2 and size in (None, len(parsed)):
+                return parsed
+    many = "bytes" if size is None else f"{size} bytes"
+    raise Malformed(f"{name}: expected {many} as 0x…; got {_shown(value)}")
+
+
+def items(of: Object, key: str) -> Sequence[Any]:
+    """The array at `key`."""
+    value = of.get(key)
+    if isinstance(value, list | tuple):
+        return value
+    raise Malformed(f"{key}: expected an array; got {_shown(value)}")
+
+
+def objects(of: Object, key: str) -> Sequence[Object]:
+    """The array of objects at `key`."""
+    found = items(of, key)
+    for value in found:
+        if not isinstance(value, Mapping):
+            raise Malformed(f"{key}: expected an array of objects; it holds {_shown(value)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,79 @@
+"""A receipt as `receiptsRoot` covers it (yellow paper 4.3.1; EIP-658 and EIP-2718).
+
+Covered are the type, the status (before Byzantium the state root), the gas used so far, the bloom, and each
+log's address, topics and data. Where a log stands in the block, and in which transaction, is covered by
+being where it is: positions are counted, and never copied.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nektar.chain import rlp
+from nektar.chain.bloom import bloom
+from nektar.chain.jsonrpc import Malformed, Object, items, objects, octets, parse_octets, quantity
+from nektar.chain.transaction import LEGACY, SET_CODE, transaction_type
+from nektar.model import Address, Hash32
+
+MAX_TOPICS = 4  # LOG0 to LOG4
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What a contract logged, before anyone says where."""
+
+    address: Address
+    topics: tuple[Hash32, ...]
+    data: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What a receipt says, all of it in `raw`."""
+
+    type: int
+    status: bool | None  # None: before Byzantium receipts did not say
+    bloom: bytes
+    entries: tuple[Entry, ...]
+    raw: bytes  # EIP-2718 envelope: what the trie holds
+
+
+def read_entry(log: Object) -> Entry:
+    """What a log of `eth_getBlockReceipts` or `eth_getLogs` says that a root can cover. Raises Malformed."""
+    topics = tuple(Hash32(parse_octets(topic, "topics", 32)) for topic in items(log, "topics"))
+    if len(topics) > MAX_TOPICS:
+        raise Malformed(f"topics: expected at most {MAX_TOPICS}; got {len(topics)}")
+    return Entry(Address(octets(log, "address", 20)), topics, octets(log, "data"))
+
+
+def read_receipt(receipt: Object) -> Receipt:
+    """One of the receipts that `eth_getBlockReceipts` answers with; its bloom is computed from its logs.
+
+    Raises Malformed, also for a type it does not know.
+    """
+    kind = transaction_type(receipt)
+    if not LEGACY <= kind <= SET_CODE:
+        raise Malformed(f"type: expected a receipt of type 0 to 4; got {kind}")
+    entries = tuple(read_entry(log) for log in objects(receipt, "logs"))
+    if receipt.get("status") is not None:
+        number = quantity(receipt, "status")
+        if number > 1:
+            raise Malformed(f"status: expected 0x0 or 0x1; got {number:#x}")
+        status, outcome = bool(number), rlp.number(number)
+    else:
+        status, outcome = None, rlp.string(octets(receipt, "root", 32))
+    filter_ = bloom(entries)
+    encoded = rlp.sequence(
+        (
+            outcome,
+            rlp.number(quantity(receipt, "cumulativeGasUsed")),
+            rlp.string(filter_),
+            rlp.sequence(map(_encode_entry, entries)),
+        )
+    )
+    raw = bytes((kind,)) + encoded if kind else encoded
+    return Receipt(kind, status, filter_, entries, raw)
+
+
+def _encode_entry(entry: Entry) -> bytes:
+    # 0x94 and 0xa0: RLP prefixes of 20 and of 32 bytes.
+    topics = rlp.sequence(b"\xa0" + topic for topic in entry.topics)
+    return rlp.sequence((b"\x94" + entry.address, topics, rlp.string(entry.data)))

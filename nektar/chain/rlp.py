@@ -1,0 +1,98 @@
+"""Recursive length prefix (yellow paper, appendix B): how the chain writes what it hashes.
+
+Encoding is what every block costs, so it works on pieces that are already encoded; decoding is strict: only
+what `encode` writes is read back, and one item has one encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from nektar.errors import NektarError
+
+Item: TypeAlias = "bytes | Sequence[Item]"
+
+# A transaction's access list is two lists deep, and no honest item is deeper than a few.
+MAX_DEPTH = 16
+
+
+class BadRlp(NektarError):
+    """Bytes that RLP's encoder does not write."""
+
+
+def string(value: bytes) -> bytes:
+    """The encoding of one byte string."""
+    size = len(value)
+    if size == 1 and value[0] < 0x80:
+        return value
+    if size < 56:
+        return bytes((0x80 + size,)) + value
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((0xB7 + len(length),)) + length + value
+
+
+def number(value: int) -> bytes:
+    """The encoding of a natural number: big-endian without leading zeros, zero as the empty string."""
+    if value < 0x80:
+        return bytes((value or 0x80,))
+    return string(value.to_bytes((value.bit_length() + 7) // 8))
+
+
+def sequence(encoded: Iterable[bytes]) -> bytes:
+    """The encoding of a list whose items are encoded already."""
+    payload = b"".join(encoded)
+    size = len(payload)
+    if size < 56:
+        return bytes((0xC0 + size,)) + payload
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((0xF7 + len(length),)) + length + payload
+
+
+def encode(item: Item) -> bytes:
+    """The encoding of a byte string, or of a list of such items."""
+    if isinstance(item, bytes):
+        return string(item)
+    return sequence(encode(each) for each in item)
+
+
+def decode(encoded: bytes) -> Item:
+    """The item whose encoding is `encoded`, all of it. Raises BadRlp."""
+    item, end = _item(encoded, 0, len(encoded), MAX_DEPTH)
+    if end != len(encoded):
+        raise BadRlp(f"expected one RLP item of {end} bytes; got {len(encoded)}")
+    return item
+
+
+def _item(data: bytes, start: int, limit: int, depth: int) -> tuple[Item, int]:
+    """The item at `start` and where it ends, which is not past `limit`."""
+    if start >= limit:
+        raise BadRlp("expected an RLP item; the bytes end before it")
+    prefix = data[start]
+    if prefix < 0x80:
+        return data[start : start + 1], start + 1
+    is_list = prefix >= 0xC0
+    short = prefix - (0xC0 if is_list else 0x80)
+    body = start + 1
+    if short < 56:
+        size = short
+    else:
+        body += short - 55
+        length = data[start + 1 : body]
+        size = int.from_bytes(length)
+        if body > limit or size < 56 or length[0] == 0:
+            raise BadRlp("an RLP length is longer than it need be, or cut short")
+    end = body + size
+    if end > limit:
+        raise BadRlp("an RLP item reaches past the end of what holds it")
+    if not is_list:
+        if size == 1 and data[body] < 0x80:
+            raise BadRlp("a single byte below 0x80 is its own RLP, and has a prefix here")
+        return data[body:end], end
+    if depth == 0:
+        raise BadRlp(f"RLP lists are nested deeper than {MAX_DEPTH}")
+    found: list[Item] = []
+    while body < end:
+        item, body = _item(data, body, end, depth - 1)
+        found.append(item)
+    return found, end
