@@ -1,0 +1,49 @@
+"""How agents behave with a task, and the task itself: given n ≥ 2, its least divisor p > 1 and q = n / p."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Behaviour(enum.StrEnum):
+    """What an operator does with one task."""
+
+    HONEST = "honest"
+    OFFLINE = "offline"  # does nothing
+    SLOW = "slow"  # signs when the deadline has come: `late`
+    WRONG_RESPONSE = "wrong_response"  # signs a wrong answer; left out of the response, it attests it itself
+    EQUIVOCATING = "equivocating"  # attests the right answer, then a wrong one; again if a reorg undoes it
+    EQUIVOCATING_ONCE = "equivocating_once"  # the same, but never again after a reorg
+    VANISHING = "vanishing"  # signs, then goes offline: only the aggregator can save it
+
+
+class AggregatorBehaviour(enum.StrEnum):
+    """What the aggregator does with one task."""
+
+    HONEST = "honest"
+    CENSORING = "censoring"  # drops its victims' signatures
+    ABANDONING = "abandoning"  # does not submit again when a reorg has undone its response
+
+
+def least_divisor(n: int) -> int:
+    """The least divisor p > 1 of n ≥ 2, by trial division: what a task asks for."""
+    if n % 2 == 0:
+        return 2
+    d = 3
+    while d * d <= n:
+        if n % d == 0:
+            return d
+        d += 2
+    return n
+
+
+def right_answer(n: int) -> tuple[int, int]:
+    """(p, q): the least divisor of n and n / p."""
+    p = least_divisor(n)
+    return p, n // p
+
+
+def wrong_answer(n: int) -> tuple[int, int]:
+    """An answer that one multiplication, or one smaller divisor, refutes."""
+    p, q = right_answer(n)
+    return (p, q + 1) if p == n else (n, 1)

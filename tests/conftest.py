@@ -1,0 +1,36 @@
+"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil,corpora`) may not be.
+
+A test that needs something says so in its skip reason: `pytest.skip("needs anvil: …")`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+REQUIRED = [name for name in os.environ.get("NEKTAR_REQUIRE", "").split(",") if name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None] | pytest.TestReport:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(call.excinfo.value if call.excinfo else report.longrepr)
+        missing = [name for name in REQUIRED if f"needs {name}" in reason]
+        if missing:
+            report.outcome = "failed"
+            report.longrepr = f"NEKTAR_REQUIRE={','.join(missing)} forbids this skip: {reason}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section("SKIPPED: this machine did not run", sep="!")
+        for report in skipped:
+            why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+            terminalreporter.line(f"{report.nodeid}: {why}")

@@ -1,0 +1,80 @@
+"""nektar.yaml: mistakes are caught at the start, and say where, what was expected and what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nektar.config import ConfigError, find, load, parse
+
+GOOD = """
+providers: {mine: {url: "http://127.0.0.1:8545"}}
+networks:
+  - name: one
+    chain_id: 31337
+    rpc: [mine]
+    contracts: {task_manager: "0x00000000000000000000000000000000000000aa"}
+"""
+
+
+def test_defaults_are_embedded_and_under_the_data_directory(tmp_path: Path) -> None:
+    config = parse(GOOD, base=tmp_path)
+    assert config.bus_url == f"sqlite://{tmp_path / 'nektar-data' / 'bus'}"
+    assert config.store_url == f"chdb://{tmp_path / 'nektar-data' / 'store'}"
+    assert config.network().name == "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("chain_id: 31337", "chain_id: 31337\n    colour: red"), "colour"),
+        (("chain_id: 31337", "chain_id: zero"), "chain_id"),
+        (("rpc: [mine]", "rpc: [yours]"), "expected a name under providers"),
+        (("rpc: [mine]", "rpc: []"), "rpc"),
+        (("00aa", "00"), "contracts"),
+        (("providers:", "provider:"), "provider"),
+        (("name: one", "name: One Network"), "name"),
+        (("providers: {", "providers: {{"), "not YAML"),
+        (("http://127.0.0.1:8545", "${NEKTAR_TEST_UNSET}"), "NEKTAR_TEST_UNSET is not set"),
+        (("http://127.0.0.1:8545", "file:/no/such/file"), "can't be read"),
+    ],
+)
+def test_a_mistake_is_named(change: tuple[str, str], says: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(ConfigError, match=says) as caught:
+        parse(GOOD.replace(*change), "here.yaml")
+    assert "here.yaml" in str(caught.value)
+
+
+def test_two_networks_of_one_name_are_refused() -> None:
+    twice = GOOD + GOOD.split("networks:\n")[1]
+    with pytest.raises(ConfigError, match="share a name"):
+        parse(twice)
+
+
+def test_secrets_come_from_the_environment_and_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEKTAR_TEST_URL", "http://a.example/key")
+    config = parse(GOOD.replace("http://127.0.0.1:8545", "${NEKTAR_TEST_URL}"))
+    assert config.providers["mine"].url == "http://a.example/key"
+    (tmp_path / "url").write_text("http://b.example/key\n")
+    config = parse(GOOD.replace("http://127.0.0.1:8545", f"file:{tmp_path / 'url'}"))
+    assert config.providers["mine"].url == "http://b.example/key"
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nektar init"):
+        load(tmp_path / "nektar.yaml")
+
+
+def test_the_option_comes_before_the_directory_and_that_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEKTAR_CONFIG", "from-environment.yaml")
+    assert find(Path("a.yaml"), Path("d")) == Path("a.yaml")
+    assert find(None, Path("d")) == Path("d/nektar.yaml")
+    assert find(None, None) == Path("from-environment.yaml")
+    monkeypatch.delenv("NEKTAR_CONFIG")
+    assert find(None, None) == Path("nektar.yaml")
