@@ -13,7 +13,8 @@ transaction (`split`, `Joiner`): whoever reads gets the whole record or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -33,6 +34,11 @@ PART_BYTES = 1_000_000
 MAX_RECORD_BYTES = 512 * 1024 * 1024
 
 PART_HEADER = "nektar-part"  # "i/n", i from 0
+
+# Numbers in keys and headers, in the one form in which they are written: no sign, space or leading zero.
+_NUMBER = rb"(0|[1-9][0-9]{0,8})"
+_PART = re.compile(_NUMBER + b"/" + _NUMBER)
+_KEY = re.compile(b"(.+)/" + _NUMBER, re.DOTALL)
 
 
 class BrokenLog(NektarError):
@@ -94,7 +100,7 @@ def decode(value: bytes) -> Record:
     """The record that `encode` wrote. Raises BrokenLog, saying what is wrong, for anything else."""
     try:
         return _decoder.decode(value)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BrokenLog(f"expected a log record (new, undo, mark, gap or signed); {error}") from error
 
 
@@ -105,10 +111,13 @@ def key(network: str, generation: int) -> bytes:
 
 def parse_key(value: bytes) -> tuple[str, int]:
     """(network, generation) from a key. Raises BrokenLog."""
-    network, slash, generation = value.decode("utf-8", "replace").rpartition("/")
-    if not slash or not generation.isdigit():
-        raise BrokenLog(f"expected a key NETWORK/GENERATION; got {value[:80]!r}")
-    return network, int(generation)
+    match = _KEY.fullmatch(value)
+    try:
+        if match:
+            return match[1].decode(), int(match[2])
+    except UnicodeDecodeError:
+        pass
+    raise BrokenLog(f"expected a key NETWORK/GENERATION; got {value[:80]!r}")
 
 
 def split(value: bytes, part_bytes: int = PART_BYTES) -> Iterator[tuple[bytes, dict[str, bytes]]]:
@@ -133,17 +142,17 @@ class Joiner:
         self._size = 0
         self._of = 0
 
-    def __call__(self, value: bytes, headers: dict[str, bytes]) -> bytes | None:
+    def __call__(self, value: bytes, headers: Mapping[str, bytes]) -> bytes | None:
         """The whole record, or None until its last part has come. Raises BrokenLog."""
         part = headers.get(PART_HEADER)
         if part is None:
             if self._parts:
                 raise BrokenLog(f"expected part {len(self._parts)}/{self._of}; got a whole record")
             return value
-        try:
-            i, n = (int(x) for x in part.split(b"/"))
-        except ValueError:
-            raise BrokenLog(f"expected a part header i/n; got {part[:40]!r}") from None
+        numbers = _PART.fullmatch(part)
+        if numbers is None:
+            raise BrokenLog(f"expected a part header i/n; got {part[:40]!r}")
+        i, n = int(numbers[1]), int(numbers[2])
         if i != len(self._parts) or (i and n != self._of) or not 0 <= i < n:
             raise BrokenLog(f"expected part {len(self._parts)}/{self._of or 'n'}; got {i}/{n}")
         self._of = n

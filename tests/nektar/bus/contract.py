@@ -1,0 +1,578 @@
+"""What every bus must do, said in terms of the port alone.
+
+A side of the bus passes it by a subclass whose module has a fixture `bus_url`: the URL of a bus that is
+empty at the start of each test, with a short lease, and more than one partition.
+
+    class TestSqliteBus(BusContract): ...
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import nektar.bus
+from nektar.bus.port import MAX_MESSAGE_BYTES, Bus, BusError, Consumer, Delivered, Fenced, Message
+from nektar.log import CHECKPOINTS, PART_BYTES, Joiner, split
+
+# How long anything may take before it counts as never: generous, since machines are shared.
+PATIENCE = 30.0
+
+S, T = "test.s", "test.t"
+
+
+def texts(messages: Any) -> list[bytes]:
+    return [message.value for message in messages]
+
+
+def said(values: Any, stream: str = S) -> list[Message]:
+    return [Message(stream, b"k", value) for value in values]
+
+
+def until(claim: Callable[[], bool]) -> None:
+    """Call `claim`, which does the waiting, until it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not claim():
+        assert time.monotonic() < deadline, "waited in vain"
+
+
+def take(consumer: Consumer, count: int) -> list[Delivered]:
+    """The next messages, until there are `count`."""
+    got: list[Delivered] = []
+    deadline = time.monotonic() + PATIENCE
+    while len(got) < count:
+        assert time.monotonic() < deadline, f"waited in vain for {count} messages; {len(got)} came"
+        got += consumer.poll(0.2)
+    return got
+
+
+def everything(bus: Bus, stream: str, partition: int) -> list[Delivered]:
+    got: list[Delivered] = []
+    while batch := bus.read(stream, partition, got[-1].offset + 1 if got else 0):
+        got += batch
+    return got
+
+
+def settle(bus: Bus, *consumers: Consumer) -> None:
+    """Poll until the group's partitions are spread over `consumers`, each to one, evenly."""
+
+    def spread() -> bool:
+        for consumer in consumers:
+            assert not consumer.poll(0.02)
+        held = [consumer.assignment() for consumer in consumers]
+        sizes = [len(partitions) for partitions in held]
+        return (
+            sum(sizes) == bus.partitions
+            and len(frozenset().union(*held)) == bus.partitions
+            and max(sizes) - min(sizes) <= 1
+        )
+
+    until(spread)
+
+
+class BusContract:
+    @pytest.fixture
+    def bus(self, bus_url: str) -> Iterator[Bus]:
+        with closing(nektar.bus.open(bus_url)) as bus:
+            yield bus
+
+    @pytest.fixture
+    def other(self, bus_url: str) -> Iterator[Bus]:
+        """The same bus as another process would have it."""
+        with closing(nektar.bus.open(bus_url)) as bus:
+            yield bus
+
+    # --- streams ------------------------------------------------------------------------------------
+
+    def test_an_empty_stream_has_nothing_to_read(self, bus: Bus) -> None:
+        assert list(bus.read(S, 0)) == []
+        assert bus.end(S, 0) == 0
+        assert bus.last(S, 0, b"k") is None
+
+    def test_what_is_written_is_read_as_it_was(self, bus: Bus) -> None:
+        before = time.time()
+        with bus.writer("w", 1) as writer:
+            writer.transaction([Message(S, b"key", b"\x00value", {"h": b"\xff", "i": b""})])
+        (got,) = bus.read(S, 1)
+        assert got[:6] == (S, 1, got.offset, b"key", b"\x00value", {"h": b"\xff", "i": b""})
+        assert before - 1 <= got.time <= time.time() + 1
+        assert list(bus.read(S, 0)) == []
+
+    def test_order_holds_within_a_partition_over_transactions_and_writers(self, bus: Bus) -> None:
+        with bus.writer("a", 0) as a, bus.writer("b", 0) as b:
+            for i in range(0, 40, 4):
+                a.transaction(said([b"%d" % i, b"%d" % (i + 1)]))
+                b.transaction(said([b"%d" % (i + 2), b"%d" % (i + 3)]))
+        got = everything(bus, S, 0)
+        assert texts(got) == [b"%d" % i for i in range(40)]
+        offsets = [message.offset for message in got]
+        assert offsets == sorted(set(offsets))
+        assert bus.end(S, 0) > offsets[-1]
+        assert texts(bus.read(S, 0, start=offsets[7]))[:2] == [b"7", b"8"]
+        assert len(bus.read(S, 0, max_messages=3)) == 3
+        assert list(bus.read(S, 0, start=bus.end(S, 0))) == []
+
+    def test_a_transaction_writes_to_several_streams(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"1"]) + said([b"2"], T) + said([b"3"]))
+        assert (texts(bus.read(S, 0)), texts(bus.read(T, 0))) == ([b"1", b"3"], [b"2"])
+
+    def test_last_is_the_newest_of_its_key(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            for i in range(3):
+                writer.transaction(
+                    [Message(CHECKPOINTS, key, b"%s%d" % (key, i)) for key in (b"a", b"b", b"a/1")]
+                    + [Message(S, b"a", b"elsewhere")]
+                )
+        ends = [bus.end(CHECKPOINTS, 0)]
+        for key in (b"a", b"b", b"a/1"):
+            newest = bus.last(CHECKPOINTS, 0, key)
+            assert newest is not None
+            assert newest.value == b"%s2" % key
+        assert bus.last(CHECKPOINTS, 0, b"c") is None
+        assert bus.last(CHECKPOINTS, 1, b"a") is None
+        with bus.writer("w", 0) as writer:
+            writer.transaction([Message(CHECKPOINTS, b"a", b"new")])
+        ends.append(bus.end(CHECKPOINTS, 0))
+        newest = bus.last(CHECKPOINTS, 0, b"a")
+        assert newest is not None
+        assert newest.value == b"new"
+        assert ends[0] <= newest.offset < ends[1]
+
+    def test_a_message_above_the_limit_is_refused_and_one_at_the_limit_is_not(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            with pytest.raises(BusError, match=str(MAX_MESSAGE_BYTES)):
+                writer.transaction(said([b"small", bytes(MAX_MESSAGE_BYTES + 1)]))
+            writer.transaction(said([b"\1" * MAX_MESSAGE_BYTES]))
+        assert texts(bus.read(S, 0)) == [b"\1" * MAX_MESSAGE_BYTES]
+
+    def test_a_large_record_travels_in_parts(self, bus: Bus) -> None:
+        record = random.Random(5).randbytes(5_000_000)
+        parts = [Message(S, b"k", value, headers) for value, headers in split(record)]
+        assert len(parts) == -(-len(record) // PART_BYTES)
+        with bus.writer("w", 1) as writer, bus.consumer("g", [S]) as consumer:
+            writer.transaction(said([b"before"]))
+            writer.transaction(parts)
+            writer.transaction(said([b"after"]))
+            join = Joiner()
+            joined = [join(m.value, m.headers) for m in take(consumer, len(parts) + 2)]
+        assert [whole for whole in joined if whole is not None] == [b"before", record, b"after"]
+
+    def test_a_partition_that_does_not_exist_is_refused(self, bus: Bus) -> None:
+        for call in (
+            lambda: bus.writer("w", bus.partitions),
+            lambda: bus.read(S, -1),
+            lambda: bus.end(S, bus.partitions),
+        ):
+            with pytest.raises(BusError, match="partition"):
+                call()
+
+    # --- transactions -------------------------------------------------------------------------------
+
+    def test_an_error_among_the_messages_writes_nothing(self, bus: Bus) -> None:
+        def broken() -> Iterator[Message]:
+            yield Message(S, b"k", b"half")
+            raise RuntimeError("a fault in the fold")
+
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S]) as consumer:
+            writer.transaction(said([b"1"]))
+            assert texts(take(consumer, 1)) == [b"1"]
+            with pytest.raises(RuntimeError):
+                writer.transaction(broken(), {S: 1}, "g")
+            writer.transaction(said([b"2"]))
+            assert texts(take(consumer, 1)) == [b"2"]
+            assert consumer.committed(S, 0) is None
+
+    def test_outputs_and_offsets_are_committed_together(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"1", b"2", b"3"]))
+            with bus.consumer("g", [S]) as consumer:
+                got = take(consumer, 3)
+                writer.transaction(said([b"out"], T), {S: got[1].offset + 1}, "g")
+                assert consumer.committed(S, 0) == got[1].offset + 1
+            assert texts(bus.read(T, 0)) == [b"out"]
+            with bus.consumer("g", [S]) as successor:
+                assert texts(take(successor, 1)) == [b"3"]
+
+    def test_a_zombie_writer_is_fenced(self, bus: Bus, other: Bus) -> None:
+        with bus.writer("role-0", 0) as zombie:
+            zombie.transaction(said([b"1"]))
+            with other.writer("role-0", 0) as successor:
+                successor.transaction(said([b"2"]))
+                for _ in range(2):
+                    with pytest.raises(Fenced):
+                        zombie.transaction(said([b"lost"]))
+                successor.transaction(said([b"3"]))
+        assert texts(everything(bus, S, 0)) == [b"1", b"2", b"3"]
+
+    def test_another_id_fences_nobody(self, bus: Bus) -> None:
+        with bus.writer("a", 0) as a, bus.writer("b", 0) as b, bus.writer("a-1", 1) as c:
+            for writer in (a, b, c, a):
+                writer.transaction(said([b"x"]))
+        assert [len(everything(bus, S, p)) for p in (0, 1)] == [3, 1]
+
+    def test_offsets_are_not_committed_for_a_group_that_is_not_held_here(self, bus: Bus, other: Bus) -> None:
+        with other.consumer("g", [S]) as elsewhere, bus.writer("w", 0) as writer:
+            settle(other, elsewhere)
+            with pytest.raises(Fenced):
+                writer.transaction(said([b"out"], T), {S: 1}, "g")
+            assert elsewhere.committed(S, 0) is None
+        assert list(bus.read(T, 0)) == []
+
+    def test_a_transaction_cut_off_by_kill_9_is_invisible(self, bus: Bus, bus_url: str, start: Any) -> None:
+        process = start("hang", bus_url, S, 0)
+        assert process.stdout.readline() == "writing\n"
+        process.kill()
+        process.wait()
+        with bus.writer("hang", 0) as successor:
+            successor.transaction(said([b"next"]))
+        assert texts(everything(bus, S, 0)) == [b"whole", b"next"]
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_kill_9_in_mid_write_leaves_whole_transactions(
+        self, bus: Bus, bus_url: str, start: Any, seed: int
+    ) -> None:
+        size = 20
+        process = start("produce_large", bus_url, S, 0, size, 50_000)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(random.Random(seed).uniform(0.005, 0.12))
+        process.kill()
+        process.wait()
+        with bus.writer("produce-large", 0) as successor:
+            successor.transaction(said([b"next"]))
+        *large, last = [value[:8] for value in texts(everything(bus, S, 0))]
+        assert last == b"next"
+        assert large == [i.to_bytes(8, "big") for i in range(len(large) // size) for _ in range(size)]
+
+    def test_several_processes_write_at_once(self, bus: Bus, bus_url: str, start: Any) -> None:
+        names, transactions, size = ("a", "b", "c"), 100, 3
+        processes = [start("produce", bus_url, S, 1, name, transactions, size) for name in names]
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        with bus.consumer("g", [S]) as consumer:
+            got = take(consumer, len(names) * transactions * size)
+        for process in processes:
+            assert process.wait(PATIENCE) == 0
+        assert got == everything(bus, S, 1)
+        of = defaultdict(list)
+        for message in got:
+            of[message.key.decode()].append(message.value.decode())
+        for name in names:
+            assert of[name] == [f"{name}/{i}/{j}" for i in range(transactions) for j in range(size)]
+
+    # --- groups -------------------------------------------------------------------------------------
+
+    def test_a_group_begins_at_the_first_message_and_goes_on_where_it_committed(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"1", b"2", b"3"]))
+        with bus.consumer("g", [S]) as consumer:
+            assert consumer.committed(S, 0) is None
+            got = take(consumer, 3)
+            assert texts(got) == [b"1", b"2", b"3"]
+            consumer.commit(S, 0, got[0].offset + 1)
+            assert consumer.committed(S, 0) == got[0].offset + 1
+        with bus.consumer("g", [S]) as consumer, bus.consumer("another", [S]) as another:
+            assert texts(take(consumer, 2)) == [b"2", b"3"]
+            assert texts(take(another, 3)) == [b"1", b"2", b"3"]
+
+    def test_poll_waits_no_longer_than_it_was_told(self, bus: Bus) -> None:
+        with bus.consumer("g", [S]) as consumer:
+            settle(bus, consumer)
+            began = time.monotonic()
+            assert list(consumer.poll(0.3)) == []
+            assert 0.25 < time.monotonic() - began < 5
+
+    def test_poll_returns_no_more_than_it_was_told(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S, T]) as consumer:
+            writer.transaction(said([b"%d" % i for i in range(10)]) + said([b"x"] * 10, T))
+            got: list[Delivered] = []
+            while len(got) < 20:
+                batch = consumer.poll(PATIENCE, max_messages=3)
+                assert 1 <= len(batch) <= 3
+                got += batch
+        assert texts(m for m in got if m.stream == S) == [b"%d" % i for i in range(10)]
+
+    def test_seek_reads_again(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S]) as consumer:
+            writer.transaction(said([b"1", b"2", b"3"]))
+            got = take(consumer, 3)
+            consumer.seek(S, 0, got[1].offset)
+            assert texts(take(consumer, 2)) == [b"2", b"3"]
+            consumer.seek(S, 0, 0)
+            assert texts(take(consumer, 3)) == [b"1", b"2", b"3"]
+
+    def test_seek_in_on_assigned_comes_before_the_first_message(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"1", b"2", b"3"]))
+        third = bus.read(S, 0)[2].offset
+        consumer = bus.consumer("g", [S], on_assigned=lambda _: consumer.seek(S, 0, third))
+        with consumer:
+            assert texts(take(consumer, 1)) == [b"3"]
+
+    def test_members_share_the_partitions_and_hand_them_on_when_they_leave(
+        self, bus: Bus, other: Bus
+    ) -> None:
+        told: list[tuple[str, frozenset[int]]] = []
+
+        def hears(name: str) -> dict[str, Callable[[frozenset[int]], None]]:
+            return {
+                "on_assigned": lambda p: told.append((f"{name}+", p)),
+                "on_revoked": lambda p: told.append((f"{name}-", p)),
+            }
+
+        with bus.consumer("g", [S], **hears("a")) as a:
+            assert a.assignment() == frozenset()
+            settle(bus, a)
+            with other.consumer("g", [S], **hears("b")) as b, other.consumer("g", [S], **hears("c")) as c:
+                settle(bus, a, b, c)
+                held = {name: consumer.assignment() for name, consumer in zip("abc", (a, b, c), strict=True)}
+            settle(bus, a)
+        # What each was told, added up, is what it held.
+        for name in "bc":
+            now: frozenset[int] = frozenset()
+            for event, partitions in told:
+                if event == f"{name}+":
+                    assert not now & partitions
+                    now |= partitions
+                elif event == f"{name}-":
+                    assert now >= partitions
+                    now -= partitions
+            assert now == held[name]
+
+    def test_a_partition_changes_hands_only_after_its_holder_gave_it_up(self, bus: Bus, other: Bus) -> None:
+        with bus.writer("w0", 0) as w0, bus.writer("w1", 1) as w1:
+            for i in range(5):
+                w0.transaction(said([b"0/%d" % i]))
+                w1.transaction(said([b"1/%d" % i]))
+        read: dict[int, int] = {}
+
+        def commit(partitions: frozenset[int]) -> None:
+            for partition in partitions & read.keys():
+                a.commit(S, partition, read[partition] + 1)
+
+        with bus.consumer("g", [S], on_revoked=commit) as a:
+            for message in take(a, 10):
+                read[message.partition] = message.offset
+            with other.consumer("g", [S]) as b:
+                settle(bus, a, b)  # b reads nothing: all had been committed as it changed hands
+
+    def test_a_member_killed_is_succeeded_and_its_uncommitted_messages_are_read_again(
+        self, bus: Bus, bus_url: str, start: Any
+    ) -> None:
+        for partition in range(bus.partitions):
+            with bus.writer(f"w{partition}", partition) as writer:
+                writer.transaction(said([b"%d" % partition]))
+        process = start("member", bus_url, "g", S)
+        assert process.stdout.readline().startswith("assigned")
+        read = {process.stdout.readline() for _ in range(bus.partitions)}
+        assert read == {f"read {p} {p}\n" for p in range(bus.partitions)}
+        with bus.consumer("g", [S]) as survivor:
+            process.kill()
+            process.wait()
+            assert sorted(texts(take(survivor, bus.partitions))) == [b"%d" % p for p in range(bus.partitions)]
+            assert survivor.assignment() == frozenset(range(bus.partitions))
+
+    def test_a_zombie_consumer_commits_nothing(self, bus: Bus, other: Bus) -> None:
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S]) as zombie:
+            writer.transaction(said([b"1", b"2"]))
+            got = take(zombie, 2)
+            with other.consumer("g", [S]) as successor:
+                # The zombie does not poll; its lease ends and the successor is given what it held.
+                assert texts(take(successor, 2)) == [b"1", b"2"]
+                successor.commit(S, 0, got[0].offset + 1)
+                with pytest.raises(Fenced):
+                    zombie.commit(S, 0, got[1].offset + 1)
+                with pytest.raises(Fenced):
+                    writer.transaction(said([b"out"], T), {S: got[1].offset + 1}, "g")
+                assert successor.committed(S, 0) == got[0].offset + 1
+                assert list(bus.read(T, 0)) == []
+
+    def test_a_member_that_lost_its_lease_joins_again(self, bus: Bus, other: Bus) -> None:
+        revoked: list[frozenset[int]] = []
+        with bus.consumer("g", [S], on_revoked=revoked.append) as slow:
+            settle(bus, slow)
+            with other.consumer("g", [S]) as quick:
+                until(lambda: not quick.poll(0.1) and len(quick.assignment()) == bus.partitions)
+                settle(bus, slow, quick)
+        assert revoked[0] == frozenset(range(bus.partitions))
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_a_transformer_killed_at_random_puts_each_output_out_once(
+        self, bus: Bus, bus_url: str, start: Any, seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        inputs = {p: [b"%d/%d" % (p, i) for i in range(400)] for p in (0, 1)}
+        with bus.writer("w0", 0) as w0, bus.writer("w1", 1) as w1:
+            w0.transaction(said(inputs[0]))
+            w1.transaction(said(inputs[1]))
+        expected = {p: [b"%d " % m.offset + m.value for m in everything(bus, S, p)] for p in (0, 1)}
+
+        def put_out() -> dict[int, list[bytes]]:
+            return {p: texts(everything(bus, T, p)) for p in (0, 1)}
+
+        for _ in range(5):
+            process = start("transform", bus_url, "g", S, T)
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(chance.uniform(0, 0.025))
+            process.kill()
+            process.wait()
+            done = put_out()
+            assert done == {p: expected[p][: len(done[p])] for p in (0, 1)}
+        start("transform", bus_url, "g", S, T)
+        with bus.consumer("after", [T]) as consumer:
+            take(consumer, 800)
+        assert put_out() == expected
+
+    # --- against a model ----------------------------------------------------------------------------
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_the_bus_agrees_with_a_list(self, bus: Bus, data: st.DataObject) -> None:
+        _Model(bus, data).run()
+
+
+_run = itertools.count()
+
+
+class _Model:
+    """A bus as lists, and one as it is, given the same random calls."""
+
+    def __init__(self, bus: Bus, data: st.DataObject) -> None:
+        self.bus = bus
+        self.data = data
+        self.prefix = f"model-{next(_run)}-"
+        self.streams = [self.prefix + name for name in ("s", "t")]
+        self.group = self.prefix + "g"
+        self.written: dict[tuple[str, int], list[tuple[bytes, bytes, dict[str, bytes]]]] = defaultdict(list)
+        self.read: dict[tuple[str, int], int] = defaultdict(int)
+        self.committed: dict[tuple[str, int], int] = {}
+        self.writers = {p: bus.writer(self.prefix + str(p), p) for p in (0, 1)}
+        self.consumer = bus.consumer(self.group, self.streams)
+
+    def run(self) -> None:
+        steps = (self.write, self.write, self.abort, self.process, self.process, self.seek, self.restart)
+        try:
+            for step in self.data.draw(st.lists(st.sampled_from(steps), max_size=14)):
+                step()
+            self.drain()
+            self.compare()
+        finally:
+            self.consumer.close()
+            for writer in self.writers.values():
+                writer.close()
+
+    def batch(self) -> list[Message]:
+        return self.data.draw(
+            st.lists(
+                st.builds(
+                    Message,
+                    st.sampled_from(self.streams),
+                    st.sampled_from([b"", b"a", b"b"]),
+                    st.binary(max_size=12),
+                    st.dictionaries(st.sampled_from(["h", "i"]), st.binary(max_size=3)),
+                ),
+                max_size=6,
+            )
+        )
+
+    def partition(self) -> int:
+        return self.data.draw(st.sampled_from((0, 1)))
+
+    def keep(self, partition: int, batch: list[Message]) -> None:
+        for message in batch:
+            self.written[message.stream, partition].append(
+                (message.key, message.value, dict(message.headers))
+            )
+
+    def write(self) -> None:
+        partition, batch = self.partition(), self.batch()
+        self.writers[partition].transaction(batch)
+        self.keep(partition, batch)
+
+    def abort(self) -> None:
+        batch = self.batch()
+
+        def broken() -> Iterator[Message]:
+            yield from batch
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            self.writers[self.partition()].transaction(broken())
+
+    def drain(self) -> dict[tuple[str, int], list[Delivered]]:
+        """Poll everything there is, and see that it is what the model has next."""
+        wanted = sum(len(written) - self.read[pair] for pair, written in list(self.written.items()))
+        got: dict[tuple[str, int], list[Delivered]] = defaultdict(list)
+        for message in take(self.consumer, wanted):
+            got[message.stream, message.partition].append(message)
+        assert not self.consumer.poll(0)
+        for pair, messages in got.items():
+            assert [(m.key, m.value, m.headers) for m in messages] == self.written[pair][self.read[pair] :]
+            self.read[pair] = len(self.written[pair])
+        return got
+
+    def process(self) -> None:
+        """Read all, then commit a part of one partition together with outputs, or alone."""
+        got, partition = self.drain(), self.partition()
+        offsets = {}
+        for stream in self.streams:
+            messages = got[stream, partition]
+            if messages:
+                count = self.data.draw(st.integers(0, len(messages)))
+                offsets[stream] = messages[count].offset if count < len(messages) else messages[-1].offset + 1
+                self.committed[stream, partition] = self.read[stream, partition] - len(messages) + count
+        if self.data.draw(st.booleans()):
+            batch = self.batch()
+            self.writers[partition].transaction(batch, offsets, self.group)
+            self.keep(partition, batch)
+        else:
+            for stream, offset in offsets.items():
+                self.consumer.commit(stream, partition, offset)
+        for stream, offset in offsets.items():
+            assert self.consumer.committed(stream, partition) == offset
+
+    def seek(self) -> None:
+        self.drain()
+        stream, partition = self.data.draw(st.sampled_from(self.streams)), self.partition()
+        there = everything(self.bus, stream, partition)
+        if there:
+            index = self.data.draw(st.integers(0, len(there) - 1))
+            self.consumer.seek(stream, partition, there[index].offset)
+            self.read[stream, partition] = index
+
+    def restart(self) -> None:
+        """A new member, after the old one left, begins where the group committed; and a new writer too."""
+        self.consumer.close()
+        self.consumer = self.bus.consumer(self.group, self.streams)
+        self.read = defaultdict(int, self.committed)
+        partition = self.partition()
+        old, self.writers[partition] = (
+            self.writers[partition],
+            self.bus.writer(self.prefix + str(partition), partition),
+        )
+        with old, pytest.raises(Fenced):
+            old.transaction([])
+
+    def compare(self) -> None:
+        for stream, partition in itertools.product(self.streams, (0, 1)):
+            got = everything(self.bus, stream, partition)
+            written = self.written[stream, partition]
+            assert [(m.key, m.value, m.headers) for m in got] == written
+            offsets = [message.offset for message in got]
+            assert offsets == sorted(set(offsets))
+            assert self.bus.end(stream, partition) > max(offsets, default=-1)
+            newest = {message.key: message for message in got}
+            for key in (b"", b"a", b"b"):
+                assert self.bus.last(stream, partition, key) == newest.get(key)
