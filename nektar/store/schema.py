@@ -1,7 +1,13 @@
-"""What stands in the store: a table per row type of the model and per event and call of the ABIs.
+"""What stands in the store: a table per row type of the model, and per event and call of the ABIs.
 
-The model's own types say how a row is stored (`Annotated[…, Column(type, comment)]`), so this module has
-no list of tables to keep in step: it derives Arrow schemas, ClickHouse tables and views from them.
+Nothing here lists columns. The model's own types say how a row is stored (`Annotated[…, Column(type,
+comment)]`), and an ABI's Arrow schema says how an event is: this module turns both into `Table`s, and
+those into the SQL that makes them. What is released of the model's tables is frozen in `migrations/`; a
+test holds the two together.
+
+Every table begins with `network` and, but for histories, ends with `version` and `is_deleted`
+(ReplacingMergeTree: the highest version of a key stands, unless it is a tombstone). `version` is
+`generation << 48 | offset`, so that a record that is read twice changes nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +15,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
+import msgspec
 import pyarrow as pa
 
-from nektar.model import Column, Row
+from nektar.model import ROWS, Column, DutyRow, Finding, Row
 
 DELETED = "is_deleted"
+# Columns that every table has beside its own; an ABI's argument of such a name gets the suffix `_`.
+RESERVED = frozenset({"network", "version", DELETED})
+# Columns of call tables that may be null: what is not known of a call in a linked block, and no revert.
+NULLABLE = frozenset({"status", "revert"})
+# How many inserts back a table remembers their tokens. One insert a block and table: half a day of blocks.
+DEDUPLICATION_WINDOW = 10_000
+# Seconds for which ClickHouse keeps parts that were merged away (its default is 480): a part an insert
+# means thousands of small files a minute.
+OLD_PARTS_LIFETIME = 30
 
 _ARROW = {
     "String": pa.utf8(),
@@ -23,10 +39,13 @@ _ARROW = {
     "Bool": pa.bool_(),
     "UInt32": pa.uint32(),
     "UInt64": pa.uint64(),
-    "UInt256": pa.binary(32),  # little-endian: ClickHouse has no wider Arrow integer than 64 bits
+    "UInt256": pa.binary(32),  # little-endian: Arrow has no integer wider than 64 bits
     "DateTime('UTC')": pa.timestamp("s", "UTC"),
 }
 _FIXED = re.compile(r"FixedString\((\d+)\)")
+
+
+# --- rows on the bus --------------------------------------------------------------------------------
 
 
 @cache
@@ -47,14 +66,19 @@ def row_schema(row_type: type[Row]) -> pa.Schema:
     return pa.schema([*fields, pa.field(DELETED, pa.bool_(), nullable=False)])
 
 
-def rows_to_ipc(row_type: type[Row], rows: Sequence[tuple[Row, bool]]) -> bytes:
-    """Rows of one type, each with whether it is deleted, as an Arrow IPC stream. Equal rows, equal bytes."""
+def rows_to_arrow(row_type: type[Row], rows: Sequence[tuple[Row, bool]]) -> pa.RecordBatch:
+    """Rows of one type, each with whether it is deleted, in the type's `row_schema`."""
     arrays = [
         pa.array([_cell(c.type)(getattr(row, n)) for row, _ in rows], _arrow(c.type))
         for n, c in columns(row_type).items()
     ]
     arrays.append(pa.array([deleted for _, deleted in rows], pa.bool_()))
-    batch = pa.record_batch(arrays, schema=row_schema(row_type))
+    return pa.record_batch(arrays, schema=row_schema(row_type))
+
+
+def rows_to_ipc(row_type: type[Row], rows: Sequence[tuple[Row, bool]]) -> bytes:
+    """The same as an Arrow IPC stream. Equal rows give equal bytes."""
+    batch = rows_to_arrow(row_type, rows)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -77,3 +101,232 @@ def _wide(value: int) -> bytes:
 
 def _same(value: Any) -> Any:
     return value
+
+
+# --- tables -----------------------------------------------------------------------------------------
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One column: how it is stored, and how views show it (hashes, addresses and bytes as 0x…)."""
+
+    name: str
+    type: str
+    comment: str
+    shown_type: str
+    show: Callable[[str], str]  # SQL of the stored column → SQL of what views show
+
+
+class Table(msgspec.Struct, frozen=True):
+    """One table of the store. `columns` are its own, without what every table has."""
+
+    name: str
+    comment: str
+    order: tuple[str, ...]  # what identifies a row, after `network`
+    columns: tuple[Stored, ...]
+    view: str  # the plain name under which people read it
+    arrow: Any  # pa.Schema of the rows as they come from the bus
+    history: bool = False  # every version stays
+
+
+BLOCK_COLUMNS: Mapping[str, Column] = {
+    "number": Column("UInt64", "Block number"),
+    "hash": Column("FixedString(32)", "Hash of the header, recomputed"),
+    "parent": Column("FixedString(32)", "Hash of the parent block"),
+    "time": Column("DateTime('UTC')", "The block's own time"),
+    "level": Column("LowCardinality(String)", "How well it was checked: proved, linked or reported"),
+    "provider": Column("LowCardinality(String)", "Provider that served it, by its name in nektar.yaml"),
+    "anchor": Column("LowCardinality(String)", "What makes it canonical: single:…, quorum m/n or pinned"),
+    "generation": Column("UInt32", "Generation of the log that brought it"),
+}
+
+
+def blocks_table() -> Table:
+    """`blocks`: written last of a record, so that a block that is in it has all its rows in the store."""
+    own = tuple(_stored(n, c) for n, c in BLOCK_COLUMNS.items())
+    arrow = pa.schema([pa.field(n, _arrow(c.type), nullable=False) for n, c in BLOCK_COLUMNS.items()])
+    comment = "Blocks of the Network's chain; one that is here has all its events and calls in the store"
+    return Table("blocks_rows", comment, ("number", "hash"), own, "blocks", arrow)
+
+
+def row_table(row_type: type[Row]) -> Table:
+    """The table of a row type: what is true now."""
+    own = tuple(_stored(n, c) for n, c in columns(row_type).items())
+    name, view = f"{row_type.table}_rows", row_type.table
+    return Table(name, _first_line(row_type), row_type.key, own, view, row_schema(row_type))
+
+
+def history_table(row_type: type[Row]) -> Table:
+    """The table of everything that was ever said of a row: as-of queries read this."""
+    now = row_table(row_type)
+    position = Column("UInt32", "Place of the row in its record")
+    own = (*now.columns, _stored("position", position))
+    order = (*now.order, "version", "position")
+    name, view = f"{row_type.table}_history_rows", f"{row_type.table}_history"
+    comment = f"{now.comment} Every version ever put out, undone ones included."
+    return Table(name, comment, order, own, view, now.arrow, history=True)
+
+
+HISTORIES: tuple[type[Row], ...] = (DutyRow, Finding)
+
+
+def model_tables() -> list[Table]:
+    """The tables that migrations make."""
+    return [blocks_table(), *map(row_table, ROWS), *map(history_table, HISTORIES)]
+
+
+def abi_table(name: str, schema: Any, signature: str) -> Table:
+    """The table of an event or a call: `name` is `event_<name>_<hash8>` or `call_<name>_<hash8>`.
+
+    `schema` is the Arrow schema in which the log carries it; wide integers are told from hashes by the
+    field's metadata `abi`. `signature` is the ABI's own, for the comments.
+    """
+    kind, _, rest = name.partition("_")
+    own = []
+    for field in schema:
+        type_, shown_type, show = _kind(field.type, _abi(field), 0)
+        if kind == "call" and field.name in NULLABLE:
+            type_, shown_type = f"Nullable({type_})", f"Nullable({shown_type})"
+        comment = _FIXED_COLUMNS.get(field.name) or f"Argument {field.name} of {signature}, {_abi(field)}"
+        own.append(Stored(column_name(field.name), type_, comment.rstrip(", "), shown_type, show))
+    place = "log_index" if kind == "event" else "tx_index"
+    order = ("block_number", "block_hash", place)
+    comment = f"{kind.capitalize()} {signature}"
+    return Table(name, comment, order, tuple(own), f"{kind}_{rest.rpartition('_')[0]}", schema)
+
+
+def column_name(field: str) -> str:
+    """The column that an Arrow field of the log is stored in."""
+    return f"{field}_" if field in RESERVED else field
+
+
+_FIXED_COLUMNS = {
+    "block_number": "Block that holds it",
+    "block_hash": "Hash of that block",
+    "block_time": "Time of that block",
+    "tx_index": "Place of the transaction in the block",
+    "tx_hash": "Hash of the transaction",
+    "log_index": "Place of the log in the block",
+    "address": "The contract that emitted it, or was called",
+    "sender": "Who sent the transaction",
+    "value": "Wei sent with the call",
+    "status": "Whether the call succeeded; null: not known, the block is linked",
+    "revert": "Decoded reason of a revert, as the node reported it: no root covers it",
+}
+
+
+# --- SQL --------------------------------------------------------------------------------------------
+
+
+def create_table(table: Table) -> str:
+    """The statement that makes `table` where it is missing."""
+    lines = [_column("network", "LowCardinality(String)", "Network that it belongs to")]
+    lines += [_column(c.name, c.type, c.comment) for c in table.columns]
+    lines.append(_column("version", "UInt64", "Generation of the log << 48 | offset of the record"))
+    lines.append(_column(DELETED, "UInt8", "1: taken back by an undo"))
+    names = {c.name for c in table.columns}
+    for column in table.columns:
+        alias = f"{column.name}_hex"
+        if _FIXED.fullmatch(column.type) and alias not in names:
+            shown = column.show(quoted(column.name))
+            lines.append(f"  {quoted(alias)} String ALIAS {shown} COMMENT {literal(f'{column.name} as 0x…')}")
+    order = ", ".join(map(quoted, ("network", *table.order)))
+    engine = "ReplacingMergeTree" + ("" if table.history else f"(version, {DELETED})")
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n" + ",\n".join(lines) + "\n)\n"
+        f"ENGINE = {engine} ORDER BY ({order})\n"
+        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, "
+        f"old_parts_lifetime = {OLD_PARTS_LIFETIME}\n"
+        f"COMMENT {literal(table.comment)}"
+    )
+
+
+def quoted(name: str) -> str:
+    """An identifier for SQL."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def literal(text: str) -> str:
+    """A string for SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+def _column(name: str, type_: str, comment: str) -> str:
+    return f"  {quoted(name)} {type_} COMMENT {literal(comment)}"
+
+
+# --- types ------------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """A stored type, the type that views show, and the SQL from one to the other."""
+
+    stored: str
+    shown: str
+    show: Callable[[str], str]
+
+
+def _stored(name: str, column: Column) -> Stored:
+    if _FIXED.fullmatch(column.type):
+        return Stored(name, column.type, column.comment, "String", _hex)
+    return Stored(name, column.type, column.comment, column.type, _same)
+
+
+def _kind(type_: Any, abi: str, depth: int) -> _Kind:
+    """How an Arrow type of the log is stored and shown. `abi` is the Solidity type where it is known."""
+    if pa.types.is_fixed_size_binary(type_):
+        if type_.byte_width == 32 and abi.startswith(("uint", "int")):
+            wide = "UInt256" if abi.startswith("u") else "Int256"
+            return _Kind(wide, wide, _same)
+        return _Kind(f"FixedString({type_.byte_width})", "String", _hex)
+    if pa.types.is_binary(type_):
+        return _Kind("String", "String", _hex)
+    if pa.types.is_list(type_):
+        inner = _kind(type_.value_type, _abi(type_.value_field) or abi.rpartition("[")[0], depth + 1)
+        stored, shown = f"Array({inner.stored})", f"Array({inner.shown})"
+        if inner.show is _same:
+            return _Kind(stored, shown, _same)
+        item = f"x{depth}"
+        return _Kind(stored, shown, lambda sql: f"arrayMap({item} -> {inner.show(item)}, {sql})")
+    if pa.types.is_struct(type_):
+        return _tuple(type_, depth)
+    simple = _SIMPLE[str(type_)]
+    return _Kind(simple, simple, _same)
+
+
+def _tuple(type_: Any, depth: int) -> _Kind:
+    fields = [type_.field(i) for i in range(type_.num_fields)]
+    kinds = [_kind(field.type, _abi(field), depth + 1) for field in fields]
+    names = [quoted(field.name) for field in fields]
+    stored = ", ".join(f"{n} {k.stored}" for n, k in zip(names, kinds, strict=True))
+    shown = ", ".join(f"{n} {k.shown}" for n, k in zip(names, kinds, strict=True))
+
+    def show(sql: str) -> str:
+        parts = (k.show(f"tupleElement({sql}, {i})") for i, k in enumerate(kinds, 1))
+        return f"CAST(tuple({', '.join(parts)}), {literal(f'Tuple({shown})')})"
+
+    same = all(k.show is _same for k in kinds)
+    return _Kind(f"Tuple({stored})", f"Tuple({shown})", _same if same else show)
+
+
+_SIMPLE = {
+    **{
+        f"{sign}int{bits}": f"{name}Int{bits}"
+        for sign, name in (("u", "U"), ("", ""))
+        for bits in (8, 16, 32, 64)
+    },
+    "bool": "Bool",
+    "string": "String",
+    "timestamp[s, tz=UTC]": "DateTime('UTC')",
+}
+
+
+def _hex(sql: str) -> str:
+    return f"concat('0x', lower(hex({sql})))"
+
+
+def _abi(field: Any) -> str:
+    return ((field.metadata or {}).get(b"abi") or b"").decode()
+
+
+def _first_line(row_type: type[Row]) -> str:
+    return (row_type.__doc__ or "").strip().splitlines()[0]

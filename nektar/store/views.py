@@ -1,0 +1,87 @@
+"""What people read: a view under a plain name for every table, true now, with hashes as 0x….
+
+A view shows the newest version of each row and no undone ones (`FINAL`). Ranges of `block_number` reach the
+table's own order, so that they are quick. Views are made anew whenever a store is opened by its owner: they
+hold nothing, so they need no migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from nektar.store.schema import DELETED, Stored, Table, literal, quoted
+
+_NETWORK = Stored("network", "", "Network that it belongs to", "LowCardinality(String)", str)
+_PLACE = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash", "log_index", "address")
+
+
+def create_views(tables: Iterable[Table]) -> list[str]:
+    """The statements that make a view for each plain name, and `events` over all event tables."""
+    named: dict[str, list[Table]] = {}
+    for table in tables:
+        named.setdefault(table.view, []).append(table)
+    views = [_history(ts[0]) if ts[0].history else _view(name, ts) for name, ts in sorted(named.items())]
+    events = [t for ts in named.values() for t in ts if t.name.startswith("event_")]
+    if events:
+        views.append(_events(sorted(events, key=lambda t: t.name)))
+    return views
+
+
+def _view(name: str, tables: Sequence[Table]) -> str:
+    """One plain name. Where several tables share it (one event's older and newer ABI), what all have."""
+    shared = [c for c in tables[0].columns if all(_has(t, c) for t in tables[1:])]
+    selects = [_select(t, [_NETWORK, *shared]) for t in tables]
+    return _create(name, tables[0].comment, [_NETWORK, *shared], selects)
+
+
+def _has(table: Table, column: Stored) -> bool:
+    return any((c.name, c.type) == (column.name, column.type) for c in table.columns)
+
+
+def _history(table: Table) -> str:
+    said = [
+        Stored(
+            "generation",
+            "",
+            "Generation of the log",
+            "UInt32",
+            lambda _: "toUInt32(bitShiftRight(t.version, 48))",
+        ),
+        Stored(
+            "log_offset",
+            "",
+            "Offset in its stream of the record that said it",
+            "UInt64",
+            lambda _: "bitAnd(t.version, bitShiftLeft(1, 48) - 1)",
+        ),
+        Stored(DELETED, "", "1: taken back by an undo", "UInt8", str),
+    ]
+    columns = [_NETWORK, *table.columns, *said]
+    return _create(table.view, table.comment, columns, [_select(table, columns)])
+
+
+def _events(tables: Sequence[Table]) -> str:
+    place = [c for c in tables[0].columns if c.name in _PLACE]
+    event = Stored("event", "", "Name of the event's view", "LowCardinality(String)", str)
+    selects = [
+        _select(t, [_NETWORK, *place, msgspec.structs.replace(event, show=_constant(t.view))]) for t in tables
+    ]
+    return _create("events", "Where each event of every kind stands", [_NETWORK, *place, event], selects)
+
+
+def _constant(text: str) -> Callable[[str], str]:
+    return lambda _: literal(text)
+
+
+def _select(table: Table, columns: Sequence[Stored]) -> str:
+    # `t.` keeps an expression from meaning the alias that it is given.
+    shown = ", ".join(f"{c.show(f't.{quoted(c.name)}')} AS {quoted(c.name)}" for c in columns)
+    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL"  # noqa: S608  # names are quoted
+
+
+def _create(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:
+    lines = ", ".join(f"{quoted(c.name)} {c.shown_type} COMMENT {literal(c.comment)}" for c in columns)
+    body = "\nUNION ALL\n".join(selects)
+    return f"CREATE OR REPLACE VIEW {quoted(name)} ({lines})\nAS {body}\nCOMMENT {literal(comment)}"
