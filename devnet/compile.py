@@ -71,7 +71,9 @@ def compile_contracts(sources: Path = HERE / "contracts") -> Compiled:
         # Warnings too, in our own sources: a reference has none.
         if problem["severity"] == "error" or problem.get("sourceLocation", {}).get("file") in files:
             raise CompileError(f"the contracts do not compile cleanly: {problem['formattedMessage'].strip()}")
-    compiled = {name: result["contracts"][f"{contract}.sol"][contract] for name, contract in CONTRACTS.items()}
+    compiled = {
+        name: result["contracts"][f"{contract}.sol"][contract] for name, contract in CONTRACTS.items()
+    }
     return Compiled(
         abi=_lines({name: each["abi"] for name, each in compiled.items()}),
         artifacts=json.dumps(
