@@ -23,6 +23,9 @@ from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
 
+# What a signed 64-bit column holds. A header may say more, and hash right; no chain's does.
+_LATEST = 1 << 63
+
 
 class Contradiction(NektarError):
     """What a provider served can't be this block: ask another one. The message names what differed."""
@@ -72,6 +75,9 @@ def prove(
     try:
         number, block_hash = quantity(block, "number"), octets(block, "hash", 32)
         _same(where, "header hash", header_hash(block), block_hash)
+        time = quantity(block, "timestamp")
+        if max(number, time) >= _LATEST:
+            raise Contradiction(f"{where}: expected a number and a time below 2⁶³; got {number} and {time}")
         here = {"blockHash": block_hash, "blockNumber": number}
         transactions = _transactions(where, block, here)
         _withdrawals(where, block)
@@ -86,7 +92,7 @@ def prove(
             number=number,
             hash=Hash32(block_hash),
             parent=Hash32(octets(block, "parentHash", 32)),
-            time=quantity(block, "timestamp"),
+            time=time,
             level=Level.LINKED if receipts is None else Level.PROVED,
             transactions=transactions,
             statuses=statuses,

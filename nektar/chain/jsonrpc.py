@@ -19,14 +19,15 @@ class Malformed(NektarError):
 
 
 def quantity(of: Object, key: str) -> int:
-    """The number at `key`."""
+    """The number at `key`, which fits an EVM word as all of the chain's do."""
     value = of.get(key)
-    if isinstance(value, str) and value.startswith("0x") and value[2:].isalnum():
+    # int() also takes signs, spaces and underscores.
+    if isinstance(value, str) and value.startswith("0x") and value[2:].isalnum() and len(value) <= 66:
         try:
             return int(value, 16)
         except ValueError:
             pass
-    raise Malformed(f"{key}: expected a number as 0x…; got {_shown(value)}")
+    raise Malformed(f"{key}: expected a number as 0x… of at most 32 bytes; got {_shown(value)}")
 
 
 def octets(of: Object, key: str, size: int | None = None) -> bytes:
