@@ -1,5 +1,213 @@
-"""The command `nektar`."""
+"""The command `nektar`: names, options and one way to fail. Each command imports what it needs when it runs.
+
+Exit codes: 0 success; 1 it did not succeed, and one line on stderr says why; 2 the command or the
+configuration was wrong; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nektar.errors import NektarError
+
+app = typer.Typer(
+    name="nektar",
+    help="Indexes a Nektar Network, proves what went wrong, and tells the people who must act.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
+]
+DirOption = Annotated[
+    Path | None, typer.Option("--dir", help="A data directory that holds its own nektar.yaml")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs")]
+NetworkOption = Annotated[
+    str | None, typer.Option("--network", help="Which Network, where there are several")
+]
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="The run is a function of it")] = 1,
+    operators: Annotated[int, typer.Option(help="How many operators")] = 7,
+    tasks: Annotated[int, typer.Option(help="How many tasks")] = 24,
+    reorgs: Annotated[int, typer.Option(help="Random reorgs beside those of every run")] = 2,
+    kill: Annotated[str, typer.Option(help="Roles to kill -9 at a random moment: ROLE[,ROLE…]")] = "",
+    keep: Annotated[Path, typer.Option(help="Where the run is left; an older one there is deleted")] = Path(
+        "build/demo"
+    ),
+    stay: Annotated[bool, typer.Option("--stay", help="Keep everything running until Ctrl-C")] = False,
+) -> None:
+    """A whole Network on this machine, faults and all, and what was found."""
+    from cli.demo import run
+
+    run(seed=seed, operators=operators, tasks=tasks, reorgs=reorgs, kill=kill, keep=keep, stay=stay)
+
+
+@app.command()
+def devnet(
+    seed: Annotated[int, typer.Option(help="Keys and tasks are a function of it")] = 1,
+    operators: Annotated[int, typer.Option(help="How many operators")] = 7,
+    block_time: Annotated[float, typer.Option(help="Seconds between blocks")] = 1.0,
+    out: Annotated[Path, typer.Option(help="Where nektar.yaml is written")] = Path("build/devnet"),
+) -> None:
+    """Only the chain, contracts and operators, with tasks flowing; prints a nektar.yaml."""
+    from cli.devnet import run
+
+    run(seed=seed, operators=operators, block_time=block_time, out=out)
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="The file to write")] = Path("nektar.yaml")) -> None:
+    """Write a starter nektar.yaml."""
+    from cli.setup import init as run
+
+    run(path)
+
+
+@app.command()
+def check(config: ConfigOption = None, directory: DirOption = None) -> None:
+    """Validate the configuration and reach everything it names."""
+    from cli.setup import check as run
+
+    run(config, directory)
+
+
+@app.command()
+def up(
+    roles: Annotated[
+        list[str] | None, typer.Argument(help="indexer, processors, store; all by default")
+    ] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """Run all roles, or some; restart what dies."""
+    from cli.up import run
+
+    run(roles or [], config, directory)
+
+
+@app.command()
+def migrate(config: ConfigOption = None, directory: DirOption = None) -> None:
+    """Bring the store's schema up to date. Safe to run twice."""
+    from cli.setup import migrate as run
+
+    run(config, directory)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A SELECT")],
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="A ClickHouse format (CSV, JSONEachRow, …) instead of a table"),
+    ] = None,
+) -> None:
+    """Ask the store in SQL."""
+    from cli.ask import sql as run
+
+    run(query, config, directory, format)
+
+
+@app.command()
+def tasks(
+    task: Annotated[str | None, typer.Argument(help="A task's hash, number or input")] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
+    json: JsonOption = False,
+) -> None:
+    """Tasks and how they stand; one task with all its duties."""
+    from cli.ask import tasks as run
+
+    run(task, config, directory, limit, json)
+
+
+@app.command()
+def operators(config: ConfigOption = None, directory: DirOption = None, json: JsonOption = False) -> None:
+    """Operators, their stake, and how they kept their duties."""
+    from cli.ask import operators as run
+
+    run(config, directory, json)
+
+
+@app.command()
+def findings(
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
+    json: JsonOption = False,
+) -> None:
+    """Findings: which condition holds for whom, and how sure it is."""
+    from cli.ask import findings as run
+
+    run(config, directory, limit, json)
+
+
+@app.command()
+def replay(
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    network: NetworkOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fold the log again from its first record and compare with what was put out."""
+    from cli.setup import replay as run
+
+    run(config, directory, network, json)
+
+
+@app.command()
+def dead(
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 50,
+    json: JsonOption = False,
+) -> None:
+    """What could not be read, and why."""
+    from cli.ask import dead as run
+
+    run(config, directory, limit, json)
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point: run the command, and turn what a person can mend into one line."""
+    try:
+        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except NektarError as error:
+        fail(str(error))
+    except typer.Abort:
+        sys.exit(130)
+    except typer.TyperException as error:
+        # The framework's own wording of a usage mistake names the option; it is not part of the base class.
+        words = getattr(error, "format_message", error.__str__)()
+        fail(f"{words} (`nektar --help` shows what there is)", 2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def fail(message: str, code: int = 1) -> None:
+    """One line on stderr, and out."""
+    print("nektar: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

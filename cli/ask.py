@@ -1,0 +1,145 @@
+"""Commands that read: `sql`, `tasks`, `operators`, `findings`, `dead`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli.settings import read_config
+from cli.show import rows, short
+from nektar.errors import NektarError
+from nektar.store.client import ask, records
+
+
+class NotFound(NektarError):
+    """What was asked for is not in the store."""
+
+
+def sql(query: str, config_path: Path | None, directory: Path | None, format: str | None) -> None:
+    """Any SELECT, as a table or in a ClickHouse format."""
+    config, _ = read_config(config_path, directory)
+    if format is None:
+        found = records(config, query)
+        rows(found, list(found[0]) if found else [], as_json=False, empty="no rows")
+        return
+    sys.stdout.buffer.write(ask(config, query, format))
+
+
+def tasks(
+    task: str | None, config_path: Path | None, directory: Path | None, limit: int, as_json: bool
+) -> None:
+    """The newest tasks; or one, with all its duties."""
+    config, _ = read_config(config_path, directory)
+    if task is None:
+        found = records(
+            config,
+            """
+            SELECT t.number AS task, t.input AS input, t.state AS state, t.submitted_block AS submitted,
+                   t.deadline AS deadline,
+                   countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
+                   countIf(d.state = 'missed') AS missed, countIf(d.state = 'excused') AS excused,
+                   countIf(d.state = 'unknown') AS unknown, countIf(d.state = 'pending') AS pending,
+                   t.task_hash AS task_hash
+            FROM tasks AS t LEFT JOIN duties AS d ON d.network = t.network AND d.task_hash = t.task_hash
+            GROUP BY ALL ORDER BY submitted DESC, task DESC LIMIT {limit:UInt32}
+            """,
+            limit=limit,
+        )
+        columns = ["task", "input", "state", "submitted", "deadline", "signed", "late", "missed"]
+        rows(found, [*columns, "excused", "unknown", "pending"], as_json=as_json, title="tasks")
+        return
+    story = records(
+        config,
+        """
+        SELECT * FROM tasks
+        WHERE task_hash = {task:String} OR toString(number) = {task:String} OR input = {task:String}
+        ORDER BY submitted_block DESC
+        """,
+        task=task.lower(),
+    )
+    if not story:
+        raise NotFound(f"task: expected a task's hash, number or input; found none for {task!r}")
+    duties = records(
+        config,
+        "SELECT * FROM duties WHERE task_hash = {task:String} ORDER BY state, operator",
+        task=story[0]["task_hash"],
+    )
+    if as_json:
+        rows([{**story[0], "duties": duties}], [], as_json=True)
+        return
+    print("\n".join(f"{key.replace('_', ' '):>18}  {value}" for key, value in story[0].items()), end="\n\n")
+    rows(duties, ["operator", "state", "decided_block"], as_json=False, title="duties")
+
+
+def operators(config_path: Path | None, directory: Path | None, as_json: bool) -> None:
+    """Every Operator with its stake and how its duties stand."""
+    config, _ = read_config(config_path, directory)
+    found = records(
+        config,
+        """
+        SELECT o.operator AS operator, o.region AS region, o.stake / 1e18 AS stake_tokens, o.in_set AS in_set,
+               countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
+               countIf(d.state = 'missed') AS missed, countIf(d.state = 'unknown') AS unknown,
+               countIf(d.state = 'excused') AS excused, countIf(d.state = 'pending') AS pending,
+               any(f.findings) AS findings
+        FROM operators AS o
+        LEFT JOIN duties AS d ON d.network = o.network AND d.operator = o.operator
+        LEFT JOIN (
+            SELECT network, operator, count() AS findings FROM findings WHERE status != 'retracted'
+            GROUP BY network, operator
+        ) AS f ON f.network = o.network AND f.operator = o.operator
+        GROUP BY ALL ORDER BY operator
+        """,
+    )
+    columns = ["operator", "region", "stake_tokens", "in_set", "signed", "late", "missed", "unknown"]
+    rows(found, [*columns, "excused", "pending", "findings"], as_json=as_json, title="operators")
+
+
+def findings(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
+    """The newest findings."""
+    config, _ = read_config(config_path, directory)
+    found = records(
+        config,
+        "SELECT * FROM findings ORDER BY block_number DESC, id LIMIT {limit:UInt32}",
+        limit=limit,
+    )
+    shown = found if as_json else [{**f, "id": short(f["id"])} for f in found]
+    columns = ["id", "condition", "status", "operator", "task_number", "block_number", "level", "anchor"]
+    rows(shown, columns, as_json=as_json, title="findings", empty="none")
+
+
+def dead(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
+    """What could not be read, straight from the bus."""
+    from nektar import bus as buses
+    from nektar.log import DEAD
+
+    config, _ = read_config(config_path, directory)
+    bus = buses.open(config.bus_url)
+    try:
+        letters: list[dict[str, Any]] = []
+        for partition in range(bus.partitions):
+            start = 0
+            while len(letters) < limit and (messages := bus.read(DEAD, partition, start)):
+                for message in messages:
+                    letters.append(
+                        {
+                            "source": message.key.decode("utf-8", "replace"),
+                            "network": message.headers.get("network", b"").decode("utf-8", "replace"),
+                            "reason": message.headers.get("reason", b"").decode("utf-8", "replace"),
+                            "bytes": len(message.value),
+                            "partition": partition,
+                            "offset": message.offset,
+                            "value": message.value.hex(),
+                        }
+                    )
+                start = messages[-1].offset + 1
+    finally:
+        bus.close()
+    rows(
+        letters[:limit],
+        ["source", "network", "reason", "bytes", "partition", "offset"],
+        as_json=as_json,
+        title="dead letters",
+        empty="none",
+    )

@@ -1,0 +1,291 @@
+"""`nektar demo`: a whole Network on this machine, faults and all, and what was found beside what was done.
+
+The order of things keeps the account honest: the plan and its truth are fixed first and their digest printed;
+then the chain, agents and pipeline start; then the scenario is played; then a judge that shares no code with
+the pipeline compares, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from cli.progress import Account, Watching, show_account
+from cli.up import end_all
+from devnet.anvil import free_port
+from devnet.home import Home
+from devnet.judge import query
+from devnet.plan import Plan, digest, plan
+from devnet.processes import Child
+from devnet.scenario import Progress, Scenario
+from nektar.errors import NektarError
+from nektar.role import ROLES
+
+NETWORK = "devnet"
+SUMMARY = Path("build/demo/summary.json")
+# What the pipeline may take to catch up with a head: seconds on an idle machine, more while a killed role
+# comes back. Nothing is decided by it: it only ends a run that is stuck.
+PATIENCE_SECONDS = 120.0
+LOOK_SECONDS = 0.02
+
+
+class DemoFailed(NektarError):
+    """What was found is not what was done, or the run did not come to its end."""
+
+
+def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: Path, stay: bool) -> None:
+    """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled."""
+    started = time.monotonic()
+    victims = [role for role in kill.split(",") if role]
+    for role in victims:
+        if role not in ROLES:
+            raise DemoFailed(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
+    the_plan = plan(seed, operators, tasks, reorgs)
+    _clear(keep)
+    with Watching(the_plan.blocks) as watching, Home(the_plan, keep) as home:
+        truth = the_plan.truth([o.address for o in home.operators])
+        truth_digest = digest(truth)
+        watching.say(
+            f"seed {seed}: {the_plan.tasks} tasks, {operators} operators, {the_plan.reorgs} reorgs; "
+            f"truth of {len(truth)} facts fixed, digest {truth_digest[:16]}"
+        )
+        home.start()
+        config_path, sql = _write_config(keep, home)
+        with _pipeline(config_path) as pipeline:
+            pipeline.wait_until(lambda: _answers(sql), "the store to answer SQL")
+            probe = Child("probe", "devnet.probe", home.chain.ws_url, sql)
+            try:
+                murders = _Murders(victims, the_plan, keep)
+
+                def on_block(progress: Progress) -> None:
+                    watching.on_block(progress)
+                    murders.on_block(progress.block)
+
+                def witness(number: int, block_hash: str) -> None:
+                    pipeline.wait_until(lambda: _stored(sql, block_hash), f"block {number} to be stored")
+
+                scenario = Scenario(home, the_plan, witness, on_block)
+                scenario.play()
+                head, head_hash = scenario.head
+                watching.say(f"played {head} blocks; waiting for the pipeline to reach the head")
+                pipeline.wait_until(lambda: _settled(sql, head_hash), f"head {head} to be folded and stored")
+                latency = probe.finish()
+            finally:
+                probe.stop()
+            watching.say("judging")
+            verdict = _judge(keep, home, sql, msgspec.to_builtins(truth))
+            summary = _summary(the_plan, head, msgspec.to_builtins(truth), verdict, latency, sql)
+            summary["truth_digest"] = truth_digest
+            summary["kills"] = murders.done
+            summary["seconds"] = round(time.monotonic() - started, 1)
+            _write(keep, summary)
+            watching.close()
+            show_account(Account(summary, keep))
+            if stay:
+                _stay(sql, home)
+    if murders.left:
+        raise DemoFailed(f"--kill: the run ended before {', '.join(murders.left)} could be killed")
+    if digest(truth) != truth_digest or not _right(summary):
+        raise DemoFailed(
+            f"what was found is not what was done: precision {summary['precision']:.4f}, "
+            f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
+            f"see {SUMMARY}"
+        )
+
+
+def _right(summary: dict[str, Any]) -> bool:
+    """Found equals truth as multisets, and the store equals the final chain."""
+
+    def multiset(records: list[dict[str, Any]]) -> Counter[str]:
+        return Counter(json.dumps(r, sort_keys=True) for r in records)
+
+    same = multiset(summary["truth"]) == multiset(summary["found"])
+    return same and summary["lost"] == 0 and summary["duplicated"] == 0 and bool(summary["truth"])
+
+
+def _clear(keep: Path) -> None:
+    """Delete what an earlier run left. Raises DemoFailed rather than delete what no run has made."""
+    SUMMARY.unlink(missing_ok=True)
+    if keep.exists() and any(keep.iterdir()):
+        if not (keep / "nektar.yaml").is_file() and keep.resolve() != SUMMARY.parent.resolve():
+            raise DemoFailed(f"--keep: {keep} holds something that is not a demo's; name an empty directory")
+        shutil.rmtree(keep)
+    keep.mkdir(parents=True, exist_ok=True)
+    SUMMARY.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
+    """The demo's nektar.yaml, and the URL at which it will answer SQL."""
+    listen = f"127.0.0.1:{free_port()}"
+    config = {
+        "data_dir": ".",
+        "providers": {"proxy": {"url": home.proxy_url}},
+        "networks": [
+            {
+                "name": NETWORK,
+                "adapter": "nektar",
+                "chain_id": home.chain_id,
+                "rpc": ["proxy"],
+                "contracts": home.contracts,
+            }
+        ],
+        "listen": {"sql": listen},
+    }
+    path = keep / "nektar.yaml"
+    path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
+    return path, f"http://{listen}"
+
+
+class _Pipeline:
+    """`nektar up` as a process, and waiting for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def wait_until(self, there: Callable[[], bool], what: str) -> None:
+        """Until `there()`. Raises DemoFailed when the pipeline has ended or PATIENCE_SECONDS are over."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not there():
+            if self._process.poll() is not None:
+                raise DemoFailed(f"the pipeline ended while waiting for {what}; its log is {self._log}")
+            if time.monotonic() > deadline:
+                raise DemoFailed(
+                    f"waited {PATIENCE_SECONDS:.0f} s for {what}; the pipeline's log is {self._log}"
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def _pipeline(config_path: Path) -> Iterator[_Pipeline]:
+    log = config_path.parent / "pipeline.log"
+    command = [sys.executable, "-m", "cli.main", "up", "--config", str(config_path)]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+        )
+        try:
+            yield _Pipeline(process, log)
+        finally:
+            end_all({"up": process})
+
+
+def _rows(sql: str, statement: str) -> list[dict[str, Any]]:
+    """What the store answers; nothing while it is not there."""
+    try:
+        return query(sql, statement)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return []
+
+
+def _answers(sql: str) -> bool:
+    return bool(_rows(sql, "SELECT 1 AS one FROM blocks HAVING count() >= 0"))
+
+
+def _stored(sql: str, block_hash: str) -> bool:
+    statement = f"SELECT number FROM blocks WHERE hash = '{block_hash}'"  # noqa: S608  a hash of our own
+    return bool(_rows(sql, statement))
+
+
+def _settled(sql: str, head_hash: str) -> bool:
+    """Whether the head is stored, and every processor has put out all that follows from it."""
+    rows = _rows(sql, "SELECT processor, block_hash FROM progress")
+    return bool(rows) and all(r["block_hash"] == head_hash for r in rows) and _stored(sql, head_hash)
+
+
+class _Murders:
+    """kill -9 of each victim once, at a block that the seed chooses."""
+
+    def __init__(self, victims: list[str], the_plan: Plan, keep: Path) -> None:
+        rng = random.Random(f"nektar-kill-{the_plan.seed}")  # noqa: S311  repeatable on purpose
+        blocks = range(20, max(21, the_plan.blocks - 20))
+        self._due = sorted((rng.choice(blocks), role) for role in victims)
+        self._run_dir = keep / "run"
+        self.done: list[dict[str, Any]] = []
+
+    def on_block(self, block: int) -> None:
+        while self._due and block >= self._due[0][0]:
+            _, role = self._due.pop(0)
+            pid = int((self._run_dir / f"{role}.pid").read_text())
+            os.kill(pid, signal.SIGKILL)
+            self.done.append({"role": role, "block": block})
+
+    @property
+    def left(self) -> list[str]:
+        return [role for _, role in self._due]
+
+
+def _judge(keep: Path, home: Home, sql: str, truth: list[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict of a process that knows nothing of the pipeline."""
+    case = keep / "case.json"
+    case.write_text(
+        json.dumps(
+            {"truth": truth, "sql": sql, "rpc": home.chain.url, "contracts": home.contracts, "abi": home.abi}
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "devnet.judge", str(case)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise DemoFailed(f"the judge failed: {done.stderr.strip()[-400:]}")
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    return verdict
+
+
+def _summary(
+    the_plan: Plan,
+    head: int,
+    truth: list[dict[str, Any]],
+    verdict: dict[str, Any],
+    latency: dict[str, Any],
+    sql: str,
+) -> dict[str, Any]:
+    duties = Counter(f["value"] for f in verdict["found"] if f["kind"] == "duty")
+    return {
+        "seed": the_plan.seed,
+        "bus": "sqlite",
+        "store": "chdb",
+        "blocks": head,
+        "reorgs": the_plan.reorgs,
+        "tasks": the_plan.tasks,
+        "duties": dict(sorted(duties.items())),
+        "truth": truth,
+        "found": verdict["found"],
+        "precision": verdict["precision"],
+        "recall": verdict["recall"],
+        "lost": verdict["lost"],
+        "duplicated": verdict["duplicated"],
+        "latency_ms": {"block_to_store": latency},
+        "counted": verdict["counted"],
+        "differences": {k: verdict[k] for k in ("missing", "surplus", "lost_sample", "duplicated_sample")},
+        "undone_blocks": _rows(sql, "SELECT count() AS n FROM blocks_rows WHERE is_deleted")[0]["n"],
+    }
+
+
+def _write(keep: Path, summary: dict[str, Any]) -> None:
+    text = json.dumps(summary, indent=1) + "\n"
+    for path in {SUMMARY.resolve(), (keep / SUMMARY.name).resolve()}:
+        path.write_text(text)
+
+
+def _stay(sql: str, home: Home) -> None:
+    print(f"\nstays up until Ctrl-C: SQL at {sql}, the chain at {home.chain.url}", flush=True)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print("ending", flush=True)

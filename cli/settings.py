@@ -1,0 +1,34 @@
+"""What several commands need of the configuration: the file itself, adapters and folds by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nektar import config as configuration
+from nektar import plugins
+from nektar.config import Config
+
+if TYPE_CHECKING:
+    from nektar.fold import Fold
+    from nektar.networks.adapter import Adapter
+
+
+def read_config(path: Path | None, directory: Path | None) -> tuple[Config, Path]:
+    """The configuration and where it was found. Raises ConfigError."""
+    found = configuration.find(path, directory)
+    return configuration.load(found), found
+
+
+def adapters(config: Config) -> dict[str, Adapter]:
+    """Network name → its adapter. Raises UnknownPlugin."""
+    return {n.name: plugins.load("nektar.networks", n.adapter)() for n in config.networks}
+
+
+def folds() -> list[Fold[Any]]:
+    """Every fold that this installation has: the ledgers, and what each condition detects with."""
+    from processors.folds.operators import Operators
+    from processors.folds.tasks import Tasks
+
+    conditions = [plugins.load("nektar.conditions", name)() for name in plugins.names("nektar.conditions")]
+    return [Tasks(), Operators(), *(c.detect for c in conditions)]

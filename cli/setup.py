@@ -1,0 +1,140 @@
+"""Commands that prepare and verify: `init`, `check`, `migrate`, `replay`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from cli.settings import adapters, folds, read_config
+from nektar.config import Config, ConfigError
+from nektar.errors import NektarError
+
+STARTER = """\
+# Nektar Watchtower. Unknown keys are errors; `nektar check` reaches everything named here.
+# A value ${NAME} is read from the environment, file:PATH from a file: keep secrets out of this file.
+data_dir: ./nektar-data
+
+providers:
+  mine:
+    url: http://127.0.0.1:8545        # a JSON-RPC endpoint of your chain
+
+networks:
+  - name: my-network
+    adapter: nektar                    # which flavour of contracts
+    chain_id: 31337
+    rpc: [mine]                        # names of providers, first choice first
+    from_block: 0                      # the block of the first deployment
+    contracts:
+      operator_registry: "0x0000000000000000000000000000000000000000"
+      task_manager: "0x0000000000000000000000000000000000000000"
+      slashing_manager: "0x0000000000000000000000000000000000000000"
+
+listen:
+  sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
+"""
+
+
+class CheckFailed(NektarError):
+    """Something that the configuration names does not answer as it should."""
+
+
+def init(path: Path) -> None:
+    """Write a starter file; never over one that is there."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError:
+        raise ConfigError(f"{path}: is there already; name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written: {error.strerror}") from error
+    print(f"wrote {path}: put your RPC and contracts in, then run `nektar check` and `nektar up`")
+
+
+def check(config_path: Path | None, directory: Path | None) -> None:
+    """Reach all that the configuration names. Raises the first thing that is wrong."""
+    from nektar import bus as buses
+    from nektar.store.client import ask
+
+    config, path = read_config(config_path, directory)
+    print(f"{path}: valid")
+    named = adapters(config)
+    for network in config.networks:
+        abi = named[network.name].abi()
+        for contract in network.contracts:
+            if contract not in abi:
+                raise CheckFailed(
+                    f"networks.{network.name}.contracts: expected names of the adapter {network.adapter!r} "
+                    f"({', '.join(sorted(abi))}); got {contract!r}"
+                )
+    asyncio.run(_check_chains(config))
+    bus = buses.open(config.bus_url)
+    bus.close()
+    print(f"bus {config.bus_url}: opens")
+    ask(config, "SELECT 1", "TabSeparated")
+    print(f"store {config.store_url}: answers")
+
+
+async def _check_chains(config: Config) -> None:
+    from nektar.chain.rpc import Provider, check_chain_id, check_code
+
+    for network in config.networks:
+        for name in network.rpc:
+            settings = config.providers[name]
+            async with Provider(name, settings.url, settings.limits) as provider:
+                await check_chain_id(provider, network.chain_id)
+                for contract, address in network.contracts.items():
+                    await check_code(provider, contract, address)
+            print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
+
+
+def migrate(config_path: Path | None, directory: Path | None) -> None:
+    """Bring the store's schema up to date."""
+    from nektar.store.client import open_store
+    from nektar.store.migrate import migrate as bring_up_to_date
+
+    config, _ = read_config(config_path, directory)
+    with open_store(config.store_url) as store:
+        done = bring_up_to_date(store, adapters(config).values())
+    print(
+        f"{config.store_url}: {len(done)} migrations applied" if done else f"{config.store_url}: up to date"
+    )
+
+
+def replay(config_path: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:
+    """Fold each log again and compare with what was put out. Raises CheckFailed where they differ."""
+    from nektar import bus as buses
+    from processors.replay import replay as fold_again
+
+    config, _ = read_config(config_path, directory)
+    chosen = [config.network(network)] if network else list(config.networks)
+    named = adapters(config)
+    bus = buses.open(config.bus_url)
+    differ = []
+    try:
+        for settings in chosen:
+            for fold in folds():
+                result = fold_again(bus, settings, named[settings.name], fold)
+                line = {
+                    "network": settings.name,
+                    "fold": fold.name,
+                    "records": result.records,
+                    "blocks": result.blocks,
+                    "events": result.events,
+                    "digest": result.digest,
+                    "agrees": result.agrees,
+                }
+                if as_json:
+                    print(json.dumps(line))
+                else:
+                    verdict = "the same" if result.agrees else "NOT the same"
+                    print(
+                        f"{settings.name} {fold.name}: {result.records} records, {result.blocks} blocks, "
+                        f"{result.events} events → {verdict} ({result.digest[:16]})"
+                    )
+                if not result.agrees:
+                    differ.append(f"{settings.name}/{fold.name}")
+    finally:
+        bus.close()
+    if differ:
+        raise CheckFailed(f"replay: {', '.join(differ)}: what the log folds to is not what stands on the bus")

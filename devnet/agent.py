@@ -1,0 +1,86 @@
+"""What operators and the aggregator have in common: a process of its own that knows its file and its URLs.
+
+An agent looks at the chain's head, acts on it, and says on standard output which head it has acted on.
+The scenario's driver waits for these lines before it mines: no step depends on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from devnet.chain import Account, Chain, Contract, load_abi
+from devnet.view import OpenTask, View
+from nektar.evidence import bls
+
+# Eight agents at 50 looks a second cost about a tenth of one core.
+POLL_SECONDS = 0.02
+
+
+class AgentConfig(msgspec.Struct, frozen=True):
+    """The file that an agent is started with. It holds the agent's keys: readable by its owner alone."""
+
+    name: str
+    rpc: str
+    chain_id: int
+    contracts: dict[str, str]
+    private_key: str
+    aggregator: str  # URL; for the aggregator itself where it listens
+    bls_secrets: tuple[str, ...] = ()  # decimal; newest last
+    behaviours: dict[str, msgspec.Raw] = {}
+
+
+class Agent:
+    """A client of the Network: its account, its view of the chain, its signatures."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self.chain = Chain(config.rpc)
+        self.account = Account.from_key(config.private_key)
+        self.address = self.account.address
+        self.view = View(self.chain, config.contracts)
+        self._task_manager = Contract(load_abi("task_manager"))
+
+    def run(self, act: Callable[[], None]) -> None:
+        """Act on each new head until SIGTERM; say so on standard output."""
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its agents
+        while not stop.is_set():
+            if self.view.advance():
+                act()
+                print(json.dumps({"head": self.view.head[1]}), flush=True)  # noqa: T201  the barrier
+            else:
+                stop.wait(POLL_SECONDS)
+
+    def digest(self, task: OpenTask, answer: tuple[int, int]) -> bytes:
+        """What is signed: the EIP-712 digest of this answer to this task."""
+        manager = bytes.fromhex(self.config.contracts["task_manager"][2:])
+        response = bls.response_digest(*answer)
+        return bls.signing_digest(self.config.chain_id, manager, task.hash, response)
+
+    def send(self, function: str, *args: object) -> None:
+        """Send a transaction to the TaskManager. It may revert: the next head shows."""
+        data = self._task_manager.encode(function, *args)
+        self.chain.send(self.account, self.config.contracts["task_manager"], data)
+
+
+def member_tuples(task: OpenTask) -> list[tuple[str, tuple[int, int], int]]:
+    """The set's members as the contract takes them."""
+    return [(m.operator, m.key, m.stake) for m in task.members]
+
+
+def main(agent: Callable[[AgentConfig], None]) -> None:
+    """Entry point of an agent's process: its one argument is its file."""
+    agent(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=AgentConfig))

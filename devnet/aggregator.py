@@ -1,0 +1,181 @@
+"""The Aggregator: collects signatures over HTTP and puts the aggregate on chain once thresholds are reached.
+`python -m devnet.aggregator FILE`.
+
+It waits one block after a submission, so that every operator that has seen the task can sign it. It believes
+nobody: each signature is verified before it is added, since one bad one would spoil the sum.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import msgspec
+
+from devnet.agent import Agent, AgentConfig, main, member_tuples
+from devnet.behaviour import AggregatorBehaviour
+from devnet.chain import registered_keys
+from devnet.deploy import g1_argument, g2_argument
+from devnet.view import OpenTask
+from nektar.evidence import bls
+from nektar.model import G1
+
+MAX_BODY = 4096
+# Signatures kept; beyond this the oldest task's go. Far above what a devnet has open at a time.
+MAX_TASKS = 1000
+MAX_PER_TASK = 10_000
+TEN_THOUSAND = 10_000
+
+
+class SignedResponse(msgspec.Struct, frozen=True):
+    """The body of a request: one operator's signature over one answer."""
+
+    task_hash: str
+    operator: str
+    p: str
+    q: str
+    signature: str
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """How this aggregator misbehaves with one task."""
+
+    behaviour: AggregatorBehaviour = AggregatorBehaviour.HONEST
+    victims: tuple[str, ...] = ()
+
+
+class Inbox:
+    """What operators have sent, by task, bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_task: dict[str, dict[str, SignedResponse]] = {}
+
+    def put(self, response: SignedResponse) -> None:
+        with self._lock:
+            if response.task_hash not in self._by_task and len(self._by_task) >= MAX_TASKS:
+                del self._by_task[next(iter(self._by_task))]
+            of_task = self._by_task.setdefault(response.task_hash, {})
+            if len(of_task) < MAX_PER_TASK:
+                of_task.setdefault(response.operator.lower(), response)
+
+    def of(self, task: OpenTask) -> dict[str, SignedResponse]:
+        with self._lock:
+            return dict(self._by_task.get("0x" + task.hash.hex(), {}))
+
+
+class Aggregator(Agent):
+    """An agent that aggregates."""
+
+    def __init__(self, config: AgentConfig, inbox: Inbox) -> None:
+        super().__init__(config)
+        self._inbox = inbox
+        self._orders = {
+            task: msgspec.json.decode(raw, type=Orders) for task, raw in config.behaviours.items()
+        }
+        self._submitted: set[bytes] = set()
+        self._keys = KeyBook(self)
+
+    def act(self) -> None:
+        """Submit each task that has its thresholds and no response yet."""
+        head, _ = self.view.head
+        for task in self.view.tasks:
+            if task.cancelled or task.non_signers is not None or not task.submitted < head < task.deadline:
+                continue
+            orders = self._orders.get(str(task.input), Orders())
+            if orders.behaviour is AggregatorBehaviour.ABANDONING and task.hash in self._submitted:
+                continue
+            if self._submit(task, orders):
+                self._submitted.add(task.hash)
+
+    def _submit(self, task: OpenTask, orders: Orders) -> bool:
+        """Send the first answer whose signers reach both thresholds; whether there was one."""
+        signers: dict[tuple[int, int], dict[int, tuple[G1, bls.G2]]] = defaultdict(dict)
+        for operator, response in sorted(self._inbox.of(task).items()):
+            index = task.index(operator)
+            if index is None or operator in orders.victims:
+                continue
+            answer = (int(response.p), int(response.q))
+            signature = G1(bytes.fromhex(response.signature[2:]))
+            key = self._keys.g2(task.members[index].g1)
+            if key is not None and bls.verify(key, self.digest(task, answer), signature):
+                signers[answer][index] = (signature, key)
+        for answer, by_index in signers.items():
+            stake = sum(task.members[i].stake for i in by_index)
+            total = sum(m.stake for m in task.members)
+            responses, of_stake = task.thresholds
+            if len(by_index) * TEN_THOUSAND < responses * len(task.members) or (
+                stake * TEN_THOUSAND < of_stake * total
+            ):
+                continue
+            non_signers = [i for i in range(len(task.members)) if i not in by_index]
+            signature = bls.aggregate([s for s, _ in by_index.values()])
+            apk = bls.aggregate_g2([k for _, k in by_index.values()])
+            sum_of = (g1_argument(signature), g2_argument(apk))
+            self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
+            return True
+        return False
+
+
+class KeyBook:
+    """G2 keys by G1 key, as the operator registry's events have them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._known: dict[G1, bls.G2] = {}
+
+    def g2(self, key: G1) -> bls.G2 | None:
+        if key not in self._known:
+            self._read()
+        return self._known.get(key)
+
+    def _read(self) -> None:
+        registry = self._agent.config.contracts["operator_registry"]
+        self._known = registered_keys(self._agent.chain, registry)
+
+
+def _handler(inbox: Inbox) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            if self.path != "/responses" or not 0 < length <= MAX_BODY:
+                return self._answer(404 if self.path != "/responses" else 413)
+            try:
+                response = msgspec.json.decode(self.rfile.read(length), type=SignedResponse)
+                int(response.p), int(response.q), bytes.fromhex(response.signature[2:])
+            except (msgspec.MsgspecError, ValueError):
+                return self._answer(400)
+            inbox.put(response)
+            return self._answer(200)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: what matters is on chain."""
+
+    return Handler
+
+
+def run(config: AgentConfig) -> None:
+    """Be the aggregator until SIGTERM."""
+    inbox = Inbox()
+    url = urlsplit(config.aggregator)
+    server = ThreadingHTTPServer((url.hostname or "127.0.0.1", url.port or 0), _handler(inbox))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    aggregator = Aggregator(config, inbox)
+    try:
+        aggregator.run(aggregator.act)
+    finally:
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,168 @@
+"""A Network at home: the chain, the deployed contracts, the agents and the proxy, as one context.
+
+Every key is made from the seed, so that addresses, and with them the truth, are known before anything starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from devnet.agent import AgentConfig
+from devnet.anvil import anvil, free_port
+from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
+from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, deploy, key_arguments
+from devnet.plan import SLOTS, Plan
+from devnet.processes import Child, write_private
+
+CHAIN_ID = 31337
+REGIONS = ("eu-west", "us-east", "ap-south")
+COMMITTEE = 3
+# Stakes differ, so that a threshold of stake and one of responses are not the same thing, and stay close
+# enough for any two thirds of the operators to hold half of it.
+STAKE, STAKE_STEP = 1_000 * TOKEN, 25 * TOKEN
+
+
+class Home:
+    """What a scenario is played in. `start` deploys and brings the agents up; leaving the context ends all.
+
+    Addresses are there before `start`.
+    """
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._stack = ExitStack()
+        self._contracts: dict[str, str] = {}
+        self._abi: dict[str, Contract] = {}
+        self._sent: list[tuple[str, str]] = []
+        self._proxy: Child | None = None
+        self.chain_id = CHAIN_ID
+        self.task_type = TASK_TYPE
+        self.admin = self._account("admin")
+        self.submitter = self._account("submitter")
+        self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
+        self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
+        self.agents: list[Child] = []
+        self.proxy_url = ""
+
+    def __enter__(self) -> Self:
+        self.chain: Chain = self._stack.enter_context(anvil(chain_id=CHAIN_ID, slots=SLOTS))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def contracts(self) -> dict[str, str]:
+        """Name in nektar.yaml → address."""
+        return self._contracts
+
+    @property
+    def abi(self) -> dict[str, Any]:
+        """Name → ABI, for whoever reads the chain without us."""
+        return {name: load_abi(name) for name in self._contracts}
+
+    def start(self) -> None:
+        """Deploy, then start the proxy, the aggregator and one process for each operator."""
+        aggregator = self._account("aggregator")
+        keys = [
+            OperatorKeys(
+                account=account,
+                secret=self._secret(i, 0),
+                stake=STAKE + STAKE_STEP * i,
+                region=REGIONS[i % len(REGIONS)],
+                validators=10 + i,
+            )
+            for i, account in enumerate(self.operators)
+        ]
+        deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, [aggregator])
+        self._contracts = dict(deployment.contracts)
+        self._abi = {name: Contract(load_abi(name)) for name in self._contracts}
+        self._start_proxy()
+        url = f"http://127.0.0.1:{free_port()}"
+        addresses = [account.address for account in self.operators]
+        self._start_agent("aggregator", aggregator, url, (), self._plan.aggregator(addresses))
+        for i, account in enumerate(self.operators):
+            # Both of an operator's keys: which one counts is what the task's set says.
+            secrets = (str(self._secret(i, 0)), str(self._secret(i, 1)))
+            self._start_agent(f"operator-{i}", account, url, secrets, self._plan.behaviours(i))
+
+    def send(self, account: Account, contract: str, function: str, *arguments: object) -> None:
+        """Put a transaction into the pool; `check_sent` finds out what became of it."""
+        data = self._abi[contract].encode(function, *arguments)
+        sent = self.chain.send(account, self._contracts[contract], data)
+        self._sent.append((f"{contract}.{function}", sent))
+
+    def check_sent(self) -> None:
+        """Raises DevnetError where a transaction sent since the last check is not mined or reverted."""
+        for what, sent in self._sent:
+            if int(self.chain.receipt(sent)["status"], 16) != 1:
+                raise DevnetError(f"{what} reverted ({sent})")
+        self._sent.clear()
+
+    def rotate(self, operator: int) -> None:
+        """Give an operator its second key."""
+        account = self.operators[operator]
+        registry = self._contracts["operator_registry"]
+        key = key_arguments(self._secret(operator, 1), CHAIN_ID, registry, account.address)
+        self.send(account, "operator_registry", "rotateKey", *key)
+
+    def withhold(self, first: int, last: int) -> None:
+        """From now on the proxy serves no receipts of these blocks."""
+        if self._proxy is None:
+            raise DevnetError("the proxy is not started")
+        self._proxy.tell({"withhold": [first, last]})
+
+    def _start_proxy(self) -> None:
+        port = free_port()
+        self._proxy = self._child("proxy", "devnet.proxy", self.chain.url, str(port))
+        self._proxy.wait_for("listening", port)
+        self.proxy_url = f"http://127.0.0.1:{port}"
+
+    def _start_agent(
+        self,
+        name: str,
+        account: Account,
+        aggregator: str,
+        secrets: tuple[str, ...],
+        behaviours: Mapping[str, object],
+    ) -> None:
+        config = AgentConfig(
+            name=name,
+            rpc=self.chain.url,
+            chain_id=CHAIN_ID,
+            contracts=self._contracts,
+            private_key=account.key.hex(),
+            aggregator=aggregator,
+            bls_secrets=secrets,
+            behaviours={task: msgspec.Raw(msgspec.json.encode(b)) for task, b in behaviours.items()},
+        )
+        folder = self._directory / "agents"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = write_private(folder / f"{name}.json", msgspec.json.encode(config))
+        module = "devnet.aggregator" if name == "aggregator" else "devnet.operator"
+        self.agents.append(self._child(name, module, str(path)))
+
+    def _child(self, name: str, module: str, *arguments: str) -> Child:
+        child = Child(name, module, *arguments)
+        self._stack.callback(child.stop)
+        return child
+
+    def _account(self, name: str) -> Account:
+        return Account(self._bytes(name))
+
+    def _secret(self, operator: int, number: int) -> int:
+        """The operator's BLS secret: below 2^253, so below the group's order."""
+        return int.from_bytes(self._bytes(f"bls-{operator}-{number}"), "big") >> 3
+
+    def _bytes(self, name: str) -> bytes:
+        return hashlib.sha256(f"nektar-devnet-{self._plan.seed}-{name}".encode()).digest()

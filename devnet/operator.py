@@ -1,0 +1,136 @@
+"""An Operator: watches the chain, computes, signs, sends to the aggregator, and attests by itself when the
+aggregate leaves it out. `python -m devnet.operator FILE`.
+
+What it does is decided from the newest head alone (`duties`), so that whatever a reorg removed is done
+again, except by those whose behaviour says otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import urllib.error
+import urllib.request
+
+import msgspec
+
+from devnet.agent import Agent, AgentConfig, main, member_tuples
+from devnet.behaviour import Behaviour, right_answer, wrong_answer
+from devnet.deploy import g1_argument
+from devnet.view import OpenTask
+from nektar.evidence import bls
+
+# So many blocks before the deadline an honest operator stops waiting for an aggregate.
+IMPATIENCE = 2
+HTTP_TIMEOUT = 10.0
+
+
+class Action(enum.Enum):
+    """What to do about a task now."""
+
+    SIGN_RIGHT = enum.auto()  # sign and send to the aggregator
+    SIGN_WRONG = enum.auto()
+    ATTEST_RIGHT = enum.auto()  # sign and put it on chain
+    ATTEST_WRONG = enum.auto()
+
+
+def due(task: OpenTask, head: int, operator: str, behaviour: Behaviour) -> list[Action]:
+    """What this operator does about the task when it sees block `head`. A transaction sent now is in
+    block head + 1 at the earliest."""
+    if task.cancelled or task.index(operator) is None or behaviour is Behaviour.OFFLINE:
+        return []
+    in_time, in_grace = head < task.deadline, head < task.end
+    match behaviour:
+        case Behaviour.SLOW:
+            wait_over = head >= task.deadline and in_grace
+            return [Action.ATTEST_RIGHT] if wait_over and not task.includes(operator) else []
+        case Behaviour.EQUIVOCATING | Behaviour.EQUIVOCATING_ONCE:
+            digests = task.attested.get(operator, frozenset())
+            if bls.response_digest(*right_answer(task.input)) not in digests:
+                return [Action.ATTEST_RIGHT] if in_time else []
+            if bls.response_digest(*wrong_answer(task.input)) not in digests:
+                return [Action.ATTEST_WRONG] if in_time else []
+            return []
+        case Behaviour.VANISHING:
+            return [Action.SIGN_RIGHT]
+    wrong = behaviour is Behaviour.WRONG_RESPONSE
+    actions = [Action.SIGN_WRONG if wrong else Action.SIGN_RIGHT] if in_time else []
+    left_out = task.non_signers is not None or head >= task.deadline - IMPATIENCE
+    if left_out and in_grace and not task.includes(operator):
+        actions.append(Action.ATTEST_WRONG if wrong else Action.ATTEST_RIGHT)
+    return actions
+
+
+class Operator(Agent):
+    """An agent that holds an Operator's keys."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__(config)
+        self._secrets = {}
+        for secret in config.bls_secrets:
+            key, _ = bls.public_keys(int(secret))
+            self._secrets[key] = int(secret)
+        self._behaviours = {
+            task: Behaviour(msgspec.json.decode(raw, type=str)) for task, raw in config.behaviours.items()
+        }
+        self._sent: set[bytes] = set()  # tasks whose signature the aggregator has
+        self._done_once: set[bytes] = set()
+
+    def act(self) -> None:
+        """Do what is due at the head."""
+        head, _ = self.view.head
+        for task in self.view.tasks:
+            behaviour = self._behaviours.get(str(task.input), Behaviour.HONEST)
+            for action in due(task, head, self.address, behaviour):
+                self._do(action, task, behaviour)
+
+    def _do(self, action: Action, task: OpenTask, behaviour: Behaviour) -> None:
+        wrong = action in (Action.SIGN_WRONG, Action.ATTEST_WRONG)
+        if action in (Action.SIGN_RIGHT, Action.SIGN_WRONG):
+            if task.hash not in self._sent:
+                answer = wrong_answer(task.input) if wrong else right_answer(task.input)
+                self._send_to_aggregator(task, answer)
+            return
+        if wrong and behaviour is Behaviour.EQUIVOCATING_ONCE:
+            if task.hash in self._done_once:
+                return
+            self._done_once.add(task.hash)
+        answer = wrong_answer(task.input) if wrong else right_answer(task.input)
+        signature = g1_argument(self._sign(task, answer))
+        index = task.index(self.address)
+        self.send("attest", task.fields, answer, member_tuples(task), index, signature)
+
+    def _sign(self, task: OpenTask, answer: tuple[int, int]) -> bls.G1:
+        """With the key that the task's set holds, which a rotation since does not change."""
+        index = task.index(self.address)
+        assert index is not None  # noqa: S101  `due` asks nothing of an operator outside the set
+        return bls.sign(self._secrets[task.members[index].g1], self.digest(task, answer))
+
+    def _send_to_aggregator(self, task: OpenTask, answer: tuple[int, int]) -> None:
+        body = {
+            "task_hash": "0x" + task.hash.hex(),
+            "operator": self.address,
+            "p": str(answer[0]),
+            "q": str(answer[1]),
+            "signature": "0x" + self._sign(task, answer).hex(),
+        }
+        request = urllib.request.Request(  # noqa: S310  the URL is this agent's own configuration
+            f"{self.config.aggregator}/responses",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT):  # noqa: S310
+                self._sent.add(task.hash)
+        except (urllib.error.URLError, TimeoutError):
+            return  # the next head is another chance, and so is attesting
+
+
+def run(config: AgentConfig) -> None:
+    """Be this operator until SIGTERM."""
+    operator = Operator(config)
+    operator.run(operator.act)
+
+
+if __name__ == "__main__":
+    main(run)

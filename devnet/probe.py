@@ -1,0 +1,109 @@
+"""How long a block takes from a subscriber's own `newHeads` until its row answers SQL in this other process.
+`python -m devnet.probe WS_URL SQL_URL`: one JSON object on standard output when standard input closes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+# How often SQL is asked while a block is awaited: the measurement's grain, kept small beside what it measures
+# and large beside what asking costs.
+ASK_SECONDS = 0.01
+# A block that a reorg replaced before anyone read it never comes.
+GIVE_UP_SECONDS = 60.0
+
+
+class Probe:
+    """Notes when heads were announced, and when they were there."""
+
+    def __init__(self, sql: str) -> None:
+        self._lock = threading.Lock()
+        self._awaited: dict[str, tuple[int, float]] = {}  # hash → (number, when announced)
+        self._latencies: list[float] = []
+        self._sql = urlsplit(sql)
+        self._connection: http.client.HTTPConnection | None = None
+
+    def announced(self, number: int, block_hash: str) -> None:
+        with self._lock:
+            self._awaited.setdefault(block_hash, (number, time.monotonic()))
+
+    def ask(self) -> None:
+        """One look at the store for all blocks that are awaited."""
+        with self._lock:
+            lowest = min((number for number, _ in self._awaited.values()), default=None)
+        if lowest is None:
+            return
+        there = self._hashes(lowest)
+        now = time.monotonic()
+        with self._lock:
+            for block_hash, (_, since) in list(self._awaited.items()):
+                if block_hash in there:
+                    self._latencies.append((now - since) * 1000)
+                elif now - since < GIVE_UP_SECONDS:
+                    continue
+                del self._awaited[block_hash]
+
+    def _hashes(self, lowest: int) -> set[str]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(
+                self._sql.hostname or "127.0.0.1", self._sql.port, timeout=10
+            )
+        statement = f"SELECT hash FROM blocks WHERE number >= {lowest:d}"  # noqa: S608  an int
+        try:
+            self._connection.request("POST", "/?default_format=TabSeparated", statement)
+            response = self._connection.getresponse()
+            body = response.read().decode()
+        except (OSError, http.client.HTTPException):  # the store is being restarted
+            self._connection.close()
+            self._connection = None
+            return set()
+        return set(body.split()) if response.status == 200 else set()
+
+    def summary(self) -> dict[str, float]:
+        """{p50, p99, n}: milliseconds, and how many blocks."""
+        values = sorted(self._latencies)
+        if not values:
+            return {"p50": 0.0, "p99": 0.0, "n": 0}
+
+        def percentile(p: float) -> float:
+            return round(values[min(len(values) - 1, int(p * len(values)))], 1)
+
+        return {"p50": percentile(0.5), "p99": percentile(0.99), "n": len(values)}
+
+
+def main(ws: str, sql: str) -> None:
+    """Subscribe, measure, and report when standard input closes."""
+    from websockets.sync.client import connect
+
+    probe = Probe(sql)
+    stop = threading.Event()
+
+    def until_closed() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    def listen() -> None:
+        with connect(ws, max_size=1 << 20) as socket:
+            socket.send(
+                json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
+            )
+            for message in socket:
+                params = json.loads(message).get("params")
+                if params:
+                    head = params["result"]
+                    probe.announced(int(head["number"], 16), head["hash"])
+
+    threading.Thread(target=until_closed, daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
+    while not stop.wait(ASK_SECONDS):
+        probe.ask()
+    print(json.dumps(probe.summary()), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

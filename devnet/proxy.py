@@ -1,0 +1,127 @@
+"""A JSON-RPC proxy with faults, between the pipeline and the chain: `python -m devnet.proxy UPSTREAM PORT`.
+
+It withholds the receipts of block ranges, as a node that has pruned them does. Orders come as JSON lines on
+standard input (`{"withhold": [first, last]}`), each answered by a line on standard output once it holds;
+agents and the scenario's driver talk to the chain itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from typing import Any
+
+import msgspec
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+MAX_BODY = 16 * 1024 * 1024
+# As geth words it for a block whose receipts it does not have.
+NOT_HERE = {"code": -32000, "message": "missing receipts: pruned"}
+
+
+class Faults:
+    """What is withheld."""
+
+    def __init__(self) -> None:
+        self._ranges: list[range] = []
+
+    def withhold(self, first: int, last: int) -> None:
+        self._ranges.append(range(first, last + 1))
+
+    def withheld(self, number: int) -> bool:
+        return any(number in r for r in self._ranges)
+
+    @property
+    def any(self) -> bool:
+        return bool(self._ranges)
+
+
+class Proxy:
+    """Passes requests on, and answers in the upstream's place where a fault says so."""
+
+    def __init__(self, upstream: str, faults: Faults) -> None:
+        self._upstream = upstream
+        self._faults = faults
+        self._session: ClientSession | None = None
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        answer = await self._post(body)
+        if self._faults.any and b"Receipt" in body:
+            answer = await self._with_faults(msgspec.json.decode(body), msgspec.json.decode(answer))
+        return web.Response(body=answer, content_type="application/json")
+
+    async def _post(self, body: bytes) -> bytes:
+        if self._session is None:
+            self._session = ClientSession(
+                timeout=ClientTimeout(total=30), connector=TCPConnector(limit=32), json_serialize=json.dumps
+            )
+        headers = {"content-type": "application/json"}
+        async with self._session.post(self._upstream, data=body, headers=headers) as response:
+            return await response.read()
+
+    async def _with_faults(self, asked: Any, answered: Any) -> bytes:
+        batch = isinstance(asked, list)
+        answers = {a["id"]: a for a in (answered if batch else [answered])}
+        out = []
+        for call in asked if batch else [asked]:
+            answer = answers[call["id"]]
+            if "Receipt" in call["method"] and await self._is_withheld(call, answer):
+                answer = {"jsonrpc": "2.0", "id": call["id"], "error": NOT_HERE}
+            out.append(answer)
+        return msgspec.json.encode(out if batch else out[0])
+
+    async def _is_withheld(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
+        result = answer.get("result")
+        receipt = result[0] if isinstance(result, list) and result else result
+        if isinstance(receipt, dict):
+            return self._faults.withheld(int(receipt["blockNumber"], 16))
+        which = call["params"][0] if call.get("params") else None
+        if call["method"] != "eth_getBlockReceipts" or not isinstance(which, str):
+            return False
+        if len(which) < 66 and which.startswith("0x"):
+            return self._faults.withheld(int(which, 16))
+        if len(which) == 66:  # an empty block, asked for by its hash
+            ask = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByHash", "params": [which, False]}
+            block = msgspec.json.decode(await self._post(msgspec.json.encode(ask))).get("result")
+            return block is not None and self._faults.withheld(int(block["number"], 16))
+        return False
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+async def serve(upstream: str, port: int) -> None:
+    """Serve on loopback until SIGTERM; say so on standard output once requests are answered."""
+    faults = Faults()
+    proxy = Proxy(upstream, faults)
+    app = web.Application(client_max_size=MAX_BODY)
+    app.router.add_post("/", proxy.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def order() -> None:
+        line = sys.stdin.readline()
+        if not line:
+            loop.remove_reader(sys.stdin)
+            return
+        faults.withhold(*json.loads(line)["withhold"])
+        print(line.strip(), flush=True)  # noqa: T201  the answer
+
+    loop.add_reader(sys.stdin, order)
+    print(json.dumps({"listening": port}), flush=True)  # noqa: T201
+    await stop.wait()
+    await proxy.close()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,175 @@
+"""The driver: plays a plan on the chain, block by block.
+
+No step depends on wall time: after each block the driver waits until every agent has acted on it (the
+barrier), and before a reorg that someone must have seen, until the pipeline has stored what goes away. So a
+seed gives the same run on any machine, however slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from devnet.chain import DevnetError
+from devnet.home import Home
+from devnet.plan import GRACE, LONG_WINDOW, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind
+from devnet.view import OpenTask, View
+
+# Blocks after the last scene, so that all it led to is final and the marks that say so have passed.
+CLOSING_BLOCKS = 2 * SLOTS + 6
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a run stands, for whoever watches it."""
+
+    block: int
+    scene: int
+    scenes: int
+    kind: str
+    tasks: int
+    reorgs: int
+
+
+class Scenario:
+    """Plays `plan` in a `home`.
+
+    `witness(number, hash)` returns once the pipeline has stored that block; `on_block(Progress)` is called
+    after each barrier.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        plan: Plan,
+        witness: Callable[[int, str], None],
+        on_block: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._home = home
+        self._plan = plan
+        self._witness = witness
+        self._on_block = on_block
+        self._view = View(home.chain, home.contracts)
+        self._view.advance()
+        self._scene = 0
+        self._tasks = 0
+        self._reorgs = 0
+
+    @property
+    def head(self) -> tuple[int, str]:
+        return self._view.head
+
+    def play(self) -> None:
+        """All scenes, then as many blocks as it takes until all is final. Raises DevnetError."""
+        for scene in self._plan.scenes:
+            self._scene += 1
+            self._play(scene)
+        for _ in range(CLOSING_BLOCKS):
+            self._mine()
+
+    def _play(self, scene: Scene) -> None:
+        home = self._home
+        if scene.kind is SceneKind.DEREGISTERED:
+            home.send(home.operators[_who(scene)], "operator_registry", "deregister")
+            self._mine()
+        if scene.kind is SceneKind.WITHHELD:
+            deadline = self.head[0] + 1 + WINDOW
+            home.withhold(deadline, deadline + 1)
+        tasks = (scene.replaced,) if scene.replaced else scene.tasks
+        start = self._submit(scene, tasks)
+        reorg = scene.reorg
+        while (offset := self.head[0] - start) < scene.length:
+            if reorg and offset == reorg.after:
+                self._reorg(reorg.depth, reorg.witnessed)
+                if reorg.removes_submission:
+                    start = self._submit(scene, scene.tasks)
+                reorg = None
+                continue
+            self._intervene(scene, offset)
+            self._mine()
+        self._tasks += len(scene.tasks)
+        if scene.kind in (SceneKind.ROTATED, SceneKind.DEREGISTERED):
+            home.send(home.admin, "operator_registry", "commitSet")
+            self._mine()
+
+    def _intervene(self, scene: Scene, offset: int) -> None:
+        """What the scene's own actors send when the head is `offset` blocks past the submission."""
+        home = self._home
+        match scene.kind, offset:
+            case SceneKind.PAUSED, 0:
+                home.send(home.admin, "task_manager", "pause")
+            case SceneKind.PAUSED, 1:
+                home.send(home.admin, "task_manager", "unpause")
+            case SceneKind.CANCELLED, 0:
+                task = self._open(scene.tasks[0])
+                home.send(home.submitter, "task_manager", "cancelTask", task.fields)
+            case SceneKind.ROTATED, 0:
+                home.rotate(_who(scene))
+
+    def _submit(self, scene: Scene, tasks: Sequence[PlannedTask]) -> int:
+        """Put the tasks into one block; its number."""
+        for task in tasks:
+            self._home.send(
+                self._home.submitter,
+                "task_manager",
+                "submitTask",
+                self._home.task_type,
+                task.input,
+                scene.window,
+                GRACE,
+                THRESHOLD,
+                THRESHOLD,
+            )
+        self._mine()
+        for task in tasks:
+            self._open(task)
+        return self.head[0]
+
+    def _open(self, planned: PlannedTask) -> OpenTask:
+        """The task as it stands on chain. Raises DevnetError where it is not there."""
+        for task in self._view.tasks:
+            if task.input == planned.input:
+                return task
+        raise DevnetError(f"task {planned.input} should be open at block {self.head[0]}, and is not")
+
+    def _mine(self) -> None:
+        self._home.chain.mine()
+        self._settle()
+        self._home.check_sent()
+
+    def _reorg(self, depth: int, witnessed: bool) -> None:
+        """Replace the last `depth` blocks by empty ones; what waits in the pool goes with them."""
+        if witnessed:
+            self._witness(*self.head)
+        before = self.head
+        self._home.chain.rpc("anvil_dropAllTransactions")
+        self._home.chain.reorg(depth)
+        self._reorgs += 1
+        self._settle()
+        if self.head[1] == before[1]:
+            raise DevnetError(f"a reorg of depth {depth} left block {before[0]} as it was")
+
+    def _settle(self) -> None:
+        """The barrier: every agent has acted on the newest head."""
+        self._view.advance()
+        for agent in self._home.agents:
+            agent.wait_for("head", self.head[1])
+        self._on_block(
+            Progress(
+                block=self.head[0],
+                scene=self._scene,
+                scenes=len(self._plan.scenes),
+                kind=self._plan.scenes[self._scene - 1].kind if self._scene else "",
+                tasks=self._tasks,
+                reorgs=self._reorgs,
+            )
+        )
+
+
+def _who(scene: Scene) -> int:
+    if scene.operator is None:
+        raise DevnetError(f"a scene {scene.kind} needs an operator")
+    return scene.operator
+
+
+__all__ = ["LONG_WINDOW", "Progress", "Scenario"]

@@ -1,0 +1,49 @@
+"""What every role's process does the same way: stop when told, end with its supervisor, log to stderr."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+ROLES = ("indexer", "processors", "store")
+
+# prctl(2): ask Linux to signal this process when its parent ends, however the parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. Call it in the main thread."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop
+
+
+def die_with_parent() -> None:
+    """On Linux, get SIGTERM when the parent process ends, even by kill -9. Elsewhere nothing happens."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the request was made
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def log_to_stderr(role: str, level: int = logging.INFO) -> None:
+    """One line an event: time, role, level, message."""
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format=f"%(asctime)s {role} %(levelname).1s %(name)s: %(message)s",
+        force=True,
+    )
+    for noisy in ("aiohttp", "asyncio", "urllib3", "uvicorn", "kafka"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

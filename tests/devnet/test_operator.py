@@ -1,0 +1,74 @@
+"""What an operator does is decided by the head alone: nothing is done twice, and what a reorg took is due again."""
+
+from __future__ import annotations
+
+import pytest
+from immutables import Map
+
+from devnet.behaviour import Behaviour, right_answer, wrong_answer
+from devnet.operator import IMPATIENCE, Action, due
+from devnet.view import OpenTask, SetMember
+from hypothesis import given
+from hypothesis import strategies as st
+from nektar.evidence import bls
+
+ME, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
+N = 1009 * 20011
+SUBMITTED, DEADLINE, GRACE = 10, 18, 3
+RIGHT, WRONG = (bls.response_digest(*answer) for answer in (right_answer(N), wrong_answer(N)))
+
+
+def task(**changes: object) -> OpenTask:
+    fields = (b"", N, b"", b"", DEADLINE, GRACE, 5000, 5000, 1)
+    members = (SetMember(ME, (1, 2), 1), SetMember(OTHER, (1, 2), 1))
+    return OpenTask(b"t" * 32, fields, SUBMITTED, members, **changes)  # type: ignore[arg-type]
+
+
+def attested(*digests: bytes) -> Map[str, frozenset[bytes]]:
+    return Map({ME: frozenset(digests)})
+
+
+heads = st.integers(SUBMITTED, DEADLINE + GRACE + 2)
+
+
+@given(heads, st.sampled_from(list(Behaviour)))
+def test_nothing_is_done_about_a_cancelled_task_or_by_a_stranger(head: int, behaviour: Behaviour) -> None:
+    assert due(task(cancelled=True), head, ME, behaviour) == []
+    assert due(task(), head, "0x" + "33" * 20, behaviour) == []
+
+
+@given(heads)
+def test_an_honest_operator_that_the_response_left_out_attests(head: int) -> None:
+    left_out = due(task(non_signers=frozenset({0})), head, ME, Behaviour.HONEST)
+    assert (Action.ATTEST_RIGHT in left_out) == (head < DEADLINE + GRACE)
+    included = due(task(non_signers=frozenset({1})), head, ME, Behaviour.HONEST)
+    assert Action.ATTEST_RIGHT not in included
+
+
+@given(heads)
+def test_an_honest_operator_waits_for_the_aggregate_until_it_is_nearly_too_late(head: int) -> None:
+    attests = Action.ATTEST_RIGHT in due(task(), head, ME, Behaviour.HONEST)
+    assert attests == (DEADLINE - IMPATIENCE <= head < DEADLINE + GRACE)
+
+
+@given(heads)
+def test_a_slow_operator_is_always_late(head: int) -> None:
+    assert bool(due(task(), head, ME, Behaviour.SLOW)) == (DEADLINE <= head < DEADLINE + GRACE)
+
+
+@given(heads, st.sampled_from([Behaviour.HONEST, Behaviour.SLOW, Behaviour.WRONG_RESPONSE]))
+def test_nobody_attests_again_what_the_chain_already_shows(head: int, behaviour: Behaviour) -> None:
+    actions = due(task(attested=attested(RIGHT)), head, ME, behaviour)
+    assert not {Action.ATTEST_RIGHT, Action.ATTEST_WRONG} & set(actions)
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.EQUIVOCATING, Behaviour.EQUIVOCATING_ONCE])
+def test_an_equivocator_attests_right_then_wrong_then_nothing(behaviour: Behaviour) -> None:
+    assert due(task(), SUBMITTED, ME, behaviour) == [Action.ATTEST_RIGHT]
+    assert due(task(attested=attested(RIGHT)), SUBMITTED, ME, behaviour) == [Action.ATTEST_WRONG]
+    assert due(task(attested=attested(RIGHT, WRONG)), SUBMITTED, ME, behaviour) == []
+
+
+@given(heads)
+def test_an_offline_operator_does_nothing(head: int) -> None:
+    assert due(task(), head, ME, Behaviour.OFFLINE) == []
