@@ -435,6 +435,28 @@ class BusContract:
             take(consumer, 800)
         assert put_out() == expected
 
+    @pytest.mark.parametrize("seed", range(2))
+    def test_transformers_that_come_and_go_put_each_output_out_once(
+        self, bus: Bus, bus_url: str, start: Any, seed: int
+    ) -> None:
+        """Members join, are killed, and hand partitions over while inputs keep coming."""
+        chance = random.Random(seed)
+        running = []
+        with bus.writer("w0", 0) as w0, bus.writer("w1", 1) as w1:
+            for round_ in range(8):
+                running.append(start("transform", bus_url, "g", S, T))
+                for i in range(30):
+                    for partition, writer in enumerate((w0, w1)):
+                        value = b"%d/%d/%d" % (partition, round_, i)
+                        writer.transaction(said([value] * chance.randrange(1, 20)))
+                    time.sleep(chance.uniform(0, 0.006))
+                if len(running) == 3:
+                    running.pop(chance.randrange(3)).kill()
+        expected = {p: [b"%d " % m.offset + m.value for m in everything(bus, S, p)] for p in (0, 1)}
+        with bus.consumer("after", [T]) as consumer:
+            take(consumer, sum(map(len, expected.values())))
+        assert {p: texts(everything(bus, T, p)) for p in (0, 1)} == expected
+
     # --- against a model ----------------------------------------------------------------------------
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
