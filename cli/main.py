@@ -188,7 +188,7 @@ def main() -> None:
         status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except NektarError as error:
-        fail(str(error))
+        fail(str(error), error.exit_code)
     except typer.Abort:
         sys.exit(130)
     except typer.TyperException as error:

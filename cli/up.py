@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
-from nektar.config import Config
+from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, die_with_parent, log_to_stderr, stop_on_signals
 
@@ -27,11 +27,10 @@ SETTLED_SECONDS = 10.0
 QUICK_DEATHS = 5
 # What a role may take to finish its transaction when told to stop.
 STOP_SECONDS = 15.0
-EXIT_MISCONFIGURED = 2
 
 
 class RoleError(NektarError):
-    """A role can't be named, or does not stay up."""
+    """A role does not stay up, or has no such name."""
 
 
 def run(roles: Sequence[str], config_path: Path | None, directory: Path | None) -> None:
@@ -114,7 +113,7 @@ class Supervisor:
         """Seconds until the role is started again. Raises RoleError where that makes no sense."""
         lived = time.monotonic() - self._started[role]
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
-        if status == EXIT_MISCONFIGURED:
+        if status == ConfigError.exit_code:
             raise RoleError(f"{role}: stopped ({how}); its own line above says what to mend")
         if lived >= SETTLED_SECONDS or status < 0:  # a kill says nothing against the role
             self._deaths[role] = 0

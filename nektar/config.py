@@ -25,6 +25,8 @@ Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
 class ConfigError(NektarError):
     """A mistake in the configuration: where, what was expected, what to do."""
 
+    exit_code = 2
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How hard a provider may be asked."""

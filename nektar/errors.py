@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class NektarError(Exception):
     """Base of every error whose message is one line for a person: what, where, what to do.
@@ -9,3 +11,6 @@ class NektarError(Exception):
     The command prints the message and exits non-zero; a role that meets one stops with it. Anything else
     that escapes is a bug and keeps its traceback.
     """
+
+    exit_code: ClassVar[int] = 1
+    """2 where the command or the configuration is wrong: starting again can't help."""

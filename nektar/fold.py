@@ -6,18 +6,46 @@ A `Fold` is what a processor's author writes; the calculus here is what makes it
   changes put out for that block;
 * an `Undo` goes back to the snapshot before, and puts those changes out turned round, newest first.
   `Signed` messages are not in blocks: those that came after that snapshot are applied again, in order;
-* a `Mark` moves findings `seen → safe → final` (back to `seen` where safe moves below them), drops the
-  snapshots that can't be needed any more, and says which state a checkpoint may hold.
+* a `Mark` moves findings `seen → safe → final` (back to `seen` where safe moves below them) and drops the
+  snapshots that can't be needed any more. The oldest one left is what a checkpoint holds.
+
+A fold says which findings hold; what is sure about them is the calculus's to say. A finding has the status
+of its block, the newest that its claims rest on; it becomes `retracted` when the fold or an undo takes it
+away, and `seen` again under the same id if it returns; once `final` it never changes.
+
+The log's rules are checked on the way: whatever breaks one is a BrokenLog, and nothing after it is folded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Container, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from nektar.model import Change, Event, Network
+import msgspec
+from immutables import Map
+
+from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
+from nektar.model import (
+    Block,
+    BlockClosed,
+    BlockRef,
+    ChainEvent,
+    Change,
+    Event,
+    Finding,
+    FindingStatus,
+    GapPassed,
+    Hash32,
+    Level,
+    Network,
+    Signed,
+)
 
 State = TypeVar("State")
+
+# Snapshots are kept until a mark finalizes their blocks. The widest window met on a healthy chain is some
+# 5,000 blocks (a rollup that waits for its parent chain); this many without a mark is a log without marks.
+MAX_SNAPSHOTS = 100_000
 
 
 class Fold(Protocol[State]):
@@ -33,3 +61,324 @@ class Fold(Protocol[State]):
 
     def step(self, state: State, event: Event) -> tuple[State, Sequence[Change]]:
         """The state after `event`, and what changed. Pure: time is the block's."""
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """The stretch of chain that one step folded: a block (`first == last`), or a gap."""
+
+    first: int
+    last: int
+    hash: Hash32 | None  # of the last block; None where a gap's child has not named it yet
+
+
+class Step(msgspec.Struct, Generic[State], frozen=True):
+    """Something folded, and everything that stood right after it.
+
+    Of a block or a gap it is the snapshot that an undo goes back to; `span` is None for messages that
+    Operators signed between two blocks, and for the beginning of the log.
+    """
+
+    offset: int  # of the record that brought it: a restart from here reads on from that record
+    span: Span | None
+    state: State
+    open: Map[bytes, Finding]  # findings that may still change, as last put out
+    safe: int  # number of the newest safe block on this chain; -1: none
+    finalized: BlockRef | None
+    changes: tuple[Change, ...] = ()  # as the fold said them
+    signed: tuple[Signed, ...] = ()
+
+
+class Folded(msgspec.Struct, Generic[State], frozen=True):
+    """Where a fold stands in a Network's log. `steps[0]` is never undone: it is the newest finalized step,
+    or the beginning of the log while there is none."""
+
+    steps: tuple[Step[State], ...]
+    open: Map[bytes, Finding]
+    safe: int
+    finalized: BlockRef | None
+
+    @property
+    def state(self) -> State:
+        return self.steps[-1].state
+
+    @property
+    def head(self) -> Span | None:
+        """The newest block (or gap) folded; None before the first."""
+        return next((step.span for step in reversed(self.steps) if step.span), None)
+
+
+def begin(fold: Fold[State], network: Network, offset: int = 0) -> Folded[State]:
+    """Before the first record of the log, which stands at `offset`."""
+    return resume(Step(offset, None, fold.initial(network), Map(), -1, None))
+
+
+def resume(step: Step[State]) -> Folded[State]:
+    """Right after `step`, the first step of an earlier `Folded`: as it was then, marks included, so that the
+    records after it lead to what they led to the first time."""
+    return Folded((step,), step.open, step.safe, step.finalized)
+
+
+def apply(
+    fold: Fold[State],
+    folded: Folded[State],
+    record: Record,
+    events: Sequence[ChainEvent] = (),
+    offset: int = 0,
+) -> tuple[Folded[State], tuple[Change, ...]]:
+    """Fold one record: what stands after it, and what it changed, at most one change a row.
+
+    `events` is what happened in the blocks of a `New`, as the Network's adapter says, in the chain's order;
+    other records have none. `offset` says where the record stands in the log; no change depends on it.
+    Raises BrokenLog where the record breaks the log's rules; `folded` is then what it was.
+    """
+    work = _Work(fold, folded, offset)
+    match record:
+        case New():
+            work.new(record, events)
+        case Undo():
+            work.undo(record)
+        case Mark():
+            work.mark(record)
+        case Gap():
+            work.gap(record)
+        case SignedBatch():
+            work.signed(record.responses)
+    return Folded(tuple(work.steps), work.open, work.safe, work.finalized), collapsed(work.changes)
+
+
+def collapsed(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """At most one change a row, from its first `before` to its last `after`; none where these are equal."""
+    rows: dict[tuple[object, ...], Change] = {}
+    for change in changes:
+        key = _key(change)
+        earlier = rows.get(key)
+        rows[key] = Change(earlier.before, change.after) if earlier else change
+    return tuple(change for change in rows.values() if change.before != change.after)
+
+
+def _key(change: Change) -> tuple[object, ...]:
+    row = change.before if change.after is None else change.after
+    return (row.table, *(getattr(row, name) for name in row.key)) if row else ()
+
+
+class _Work(Generic[State]):
+    """One record being folded. It changes only itself: what it was made from stays as it was."""
+
+    def __init__(self, fold: Fold[State], folded: Folded[State], offset: int) -> None:
+        self._fold = fold
+        self._offset = offset
+        self._head = folded.head
+        self.steps = list(folded.steps)
+        self.open = folded.open
+        self.safe = folded.safe
+        self.finalized = folded.finalized
+        self.changes: list[Change] = []
+
+    # --- records ------------------------------------------------------------------------------------
+
+    def new(self, record: New, events: Sequence[ChainEvent]) -> None:
+        if not record.blocks:
+            raise BrokenLog("expected a new record to hold blocks; it holds none")
+        told = iter(events)
+        event = next(told, None)
+        for block in record.blocks:
+            self._check_child(block)
+            happened: list[Event] = []
+            while event is not None and event.at is not None and event.at.block == block.number:
+                happened.append(event)
+                event = next(told, None)
+            self._step(Span(block.number, block.number, block.hash), [*happened, BlockClosed(block)])
+        if event is not None:
+            raise BrokenLog(
+                f"expected events in the order of the record's blocks; got {event.at} out of turn"
+            )
+
+    def gap(self, record: Gap) -> None:
+        head = self._head
+        if record.first > record.last or (head and record.first != head.last + 1):
+            after = f"a gap from block {head.last + 1} on" if head else "a gap's first block before its last"
+            raise BrokenLog(f"expected {after}; got blocks {record.first} to {record.last}")
+        span = Span(record.first, record.last, record.last_hash)
+        self._step(span, [GapPassed(record.first, record.last)])
+
+    def signed(self, responses: tuple[Signed, ...], undone: Sequence[Change] = ()) -> None:
+        """`undone` is what the undo that they are applied again after has taken back."""
+        top = self.steps[-1]
+        if len(self.steps) > 1 and top.span is None:  # one step between two blocks, however many batches
+            self.steps.pop()
+            self._step(None, responses, top, undone)
+        else:
+            self._step(None, responses, None, undone)
+
+    def undo(self, record: Undo) -> None:
+        spans = [Span(block.number, block.number, block.hash) for block in record.blocks]
+        if record.gap:
+            spans.append(Span(*record.gap, None))
+        if not spans:
+            raise BrokenLog("expected an undo to take something back; it names no block")
+        kept = len(self.steps)
+        for span in spans:
+            kept -= 1
+            while kept > 0 and self.steps[kept].span is None:
+                kept -= 1
+            self._check_undone(span, self.steps[kept].span if kept > 0 else None)
+        gone = self.steps[kept:]
+        del self.steps[kept:]
+        self._head = next((step.span for step in reversed(self.steps) if step.span), None)
+        self.safe = min(self.safe, self._head.last if self._head else -1)
+        undone = [change.reversed for step in reversed(gone) for change in reversed(step.changes)]
+        self.signed(tuple(response for step in gone for response in step.signed), undone)
+
+    def mark(self, record: Mark) -> None:
+        before = self.finalized
+        if before and (
+            record.finalized.number < before.number
+            or (record.finalized.number == before.number and record.finalized != before)
+        ):
+            raise BrokenLog(
+                f"expected finalized at {_named(before)} or above; got {_named(record.finalized)}"
+            )
+        self._check_known("finalized", record.finalized)
+        self._check_known("safe", record.safe)
+        self.safe = record.safe.number
+        self.finalized = record.finalized
+        for id_, finding in sorted(self.open.items()):
+            if finding.status != FindingStatus.FINAL:
+                self._stand(id_, msgspec.structs.replace(finding, status=self._status(finding)))
+        if record.finalized != before:
+            self._drop_snapshots(record.finalized.number)
+
+    # --- what they do -------------------------------------------------------------------------------
+
+    def _step(
+        self,
+        span: Span | None,
+        events: Iterable[Event],
+        onto: Step[State] | None = None,
+        undone: Sequence[Change] = (),
+    ) -> None:
+        """Fold `events` as one step; `onto` is a step of signed messages that they are added to."""
+        state = onto.state if onto else self.steps[-1].state
+        said: list[Change] = []
+        signed = list(onto.signed) if onto else []
+        for event in events:
+            state, changes = self._fold.step(state, event)
+            said += changes
+            if span is None and isinstance(event, Signed):
+                signed.append(event)
+        refused = {_key(change) for change in collapsed([*undone, *said]) if not self._put(change)}
+        kept = [change for change in collapsed(said) if _key(change) not in refused]
+        if len(self.steps) >= MAX_SNAPSHOTS:
+            raise BrokenLog(
+                f"expected a mark to finalize blocks within {MAX_SNAPSHOTS} snapshots; "
+                f"finalized is {_named(self.finalized) if self.finalized else 'not known'}"
+            )
+        self.steps.append(
+            Step(
+                offset=self._offset,
+                span=span,
+                state=state,
+                open=self.open,
+                safe=self.safe,
+                finalized=self.finalized,
+                changes=collapsed([*onto.changes, *kept]) if onto else tuple(kept),
+                signed=tuple(signed),
+            )
+        )
+        self._head = span or self._head
+
+    def _put(self, change: Change) -> bool:
+        """Put out what the fold says; of a finding, what stands of it. False where that would alter or take
+        away a final finding: it stays as it is, and an undo has nothing to turn round."""
+        row = change.before if change.after is None else change.after
+        if not isinstance(row, Finding):
+            self.changes.append(change)
+            return True
+        held = self.open.get(row.id)
+        forgotten = held is None and change.before is not None  # final for so long that it is not held
+        if forgotten or (held is not None and held.status == FindingStatus.FINAL):
+            return change.before is None
+        if isinstance(change.after, Finding):
+            self._stand(row.id, msgspec.structs.replace(change.after, status=self._status(change.after)))
+        elif held is not None:
+            self.open = self.open.delete(row.id)
+            self.changes.append(Change(held, msgspec.structs.replace(held, status=FindingStatus.RETRACTED)))
+        return True
+
+    def _stand(self, id_: bytes, finding: Finding) -> None:
+        held = self.open.get(id_)
+        if held != finding:
+            self.open = self.open.set(id_, finding)
+            self.changes.append(Change(held, finding))
+
+    def _status(self, finding: Finding) -> FindingStatus:
+        if self.finalized and finding.block_number <= self.finalized.number:
+            return FindingStatus.FINAL
+        return FindingStatus.SAFE if finding.block_number <= self.safe else FindingStatus.SEEN
+
+    def _drop_snapshots(self, finalized: int) -> None:
+        """Forget the steps that can't be undone any more, and the final findings that none of the others
+        said: only an undo could bring those up again."""
+        bottom = max(
+            (i for i, step in enumerate(self.steps) if step.span and step.span.first <= finalized), default=0
+        )
+        step = self.steps[bottom]
+        del self.steps[: bottom + 1]
+        said = {
+            change.after.id
+            for each in self.steps
+            for change in each.changes
+            if isinstance(change.after, Finding)
+        }
+        self.open = _unsettled(self.open, said)
+        step = msgspec.structs.replace(step, open=_unsettled(step.open, ()), changes=(), signed=())
+        self.steps.insert(0, step)
+
+    # --- the log's rules ----------------------------------------------------------------------------
+
+    def _check_child(self, block: Block) -> None:
+        head = self._head
+        if block.level == Level.REPORTED:
+            raise BrokenLog(f"block {block.number}: expected proved or linked; got reported")
+        if head and (block.number != head.last + 1 or (head.hash is not None and block.parent != head.hash)):
+            raise BrokenLog(
+                f"expected a child of {_named(head)}; got {_named(block.ref)} on 0x{block.parent.hex()}"
+            )
+
+    def _check_undone(self, span: Span, top: Span | None) -> None:
+        if top is None:
+            limit = f"finalized block {_named(self.finalized)}" if self.finalized else "the log's first block"
+            raise BrokenLog(
+                f"undo of {_named(span)} reaches below {limit}: the chain went back on its own finality, so "
+                "nothing that was called final can be relied on. Ask the providers which chain holds, then "
+                "start the Network's next generation"
+            )
+        if (span.first, span.last) != (top.first, top.last) or (span.hash and span.hash != top.hash):
+            raise BrokenLog(f"expected an undo of the newest, {_named(top)}; got {_named(span)}")
+
+    def _check_known(self, what: str, ref: BlockRef) -> None:
+        """A mark names a block of this chain, or one below all that is held: before the log's first block,
+        or checked when the steps dropped since were folded."""
+        for step in reversed(self.steps):
+            span = step.span
+            if span and span.first <= ref.number:
+                if ref.number > span.last or (ref.number == span.last and span.hash not in (None, ref.hash)):
+                    raise BrokenLog(f"mark: expected {what} to be a block of the log; got {_named(ref)}")
+                return
+        if self._head is None:
+            raise BrokenLog(f"mark: expected a block before the first mark; {what} is {_named(ref)}")
+
+
+def _unsettled(findings: Map[bytes, Finding], keep: Container[bytes]) -> Map[bytes, Finding]:
+    for id_ in [id_ for id_, finding in findings.items() if finding.status == FindingStatus.FINAL]:
+        if id_ not in keep:
+            findings = findings.delete(id_)
+    return findings
+
+
+def _named(place: BlockRef | Span) -> str:
+    if isinstance(place, BlockRef):
+        return f"{place.number} (0x{place.hash.hex()})"
+    if place.first < place.last:
+        return f"the gap {place.first} to {place.last}"
+    return f"block {place.last} (0x{place.hash.hex() if place.hash else '?'})"

@@ -15,6 +15,8 @@ from nektar.errors import NektarError
 class UnknownPlugin(NektarError):
     """No installed package offers this name; the message lists the names that exist."""
 
+    exit_code = 2
+
 
 def names(group: str) -> list[str]:
     """The names on offer in `group`, sorted."""

@@ -20,13 +20,10 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import pyarrow as pa
 
+from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
 from nektar.model import ROWS, Column, DutyRow, Finding, Row
 
 DELETED = "is_deleted"
-# Columns that every table has beside its own; an ABI's argument of such a name gets the suffix `_`.
-RESERVED = frozenset({"network", "version", DELETED})
-# Columns of call tables that may be null: what is not known of a call in a linked block, and no revert.
-NULLABLE = frozenset({"status", "revert"})
 # How many inserts back a table remembers their tokens. One insert a block and table: half a day of blocks.
 DEDUPLICATION_WINDOW = 10_000
 # Seconds for which ClickHouse keeps parts that were merged away (its default is 480): a part an insert
@@ -174,29 +171,22 @@ def model_tables() -> list[Table]:
     return [blocks_table(), *map(row_table, ROWS), *map(history_table, HISTORIES)]
 
 
-def abi_table(name: str, schema: Any, signature: str) -> Table:
-    """The table of an event or a call: `name` is `event_<name>_<hash8>` or `call_<name>_<hash8>`.
-
-    `schema` is the Arrow schema in which the log carries it; wide integers are told from hashes by the
-    field's metadata `abi`. `signature` is the ABI's own, for the comments.
-    """
-    kind, _, rest = name.partition("_")
+def abi_table(entry: EventType | FunctionType) -> Table:
+    """The table of an event or a call. Wide integers are told from hashes by the fields' metadata `abi`."""
+    kind, fixed = ("Event", EVENT_COLUMNS) if isinstance(entry, EventType) else ("Call", CALL_COLUMNS)
+    arguments = list(entry.schema)[len(fixed) :]
+    comment = f"{kind} {entry.name}({', '.join(f'{_abi(a)} {a.name}' for a in arguments)})"
     own = []
-    for field in schema:
+    for field in entry.schema:
         type_, shown_type, show = _kind(field.type, _abi(field), 0)
-        if kind == "call" and field.name in NULLABLE:
+        if field.nullable:
             type_, shown_type = f"Nullable({type_})", f"Nullable({shown_type})"
-        comment = _FIXED_COLUMNS.get(field.name) or f"Argument {field.name} of {signature}, {_abi(field)}"
-        own.append(Stored(column_name(field.name), type_, comment.rstrip(", "), shown_type, show))
-    place = "log_index" if kind == "event" else "tx_index"
-    order = ("block_number", "block_hash", place)
-    comment = f"{kind.capitalize()} {signature}"
-    return Table(name, comment, order, tuple(own), f"{kind}_{rest.rpartition('_')[0]}", schema)
-
-
-def column_name(field: str) -> str:
-    """The column that an Arrow field of the log is stored in."""
-    return f"{field}_" if field in RESERVED else field
+        said = (
+            f"Argument of {entry.name}: {_abi(field)}" if field in arguments else _FIXED_COLUMNS[field.name]
+        )
+        own.append(Stored(field.name, type_, said, shown_type, show))
+    order = ("block_number", "block_hash", "log_index" if kind == "Event" else "tx_index")
+    return Table(entry.table, comment, order, tuple(own), entry.table.rpartition("_")[0], entry.schema)
 
 
 _FIXED_COLUMNS = {
