@@ -203,6 +203,10 @@ class _Work(Generic[State]):
 
     def signed(self, responses: tuple[Signed, ...], undone: Sequence[Change] = ()) -> None:
         """`undone` is what the undo that they are applied again after has taken back."""
+        if not responses:
+            for change in collapsed(undone):
+                self._put(change)
+            return
         top = self.steps[-1]
         if len(self.steps) > 1 and top.span is None:  # one step between two blocks, however many batches
             self.steps.pop()
