@@ -1,0 +1,90 @@
+"""What a fold's changes look like on the bus.
+
+A pure function of the log record that caused them: the same record gives the same bytes, in whatever batch
+it was read. Rows travel as one Arrow batch per table, so that the store takes columns; findings one by one
+as CloudEvents (https://github.com/cloudevents/spec, JSON, structured mode), so that anybody's tools do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from nektar.bus.port import Message
+from nektar.fold import Span
+from nektar.log import FINDINGS, ROWS, split
+from nektar.model import Change, Finding, Hash32, Network, ProgressRow, Row
+from nektar.store.schema import rows_to_ipc
+
+# JavaScript and many JSON readers keep integers as doubles, exact up to here.
+_EXACT = 2**53
+# A block's time is whatever its header says; dates end with the year 9999.
+_LAST_TIME = 253_402_300_799
+_NO_HASH = Hash32(bytes(32))
+
+
+def messages(network: Network, processor: str, offset: int, changes: Sequence[Change]) -> list[Message]:
+    """The messages that carry what the record at `offset` of the Network's log changed.
+
+    Rows: a message per table, by name; a row that is gone is sent as it was last, `is_deleted` set.
+    Findings: an event each, in the order in which they changed; `ID/OFFSET` names the version, since one
+    record changes a finding once at most.
+    """
+    tables: dict[str, list[tuple[Row, bool]]] = {}
+    findings: list[Finding] = []
+    for change in changes:
+        row = change.before if change.after is None else change.after
+        if isinstance(row, Finding):
+            findings.append(row)
+        elif row is not None:
+            tables.setdefault(row.table, []).append((row, change.after is None))
+    headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
+    said: list[Message] = []
+    for table, rows in sorted(tables.items()):
+        said += _carried(
+            ROWS, network, rows_to_ipc(type(rows[0][0]), rows), headers | {"table": table.encode()}
+        )
+    for finding in findings:
+        said += _carried(FINDINGS, network, cloud_event(network, finding, offset), headers)
+    return said
+
+
+def progress(processor: str, before: Span | None, after: Span | None) -> list[Change]:
+    """How far the processor has come, as a change of its row."""
+    if before == after:
+        return []
+    return [Change(_progress(processor, before), _progress(processor, after))]
+
+
+def cloud_event(network: Network, finding: Finding, offset: int) -> bytes:
+    """A version of a finding as a CloudEvent: bytes are 0x…, integers from 2^53 on decimal strings."""
+    event = {
+        "specversion": "1.0",
+        "id": f"{finding.id.hex()}/{offset}",
+        "source": f"/networks/{network.name}",
+        "type": f"nektar.finding.{finding.status}",
+        "subject": finding.id.hex(),
+        "time": datetime.fromtimestamp(min(finding.block_time, _LAST_TIME), UTC).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        ),
+        "datacontenttype": "application/json",
+        "data": {name: _plain(getattr(finding, name)) for name in finding.__struct_fields__},
+    }
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    return str(value) if isinstance(value, int) and abs(value) >= _EXACT else value
+
+
+def _progress(processor: str, head: Span | None) -> ProgressRow | None:
+    return ProgressRow(processor, head.last, head.hash or _NO_HASH) if head else None
+
+
+def _carried(stream: str, network: Network, value: bytes, headers: dict[str, bytes]) -> Iterator[Message]:
+    for part, numbered in split(value):
+        yield Message(stream, network.name.encode(), part, headers | numbered)

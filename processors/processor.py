@@ -1,0 +1,111 @@
+"""A processor of one Network: its log's records as bytes in, what they say on the bus out. In memory alone.
+
+The runner and `nektar replay` are this with different hands: one moves offsets, the other compares.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from nektar import fold as calculus
+from nektar.bus.port import Message
+from nektar.errors import NektarError
+from nektar.fold import Fold, Folded, Step
+from nektar.log import NETWORK, BrokenLog, Gap, New, Record, decode
+from nektar.model import ChainEvent, Network
+from nektar.networks.adapter import Adapter
+from processors import outputs
+
+State = TypeVar("State")
+
+# Processors of one process follow the same log a moment apart: what one interpreted, the next finds here.
+# Counted in bytes of the log; interpreted events take a small multiple of that.
+INTERPRETED_BYTES = 32 * 1024 * 1024
+
+
+class Interpreter:
+    """What a Network's records mean, by its adapter; remembered for the other processors of the process."""
+
+    def __init__(self, network: Network, adapter: Adapter, keep_bytes: int = INTERPRETED_BYTES) -> None:
+        self._network = network
+        self._adapter = adapter
+        self._room = keep_bytes
+        self._known: OrderedDict[int, tuple[int, Record, Sequence[ChainEvent]]] = OrderedDict()
+
+    def __call__(self, offset: int, value: bytes) -> tuple[Record, Sequence[ChainEvent]]:
+        """The record at `offset` and, of a `New`, what happened in it. Raises BrokenLog, AdapterError."""
+        if offset in self._known:
+            _, record, events = self._known[offset]
+            return record, events
+        record = decode(value)
+        events = self._adapter.events(self._network, record.tables) if isinstance(record, New) else ()
+        self._known[offset] = len(value), record, events
+        self._room -= len(value)
+        while self._room < 0 and len(self._known) > 1:
+            _, (size, _, _) = self._known.popitem(last=False)
+            self._room += size
+        return record, events
+
+
+class Processor(Generic[State]):
+    """One fold over one Network's log, read in order from the beginning or from a checkpoint's step."""
+
+    def __init__(
+        self, fold: Fold[State], network: Network, interpret: Interpreter, step: Step[State] | None = None
+    ) -> None:
+        self.network = network
+        self.folded: Folded[State] | None = calculus.resume(step) if step else None
+        self.start = step.offset if step else 0
+        self.blocks = 0  # blocks folded so far, those undone later included
+        self.events = 0  # chain events in them
+        self._fold = fold
+        self._interpret = interpret
+
+    def take(self, offset: int, value: bytes) -> tuple[Record, list[Message]]:
+        """Fold the record at `offset`: the record, and the messages that say what it changed.
+
+        Raises BrokenLog, saying which Network's record it is; nothing is folded then.
+        """
+        try:
+            record, events = self._interpret(offset, value)
+            before = self.folded or calculus.begin(self._fold, self.network, offset)
+            folding: Record | None = record
+            if offset == self.start and before.steps[0].span:
+                folding, events = _rest(record, events, before.steps[0].span.last)
+            if folding is None:
+                return record, []
+            after, changes = calculus.apply(self._fold, before, folding, events, offset)
+        except NektarError as error:
+            raise BrokenLog(
+                f"{NETWORK}, the log of {self.network.name}, generation {self.network.generation}, "
+                f"record at offset {offset}: {error}"
+            ) from error
+        if isinstance(folding, New):
+            self.blocks += len(folding.blocks)
+            self.events += len(events)
+        self.folded = after
+        moved = outputs.progress(self._fold.name, before.head, after.head)
+        return record, outputs.messages(self.network, self._fold.name, offset, [*changes, *moved])
+
+
+def _rest(
+    record: Record, events: Sequence[ChainEvent], last: int
+) -> tuple[Record | None, Sequence[ChainEvent]]:
+    """What of a checkpoint's own record is still to be folded: the blocks after its block, if any."""
+    if isinstance(record, Gap):
+        return None, ()
+    if not isinstance(record, New):
+        raise BrokenLog(
+            "expected the record that brought the checkpoint's block; got another: the log is "
+            "not the one that was checkpointed. Start the Network's next generation"
+        )
+    blocks = tuple(block for block in record.blocks if block.number > last)
+    if not blocks:
+        return None, ()
+    return msgspec.structs.replace(record, blocks=blocks), [
+        event for event in events if event.at is None or event.at.block > last
+    ]
