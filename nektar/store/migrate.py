@@ -1,0 +1,113 @@
+"""Brings a store up to what this version of the code expects; run by whoever opens it for writing.
+
+The model's tables come from numbered SQL files in `migrations/`, which never change once released. What
+the ABIs name is made where it is missing: a changed event has another hash, hence another table. Views hold
+nothing and are made anew. All of it may be run again at any time, also after it was killed halfway: every
+statement makes only what is missing, and a migration is written down when all of its statements have run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+
+import msgspec
+
+from nektar.chain import abi
+from nektar.networks.adapter import Adapter
+from nektar.store.client import Store, StoreError
+from nektar.store.schema import Table, abi_table, create_table, literal, model_tables
+from nektar.store.views import create_views
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  `number` UInt32 COMMENT 'Number of the migration',
+  `name` String COMMENT 'Its file',
+  `sha256` String COMMENT 'Hash of the file as it was applied',
+  `applied` DateTime('UTC') DEFAULT now() COMMENT 'When it was applied'
+)
+ENGINE = ReplacingMergeTree ORDER BY number
+COMMENT 'Migrations of the schema that this store has seen'
+"""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file of `migrations/`: NNNN_what_it_does.sql, its statements ending in `;` at a line's end."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        return [text.strip() for text in f"{self.sql}\n".split(";\n") if text.strip()]
+
+
+def migrations() -> list[Migration]:
+    """Every migration, in order."""
+    found = [
+        Migration(int(file.name.partition("_")[0]), file.name, file.read_text("utf-8"))
+        for file in files("nektar.store").joinpath("migrations").iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(store: Store, adapters: Iterable[Adapter]) -> list[str]:
+    """Bring `store` up to date for these adapters; returns the names of the migrations applied now.
+
+    Raises StoreError where the store was made by a newer or a different version of the code.
+    """
+    known = migrations()
+    store.command(_LEDGER)
+    applied = {
+        number: (name, sha)
+        for number, name, sha in store.rows("SELECT number, name, sha256 FROM schema_migrations FINAL")
+    }
+    _check(store, known, applied)
+    done = []
+    for migration in known:
+        if migration.number in applied:
+            continue
+        for statement in migration.statements:
+            store.command(statement)
+        values = f"{migration.number}, {literal(migration.name)}, {literal(migration.sha256)}"
+        store.command(f"INSERT INTO schema_migrations (number, name, sha256) VALUES ({values})")  # noqa: S608
+        done.append(migration.name)
+    named = abi_tables(adapters)
+    for table in named.values():
+        store.command(create_table(table))
+    for view in create_views([*model_tables(), *named.values()]):
+        store.command(view)
+    return done
+
+
+def abi_tables(adapters: Iterable[Adapter]) -> dict[str, Table]:
+    """Table name → table, of every event and function that the adapters' ABIs name."""
+    abis = [abi.load(contract) for adapter in adapters for contract in adapter.abi().values()]
+    entries: list[abi.EventType | abi.FunctionType] = []
+    for each in abis:
+        entries += [*each.events, *each.functions]
+    return {entry.table: abi_table(entry) for entry in entries}
+
+
+def _check(store: Store, known: list[Migration], applied: Mapping[int, tuple[str, str]]) -> None:
+    newest = max((migration.number for migration in known), default=0)
+    if applied and max(applied) > newest:
+        name, _ = applied[max(applied)]
+        raise StoreError(
+            f"store {store.url}: made by a newer version (it has migration {name}, this one knows up to "
+            f"{newest:04}): upgrade, or name another store"
+        )
+    for migration in known:
+        name, sha = applied.get(migration.number, (migration.name, migration.sha256))
+        if sha != migration.sha256:
+            raise StoreError(
+                f"store {store.url}: migration {name} is another one than when it was applied: "
+                "expected an unchanged file; install a released version, or name another store"
+            )

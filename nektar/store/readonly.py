@@ -1,0 +1,116 @@
+"""What a stranger may ask the store: one statement that reads the store and nothing else, within limits.
+
+ClickHouse's own `readonly = 1` refuses writes and most table functions, but not all that reaches out of the
+store: `SELECT … INTO OUTFILE` writes a file, the function `file()` reads one, `DESCRIBE url(…)` connects,
+`KILL QUERY` kills (all seen in chDB 26.9). So a query is first written anew by ClickHouse's own parser
+(`formatQuerySingleLine`, which takes one statement and drops comments), what came out is checked word by
+word, and that text is what runs, under `readonly = 1`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from nektar.store.schema import literal
+
+# Limits of one query. The store's process is to stay under 800 MB, of which ClickHouse at rest takes 400.
+LIMITS: Mapping[str, int] = {
+    "max_execution_time": 30,  # seconds
+    "max_result_rows": 1_000_000,
+    "max_result_bytes": 128 * 1024 * 1024,
+    "max_memory_usage": 256 * 1024 * 1024,
+    "max_query_size": 1024 * 1024,
+    "max_threads": 2,  # the sink needs the machine too
+}
+MAX_QUERY_BYTES = 256 * 1024
+
+# Settings of the asker's own: how results look. Anything else could lift a limit or reach out.
+_ALLOWED_SETTING = re.compile(
+    r"(output_format|date_time_output|bool)_\w+|session_timezone|join_use_nulls|use_nulls|final|extremes"
+    r"|max_block_size|group_by_use_nulls|union_default_mode|limit|offset|log_comment"
+    r"|date_time_input_format|cast_string_to_dynamic_use_inference|allow_experimental_\w+_type"
+)
+
+_STATEMENTS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "EXPLAIN"})
+# Table functions that read the store or make rows up; and `format`, `input`, `null`, whose names
+# functions of rows have too, and which read nothing outside.
+_HARMLESS = (
+    "numbers numbers_mt zeros zeros_mt primes generateSeries generate_series generateRandom view values null "
+    "merge format mergeTreeIndex"
+)
+_REACHES_OUT = frozenset({"file", "executable", "input", "catboostevaluate"})
+
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|`((?:[^`\\]|\\.)*)`\s*(\(?)|([A-Za-z_]\w*)\s*(\(?)", re.DOTALL)
+
+# The end of a query as ClickHouse writes it; what stands in quotes never ends one.
+_FORMAT = re.compile(r" FORMAT (\w+)$")
+
+READONLY = 164  # ClickHouse's error code
+TABLE_FUNCTIONS = "SELECT lower(name) FROM system.table_functions WHERE name NOT IN splitByChar(' ', '%s')"
+TABLE_FUNCTIONS %= _HARMLESS
+
+
+class Refused(Exception):
+    """The query does more than read the store."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} (READONLY)")
+
+
+def rewriting(sql: str) -> str:
+    """The query that has ClickHouse write `sql` anew. It fails where `sql` is not one statement."""
+    return f"SELECT formatQuerySingleLine({literal(sql)})"
+
+
+def check(written: str, table_functions: frozenset[str]) -> None:
+    """Raise Refused unless `written`, which ClickHouse wrote, only reads the store.
+
+    `table_functions` are the lower-case names of those that may not be used (`TABLE_FUNCTIONS` lists them).
+    """
+    previous = ""
+    for i, match in enumerate(_TOKEN.finditer(written)):
+        name, call = (match[1], match[2]) if match[1] is not None else (match[3], match[4])
+        if name is None:
+            previous = ""
+            continue
+        bare = match[3] is not None
+        if i == 0 and not (bare and name in _STATEMENTS):
+            raise Refused(f"Expected SELECT, WITH, SHOW, DESCRIBE or EXPLAIN; got {name[:40]}.")
+        low = name.lower()
+        if call and (low in table_functions or low in _REACHES_OUT or low.startswith("ai")):
+            raise Refused(f"{name[:80]}() reaches out of the store, which is read-only.")
+        if bare and previous == "INTO" and name == "OUTFILE":
+            raise Refused("INTO OUTFILE writes a file; the store is read-only.")
+        previous = name if bare else ""
+
+
+def format_of(written: str, default: str) -> str:
+    """The format in which `written` answers."""
+    match = _FORMAT.search(written)
+    return match[1] if match else default
+
+
+def without_format(written: str) -> str:
+    """`written` without its FORMAT, so that it may stand inside another query, or get another format."""
+    return _FORMAT.sub("", written)
+
+
+def settings(wanted: Mapping[str, str]) -> dict[str, str]:
+    """The settings to run with: the asker's own where they are harmless, limits that only they may lower.
+
+    `readonly` comes last: what is set after it counts as a modification. Raises Refused.
+    """
+    chosen: dict[str, str] = {}
+    for name, value in wanted.items():
+        if name in LIMITS:
+            continue
+        if name == "readonly" and value in ("1", "2"):
+            continue
+        if not _ALLOWED_SETTING.fullmatch(name):
+            raise Refused(f"Cannot modify '{name[:80]}' setting in readonly mode.")
+        chosen[name] = value
+    for name, limit in LIMITS.items():
+        asked = wanted.get(name, "")
+        chosen[name] = asked if asked.isdigit() and 0 < int(asked) < limit else str(limit)
+    return {**chosen, "readonly": "1"}
