@@ -135,8 +135,10 @@ def _signature(raw: bytes) -> tuple[bytes, int, int, int]:
     if v in (27, 28):
         return keccak(rlp.encode(signed)), v - 27, r, s
     # EIP-155: v = 2 · chain id + 35 + parity, and the chain id is signed too.
+    if v < 35:
+        raise Unsigned(f"expected a signature's v of 27, 28, or 35 and more; got {v}")
     chain_id, parity = divmod(v - 35, 2)
-    protected = rlp.sequence([*map(rlp.encode, signed), rlp.number(max(chain_id, 0)), b"\x80", b"\x80"])
+    protected = rlp.sequence([*map(rlp.encode, signed), rlp.number(chain_id), b"\x80", b"\x80"])
     return keccak(protected), parity, r, s
 
 
