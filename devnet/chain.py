@@ -61,11 +61,12 @@ class Account:
     def from_key(cls, key: str) -> Account:
         """The account of a private key in hex, with or without 0x. Raises DevnetError."""
         try:
-            return cls(bytes.fromhex(key.removeprefix("0x")))
-        except ValueError as error:
-            raise DevnetError(
-                "private key: expected 32 bytes in hex, above zero and below the order"
-            ) from error
+            secret = bytes.fromhex(key.removeprefix("0x"))
+            if len(secret) == 32:
+                return cls(secret)
+        except ValueError:  # not hex, zero, or not below the curve's order
+            pass
+        raise DevnetError("private key: expected 32 bytes in hex, above zero and below the curve's order")
 
     def sign(
         self,

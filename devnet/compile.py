@@ -67,7 +67,8 @@ def compile_contracts(sources: Path = HERE / "contracts") -> Compiled:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise CompileError(f"solc did not start ({last}): run `npm install --no-save`") from error
     result = json.loads(done.stdout)
-    for problem in result.get("errors", ()):
+    problems = sorted(result.get("errors", ()), key=lambda problem: problem["severity"] != "error")
+    for problem in problems:
         # Warnings too, in our own sources: a reference has none.
         if problem["severity"] == "error" or problem.get("sourceLocation", {}).get("file") in files:
             raise CompileError(f"the contracts do not compile cleanly: {problem['formattedMessage'].strip()}")

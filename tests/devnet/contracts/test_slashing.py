@@ -1,0 +1,248 @@
+"""SlashingManager, Delegation, VetoCommittee: proof, window, execution, and funds that go one way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from devnet.deploy import EQUIVOCATION, TOKEN, keccak
+
+pytestmark = pytest.mark.real
+
+RIGHT, WRONG = (7, 13), (13, 7)
+LIAR = 1
+
+
+def proof(site, task, index=LIAR, a=RIGHT, b=WRONG):
+    """The arguments of `proveEquivocation`, signed by the operator of that index."""
+    return (task.fields, task.members, index, a, site.sign(index, task, a), b, site.sign(index, task, b))
+
+
+def prove(site, *arguments):
+    return (site.stranger, "slashing_manager", "proveEquivocation", *arguments)
+
+
+def stake_of(site, operator=LIAR):
+    return site.ask("delegation", "stakeOf", site.operators[operator].account.address)
+
+
+def balance(site, name):
+    return site.ask("collateral_token", "balanceOf", site.contracts[name])
+
+
+def test_equivocation_is_proved_and_after_the_window_slashed_to_the_burner(site):
+    task, before = site.submit(), stake_of(site)
+    held = balance(site, "delegation")
+    event = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]
+    veto_deadline = site.head + 3
+    assert event == {
+        "requestId": 1,
+        "condition": EQUIVOCATION,
+        "operator": site.operators[LIAR].account.address,
+        "taskHash": task.hash,
+        "amount": before // 10,
+        "vetoDeadline": veto_deadline,
+    }
+    execute = (site.stranger, "slashing_manager", "execute", 1)
+    site.mine_to(veto_deadline - 1)
+    assert site.refusal(*execute) == f"VetoWindowOpen({veto_deadline})"
+    assert site.head == veto_deadline
+    executed = site.do(*execute)["SlashingExecuted"]
+    assert executed["amount"] == before // 10
+    assert executed["burner"] == site.contracts["burner"]
+    assert stake_of(site) == before - before // 10
+    assert balance(site, "burner") == before // 10
+    assert balance(site, "delegation") == held - before // 10
+    assert site.refusal(*execute).startswith("RequestClosed")
+    supply = site.ask("collateral_token", "totalSupply")
+    assert site.do(site.stranger, "burner", "burn")["Burned"] == {"amount": before // 10}
+    assert site.ask("collateral_token", "totalSupply") == supply - before // 10
+
+
+def test_m_of_n_votes_block_the_execution(site):
+    task, before = site.submit(), stake_of(site)
+    veto_deadline = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]["vetoDeadline"]
+    vote = ("veto_committee", "vote", site.contracts["slashing_manager"], 1)
+    assert site.refusal(site.stranger, *vote) == f"NotCommitteeMember({site.stranger.address})"
+    assert set(site.do(site.voters[0], *vote)) == {"VetoVoted"}
+    # One vote is not a veto, also where it is cast twice. (The refused vote is a block of its own.)
+    assert site.refusal(site.voters[0], *vote).startswith("AlreadyVoted")
+    assert site.head == veto_deadline
+    assert site.refusal(site.voters[1], *vote) == f"VetoWindowPassed({veto_deadline})"
+
+    other = site.submit()
+    veto_deadline = site.do(*prove(site, *proof(site, other)))["SlashingRequested"]["vetoDeadline"]
+    vote = (*vote[:-1], 2)
+    site.do(site.voters[2], *vote)
+    site.mine_to(veto_deadline - 1)
+    assert site.do(site.voters[0], *vote)["SlashingVetoed"] == {"requestId": 2}
+    site.mine_to(veto_deadline + 5)
+    assert site.refusal(site.stranger, "slashing_manager", "execute", 2) == "RequestClosed(2, 2)"
+    assert stake_of(site) == before
+    assert site.refusal(*prove(site, *proof(site, other))) == "AlreadyRequested(2)"
+
+
+def test_only_the_committee_vetoes_and_only_the_slasher_slashes(site):
+    site.do(*prove(site, *proof(site, site.submit())))
+    for sender in (site.stranger, site.admin, site.voters[0]):
+        assert site.refusal(sender, "slashing_manager", "veto", 1) == f"NotVetoCommittee({sender.address})"
+        victim = site.operators[0].account.address
+        assert site.refusal(sender, "delegation", "slash", victim, 1) == f"NotSlasher({sender.address})"
+        assert site.refusal(sender, "delegation", "freeze", victim, 99).startswith("NotSlasher")
+    assert site.refusal(site.admin, "delegation", "setSlasher", site.admin.address).startswith(
+        "SlasherAlreadySet"
+    )
+    assert site.refusal(site.stranger, "slashing_manager", "execute", 2) == "RequestUnknown(2)"
+
+
+def test_the_same_answer_twice_is_no_offence(site):
+    task = site.submit()
+    assert site.refusal(*prove(site, *proof(site, task, b=RIGHT))).startswith("SameResponse")
+
+
+def test_an_honest_operator_can_t_be_accused(site):
+    task, other = site.submit(), site.submit()
+    fields, members, _, *liar_s = proof(site, task)
+    honest = 0
+    hers = site.sign(honest, task, RIGHT)
+    foreign = site.sign(LIAR, task, WRONG)  # another's signature over the other answer
+    refused = site.refusal(*prove(site, fields, members, honest, RIGHT, hers, WRONG, foreign))
+    assert refused.startswith("SignatureInvalid(")
+    # Her signature over the same number's other content, or over another task, does not fit this one.
+    elsewhere = site.sign(honest, other, WRONG)
+    refused = site.refusal(*prove(site, fields, members, honest, RIGHT, hers, WRONG, elsewhere))
+    assert refused.startswith("SignatureInvalid(")
+    # Another's two signatures under her index.
+    assert site.refusal(*prove(site, fields, members, honest, *liar_s)).startswith("SignatureInvalid(")
+    for forged in ((0, 0), (1, 2)):
+        refused = site.refusal(*prove(site, fields, members, honest, RIGHT, hers, WRONG, forged))
+        assert refused == "IdentityPoint()" or refused.startswith("SignatureInvalid(")
+
+
+def test_an_offence_is_about_a_known_task_its_set_and_a_member(site):
+    task = site.submit()
+    fields, members, *rest = proof(site, task)
+    unknown = (*fields[:8], 99)
+    assert site.refusal(*prove(site, unknown, members, *rest)).startswith("TaskUnknown")
+    assert site.refusal(*prove(site, fields, members[:2], *rest)).startswith("WrongOperatorSet")
+    assert site.refusal(*prove(site, fields, members, 4, *rest[1:])) == "MemberUnknown(4, 4)"
+
+
+def test_what_the_network_does_not_slash_for_is_refused(site):
+    task = site.submit()
+    network = site.ask("task_manager", "network")
+    site.do(site.admin, "network_registry", "allowCondition", network, keccak(b"equivocation"), False)
+    assert site.refusal(*prove(site, *proof(site, task))).startswith("ConditionNotAllowed")
+
+
+def test_an_offence_is_proved_within_the_slashing_window(site):
+    task, other = site.submit(window=2, grace=1), site.submit(window=2, grace=1)
+    site.mine_to(task.end + 49)
+    site.do(*prove(site, *proof(site, task)))
+    site.mine_to(other.end + 50)
+    assert site.refusal(*prove(site, *proof(site, other))) == f"SlashingWindowPassed({other.end + 50})"
+
+
+def test_both_attestations_of_a_cancelled_task_still_prove_it(site):
+    task = site.submit(window=20)
+    site.do(site.submitter, "task_manager", "cancelTask", task.fields)
+    assert "SlashingRequested" in site.do(*prove(site, *proof(site, task)))
+
+
+def test_collateral_on_its_way_out_is_slashed_too_and_waits_for_a_pending_slashing(site):
+    task, before = site.submit(), stake_of(site)
+    liar = site.operators[LIAR].account
+    half = before // 2
+    asked = site.do(liar, "delegation", "requestWithdrawal", liar.address, half)["WithdrawalRequested"]
+    assert asked["readyBlock"] == site.head + 6
+    assert stake_of(site) == before - half
+    veto_deadline = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]["vetoDeadline"]
+    withdraw = (liar, "delegation", "withdraw", asked["withdrawalId"])
+    assert site.refusal(*withdraw).startswith("WithdrawalNotReady")
+    site.mine_to(max(asked["readyBlock"], veto_deadline) - 1)
+    assert site.refusal(*withdraw).startswith("WithdrawalNotReady"), "frozen until the slashing is executed"
+    site.do(site.stranger, "slashing_manager", "execute", 1)
+    site.mine_to(veto_deadline + 4)
+    assert site.do(*withdraw)["Withdrawn"]["amount"] == half - half // 10
+    assert stake_of(site) == (before - half) - half // 10
+    assert site.ask("collateral_token", "balanceOf", liar.address) == half - half // 10
+
+
+def test_stake_stays_between_its_bounds(site):
+    liar = site.operators[LIAR].account
+    most = site.ask("delegation", "maximum")
+    site.do(site.admin, "collateral_token", "mint", site.stranger.address, most)
+    site.do(site.stranger, "collateral_token", "approve", site.contracts["delegation"], most)
+    delegate = (site.stranger, "delegation", "delegate", liar.address)
+    assert site.refusal(*delegate, most).startswith("AboveMaximum")
+    assert site.refusal(*delegate, 0) == "AmountTooSmall()"
+    site.do(*delegate, most - stake_of(site))
+    withdraw = ("delegation", "requestWithdrawal", liar.address)
+    assert site.refusal(liar, *withdraw, 1000 * TOKEN + 1).startswith("NotEnoughDelegated")
+    assert site.refusal(liar, *withdraw, 0) == "AmountTooSmall()"
+    assert site.refusal(site.admin, *withdraw, 1) == "NotEnoughDelegated(1, 0)"
+
+
+def test_nobody_withdraws_for_another_or_twice(site):
+    liar = site.operators[LIAR].account
+    site.do(liar, "delegation", "requestWithdrawal", liar.address, TOKEN)
+    site.mine_to(site.head + 5)
+    assert site.refusal(site.stranger, "delegation", "withdraw", 1) == "WithdrawalUnknown(1)"
+    site.do(liar, "delegation", "withdraw", 1)
+    assert site.refusal(liar, "delegation", "withdraw", 1) == "WithdrawalUnknown(1)"
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["delegate", "ask", "withdraw", "slash"]), st.integers(0, 1), st.integers(1, 10**21)
+    ),
+    min_size=4,
+    max_size=16,
+)
+
+
+@given(moves=moves)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_delegation_owes_never_more_than_it_holds(deployed, moves):
+    """Whatever is delegated, asked back, slashed and withdrawn, in whatever order, the books balance."""
+    site = deployed
+    snapshot = site.chain.rpc("evm_snapshot")
+    delegation, operator = site.contracts["delegation"], site.operators[0].account
+    slasher = site.contracts["slashing_manager"]
+    try:
+        site.chain.rpc("anvil_impersonateAccount", slasher)
+        site.chain.rpc("anvil_setBalance", slasher, hex(10**24))
+        people = [operator, site.stranger]
+        for person in people:
+            site.do(site.admin, "collateral_token", "mint", person.address, 10**23)
+            site.do(person, "collateral_token", "approve", delegation, 10**23)
+        asked = []
+        for move, who, amount in moves:
+            person = people[who]
+            held = site.ask("delegation", "delegatedBy", operator.address, person.address)
+            if move == "delegate":
+                site.do(person, "delegation", "delegate", operator.address, amount)
+            elif move == "ask" and held:
+                event = site.do(
+                    person, "delegation", "requestWithdrawal", operator.address, 1 + amount % held
+                )
+                asked.append((person, event["WithdrawalRequested"]["withdrawalId"]))
+            elif move == "withdraw" and asked:
+                person, withdrawal = asked.pop(amount % len(asked))
+                site.chain.mine(6)
+                site.do(person, "delegation", "withdraw", withdrawal)
+            elif move == "slash":
+                data = site.abis["delegation"].encode("slash", operator.address, amount)
+                call = {"from": slasher, "to": delegation, "data": "0x" + data.hex(), "gas": hex(10**6)}
+                sent = site.chain.rpc("eth_sendTransaction", call)
+                site.chain.mine()
+                assert site.chain.receipt(sent)["status"] == "0x1"
+            stake = site.ask("delegation", "stakeOf", operator.address)
+            claims = [site.ask("delegation", "delegatedBy", operator.address, p.address) for p in people]
+            assert 0 <= stake - sum(claims) <= len(people)
+            others = sum(site.ask("delegation", "slashableOf", o.account.address) for o in site.operators[1:])
+            slashable = site.ask("delegation", "slashableOf", operator.address)
+            assert site.ask("collateral_token", "balanceOf", delegation) == others + slashable
+    finally:
+        assert site.chain.rpc("evm_revert", snapshot)

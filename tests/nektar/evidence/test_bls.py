@@ -1,0 +1,288 @@
+"""BLS on BN254: agrees with py_ecc, and lets nothing from outside near zksnake that would stop it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from py_ecc import optimized_bn128 as oracle
+from py_ecc.optimized_bn128 import FQ, FQ2
+
+from nektar.evidence import bls
+from nektar.evidence.bls import G1, G2, P, R
+
+SECRET, DIGEST = 123456789, b"\x11" * 32
+secrets = st.integers(1, R - 1)
+digests = st.binary(min_size=32, max_size=32)
+IDENTITY_1, IDENTITY_2 = G1(bytes(64)), G2(bytes(128))
+
+
+def words(point: bytes) -> list[int]:
+    return [int.from_bytes(point[i : i + 32], "big") for i in range(0, len(point), 32)]
+
+
+def packed(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(32, "big") for number in numbers)
+
+
+def oracle1(point: G1):
+    x, y = words(point)
+    return FQ(x), FQ(y), FQ(1)
+
+
+def oracle2(point: G2):
+    x1, x0, y1, y0 = words(point)
+    return FQ2([x0, x1]), FQ2([y0, y1]), FQ2.one()
+
+
+def bytes1(point) -> G1:
+    x, y = oracle.normalize(point)
+    return G1(packed(int(x), int(y)))
+
+
+def bytes2(point) -> G2:
+    x, y = oracle.normalize(point)
+    (x0, x1), (y0, y1) = map(int, x.coeffs), map(int, y.coeffs)
+    return G2(packed(x1, x0, y1, y0))
+
+
+def off_the_subgroup(start: int) -> G2:
+    """A point of the twist that is not of order r: nearly all of them."""
+    x = start
+    while True:
+        square = bls._add(bls._mul(bls._mul((x, 1), (x, 1)), (x, 1)), bls._TWIST_B)
+        for norm_root in _roots((square[0] ** 2 + square[1] ** 2) % P):
+            for real in _roots((square[0] + norm_root) * pow(2, -1, P) % P):
+                y = (real, square[1] * pow(2 * real, -1, P) % P)
+                if bls._mul(y, y) == square:
+                    return G2(packed(1, x, y[1], y[0]))
+        x += 1
+
+
+def _roots(number: int) -> list[int]:
+    root = pow(number, (P + 1) // 4, P)
+    return [root, P - root] if root and root * root % P == number else []
+
+
+# --- against py_ecc ---------------------------------------------------------------------------------
+
+
+@given(secret=secrets, digest=digests)
+@settings(max_examples=5, deadline=None)
+def test_keys_and_signatures_are_py_ecc_s(secret, digest):
+    key, twin = bls.public_keys(secret)
+    assert key == bytes1(oracle.multiply(oracle.G1, secret))
+    assert twin == bytes2(oracle.multiply(oracle.G2, secret))
+    assert bls.sign(secret, digest) == bytes1(oracle.multiply(oracle1(bls.hash_to_g1(digest)), secret))
+
+
+def test_verification_is_py_ecc_s_pairing():
+    _, twin = bls.public_keys(SECRET)
+    signature = bls.sign(SECRET, DIGEST)
+    left = oracle.pairing(oracle.G2, oracle1(signature))
+    assert left == oracle.pairing(oracle2(twin), oracle1(bls.hash_to_g1(DIGEST)))
+    assert bls.verify(twin, DIGEST, signature)
+
+
+@given(digest=digests)
+def test_a_digest_hashes_to_the_first_point_at_or_after_it(digest):
+    x, y = words(bls.hash_to_g1(digest))
+    assert oracle.is_on_curve((FQ(x), FQ(y), FQ(1)), oracle.b)
+    start = int.from_bytes(digest, "big") % P
+    squares = [(start + i) ** 3 + 3 for i in range((x - start) % P)]
+    assert all(pow(square % P, (P - 1) // 2, P) == P - 1 for square in squares)
+
+
+# --- signatures -------------------------------------------------------------------------------------
+
+
+@given(secret=secrets, other=secrets, digest=digests, flipped=st.integers(0, 64 * 8 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_signature_verifies_under_its_key_and_digest_alone(secret, other, digest, flipped):
+    _, twin = bls.public_keys(secret)
+    signature = bls.sign(secret, digest)
+    assert bls.verify(twin, digest, signature)
+    assert bls.verify(bls.public_keys(other)[1], digest, signature) is (other == secret)
+    assert not bls.verify(twin, bytes([digest[0] ^ 1]) + digest[1:], signature)
+    bad = bytearray(signature)
+    bad[flipped // 8] ^= 1 << flipped % 8
+    assert not bls.verify(twin, digest, G1(bytes(bad)))
+
+
+@given(several=st.lists(secrets, min_size=1, max_size=6, unique=True), digest=digests)
+@settings(max_examples=20, deadline=None)
+def test_aggregates_are_those_of_the_summed_secret(several, digest):
+    whole = sum(several) % R
+    if whole == 0:
+        return
+    key, twin = bls.public_keys(whole)
+    pairs = [bls.public_keys(secret) for secret in several]
+    assert bls.aggregate(each for each, _ in pairs) == key
+    assert bls.aggregate_g2(each for _, each in pairs) == twin
+    assert bls.verify(twin, digest, bls.aggregate(bls.sign(secret, digest) for secret in several))
+
+
+def test_twins_match_and_others_don_t():
+    key, twin = bls.public_keys(SECRET)
+    assert bls.keys_match(key, twin)
+    assert not bls.keys_match(bls.public_keys(SECRET + 1)[0], twin)
+    assert not bls.keys_match(IDENTITY_1, IDENTITY_2)
+
+
+def test_points_that_cancel_out_have_no_aggregate():
+    key, twin = bls.public_keys(SECRET)
+    minus, minus_twin = bls.public_keys(R - SECRET)
+    with pytest.raises(bls.InvalidPoint, match="cancel"):
+        bls.aggregate([key, minus])
+    with pytest.raises(bls.InvalidPoint, match="cancel"):
+        bls.aggregate_g2([twin, minus_twin])
+    for empty in (bls.aggregate, bls.aggregate_g2):
+        with pytest.raises(bls.InvalidPoint, match="got none"):
+            empty([])
+
+
+@pytest.mark.parametrize("secret", [0, -1, R, R + 1])
+def test_a_secret_is_between_zero_and_the_order(secret):
+    with pytest.raises(ValueError, match="secret"):
+        bls.sign(secret, DIGEST)
+    with pytest.raises(ValueError, match="secret"):
+        bls.public_keys(secret)
+
+
+# --- the gate ---------------------------------------------------------------------------------------
+
+
+def bad_g1():
+    x, y = words(bls.public_keys(SECRET)[0])
+    yield "off the curve", packed(x, y ^ 1)
+    yield "x not canonical", packed(x + P, y)
+    yield "y not canonical", packed(x, y + P)
+    yield "identity", bytes(64)
+    yield "identity, not canonical", packed(P, P)
+    yield "x zero", packed(0, y)
+    yield "too short", packed(x, y)[:-1]
+    yield "too long", packed(x, y) + b"\0"
+    yield "empty", b""
+    yield "all ones", b"\xff" * 64
+
+
+def bad_g2():
+    x1, x0, y1, y0 = words(bls.public_keys(SECRET)[1])
+    yield "off the curve", packed(x1, x0, y1, y0 ^ 1)
+    yield "swapped parts", packed(x0, x1, y0, y1)
+    for i in range(4):
+        yield f"word {i} not canonical", packed(*(n + P * (i == j) for j, n in enumerate((x1, x0, y1, y0))))
+    yield "identity", bytes(128)
+    yield "identity, not canonical", packed(P, P, P, P)
+    for start in (1, 1000, P // 2):
+        yield f"out of the subgroup {start}", off_the_subgroup(start)
+    yield "a point of G1", bls.public_keys(SECRET)[0]
+    yield "empty", b""
+    yield "all ones", b"\xff" * 128
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, id=name) for name, p in bad_g1()])
+def test_what_is_no_point_of_g1_passes_nowhere(point):
+    key, twin = bls.public_keys(SECRET)
+    assert not bls.verify(twin, DIGEST, G1(point))
+    assert not bls.keys_match(G1(point), twin)
+    with pytest.raises(bls.InvalidPoint):
+        bls.aggregate([key, G1(point)])
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, id=name) for name, p in bad_g2()])
+def test_what_is_no_point_of_g2_passes_nowhere(point):
+    key, twin = bls.public_keys(SECRET)
+    assert not bls.verify(G2(point), DIGEST, bls.sign(SECRET, DIGEST))
+    assert not bls.keys_match(key, G2(point))
+    with pytest.raises(bls.InvalidPoint):
+        bls.aggregate_g2([twin, G2(point)])
+
+
+def test_the_identity_verifies_nothing():
+    assert not bls.verify(IDENTITY_2, DIGEST, IDENTITY_1)
+
+
+@given(point=st.binary(min_size=128, max_size=128), signature=st.binary(min_size=64, max_size=64))
+def test_noise_verifies_nothing_and_stops_nothing(point, signature):
+    assert not bls.verify(G2(point), DIGEST, G1(signature))
+    assert not bls.keys_match(G1(signature), G2(point))
+
+
+@given(secret=secrets)
+@settings(max_examples=20, deadline=None)
+def test_the_subgroup_check_lets_in_every_key(secret):
+    x1, x0, y1, y0 = words(bls.public_keys(secret)[1])
+    assert bls._in_subgroup((x0, x1), (y0, y1))
+
+
+@given(start=st.integers(0, P - 1), secret=secrets)
+@settings(max_examples=15, deadline=None)
+def test_the_subgroup_check_is_multiplication_by_the_order(start, secret):
+    """A point with a part in the subgroup and a part beside it is out, as r · Q shows by brute force."""
+    stray = oracle2(off_the_subgroup(start))
+    mixed = bytes2(oracle.add(stray, oracle2(bls.public_keys(secret)[1])))
+    x1, x0, y1, y0 = words(mixed)
+    assert not bls._in_subgroup((x0, x1), (y0, y1))
+    assert not oracle.is_inf(oracle.multiply(oracle2(mixed), R))
+
+
+def test_a_digest_that_is_not_32_bytes_is_refused():
+    _, twin = bls.public_keys(SECRET)
+    signature = bls.sign(SECRET, DIGEST)
+    assert not bls.verify(twin, DIGEST[:-1], signature)
+    with pytest.raises(ValueError, match="expected 32 bytes"):
+        bls.hash_to_g1(b"short")
+
+
+# --- what is signed ---------------------------------------------------------------------------------
+
+
+@given(
+    chain_id=st.integers(1, 2**63), contract=st.binary(min_size=20, max_size=20), task=digests, digest=digests
+)
+@settings(max_examples=25, deadline=None)
+def test_the_signing_digest_is_eip_712(chain_id, contract, task, digest):
+    from eth_account.messages import encode_typed_data
+    from eth_utils.crypto import keccak
+
+    message = encode_typed_data(
+        full_message={
+            "types": {
+                "EIP712Domain": [
+                    {"name": "name", "type": "string"},
+                    {"name": "version", "type": "string"},
+                    {"name": "chainId", "type": "uint256"},
+                    {"name": "verifyingContract", "type": "address"},
+                ],
+                "Response": [
+                    {"name": "taskHash", "type": "bytes32"},
+                    {"name": "responseDigest", "type": "bytes32"},
+                ],
+            },
+            "primaryType": "Response",
+            "domain": {
+                "name": "Nektar",
+                "version": "1",
+                "chainId": chain_id,
+                "verifyingContract": "0x" + contract.hex(),
+            },
+            "message": {"taskHash": task, "responseDigest": digest},
+        }
+    )
+    expected = keccak(b"\x19" + message.version + message.header + message.body)
+    assert bls.signing_digest(chain_id, contract, task, digest) == expected
+
+
+def test_purposes_chains_and_contracts_are_apart():
+    key, _ = bls.public_keys(SECRET)
+    a, b = bytes(20), b"\x01" * 20
+    digests = {
+        bls.signing_digest(1, a, bytes(32), DIGEST),
+        bls.signing_digest(2, a, bytes(32), DIGEST),
+        bls.signing_digest(1, b, bytes(32), DIGEST),
+        bls.signing_digest(1, a, DIGEST, bytes(32)),
+        bls.proof_digest(1, a, a, key),
+        bls.proof_digest(1, a, b, key),
+    }
+    assert len(digests) == 6
