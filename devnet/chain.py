@@ -13,13 +13,13 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 from eth_hash.auto import keccak
 
+from devnet.compile import ABI_FILE
 from nektar.chain import rlp
 from nektar.errors import NektarError
 from nektar.model import G1, G2
@@ -261,7 +261,7 @@ class Contract:
 
 @cache
 def _abis() -> dict[str, Abi]:
-    abis: dict[str, Abi] = json.loads(files("nektar.networks").joinpath("nektar.abi.json").read_text())
+    abis: dict[str, Abi] = json.loads(ABI_FILE.read_text())
     return abis
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 import msgspec
 from eth_hash.auto import keccak
 
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
+from devnet.compile import ARTIFACTS_FILE
 from nektar.chain import rlp
 from nektar.evidence import bls
 from nektar.model import G1, G2
@@ -149,7 +149,7 @@ def created_address(creator: str, nonce: int) -> str:
 
 @cache
 def _bytecode() -> Mapping[str, Mapping[str, str]]:
-    artifacts: dict[str, dict[str, str]] = json.loads(files("devnet").joinpath("artifacts.json").read_text())
+    artifacts: dict[str, dict[str, str]] = json.loads(ARTIFACTS_FILE.read_text())
     return artifacts
 
 
