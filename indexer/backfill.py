@@ -1,0 +1,101 @@
+"""Ranges of blocks: fetched several at once, handed on in order, cut into records of a good size.
+
+Nothing is remembered here. What a backfill has done is what is in the log, and it goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from indexer.decode import Undecodable, tables
+from indexer.source import Served, Source
+from nektar.chain.abi import Abi
+from nektar.log import PART_BYTES, New
+from nektar.model import Address, Block
+
+# Blocks that are held until they are written. More would gain nothing: the bus does thousands of messages a
+# second, and a consumer waits for a whole record.
+BLOCKS_A_RECORD = 64
+# What they may take together, as transactions and logs.
+BYTES_HELD = 8 * 1024 * 1024
+
+
+async def blocks(source: Source, first: int, last: int, *, settled: bool) -> AsyncGenerator[Served, None]:
+    """The blocks from `first` to `last` in order, up to the first that there is none of.
+
+    As many are asked for at once as the provider takes. See `Source.block` for `settled` and what it raises.
+    """
+    numbers = iter(range(first, last + 1))
+
+    def ask(number: int) -> asyncio.Task[Served | None]:
+        return asyncio.create_task(source.block(number, settled=settled))
+
+    asked = deque(ask(number) for number in itertools.islice(numbers, source.in_flight))
+    try:
+        while asked:
+            served = await asked[0]
+            asked.popleft()
+            if served is None:
+                return
+            if (number := next(numbers, None)) is not None:
+                asked.append(ask(number))
+            yield served
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def gap_end(source: Source, first: int, served: int) -> int:
+    """The last of the blocks that no provider has a header of, from `first` on, below the block `served`.
+
+    Looks at ever larger steps and then between the last two, so that years of expired history (EIP-4444)
+    take a few dozen questions. Served blocks between two gaps may be jumped over, and count as absent.
+    """
+    absent, step = first, 1
+    while absent + step < served and not await source.served(absent + step):
+        absent, step = absent + step, 2 * step
+    present = min(absent + step, served)
+    while present - absent > 1:
+        middle = (absent + present) // 2
+        if await source.served(middle):
+            present = middle
+        else:
+            absent = middle
+    return absent
+
+
+def size(served: Served) -> int:
+    """About how many bytes of memory a block takes."""
+    return sum(len(tx.raw) + len(tx.input) for tx in served.proved.transactions) + sum(
+        len(log.data) + 32 * len(log.topics) for log in served.proved.logs
+    )
+
+
+def records(contracts: Mapping[Address, Abi], batch: Sequence[Served]) -> tuple[list[New], list[Undecodable]]:
+    """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do."""
+    encoded, dead = tables(contracts, [served.proved for served in batch])
+    if len(batch) > 1 and sum(map(len, encoded.values())) > PART_BYTES - 1000 * len(batch):
+        half = len(batch) // 2
+        (left, dead_left), (right, dead_right) = (
+            records(contracts, part) for part in (batch[:half], batch[half:])
+        )
+        return left + right, dead_left + dead_right
+    return [New(tuple(map(block, batch)), encoded)], dead
+
+
+def block(served: Served) -> Block:
+    """The block as the log carries it. One provider's word is what makes it canonical so far."""
+    proved, provider = served
+    return Block(
+        number=proved.number,
+        hash=proved.hash,
+        parent=proved.parent,
+        time=proved.time,
+        level=proved.level,
+        provider=provider,
+        anchor=f"single:{provider}",
+    )

@@ -1,0 +1,187 @@
+"""Following a chain: look at its head, do what `reconcile` says until there is nothing to do, and look again.
+
+All that is known lies in the log. What is in flight when the process dies is fetched again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
+from indexer.decode import Undecodable
+from indexer.prove import Contradiction
+from indexer.reconcile import (
+    Extend,
+    Look,
+    ReorgBelowFinality,
+    TakeBack,
+    View,
+    Wait,
+    differs,
+    mark,
+    reconcile,
+)
+from indexer.source import Absent, Heads, Link, Served, Source
+from indexer.writer import NetworkLog
+from nektar.chain.abi import Abi
+from nektar.chain.rpc import RpcError
+from nektar.log import Gap, Record
+from nektar.model import Address, BlockRef
+
+logger = logging.getLogger(__name__)
+
+# Steps taken on one look at the heads; then they are looked at again.
+STEPS_A_LOOK = 256
+# A reorg below finality stops the Network for good, so it is seen this often, and by every provider, first:
+# a node that syncs, or one of several behind a balancer, can show another chain for a moment.
+SIGHTINGS = 3
+# Seconds before looking again after a fault; it doubles up to the second value while the fault lasts.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
+
+
+class Follower:
+    """Keeps one Network's log level with its chain."""
+
+    def __init__(
+        self, log: NetworkLog, source: Source, contracts: Mapping[Address, Abi], poll: float
+    ) -> None:
+        """`poll`: seconds between two looks at the head."""
+        self._log = log
+        self._source = source
+        self._contracts = contracts
+        self._poll = poll
+        self._sightings = 0
+
+    async def run(self) -> None:
+        """Follow until cancelled. Providers' faults are waited out; raises ReorgBelowFinality, BusError."""
+        pause, said = FIRST_PAUSE, ""
+        while True:
+            try:
+                await self.look()
+            except (RpcError, Contradiction) as error:
+                level = logging.ERROR if isinstance(error, Contradiction) else logging.WARNING
+                logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self._log.network, error)
+                said = str(error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if said:
+                    logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
+                pause, said = FIRST_PAUSE, ""
+                await asyncio.sleep(self._poll if not self._sightings else FIRST_PAUSE)
+
+    async def look(self) -> None:
+        """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
+        asked = self._source.name
+        view = View(await self._source.heads())
+        try:
+            for _ in range(STEPS_A_LOOK):
+                match reconcile(self._log.known, view):
+                    case Look(first, last):
+                        view = view.with_links(await self._source.links(first, last))
+                    case Extend() as step:
+                        view = view.with_links(await self._extend(step, view.heads))
+                    case TakeBack(last):
+                        await self._take_back(last, view.heads)
+                    case Wait():
+                        await self._append([], view.heads.safe, view.heads.finalized)
+                        break
+            self._sightings = 0
+        except ReorgBelowFinality as error:
+            self._sightings += 1
+            if self._sightings >= SIGHTINGS * len(self._source):
+                raise
+            logger.error("%s: provider %s: %s", self._log.network, asked, error)
+            self._source.turn_from(asked)
+
+    async def _extend(self, step: Extend, heads: Heads) -> dict[int, Link | None]:
+        """Append those of the step's blocks that follow. Returns what stands at the first that does not."""
+        batch: list[Served] = []
+        held, number = 0, step.first
+        tip = self._log.known.tip
+        async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
+            async for served in fetched:
+                link = Link(served.proved.number, served.proved.hash, served.proved.parent)
+                if tip is not None and link.parent != tip.hash:
+                    if step.settled and number > step.first:
+                        raise self._contradicted(served, f"it is no child of 0x{tip.hash.hex()}")
+                    await self._write(batch, heads)
+                    return {number: link}
+                if heads.finalized is not None and differs(link.ref, heads.finalized):
+                    raise self._contradicted(served, f"0x{heads.finalized.hash.hex()} is called finalized")
+                batch.append(served)
+                held += size(served)
+                tip, number = link.ref, number + 1
+                if len(batch) == BLOCKS_A_RECORD or held > BYTES_HELD:
+                    await self._write(batch, heads)
+                    batch, held = [], 0
+        await self._write(batch, heads)
+        if number > step.last:
+            return {}
+        if not step.settled:
+            return {number: None}
+        await self._skip(number, step.last, heads)
+        return {}
+
+    async def _skip(self, first: int, finalized: int, heads: Heads) -> None:
+        """Append a gap, of blocks from `first` on that no provider serves, and the block after it."""
+        if first == finalized:
+            raise Absent(self._source.name, f"block {first}: it calls it finalized, and does not serve it")
+        last = await gap_end(self._source, first, finalized)
+        child = await self._source.block(last + 1, settled=True)
+        if child is None:
+            raise Absent(
+                self._source.name, f"block {last + 1}: it has the header, and does not serve the block"
+            )
+        logger.warning("%s: blocks %d to %d: no provider serves them", self._log.network, first, last)
+        gap = Gap(first, last, child.proved.parent, "no provider serves these blocks")
+        await self._write([child], heads, gap)
+
+    async def _write(self, batch: Sequence[Served], heads: Heads, gap: Gap | None = None) -> None:
+        """Append these blocks. What is called safe or final further up the chain makes them so too: they
+        were asked for by number after it was said."""
+        if not batch:
+            return
+        new, dead = records(self._contracts, batch)
+        tip = new[-1].blocks[-1].ref
+
+        def reached(ref: BlockRef | None) -> BlockRef | None:
+            return tip if ref is not None and ref.number > tip.number else ref
+
+        before: list[Record] = [gap] if gap is not None else []
+        await self._append([*before, *new], reached(heads.safe), reached(heads.finalized), dead)
+        first, levels = batch[0].proved.number, {served.proved.level for served in batch}
+        named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
+        logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
+        for each in dead:
+            logger.warning("%s: block %d: %s", self._log.network, each.block.number, each.reason)
+
+    async def _take_back(self, last: int, heads: Heads) -> None:
+        """Undo all above number `last`."""
+        undone = self._log.known.undo(last)
+        for undo in undone:
+            newest, oldest = undo.blocks[0].number, undo.blocks[-1].number
+            logger.warning("%s: reorg: blocks %d to %d taken back", self._log.network, oldest, newest)
+        await self._append(undone, heads.safe, heads.finalized)
+
+    async def _append(
+        self,
+        records: Sequence[Record],
+        safe: BlockRef | None,
+        finalized: BlockRef | None,
+        dead: Sequence[Undecodable] = (),
+    ) -> None:
+        """Commit `records`, and a mark where safe or finalized changed, in one transaction."""
+        marked = mark(self._log.known.fold(records), safe, finalized)
+        together = [*records, marked] if marked is not None else records
+        if together:
+            await asyncio.to_thread(self._log.append, together, dead)
+
+    def _contradicted(self, served: Served, why: str) -> Contradiction:
+        self._source.turn_from(served.provider)
+        number, block_hash = served.proved.number, served.proved.hash.hex()
+        return Contradiction(f"provider {served.provider}: block {number} 0x{block_hash}: {why}")

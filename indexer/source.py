@@ -1,0 +1,294 @@
+"""What the providers say of the chain, in types, hashed and proved; and who of them is asked.
+
+The first provider is asked until it fails or contradicts itself; then the next one is, and stays. Nothing
+here decides what is canonical, and nothing is remembered between two questions.
+
+What a provider does not have is told from what it did not answer. A block or receipts count as withheld only
+where every provider answered, several times, that it has none; a fault of the connection never counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from indexer.prove import Contradiction, Proved, prove
+from nektar.chain.header import header_hash
+from nektar.chain.jsonrpc import Malformed, octets, quantity
+from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id
+from nektar.model import BlockRef, Hash32
+
+logger = logging.getLogger(__name__)
+
+# How often, and after how many seconds, a provider is asked again for what it says it does not have. Null is
+# also what a node says of a block whose receipts it is still indexing; an error is final sooner.
+PAUSES_AFTER_NULL = (0.1, 0.2, 0.4, 0.8)
+PAUSES_AFTER_REFUSAL = (0.1, 0.2)
+# Headers asked for in one request.
+HEADERS_A_REQUEST = 32
+
+T = TypeVar("T")
+
+
+class Absent(RpcError):
+    """A provider has no such block, and said so several times."""
+
+
+class Link(NamedTuple):
+    """A block's place in its chain, from a header that hashes to `hash`."""
+
+    number: int
+    hash: Hash32
+    parent: Hash32
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.number, self.hash)
+
+
+class Heads(NamedTuple):
+    """Where a provider says that the chain stands. None: it serves no such tag, or not yet."""
+
+    latest: Link
+    safe: BlockRef | None
+    finalized: BlockRef | None
+
+
+class Served(NamedTuple):
+    """A block, and the name of the provider that served it."""
+
+    proved: Proved
+    provider: str
+
+
+class Source:
+    """The providers of one Network, in their order of preference."""
+
+    def __init__(self, providers: Sequence[Provider], chain_id: int) -> None:
+        self._providers = tuple(providers)
+        self._chain_id = chain_id
+        self._current = 0
+        self._checked: set[str] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests the provider that is asked takes at once."""
+        return self._providers[self._current].limits.in_flight
+
+    @property
+    def name(self) -> str:
+        """The provider that is asked."""
+        return self._providers[self._current].name
+
+    def __len__(self) -> int:
+        return len(self._providers)
+
+    def turn_from(self, name: str) -> None:
+        """Ask another provider from now on, if `name` is the one that is asked."""
+        if name == self.name:
+            self._current = (self._current + 1) % len(self._providers)
+
+    async def check_chain(self) -> None:
+        """Raises WrongChain where a provider serves another chain. Who can't be reached is checked later."""
+        for provider in self._providers:
+            try:
+                await self._check(provider)
+            except (Unreachable, Refused) as error:
+                logger.warning("%s", error)
+
+    async def heads(self) -> Heads:
+        """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""
+        return await self._from_any(_heads)
+
+    async def links(self, first: int, last: int) -> dict[int, Link | None]:
+        """What stands at these numbers; None where there is no block. Raises RpcError, Contradiction."""
+
+        async def ask(provider: Provider) -> dict[int, Link | None]:
+            return await _links(provider, first, last)
+
+        return await self._from_any(ask)
+
+    async def block(self, number: int, *, settled: bool) -> Served | None:
+        """The block at `number`, proved, or linked where no provider serves its receipts.
+
+        None: there is no such block. Of a `settled` one, which the chain has for certain, that is said only
+        when every provider, asked several times, has said so. Raises RpcError, Contradiction.
+        """
+
+        async def ask(provider: Provider) -> Served | None:
+            served = await self._block(provider, number, settled=settled)
+            if served is None and settled:
+                raise Absent(provider.name, f"block {number}: it has none")
+            return served
+
+        try:
+            return await self._from_any(ask)
+        except Absent:
+            return None
+
+    async def served(self, number: int) -> bool:
+        """Whether any provider has a header at `number`. Raises RpcError, Contradiction."""
+
+        async def ask(provider: Provider) -> bool:
+            if (await _links(provider, number, number))[number] is None:
+                raise Absent(provider.name, f"block {number}: it has none")
+            return True
+
+        try:
+            return await self._from_any(ask)
+        except Absent:
+            return False
+
+    async def _from_any(self, ask: Callable[[Provider], Awaitable[T]]) -> T:
+        """The answer of the first provider that gives one. Raises Absent only where all of them did."""
+        failed: RpcError | Contradiction | None = None
+        start = self._current
+        for provider in (*self._providers[start:], *self._providers[:start]):
+            try:
+                await self._check(provider)
+                return await ask(provider)
+            except (RpcError, Contradiction) as error:
+                if len(self) > 1:
+                    logger.warning("%s; asking another provider", error)
+                if failed is None or isinstance(failed, Absent):
+                    failed = error
+                self.turn_from(provider.name)
+        if failed is None:
+            raise ValueError("expected a provider")
+        raise failed
+
+    async def _check(self, provider: Provider) -> None:
+        if provider.name not in self._checked:
+            await check_chain_id(provider, self._chain_id)
+            self._checked.add(provider.name)
+
+    async def _block(self, provider: Provider, number: int, *, settled: bool) -> Served | None:
+        block, receipts = await provider.batch(
+            [
+                Call("eth_getBlockByNumber", (hex(number), True)),
+                Call("eth_getBlockReceipts", (hex(number),)),
+            ]
+        )
+        if _missing(block) and settled:
+            block = await _insist(provider, Call("eth_getBlockByNumber", (hex(number), True)), block)
+        if _missing(block):
+            return None
+        with _named(provider):
+            block = _mapping(block)
+            if quantity(block, "number") != number:
+                raise Contradiction(f"asked for block {number}; got block {quantity(block, 'number')}")
+            if not _missing(receipts):
+                try:
+                    return Served(prove(block, _mappings(receipts)), provider.name)
+                except (Contradiction, Malformed) as error:
+                    # A reorg between the two answers looks like this; asked by hash there is no between.
+                    logger.info("block %d: %s; asking by its hash", number, error)
+            by_hash = Call("eth_getBlockReceipts", ("0x" + octets(block, "hash", 32).hex(),))
+            receipts = await _insist(provider, by_hash, receipts if _missing(receipts) else None)
+            if not _missing(receipts):
+                return Served(prove(block, _mappings(receipts)), provider.name)
+        return await self._linked(provider, block, receipts)
+
+    async def _linked(self, provider: Provider, block: Mapping[str, Any], said: Any) -> Served:
+        """The block without `provider`'s receipts: with another's if it can be, else with its logs alone."""
+        block_hash = "0x" + octets(block, "hash", 32).hex()
+        for other in self._providers:
+            if other is not provider:
+                await self._check(other)
+                receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
+                if _missing(receipts):
+                    continue
+                try:
+                    with _named(other):
+                        return Served(prove(block, _mappings(receipts)), other.name)
+                except Contradiction as error:
+                    logger.warning("%s", error)
+        (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
+        with _named(provider):
+            served = Served(prove(block, None, logs=() if _missing(logs) else _mappings(logs)), provider.name)
+        why = str(said) if isinstance(said, Refused) else f"provider {provider.name}: no receipts"
+        logger.warning("block %d is only linked: %s", served.proved.number, why)
+        return served
+
+
+async def _heads(provider: Provider) -> Heads:
+    latest, safe, finalized = await provider.batch(
+        [Call("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized")]
+    )
+    if _missing(latest):
+        raise Unreachable(provider.name, f"expected its latest block; got {latest or 'none'}")
+    with _named(provider):
+        return Heads(
+            _link(latest),
+            None if _missing(safe) else _link(safe).ref,
+            None if _missing(finalized) else _link(finalized).ref,
+        )
+
+
+async def _links(provider: Provider, first: int, last: int) -> dict[int, Link | None]:
+    found: dict[int, Link | None] = {}
+    for start in range(first, last + 1, HEADERS_A_REQUEST):
+        numbers = range(start, min(start + HEADERS_A_REQUEST, last + 1))
+        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
+        with _named(provider):
+            for number, answer in zip(numbers, answers, strict=True):
+                found[number] = None if _missing(answer) else _link(answer, number)
+    return found
+
+
+async def _insist(provider: Provider, call: Call, said: Any) -> Any:
+    """The call's result, or what was said in its place each time; `said` is what was said so far."""
+    tries = 0
+    while True:
+        pauses = PAUSES_AFTER_REFUSAL if isinstance(said, Refused) else PAUSES_AFTER_NULL
+        (answer,) = await provider.batch([call])
+        if not _missing(answer) or tries >= len(pauses):
+            return answer
+        await asyncio.sleep(pauses[tries])
+        tries += 1
+        said = answer
+
+
+def _missing(answer: Any) -> bool:
+    return answer is None or isinstance(answer, Refused)
+
+
+def _link(answer: Any, number: int | None = None) -> Link:
+    """A header's link, once it hashes to what it says. Raises Contradiction, Malformed."""
+    header = _mapping(answer)
+    link = Link(
+        quantity(header, "number"),
+        Hash32(octets(header, "hash", 32)),
+        Hash32(octets(header, "parentHash", 32)),
+    )
+    if number is not None and link.number != number:
+        raise Contradiction(f"asked for block {number}; got block {link.number}")
+    if (recomputed := header_hash(header)) != link.hash:
+        raise Contradiction(
+            f"block {link.number}: header hash: expected 0x{recomputed.hex()}; got 0x{link.hash.hex()}"
+        )
+    return link
+
+
+def _mapping(answer: Any) -> Mapping[str, Any]:
+    if isinstance(answer, Mapping):
+        return answer
+    raise Contradiction(f"expected a block; got {str(answer)[:60]!r}")
+
+
+def _mappings(answer: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(answer, list) and all(isinstance(each, Mapping) for each in answer):
+        return answer
+    raise Contradiction(f"expected a list of receipts or logs; got {str(answer)[:60]!r}")
+
+
+@contextmanager
+def _named(provider: Provider) -> Iterator[None]:
+    """Whatever contradicts itself within is said to come from this provider."""
+    try:
+        yield
+    except (Contradiction, Malformed) as error:
+        raise Contradiction(f"provider {provider.name}: {error}") from error

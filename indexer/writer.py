@@ -1,0 +1,97 @@
+"""A Network's log, of which this process is the only writer: records go in whole transactions, or not at all.
+
+Opening it fences whoever wrote before, and only then is the log read back, so that nothing can come between.
+Each record carries the hash of the filter that it was made with; a log is of one filter only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+
+from indexer.decode import Undecodable
+from indexer.known import Known
+from indexer.resume import FILTER_HEADER, read_back
+from nektar.bus.port import Bus, Message, partition_of
+from nektar.config import NetworkConfig
+from nektar.errors import NektarError
+from nektar.log import DEAD, NETWORK, Record, encode, key, split
+
+SOURCE = b"indexer"  # the key of what it could not read
+
+
+class FilterChanged(NektarError):
+    """The configuration asks for other content than the log of this generation holds."""
+
+
+class NetworkLog:
+    """The log of one Network and generation. `known` is what it says up to its last record."""
+
+    def __init__(self, bus: Bus, network: NetworkConfig, filter_: bytes) -> None:
+        """Raises FilterChanged, BrokenLog, BusError."""
+        self.network = network.name
+        self._key = key(network.name, network.generation)
+        self._filter = filter_
+        partition = partition_of(network.name, bus.partitions)
+        self._writer = bus.writer(f"indexer/{network.name}/{network.generation}", partition)
+        try:
+            self.known: Known
+            self.known, found = read_back(bus, partition, self._key, network.from_block)
+            if found is not None and found != filter_:
+                raise FilterChanged(
+                    f"networks.{network.name}: chain_id, adapter, contracts, their ABIs, from_block or calls "
+                    f"changed since generation {network.generation} was begun: set generation to "
+                    f"{network.generation + 1}, which begins a new log, or change them back"
+                )
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def append(self, records: Sequence[Record], dead: Iterable[Undecodable] = ()) -> None:
+        """Commit `records`, and beside them what could not be read, in one transaction.
+
+        Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
+        BusFull; then nothing was written.
+        """
+        known = self.known.fold(records)
+        messages = [
+            Message(NETWORK, self._key, value, {**headers, FILTER_HEADER: self._filter})
+            for record in records
+            for value, headers in split(encode(record))
+        ]
+        for each in dead:
+            reason = {"reason": each.reason.encode(), "network": self.network.encode()}
+            messages += [
+                Message(DEAD, SOURCE, value, {**headers, **reason})
+                for value, headers in split(msgspec.msgpack.encode(each))
+            ]
+        self._writer.transaction(messages)
+        self.known = known
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """What decides the content of a log, hashed: other content needs another generation.
+
+    `abis` are those of the configured contracts. How fast and by whom the chain is served is no part of it.
+    """
+    content = {
+        "abis": {contract: abis[contract] for contract in network.contracts},
+        "adapter": network.adapter,
+        "calls": network.calls,
+        "chain_id": network.chain_id,
+        "contracts": {contract: address.lower() for contract, address in network.contracts.items()},
+        "from_block": network.from_block,
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
