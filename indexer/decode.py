@@ -174,7 +174,7 @@ def _column(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
 
 
 def _bits(values: Sequence[bool]) -> bytes:
-    return np.packbits(values, bitorder="little").tobytes()
+    return np.packbits(np.array(values, bool), bitorder="little").tobytes()
 
 
 def _lost_log(row: _LogRow, reason: str) -> Undecodable:

@@ -114,18 +114,18 @@ def _parity(of: Object) -> bytes:
 
 def sender(transaction: Transaction) -> Address:
     """Who signed it: the only `from` there is proof of. Raises Unsigned."""
-    signing_hash, parity, r, s = _signature(transaction.raw)
     try:
+        signing_hash, parity, r, s = _signature(transaction.raw)
         signature = r.to_bytes(32) + s.to_bytes(32) + bytes((parity,))
         key = coincurve.PublicKey.from_signature_and_message(signature, signing_hash, hasher=None)
-    except (ValueError, OverflowError) as error:
+    except (rlp.BadRlp, ValueError, OverflowError) as error:
         raise Unsigned(f"transaction 0x{transaction.hash.hex()}: nobody's signature: {error}") from error
     return Address(keccak(key.format(compressed=False)[1:])[12:])
 
 
 def _signature(raw: bytes) -> tuple[bytes, int, int, int]:
-    """(signing hash, parity, r, s) of an envelope."""
-    if raw[0] <= 0x7F:
+    """(signing hash, parity, r, s) of an envelope. Raises BadRlp."""
+    if raw[:1] <= b"\x7f":
         fields = _fields(raw[1:])
         parity, r, s = (int.from_bytes(each) for each in _strings(fields[-3:]))
         return keccak(raw[:1] + rlp.encode(fields[:-3])), parity, r, s
@@ -136,7 +136,7 @@ def _signature(raw: bytes) -> tuple[bytes, int, int, int]:
         return keccak(rlp.encode(signed)), v - 27, r, s
     # EIP-155: v = 2 · chain id + 35 + parity, and the chain id is signed too.
     if v < 35:
-        raise Unsigned(f"expected a signature's v of 27, 28, or 35 and more; got {v}")
+        raise rlp.BadRlp(f"expected a signature's v of 27, 28, or 35 and more; got {v}")
     chain_id, parity = divmod(v - 35, 2)
     protected = rlp.sequence([*map(rlp.encode, signed), rlp.number(chain_id), b"\x80", b"\x80"])
     return keccak(protected), parity, r, s
@@ -145,11 +145,11 @@ def _signature(raw: bytes) -> tuple[bytes, int, int, int]:
 def _fields(encoded: bytes) -> Sequence[rlp.Item]:
     fields = rlp.decode(encoded)
     if isinstance(fields, bytes) or len(fields) < 9:
-        raise Unsigned("expected a transaction's list of fields; got something shorter")
+        raise rlp.BadRlp("expected a transaction's list of fields; got something shorter")
     return fields
 
 
 def _strings(fields: Sequence[rlp.Item]) -> list[bytes]:
     if not all(isinstance(each, bytes) for each in fields):
-        raise Unsigned("expected a signature's three numbers; got a list")
+        raise rlp.BadRlp("expected a signature's three numbers; got a list")
     return [each for each in fields if isinstance(each, bytes)]
