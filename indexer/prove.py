@@ -16,7 +16,7 @@ import msgspec
 from nektar.chain import rlp
 from nektar.chain.bloom import may_contain, union
 from nektar.chain.header import BLOOM_BYTES, header_hash
-from nektar.chain.jsonrpc import Malformed, Object, objects, octets, quantity
+from nektar.chain.jsonrpc import Malformed, Object, objects, octets, parse_object, parse_objects, quantity
 from nektar.chain.receipt import Receipt, read_entry, read_receipt
 from nektar.chain.transaction import Transaction, read_transaction
 from nektar.chain.trie import ordered_root
@@ -71,8 +71,9 @@ def prove(
     and the level is `linked`. Whether the block is the one that was asked for (number, hash, parent) is for
     the caller to compare. Raises Contradiction for anything that is not a consistent block.
     """
-    where = _name(block)
+    where = "block"
     try:
+        where = f"block {quantity(parse_object(block, 'block'), 'number')}"
         number, block_hash = quantity(block, "number"), octets(block, "hash", 32)
         _same(where, "header hash", header_hash(block), block_hash)
         time = quantity(block, "timestamp")
@@ -83,8 +84,9 @@ def prove(
         _withdrawals(where, block)
         if receipts is None:
             statuses: tuple[bool | None, ...] = (None,) * len(transactions)
-            found = _admitted_logs(where, block, here, transactions, logs)
+            found = _admitted_logs(where, block, here, transactions, parse_objects(logs, "logs"))
         else:
+            receipts = parse_objects(receipts, "receipts")
             read = _receipts(where, block, here, transactions, receipts)
             statuses = tuple(receipt.status for receipt in read)
             found = _proved_logs(where, here, transactions, receipts, read)
@@ -148,8 +150,6 @@ def _receipts(
     read = []
     for index, (says, tx) in enumerate(zip(given, transactions, strict=True)):
         at = f"{where}, receipt {index}"
-        if not isinstance(says, Mapping):
-            raise Contradiction(f"{at}: expected an object; got {type(says).__name__}")
         receipt = read_receipt(says)
         _same(at, "type", receipt.type, tx.type)
         _same(at, "logsBloom", receipt.bloom, octets(says, "logsBloom", BLOOM_BYTES))
@@ -196,8 +196,6 @@ def _admitted_logs(
     filter_ = octets(block, "logsBloom", BLOOM_BYTES)
     found: list[Log] = []
     for says in given:
-        if not isinstance(says, Mapping):
-            raise Contradiction(f"{where}: expected logs as objects; got {type(says).__name__}")
         entry = read_entry(says)
         tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex")
         at = f"{where}, log {log_index}"
@@ -239,11 +237,3 @@ def _shown(value: bytes | int) -> str:
     if isinstance(value, int):
         return str(value)
     return f"0x{value.hex()}" if len(value) <= 32 else f"0x{value[:16].hex()}… ({len(value)} bytes)"
-
-
-def _name(block: Object) -> str:
-    """What errors call the block: its number as the provider says it."""
-    try:
-        return f"block {quantity(block, 'number')}"
-    except Malformed:
-        return "a block without a number"

@@ -52,19 +52,30 @@ def parse_octets(value: object, name: str, size: int | None = None) -> bytes:
 
 def items(of: Object, key: str) -> Sequence[Any]:
     """The array at `key`."""
-    value = of.get(key)
-    if isinstance(value, list | tuple):
-        return value
-    raise Malformed(f"{key}: expected an array; got {_shown(value)}")
+    return _array(of.get(key), key)
 
 
 def objects(of: Object, key: str) -> Sequence[Object]:
     """The array of objects at `key`."""
-    found = items(of, key)
-    for value in found:
-        if not isinstance(value, Mapping):
-            raise Malformed(f"{key}: expected an array of objects; it holds {_shown(value)}")
-    return found
+    return parse_objects(of.get(key), key)
+
+
+def parse_objects(value: object, name: str) -> Sequence[Object]:
+    """The array of objects that `value` is; `name` is what an error calls it."""
+    return [parse_object(each, name) for each in _array(value, name)]
+
+
+def parse_object(value: object, name: str) -> Object:
+    """The object that `value` is; `name` is what an error calls it."""
+    if isinstance(value, Mapping):
+        return value
+    raise Malformed(f"{name}: expected an object; got {_shown(value)}")
+
+
+def _array(value: object, name: str) -> Sequence[Any]:
+    if isinstance(value, list | tuple):
+        return value
+    raise Malformed(f"{name}: expected an array; got {_shown(value)}")
 
 
 def _shown(value: object) -> str:

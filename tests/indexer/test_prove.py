@@ -12,7 +12,7 @@ from devnet.chain import DevnetError
 from indexer.prove import Contradiction, prove
 from nektar.chain.transaction import sender
 from nektar.model import Level
-from tests.nektar.chain.blocks import Given, Path_, corpora, lies
+from tests.nektar.chain.blocks import Given, Path_, corpora, lies, put, values_in
 
 
 def named(number: str) -> Given:
@@ -81,20 +81,26 @@ def test_one_changed_digit_anywhere_is_caught_or_changes_nothing() -> None:
         ("7000000", ("receipts", 1, "logs", 0, "transactionIndex"), "0x0", "log 0: transactionIndex"),
         ("7000000", ("receipts", 1, "logs", 0, "removed"), True, "log 0: the node says that a reorg"),
         ("19426587", ("block", "withdrawals", 3, "amount"), "0x1", "block 19426587: withdrawalsRoot"),
-        ("7000000", ("block", "transactions", 0), None, "transactions: expected an array of objects"),
-        ("7000000", ("block", "transactions"), ["0x" + 64 * "1"], "expected an array of objects"),
-        ("7000000", ("receipts", 0), "0x", "receipt 0: expected an object; got str"),
+        (
+            "7000000",
+            ("block", "transactions", 0),
+            None,
+            "block 7000000: transactions: expected an object; got None",
+        ),
+        (
+            "7000000",
+            ("block", "transactions"),
+            ["0x" + 64 * "1"],
+            "transactions: expected an object; got '0x1",
+        ),
+        ("7000000", ("receipts", 0), "0x", "receipts: expected an object; got '0x'"),
         ("7000000", ("block", "hash"), None, "hash: expected 32 bytes"),
     ],
 )
 def test_a_contradiction_names_what_differs(number: str, path: Path_, value: Any, message: str) -> None:
-    given = copy.deepcopy(named(number)._asdict())
-    holder: Any = given
-    for step in path[:-1]:
-        holder = holder[step]
-    holder[path[-1]] = value
+    told = put(named(number), path, value)
     with pytest.raises(Contradiction) as error:
-        prove(given["block"], given["receipts"])
+        prove(told.block, told.receipts)
     assert message in str(error.value)
     assert len(str(error.value)) < 300
 
@@ -135,8 +141,29 @@ def test_metadata_that_is_left_out_is_counted() -> None:
     assert prove(given.block, bare) == prove(given.block, given.receipts)
 
 
-@pytest.mark.parametrize("junk", [{}, {"number": "0x1"}, {"number": None, "hash": "0x"}])
-def test_what_is_no_block_is_a_contradiction(junk: dict[str, Any]) -> None:
+JUNK = (None, True, 7, -1, 1e9, "", "0x", "0x0", "zz", "0x" + 70 * "f", [], [None], {}, {"0x": 1}, [[]])
+
+
+def test_junk_anywhere_is_a_contradiction_or_changes_nothing() -> None:
+    rng, caught = random.Random(20_261_124), 0
+    for given in corpora():
+        if "large" in given.name:
+            continue
+        honest = prove(given.block, given.receipts)
+        places = [path for path, _ in values_in(given)]
+        for path in rng.sample(places, min(40, len(places))):
+            told = put(given, path, rng.choice(JUNK))
+            try:
+                assert prove(told.block, told.receipts) == honest, path
+            except Contradiction:
+                caught += 1
+    assert caught > 1000
+
+
+@pytest.mark.parametrize(
+    "junk", [None, 7, "0x", ["0x"], {}, {"number": "0x1"}, {"number": None, "hash": "0x"}]
+)
+def test_what_is_no_block_is_a_contradiction(junk: Any) -> None:
     with pytest.raises(Contradiction):
         prove(junk, [])
 

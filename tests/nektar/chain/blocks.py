@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
 import os
@@ -45,26 +44,38 @@ def corpora() -> tuple[Given, ...]:
 
 def lies(given: Given, rng: random.Random, count: int) -> Iterator[tuple[Path_, Given]]:
     """`count` versions of `given` with one hex digit of one value changed, and where."""
-    places = [("block", *path) for path in _hex_values(given.block)]
-    places += [("receipts", *path) for path in _hex_values(given.receipts)]
-    for path in rng.sample(places, min(count, len(places))):
-        told = given._replace(**{str(path[0]): copy.deepcopy(getattr(given, str(path[0])))})
-        holder: Any = getattr(told, str(path[0]))
-        for step in path[1:-1]:
-            holder = holder[step]
-        value = holder[path[-1]]
+    places = [
+        (path, value)
+        for path, value in values_in(given)
+        if isinstance(value, str) and value.startswith("0x") and len(value) > 2
+    ]
+    for path, value in rng.sample(places, min(count, len(places))):
         at = rng.randrange(2, len(value))
         digit = rng.choice([d for d in "0123456789abcdef" if d != value[at].lower()])
-        holder[path[-1]] = value[:at] + digit + value[at + 1 :]
-        yield path, told
+        yield path, put(given, path, value[:at] + digit + value[at + 1 :])
 
 
-def _hex_values(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _hex_values(each, (*path, key))
-    elif isinstance(value, list):
-        for i, each in enumerate(value):
-            yield from _hex_values(each, (*path, i))
-    elif isinstance(value, str) and value.startswith("0x") and len(value) > 2:
-        yield path
+def values_in(given: Given) -> Iterator[tuple[Path_, Any]]:
+    """Everything that the provider said, whole and in parts, and where it stands."""
+    yield from _values_in(given.block, ("block",))
+    yield from _values_in(given.receipts, ("receipts",))
+
+
+def _values_in(value: Any, path: Path_) -> Iterator[tuple[Path_, Any]]:
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _values_in(each, (*path, key))
+
+
+def put(given: Given, path: Path_, value: Any) -> Given:
+    """`given` with `value` at `path`; what is not on the way there is shared."""
+    return given._replace(**{str(path[0]): _put(getattr(given, str(path[0])), path[1:], value)})
+
+
+def _put(holder: Any, path: Path_, value: Any) -> Any:
+    if not path:
+        return value
+    copied = holder.copy()
+    copied[path[0]] = _put(holder[path[0]], path[1:], value)
+    return copied

@@ -40,7 +40,7 @@ def test_what_is_no_array_is_refused(value: Any) -> None:
 
 
 def test_an_array_of_other_things_than_objects_is_refused() -> None:
-    with pytest.raises(Malformed, match=r"^logs: expected an array of objects"):
+    with pytest.raises(Malformed, match=r"^logs: expected an object; got '0x'"):
         objects({"logs": [{}, "0x"]}, "logs")
 
 
