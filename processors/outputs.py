@@ -28,7 +28,8 @@ _NO_HASH = Hash32(bytes(32))
 def messages(network: Network, processor: str, offset: int, changes: Sequence[Change]) -> list[Message]:
     """The messages that carry what the record at `offset` of the Network's log changed.
 
-    Rows: a message per table, by name; a row that is gone is sent as it was last, `is_deleted` set.
+    Rows: a message per table, by name, `progress` last: who reads it has read what it speaks of. A row that
+    is gone is sent as it was last, `is_deleted` set.
     Findings: an event each, in the order in which they changed; `ID/OFFSET` names the version, since one
     record changes a finding once at most.
     """
@@ -42,7 +43,7 @@ def messages(network: Network, processor: str, offset: int, changes: Sequence[Ch
             tables.setdefault(row.table, []).append((row, change.after is None))
     headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
     said: list[Message] = []
-    for table, rows in sorted(tables.items()):
+    for table, rows in sorted(tables.items(), key=lambda named: (named[0] == ProgressRow.table, named[0])):
         said += _carried(
             ROWS, network, rows_to_ipc(type(rows[0][0]), rows), headers | {"table": table.encode()}
         )

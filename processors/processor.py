@@ -12,10 +12,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from nektar import fold as calculus
-from nektar.bus.port import Message
+from nektar.bus.port import Delivered, Message
 from nektar.errors import NektarError
 from nektar.fold import Fold, Folded, Step
-from nektar.log import NETWORK, BrokenLog, Gap, New, Record, decode
+from nektar.log import BrokenLog, Gap, Joiner, New, Record, decode
 from nektar.model import ChainEvent, Network
 from nektar.networks.adapter import Adapter
 from processors import outputs
@@ -51,6 +51,34 @@ class Interpreter:
         return record, events
 
 
+class Reading:
+    """The messages of one Network's log as whole records."""
+
+    def __init__(self) -> None:
+        self._join = Joiner()
+        self._began: int | None = None
+
+    @property
+    def half(self) -> bool:
+        """Whether a record's first parts have come and not its last."""
+        return self._began is not None
+
+    def __call__(self, delivered: Delivered) -> tuple[int, bytes] | None:
+        """(offset of its first part, the record) with its last part. Raises BrokenLog."""
+        began = delivered.offset if self._began is None else self._began
+        value = self._join(delivered.value, dict(delivered.headers))
+        self._began = began if value is None else None
+        return None if value is None else (began, value)
+
+
+def broken_at(delivered: Delivered, error: NektarError) -> BrokenLog:
+    """`error`, saying at which message of the bus."""
+    return BrokenLog(
+        f"{delivered.stream}, partition {delivered.partition}, offset {delivered.offset} "
+        f"({delivered.key.decode('utf-8', 'replace')}): {error}"
+    )
+
+
 class Processor(Generic[State]):
     """One fold over one Network's log, read in order from the beginning or from a checkpoint's step."""
 
@@ -68,22 +96,16 @@ class Processor(Generic[State]):
     def take(self, offset: int, value: bytes) -> tuple[Record, list[Message]]:
         """Fold the record at `offset`: the record, and the messages that say what it changed.
 
-        Raises BrokenLog, saying which Network's record it is; nothing is folded then.
+        Raises BrokenLog, AdapterError; nothing is folded then.
         """
-        try:
-            record, events = self._interpret(offset, value)
-            before = self.folded or calculus.begin(self._fold, self.network, offset)
-            folding: Record | None = record
-            if offset == self.start and before.steps[0].span:
-                folding, events = _rest(record, events, before.steps[0].span.last)
-            if folding is None:
-                return record, []
-            after, changes = calculus.apply(self._fold, before, folding, events, offset)
-        except NektarError as error:
-            raise BrokenLog(
-                f"{NETWORK}, the log of {self.network.name}, generation {self.network.generation}, "
-                f"record at offset {offset}: {error}"
-            ) from error
+        record, events = self._interpret(offset, value)
+        before = self.folded or calculus.begin(self._fold, self.network, offset)
+        folding: Record | None = record
+        if offset == self.start and before.steps[0].span:
+            folding, events = _rest(record, events, before.steps[0].span.last)
+        if folding is None:
+            return record, []
+        after, changes = calculus.apply(self._fold, before, folding, events, offset)
         if isinstance(folding, New):
             self.blocks += len(folding.blocks)
             self.events += len(events)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from nektar import log
 from nektar.bus.port import Bus, Delivered, partition_of
+from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import FINDINGS, NETWORK, ROWS, Joiner
+from nektar.log import FINDINGS, NETWORK, ROWS
 from nektar.model import Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor
+from processors.processor import Interpreter, Processor, Reading, broken_at
 
 
 class Replayed(NamedTuple):
@@ -45,8 +46,16 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
     digest = hashlib.sha256()
     records = behind = 0
     difference: str | None = None
-    for offset, value in _records(bus, partition, network):
-        _, messages = processor.take(offset, value)
+    read, key = Reading(), log.key(network.name, network.generation)
+    for delivered in _read(bus, NETWORK, partition, bus.end(NETWORK, partition)):
+        if delivered.key != key:
+            continue
+        try:
+            if not (whole := read(delivered)):
+                continue
+            _, messages = processor.take(*whole)
+        except NektarError as error:
+            raise broken_at(delivered, error) from error
         records += 1
         for message in messages:
             for part in (
@@ -61,7 +70,7 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
             elif (dict(found.headers), found.value) != (message.headers, message.value):
                 difference = difference or (
                     f"{found.stream}, partition {partition}, offset {found.offset} holds other bytes than "
-                    f"the log's record at offset {offset} gives"
+                    f"the log's record at offset {whole[0]} gives"
                 )
     for stream, rest in stands.items():
         for found in rest:
@@ -69,19 +78,6 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
                 f"{stream}, partition {partition}, offset {found.offset} has no cause in the log"
             )
     return Replayed(records, processor.blocks, processor.events, digest.hexdigest(), behind, difference)
-
-
-def _records(bus: Bus, partition: int, network: Network) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole record) of the Network's log, in order."""
-    key = log.key(network.name, network.generation)
-    join = Joiner()
-    began: int | None = None
-    for delivered in _read(bus, NETWORK, partition, bus.end(NETWORK, partition)):
-        if delivered.key == key:
-            began = delivered.offset if began is None else began
-            if (value := join(delivered.value, dict(delivered.headers))) is not None:
-                yield began, value
-                began = None
 
 
 def _standing(bus: Bus, stream: str, partition: int, network: Network, processor: str) -> Iterator[Delivered]:

@@ -27,10 +27,10 @@ from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor
+from processors.processor import Interpreter, Processor, Reading, broken_at
 
 State = TypeVar("State")
 
@@ -60,16 +60,17 @@ class _Following(Generic[State]):
 
     def __init__(self, processor: Processor[State], silent_below: int, behind: bool, saved: bool) -> None:
         self.processor = processor
-        self.join = Joiner()
+        self.read = Reading()
         self.silent_below = silent_below
         self.behind = behind
         self.due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
-    def take(self, offset: int, value: bytes) -> list[Message]:
-        """What the record at `offset` puts out; nothing where that stands on the bus already."""
-        if offset < self.processor.start:
+    def take(self, delivered: Delivered) -> list[Message]:
+        """What the record that ends with this message puts out; nothing where that is on the bus already."""
+        if not (whole := self.read(delivered)) or whole[0] < self.processor.start:
             return []
+        offset, value = whole
         record, messages = self.processor.take(offset, value)
         if isinstance(record, Mark):
             self._marks += 1
@@ -99,7 +100,6 @@ class _Share(Generic[State]):
         self._group = group
         self._committed = committed
         self._logs = logs
-        self._began: dict[bytes, int] = {}  # log key → offset of the first part of a record not yet whole
         self._messages: list[Message] = []
         self._bytes = 0
         self.start = min((each.processor.start for each in logs.values()), default=committed)
@@ -107,23 +107,14 @@ class _Share(Generic[State]):
 
     def take(self, delivered: Delivered) -> None:
         """Fold what came, and put it out where the batch is full."""
-        key, offset = delivered.key, delivered.offset
-        if following := self._logs.get(key):
-            began = self._began.setdefault(key, offset)
+        if following := self._logs.get(delivered.key):
             try:
-                value = following.join(delivered.value, dict(delivered.headers))
-            except BrokenLog as error:
-                if began == offset:
-                    del self._began[key]
-                raise BrokenLog(
-                    f"{NETWORK}, partition {delivered.partition}, offset {offset}: {error}"
-                ) from error
-            if value is not None:
-                del self._began[key]
-                for message in following.take(began, value):
-                    self._messages.append(message)
-                    self._bytes += len(message.value)
-        self._read = offset + 1
+                messages = following.take(delivered)
+            except NektarError as error:
+                raise broken_at(delivered, error) from error
+            self._messages += messages
+            self._bytes += sum(len(message.value) for message in messages)
+        self._read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
@@ -132,7 +123,7 @@ class _Share(Generic[State]):
 
         Not while a record is half read: the offset can't stand within one, so the next batch ends it.
         """
-        if self._began:
+        if any(following.read.half for following in self._logs.values()):
             return
         group_next = max(self._committed, self._read)
         saved = [
