@@ -391,13 +391,30 @@ class BusContract:
             with other.consumer("g", [S]) as successor:
                 # The zombie does not poll; its lease ends and the successor is given what it held.
                 assert texts(take(successor, 2)) == [b"1", b"2"]
-                successor.commit(S, 0, got[0].offset + 1)
                 with pytest.raises(Fenced):
                     zombie.commit(S, 0, got[1].offset + 1)
                 with pytest.raises(Fenced):
                     writer.transaction(said([b"out"], T), {S: got[1].offset + 1}, "g")
+                assert successor.committed(S, 0) is None
+                successor.commit(S, 0, got[0].offset + 1)
+                with pytest.raises(Fenced):
+                    zombie.commit(S, 0, got[1].offset + 1)
                 assert successor.committed(S, 0) == got[0].offset + 1
                 assert list(bus.read(T, 0)) == []
+
+    def test_a_member_that_lost_a_partition_and_has_it_again_begins_where_the_group_is(
+        self, bus: Bus, other: Bus
+    ) -> None:
+        revoked: list[frozenset[int]] = []
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S], on_revoked=revoked.append) as slow:
+            writer.transaction(said([b"1", b"2", b"3"]))
+            got = take(slow, 3)
+            with other.consumer("g", [S]) as quick:
+                take(quick, 3)
+                quick.commit(S, 0, got[0].offset + 1)
+            assert texts(take(slow, 2)) == [b"2", b"3"]
+            assert 0 in revoked[0]
+            slow.commit(S, 0, got[2].offset + 1)
 
     def test_a_member_that_lost_its_lease_joins_again(self, bus: Bus, other: Bus) -> None:
         revoked: list[frozenset[int]] = []
@@ -413,7 +430,7 @@ class BusContract:
         self, bus: Bus, bus_url: str, start: Any, seed: int
     ) -> None:
         chance = random.Random(seed)
-        inputs = {p: [b"%d/%d" % (p, i) for i in range(400)] for p in (0, 1)}
+        inputs = {p: [b"%d/%d" % (p, i) for i in range(1500)] for p in (0, 1)}
         with bus.writer("w0", 0) as w0, bus.writer("w1", 1) as w1:
             w0.transaction(said(inputs[0]))
             w1.transaction(said(inputs[1]))
@@ -422,17 +439,17 @@ class BusContract:
         def put_out() -> dict[int, list[bytes]]:
             return {p: texts(everything(bus, T, p)) for p in (0, 1)}
 
-        for _ in range(5):
+        for _ in range(6):
             process = start("transform", bus_url, "g", S, T)
             assert process.stdout.readline() == "ready\n"
-            time.sleep(chance.uniform(0, 0.025))
+            time.sleep(chance.uniform(0, 0.04))
             process.kill()
             process.wait()
             done = put_out()
             assert done == {p: expected[p][: len(done[p])] for p in (0, 1)}
         start("transform", bus_url, "g", S, T)
         with bus.consumer("after", [T]) as consumer:
-            take(consumer, 800)
+            take(consumer, 3000)
         assert put_out() == expected
 
     @pytest.mark.parametrize("seed", range(2))

@@ -71,6 +71,46 @@ def test_a_busy_member_keeps_its_partitions_where_nobody_else_wants_them(tmp_pat
             assert not revoked
 
 
+def test_a_member_that_commits_without_polling_is_alive(tmp_path: Path) -> None:
+    with closing(SqliteBus(tmp_path, lease=0.5)) as bus, bus.writer("w", 0) as writer:
+        writer.transaction(said(*[b"x"] * 20))
+        with bus.consumer("g", ["s"]) as busy, bus.consumer("g", ["s"]) as idle:
+            for message in busy.poll(1):
+                idle.poll(0.05)
+                writer.transaction((), {"s": message.offset + 1}, "g")
+            assert not idle.assignment()
+
+
+def test_a_commit_wakes_whoever_waits(tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nektar.bus.sqlite.LOOK_AGAIN", 600.0)
+    url = f"sqlite://{tmp_path}?lease=3600"
+    with closing(nektar.bus.open(url)) as bus, bus.consumer("g", ["s"]) as waiting:
+        assert not waiting.poll(0)
+        writer = start("produce", url, "s", 0, "w", 1, 1)
+        assert writer.stdout.readline() == "ready\n"
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        began = time.monotonic()
+        assert len(waiting.poll(10)) == 1
+        assert time.monotonic() - began < 9
+
+
+def test_a_new_member_wakes_whoever_waits(
+    tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nektar.bus.sqlite.LOOK_AGAIN", 600.0)
+    url = f"sqlite://{tmp_path}?lease=3600&partitions=2"
+    with closing(nektar.bus.open(url)) as bus, bus.writer("w", 0) as writer:
+        end = said(b"end")
+        with bus.consumer("g", ["s"], on_revoked=lambda _: writer.transaction(end)) as waiting:
+            assert not waiting.poll(0)
+            process = start("member", url, "g", "s")
+            began = time.monotonic()
+            assert len(waiting.poll(10)) == 1
+            assert time.monotonic() - began < 9
+            assert process.stdout.readline() == "assigned 1\n"
+
+
 def test_a_partition_has_a_file_from_its_first_writer_on(tmp_path: Path) -> None:
     with closing(SqliteBus(tmp_path)) as bus, bus.consumer("g", ["s"]) as consumer:
         consumer.poll(0)
@@ -107,12 +147,13 @@ def test_the_number_of_partitions_is_settled_by_the_first_who_opens(tmp_path: Pa
 
 def test_a_lost_groups_file_fences_nobody_who_lives(tmp_path: Path) -> None:
     """Power loss may take back the newest leases, and with them epochs that partitions already know."""
-    for _ in range(3):
+    for restarts in (3, 1):
         with closing(SqliteBus(tmp_path)) as bus, bus.writer("w", 0) as writer:
-            writer.transaction(said(b"x"))
-            with bus.consumer("g", ["s"]) as consumer:
-                (message,) = consumer.poll(1)
-                consumer.commit("s", 0, message.offset + 1)
+            for _ in range(restarts):
+                writer.transaction(said(b"x"))
+                with bus.consumer("g", ["s"]) as consumer:
+                    (message,) = consumer.poll(1)
+                    consumer.commit("s", 0, message.offset + 1)
         for path in tmp_path.glob("groups.db*"):
             path.unlink()
 
