@@ -59,7 +59,9 @@ class Watching:
     def say(self, line: str) -> None:
         """One line that stays."""
         self._console.print(
-            Text(f"{time.monotonic() - self._started:6.1f} s  ", style="dim") + Text(line), highlight=False
+            Text(f"{time.monotonic() - self._started:6.1f} s  ", style="dim") + Text(line),
+            highlight=False,
+            soft_wrap=True,
         )
 
     def on_block(self, progress: ScenarioProgress) -> None:
@@ -131,7 +133,9 @@ def show_account(account: Account) -> None:
             True,
         ),
     ):
-        console.print(Text(f"{label:>18}  ", style="dim") + Text(text, style="" if good else "bold red"))
+        console.print(
+            Text(f"{label:>18}  ", style="dim") + Text(text, style="" if good else "bold red"), soft_wrap=True
+        )
     for hop, figures in summary["latency_ms"].get("hops", {}).items():
         console.print(
             Text(f"{hop:>18}  ", style="dim") + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms"
@@ -144,4 +148,4 @@ def show_account(account: Account) -> None:
         f'nektar sql {where} "SELECT state, count() FROM duties GROUP BY state"',  # noqa: S608  shown, not run
         f"nektar replay {where}",
     ):
-        console.print(f"  .venv/bin/{command}", style="cyan")
+        console.print(f"  .venv/bin/{command}", style="cyan", soft_wrap=True)

@@ -105,6 +105,7 @@ def replay(config_path: Path | None, directory: Path | None, network: str | None
     """Fold each log again and compare with what was put out. Raises CheckFailed where they differ."""
     from nektar import bus as buses
     from processors.replay import replay as fold_again
+    from processors.runner import network_of
 
     config, _ = read_config(config_path, directory)
     chosen = [config.network(network)] if network else list(config.networks)
@@ -114,7 +115,7 @@ def replay(config_path: Path | None, directory: Path | None, network: str | None
     try:
         for settings in chosen:
             for fold in folds():
-                result = fold_again(bus, settings, named[settings.name], fold)
+                result = fold_again(bus, network_of(settings), named[settings.name], fold)
                 line = {
                     "network": settings.name,
                     "fold": fold.name,
@@ -122,12 +123,15 @@ def replay(config_path: Path | None, directory: Path | None, network: str | None
                     "blocks": result.blocks,
                     "events": result.events,
                     "digest": result.digest,
-                    "agrees": result.agrees,
+                    "behind": result.behind,
+                    "difference": result.difference,
                 }
                 if as_json:
                     print(json.dumps(line))
                 else:
-                    verdict = "the same" if result.agrees else "NOT the same"
+                    verdict = "the same" if result.agrees else f"NOT the same: {result.difference}"
+                    if result.behind:
+                        verdict += f", {result.behind} messages still to come"
                     print(
                         f"{settings.name} {fold.name}: {result.records} records, {result.blocks} blocks, "
                         f"{result.events} events → {verdict} ({result.digest[:16]})"

@@ -68,7 +68,8 @@ def _stored(sql: str) -> Counter[tuple[str, ...]]:
     """Every event and every call that the store says is true now, with how often it says so."""
     rows: Counter[tuple[str, ...]] = Counter()
     for row in query(sql, "SELECT block_hash, log_index, address, event FROM events"):
-        rows["event", row["block_hash"], str(row["log_index"]), row["address"], row["event"]] += 1
+        name = row["event"].removeprefix("event_")
+        rows["event", row["block_hash"], str(row["log_index"]), row["address"], _plain(name)] += 1
     for row in query(sql, "SELECT block_hash, tx_hash, address FROM calls"):
         rows["call", row["block_hash"], row["tx_hash"], row["address"]] += 1
     return rows
@@ -91,7 +92,7 @@ def _recount(
         for log in w3.eth.get_logs({"fromBlock": first, "toBlock": last, "address": addresses}):
             address = log["address"].lower()
             name = names[address][log["topics"][0].to_0x_hex()]
-            rows["event", log["blockHash"].to_0x_hex(), str(log["logIndex"]), address, name] += 1
+            rows["event", log["blockHash"].to_0x_hex(), str(log["logIndex"]), address, _plain(name)] += 1
     for number in range(head + 1):
         block = w3.eth.get_block(number, full_transactions=True)
         for tx in cast(Sequence[TxData], block["transactions"]):
@@ -105,6 +106,11 @@ def _event_names(w3: Any, address: str, abi: list[dict[str, Any]]) -> dict[str, 
     """topic0 → name, as web3 derives them."""
     contract = w3.eth.contract(address=w3.to_checksum_address(address), abi=abi)
     return {"0x" + event.topic.removeprefix("0x"): event.event_name for event in contract.events}
+
+
+def _plain(name: str) -> str:
+    """A name without the case and underscores by which SQL and Solidity write it differently."""
+    return name.replace("_", "").lower()
 
 
 def query(sql: str, statement: str) -> list[dict[str, Any]]:

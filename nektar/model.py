@@ -98,6 +98,7 @@ class OperatorSet(msgspec.Struct, frozen=True):
 
     hash: Hash32
     members: tuple[Member, ...]
+    preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -114,6 +115,7 @@ class Task(msgspec.Struct, frozen=True):
     response_threshold: int  # basis points of members
     stake_threshold: int  # basis points of stake
     submitter: Address
+    preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
 
 
 # --- what can happen --------------------------------------------------------------------------------
@@ -196,6 +198,7 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     operator: Address
     digest: Hash32
     signature: G1
+    response: bytes = b""  # what `digest` is the hash of, where it is known
     scheme: Literal["bls-bn254"] = "bls-bn254"
 
 

@@ -14,18 +14,25 @@ import msgspec
 from nektar.store.schema import DELETED, Stored, Table, literal, quoted
 
 _NETWORK = Stored("network", "", "Network that it belongs to", "LowCardinality(String)", str)
-_PLACE = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash", "log_index", "address")
+_BLOCK = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash")
+# What all event tables, and all call tables, have in common.
+_EVENT_PLACE = (*_BLOCK, "log_index", "address")
+_CALL_PLACE = (*_BLOCK, "sender", "address", "value", "status", "revert")
 
 
 def create_views(tables: Iterable[Table]) -> list[str]:
-    """The statements that make a view for each plain name, and `events` over all event tables."""
+    """The statements that make a view for each plain name, and `events` and `calls` over all of theirs."""
     named: dict[str, list[Table]] = {}
     for table in tables:
         named.setdefault(table.view, []).append(table)
     views = [_history(ts[0]) if ts[0].history else _view(name, ts) for name, ts in sorted(named.items())]
-    events = [t for ts in named.values() for t in ts if t.name.startswith("event_")]
-    if events:
-        views.append(_events(sorted(events, key=lambda t: t.name)))
+    for kind, comment, place in (
+        ("event", "Where each event of every kind stands", _EVENT_PLACE),
+        ("call", "Where each transaction to the Network's contracts stands, failed ones too", _CALL_PLACE),
+    ):
+        of_kind = [t for ts in named.values() for t in ts if t.name.startswith(f"{kind}_")]
+        if of_kind:
+            views.append(_over_all(kind, comment, place, sorted(of_kind, key=lambda t: t.name)))
     return views
 
 
@@ -62,13 +69,13 @@ def _history(table: Table) -> str:
     return _create(table.view, table.comment, columns, [_select(table, columns)])
 
 
-def _events(tables: Sequence[Table]) -> str:
-    place = [c for c in tables[0].columns if c.name in _PLACE]
-    event = Stored("event", "", "Name of the event's view", "LowCardinality(String)", str)
+def _over_all(kind: str, comment: str, place: Sequence[str], tables: Sequence[Table]) -> str:
+    shared = [c for c in tables[0].columns if c.name in place]
+    name = Stored(kind, "", f"Name of the {kind}'s view", "LowCardinality(String)", str)
     selects = [
-        _select(t, [_NETWORK, *place, msgspec.structs.replace(event, show=_constant(t.view))]) for t in tables
+        _select(t, [_NETWORK, *shared, msgspec.structs.replace(name, show=_constant(t.view))]) for t in tables
     ]
-    return _create("events", "Where each event of every kind stands", [_NETWORK, *place, event], selects)
+    return _create(f"{kind}s", comment, [_NETWORK, *shared, name], selects)
 
 
 def _constant(text: str) -> Callable[[str], str]:

@@ -1,0 +1,72 @@
+"""How the reference contracts encode what they hash: Task, Member[], Answer (`devnet/contracts/Types.sol`).
+
+All of it is static words but for the array's two-word head, so it is written and read by position. Whoever
+checks evidence needs this and nothing heavier: no pyarrow, no ABI library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eth_hash.auto import keccak
+
+from nektar.errors import NektarError
+from nektar.model import G1, Address, Hash32, Member, OperatorSet, Position
+
+TASK_WORDS = 9  # taskType, input, parentHash, setHash, deadline, grace, two thresholds, number
+MEMBER_WORDS = 4  # operator, key.x, key.y, stake
+_SET_HASH = 3
+# The contracts' own bound on a set is far below this.
+MAX_MEMBERS = 100_000
+
+
+class BadEncoding(NektarError):
+    """Bytes that the contracts can't have hashed."""
+
+
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def encode_task(fields: Sequence[int | bytes]) -> bytes:
+    """abi.encode(Task) of its nine fields in the struct's order."""
+    if len(fields) != TASK_WORDS:
+        raise BadEncoding(f"Task: expected {TASK_WORDS} fields; got {len(fields)}")
+    return b"".join(f if isinstance(f, bytes) else word(f) for f in fields)
+
+
+def set_hash_of(task: bytes) -> Hash32:
+    """The OperatorSet that an encoded Task commits to. Raises BadEncoding."""
+    if len(task) != TASK_WORDS * 32:
+        raise BadEncoding(f"Task: expected {TASK_WORDS * 32} bytes; got {len(task)}")
+    return Hash32(task[_SET_HASH * 32 : (_SET_HASH + 1) * 32])
+
+
+def encode_answer(p: int, q: int) -> bytes:
+    """abi.encode(Answer): the response, whose hash is the digest that is signed."""
+    return word(p) + word(q)
+
+
+def encode_members(members: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+    """abi.encode(Member[]) of (operator, key, stake)."""
+    head = word(32) + word(len(members))
+    return head + b"".join(bytes(12) + operator + key + word(stake) for operator, key, stake in members)
+
+
+def operator_set(preimage: bytes, asset: str = "") -> OperatorSet:
+    """The OperatorSet that abi.encode(Member[]) stands for; `asset` names the collateral.
+
+    Raises BadEncoding for anything that does not encode back to the same bytes.
+    """
+    count = int.from_bytes(preimage[32:64], "big")
+    size = MEMBER_WORDS * 32
+    if count > MAX_MEMBERS or preimage[:32] != word(32) or len(preimage) != 64 + count * size:
+        raise BadEncoding(f"Member[]: expected 64 bytes and {size} a member; got {len(preimage)}")
+    members = []
+    for start in range(64, len(preimage), size):
+        if any(preimage[start : start + 12]):
+            raise BadEncoding("Member[]: an address with dirty upper bytes")
+        operator = Address(preimage[start + 12 : start + 32])
+        stake = int.from_bytes(preimage[start + 96 : start + 128], "big")
+        members.append(Member(operator, G1(preimage[start + 32 : start + 96]), (Position(asset, stake),)))
+    return OperatorSet(Hash32(keccak(preimage)), tuple(members), preimage)
