@@ -26,8 +26,8 @@ def event(name: str, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_topics_and_selectors_of_the_reference_contracts_are_those_of_eth_utils() -> None:
     for abi in json.loads(REFERENCE.read_text()).values():
         loaded = load(abi)
-        topics = {event_abi_to_log_topic(each) for each in abi if each["type"] == "event"}  # type: ignore[arg-type]
-        selectors = {function_abi_to_4byte_selector(each) for each in abi if each["type"] == "function"}  # type: ignore[arg-type]
+        topics = {event_abi_to_log_topic(each) for each in abi if each["type"] == "event"}
+        selectors = {function_abi_to_4byte_selector(each) for each in abi if each["type"] == "function"}
         assert {each.topic0 for each in loaded.events} == topics == loaded.topics
         assert {each.selector for each in loaded.functions} == selectors
 
