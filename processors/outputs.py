@@ -30,12 +30,12 @@ def messages(network: Network, processor: str, offset: int, changes: Sequence[Ch
 
     Rows: a message per table, by name, `progress` last: who reads it has read what it speaks of. A row that
     is gone is sent as it was last, `is_deleted` set.
-    Findings: an event each, in the order in which they changed; `ID/OFFSET` names the version, since one
-    record changes a finding once at most.
+    Findings: an event each; `ID/OFFSET` names the version, since one record changes a finding once at most.
+    Both in the order of their keys, so that no map's order and no hash seed is in them.
     """
     tables: dict[str, list[tuple[Row, bool]]] = {}
     findings: list[Finding] = []
-    for change in changes:
+    for change in sorted(changes, key=_key):
         row = change.before if change.after is None else change.after
         if isinstance(row, Finding):
             findings.append(row)
@@ -74,6 +74,11 @@ def cloud_event(network: Network, finding: Finding, offset: int) -> bytes:
         "data": {name: _plain(getattr(finding, name)) for name in finding.__struct_fields__},
     }
     return json.dumps(event, separators=(",", ":")).encode()
+
+
+def _key(change: Change) -> tuple[Any, ...]:
+    row = change.before if change.after is None else change.after
+    return (row.table, *(getattr(row, name) for name in row.key)) if row else ("",)
 
 
 def _plain(value: Any) -> Any:

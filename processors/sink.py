@@ -1,0 +1,334 @@
+"""The store role: puts what the bus carries into the store, and answers SQL meanwhile.
+
+At least once, with effect exactly once. The record is the unit: one insert per record and table, with the
+token `generation:stream:partition:offset:table:digest`, by which the store drops an insert that it has
+seen; and with `version = generation << 48 | offset`, so that even one that it has forgotten changes nothing.
+Offsets are committed after the inserts. Killed anywhere in between, it reads the same records again.
+
+What a reader may rely on:
+
+* a block in `blocks` has all its events and calls in the store: its row is written last, struck out first;
+* a processor's `progress` names a block whose consequences are all in the store, findings included;
+* a row that an `undo` took back is struck out by the same row with a later version.
+
+A record that can't be stored goes to `nektar.dead`, whole, with the reason, and the next one is taken. A
+store that is down or full is no fault of a record: the role stops and says so, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
+from nektar.config import Config
+from nektar.errors import NektarError
+from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key, split
+from nektar.model import ROWS as ROW_TYPES
+from nektar.model import Block, Finding, ProgressRow, Row
+from nektar.networks.adapter import Adapter
+from nektar.store.client import SqlError, Store, open_store, shown
+from nektar.store.migrate import abi_tables, migrate
+from nektar.store.schema import (
+    DELETED,
+    HISTORIES,
+    Table,
+    blocks_table,
+    columns,
+    history_table,
+    row_table,
+    rows_to_arrow,
+)
+from nektar.store.serve import serve
+
+log = logging.getLogger(__name__)
+
+GROUP = "store"
+# Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
+COMMIT_EVERY = 0.25
+MAX_REASON = 1000
+
+_BLOCKS = blocks_table()
+_ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not Finding}
+
+
+class BrokenRecord(NektarError):
+    """A record that can't be stored, and why: it becomes a dead letter."""
+
+
+class Insert(NamedTuple):
+    """One insert: rows with all the columns of a table, and the token that makes it happen once."""
+
+    table: str
+    rows: Any  # pa.Table
+    token: str
+
+
+def run(
+    config: Config,
+    adapters: Mapping[str, Adapter],
+    bus: Bus,
+    stop: threading.Event,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Be the store role until `stop`. `ready` is called once SQL is answered.
+
+    Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
+    """
+    with open_store(config.store_url) as store:
+        for name in migrate(store, adapters.values()):
+            log.info("migration %s applied", name)
+        with serve(store, config.listen.sql) as endpoint:
+            log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
+            if ready:
+                ready()
+            Sink(store, bus, abi_tables(adapters.values())).run(stop)
+
+
+# --- what a record puts into the store --------------------------------------------------------------
+
+
+def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list[Insert]:
+    """What `record`, whose parts joined are `value`, puts into the store, in the order of writing.
+
+    `known` are the tables of the ABIs by name. Raises BrokenRecord, BrokenLog.
+    """
+    try:
+        if record.stream == NETWORK:
+            return _of_log(record, value, known)
+        place = _place(record, record.key, record.headers.get("generation", b""))
+        if record.stream == FINDINGS:
+            rows = pa.Table.from_batches([_finding(value)])
+            return _of_rows(place, Finding, rows, _digest(value))
+        table = record.headers.get("table", b"").decode("utf-8", "replace")
+        if table not in _ROW_TYPES:
+            raise BrokenRecord(f"expected rows of {', '.join(_ROW_TYPES)}; got {table[:80]!r}")
+        row_type = _ROW_TYPES[table]
+        return _of_rows(place, row_type, _arrow(value, row_table(row_type)), _digest(value))
+    except (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise BrokenRecord(f"{type(error).__name__}: {error}") from error
+
+
+class _Place(NamedTuple):
+    """Where a record stands, which makes its version and its tokens."""
+
+    network: str
+    generation: int
+    stream: str
+    partition: int
+    offset: int
+
+    @property
+    def version(self) -> int:
+        return self.generation << 48 | self.offset
+
+    def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
+        """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
+        n = rows.num_rows
+        if isinstance(deleted, bool):
+            deleted = pa.array([deleted] * n, pa.bool_())
+        rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
+        rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
+        rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
+        where = f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
+        return Insert(table.name, rows, f"{where}:{table.name}:{digest}")
+
+
+def _place(record: Delivered, network: bytes, generation: bytes) -> _Place:
+    if not network or not generation.isdigit() or int(generation) >= 1 << 16 or record.offset >= 1 << 48:
+        raise BrokenRecord(
+            f"expected a network's name as key and a generation below 65536; got {network[:80]!r}, "
+            f"{generation[:20]!r} at offset {record.offset}"
+        )
+    return _Place(network.decode(), int(generation), record.stream, record.partition, record.offset)
+
+
+def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list[Insert]:
+    network, generation = parse_key(record.key)
+    place = _place(record, network.encode(), str(generation).encode())
+    said = decode(value)
+    if not isinstance(said, New | Undo):
+        return []  # marks, gaps and signed messages move nothing in the store
+    undone = isinstance(said, Undo)
+    of_tables = []
+    for name in sorted(said.tables):
+        if name not in known:
+            raise BrokenRecord(f"expected a table of a configured adapter's ABI; got {name[:120]!r}")
+        rows = _arrow(said.tables[name], known[name])
+        of_tables.append(place.insert(known[name], rows, undone, _digest(said.tables[name])))
+    if not said.blocks:
+        return of_tables
+    blocks = place.insert(_BLOCKS, _block_rows(said.blocks, generation), undone, _digest(value))
+    return [blocks, *of_tables] if undone else [*of_tables, blocks]
+
+
+def _of_rows(place: _Place, row_type: type[Row], rows: Any, digest: str) -> list[Insert]:
+    """A row type's table, and before it its history: what is true now has been said."""
+    deleted = rows.column(DELETED).combine_chunks()
+    own = rows.drop_columns([DELETED])
+    now = place.insert(row_table(row_type), own, deleted, digest)
+    if row_type not in HISTORIES:
+        return [now]
+    positions = pa.array(range(own.num_rows), pa.uint32())
+    said = place.insert(history_table(row_type), own.append_column("position", positions), deleted, digest)
+    return [said, now]
+
+
+def _arrow(value: bytes, table: Table) -> Any:
+    """The rows in an Arrow IPC stream, checked to be what `table` holds."""
+    rows = pa.ipc.open_stream(value).read_all()
+    if not rows.schema.equals(table.arrow):
+        raise BrokenRecord(
+            f"{table.name}: expected the columns {_names(table.arrow)}; got {_names(rows.schema)}"
+        )
+    rows.validate(full=True)
+    return rows
+
+
+def _names(schema: Any) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)[:400]
+
+
+def _block_rows(blocks: Sequence[Block], generation: int) -> Any:
+    rows = [
+        {name: getattr(block, name) for name in _BLOCKS.arrow.names if name != "generation"}
+        | {"generation": generation, "level": str(block.level)}
+        for block in blocks
+    ]
+    return pa.Table.from_pylist(rows, schema=_BLOCKS.arrow)
+
+
+def _finding(value: bytes) -> Any:
+    """The finding in a CloudEvent's `data`, as rows of one. Bytes are 0x…, large integers decimal."""
+    data = json.loads(value)["data"]
+    cells: dict[str, Any] = {}
+    for name, column in columns(Finding).items():
+        cell = data[name]
+        if column.type.startswith("FixedString"):
+            if not cell.startswith("0x"):
+                raise BrokenRecord(f"{name}: expected 0x…; got {cell[:80]!r}")
+            cell = bytes.fromhex(cell[2:])
+        elif column.type.startswith(("UInt", "DateTime")):
+            cell = int(cell)
+        cells[name] = cell
+    return rows_to_arrow(Finding, [(Finding(**cells), False)])
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()[:16]
+
+
+# --- the role ---------------------------------------------------------------------------------------
+
+
+class Sink:
+    """Reads the bus in group `store` and writes the store. One thread."""
+
+    def __init__(self, store: Store, bus: Bus, known: Mapping[str, Table]) -> None:
+        self._store = store
+        self._bus = bus
+        self._known = known
+        self._consumer: Consumer
+        self._writers: dict[int, Writer] = {}
+        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._taken: dict[tuple[str, int], int] = {}  # next offset to take
+        self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`. Raises StoreDown, BusError."""
+        streams = (NETWORK, FINDINGS, ROWS)
+        with self._bus.consumer(
+            GROUP, streams, on_assigned=self._forget, on_revoked=self._revoked
+        ) as self._consumer:
+            try:
+                while not stop.is_set():
+                    committed = time.monotonic()
+                    for message in self._consumer.poll(0.2):
+                        self._take(message)
+                        if time.monotonic() - committed > COMMIT_EVERY:
+                            self._commit()
+                            committed = time.monotonic()
+                        if stop.is_set():
+                            break
+                    self._commit()
+            finally:
+                for writer in self._writers.values():
+                    writer.close()
+
+    def _take(self, message: Delivered) -> None:
+        """Store one message, unless it has been."""
+        source = message.stream, message.partition
+        if message.offset < self._taken.get(source, 0):
+            return
+        self._taken[source] = message.offset + 1
+        try:
+            value = self._joiners.setdefault(source, Joiner())(message.value, dict(message.headers))
+        except BrokenLog as error:
+            del self._joiners[source]
+            self._bury(message, message.value, error)
+            return
+        if value is None:
+            return
+        try:
+            if message.headers.get("table") == ProgressRow.table.encode():
+                self._drain_findings(message.partition)
+            for table, rows, token in inserts(message, value, self._known):
+                self._store.insert(table, rows, token)
+        except (BrokenRecord, BrokenLog, SqlError) as error:
+            self._bury(message, value, error)
+            return
+        self._done[source] = message.offset + 1
+
+    def _drain_findings(self, partition: int) -> None:
+        """Take the findings that came before this progress: other streams have an order of their own."""
+        source = FINDINGS, partition
+        if source not in self._taken:
+            self._taken[source] = self._consumer.committed(FINDINGS, partition) or 0
+        while messages := self._bus.read(FINDINGS, partition, self._taken[source]):
+            for message in messages:
+                self._take(message)
+
+    def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
+        """Write a dead letter, and with it that its record is done with."""
+        where = f"{message.stream}/{message.partition}/{message.offset}"
+        log.error("%s is a dead letter: %s", where, error)
+        headers = {
+            "reason": str(error).encode()[:MAX_REASON],
+            "network": message.key.partition(b"/")[0],
+        }
+        if message.partition not in self._writers:
+            self._writers[message.partition] = self._bus.writer(
+                f"store-{message.partition}", message.partition
+            )
+        letters = [
+            Message(DEAD, f"store {where}".encode(), part, headers | numbered)
+            for part, numbered in split(value)
+        ]
+        offsets = {message.stream: message.offset + 1}
+        self._writers[message.partition].transaction(letters, offsets, GROUP)
+        self._done.pop((message.stream, message.partition), None)
+
+    def _commit(self) -> None:
+        for (stream, partition), offset in self._done.items():
+            try:
+                self._consumer.commit(stream, partition, offset)
+            except Fenced as error:
+                log.warning("%s", error)  # whoever has it now reads again what was not committed
+        self._done.clear()
+
+    def _revoked(self, partitions: frozenset[int]) -> None:
+        self._commit()
+        self._forget(partitions)
+
+    def _forget(self, partitions: frozenset[int]) -> None:
+        """What a partition's reading has to begin anew with."""
+        for state in (self._joiners, self._taken, self._done):
+            for source in [s for s in state if s[1] in partitions]:
+                del state[source]
