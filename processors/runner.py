@@ -27,7 +27,7 @@ from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
 from processors.processor import Interpreter, Processor, Reading, broken_at
@@ -173,7 +173,7 @@ class Runner(Generic[State]):
                 share = self._shares.get(delivered.partition) or self._open(delivered.partition, ())
                 touched[delivered.partition] = share
                 share.take(delivered)
-        except NektarError:
+        except BrokenLog:
             for share in touched.values():
                 share.flush()
             raise
@@ -247,11 +247,9 @@ def run(
     bus: Bus,
     stop: threading.Event,
 ) -> None:
-    """Run every fold over every configured Network until `stop` is set. `adapters` by the
-    Network's name.
+    """Run every fold over every configured Network until `stop` is set; `adapters` by the Network's name.
 
-    Raises what stops the role: BrokenLog, BadCheckpoint, Fenced, BusError. All that came
-    before it is committed.
+    Raises what stops the role: BrokenLog, BadCheckpoint, BusError. All that was put out before is kept.
     """
     networks = [network_of(each) for each in config.networks]
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}

@@ -115,7 +115,7 @@ def test_kill_9_at(point: str, once: Any, tmp_path: Path, monkeypatch: pytest.Mo
         assert outputs(bus, HOME) == expected
 
 
-@pytest.mark.parametrize("seed", [4, 10])
+@pytest.mark.parametrize("seed", [10])
 def test_kill_9_at_random_moments(seed: int, once: Any, tmp_path: Path) -> None:
     """Whenever so much more has been put out, until all has."""
     source, expected = once(seed)
