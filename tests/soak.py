@@ -19,7 +19,16 @@ SUMMARY = Path("build/demo/summary.json")
 
 def run(seed: int, kill: str, extra: list[str]) -> bool:
     """One demo; whether found equals truth. Prints a line."""
-    command = [sys.executable, "-m", "cli.main", "demo", "--seed", str(seed), "--keep", f"build/soak/{seed}-{kill}"]
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "demo",
+        "--seed",
+        str(seed),
+        "--keep",
+        f"build/soak/{seed}-{kill}",
+    ]
     if kill:
         command += ["--kill", kill]
     started = time.monotonic()
@@ -29,8 +38,9 @@ def run(seed: int, kill: str, extra: list[str]) -> bool:
         s = json.loads(SUMMARY.read_text())
         latency = s["latency_ms"]["block_to_store"]
         line += (
-            f"precision {s['precision']:.4f} recall {s['recall']:.4f} lost {s['lost']} doubled {s['duplicated']} "
-            f"reorgs {s['reorgs']} kills {len(s['kills'])} p50 {latency['p50']:.0f} p99 {latency['p99']:.0f} ms"
+            f"precision {s['precision']:.4f} recall {s['recall']:.4f} lost {s['lost']} "
+            f"doubled {s['duplicated']} reorgs {s['reorgs']} kills {len(s['kills'])} "
+            f"p50 {latency['p50']:.0f} p99 {latency['p99']:.0f} ms"
         )
     print(line if done.returncode == 0 else f"{line}\n  FAILED: {done.stderr.strip()[-500:]}", flush=True)
     return done.returncode == 0

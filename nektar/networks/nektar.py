@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from eth_hash.auto import keccak
@@ -45,7 +45,7 @@ class NektarNetwork:
     name = "nektar"
 
     def __init__(self) -> None:
-        text = files("nektar.networks").joinpath("nektar.abi.json").read_text("utf-8")
+        text = Path(__file__).with_name("nektar.abi.json").read_text("utf-8")
         self._abi: dict[str, list[dict[str, Any]]] = json.loads(text)
         # table → (contract whose rows count, what a row means)
         self._meaning: dict[str, tuple[str, Callable[[Values, Network], ChainEvent]]] = {}

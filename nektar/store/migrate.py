@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -52,7 +52,7 @@ def migrations() -> list[Migration]:
     """Every migration, in order."""
     found = [
         Migration(int(file.name.partition("_")[0]), file.name, file.read_text("utf-8"))
-        for file in files("nektar.store").joinpath("migrations").iterdir()
+        for file in Path(__file__).with_name("migrations").iterdir()
         if file.name.endswith(".sql")
     ]
     return sorted(found, key=lambda migration: migration.number)

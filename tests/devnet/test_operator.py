@@ -1,15 +1,15 @@
-"""What an operator does is decided by the head alone: nothing is done twice, and what a reorg took is due again."""
+"""What an operator does is decided by the head alone: nothing twice, and what a reorg took is due again."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from immutables import Map
 
 from devnet.behaviour import Behaviour, right_answer, wrong_answer
 from devnet.operator import IMPATIENCE, Action, due
 from devnet.view import OpenTask, SetMember
-from hypothesis import given
-from hypothesis import strategies as st
 from nektar.evidence import bls
 
 ME, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
