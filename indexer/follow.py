@@ -39,6 +39,13 @@ STEPS_A_LOOK = 256
 # A reorg below finality stops the Network for good, so it is seen this often, and by every provider, first:
 # a node that syncs, or one of several behind a balancer, can show another chain for a moment.
 SIGHTINGS = 3
+# A block is final when it is the one that the chain calls finalized, or is linked to it. A backfill would have
+# to wait for its end to say so; so far below as this no fork has ever reached, and it is said on the way.
+SETTLED_DEPTH = 1024
+# A gap is never filled, so blocks have to be missing for this many seconds before one is written.
+GAP_PATIENCE = 30.0
+# How long a provider may keep us waiting, in seconds, before that is said, and how often then.
+PATIENCE = 10.0
 # Seconds before looking again after a fault; it doubles up to the second value while the fault lasts.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
 
@@ -54,7 +61,9 @@ class Follower:
         self._source = source
         self._contracts = contracts
         self._poll = poll
-        self._sightings = 0
+        self._sightings = 0  # of a reorg below finality
+        self._waiting: float | None = None  # since when, or since it was last said
+        self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
 
     async def run(self) -> None:
         """Follow until cancelled. Providers' faults are waited out; raises ReorgBelowFinality, BusError."""
@@ -87,8 +96,9 @@ class Follower:
                         view = view.with_links(await self._extend(step, view.heads))
                     case TakeBack(last):
                         await self._take_back(last, view.heads)
-                    case Wait():
+                    case Wait(why):
                         await self._append([], view.heads.safe, view.heads.finalized)
+                        self._say_if_it_lasts(why)
                         break
             self._sightings = 0
         except ReorgBelowFinality as error:
@@ -98,27 +108,42 @@ class Follower:
             logger.error("%s: provider %s: %s", self._log.network, asked, error)
             self._source.turn_from(asked)
 
+    def _say_if_it_lasts(self, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if not why or self._waiting is None:
+            self._waiting = now if why else None
+        elif now - self._waiting > PATIENCE:
+            logger.warning("%s: waiting for provider %s: %s", self._log.network, self._source.name, why)
+            self._waiting = now
+
     async def _extend(self, step: Extend, heads: Heads) -> dict[int, Link | None]:
         """Append those of the step's blocks that follow. Returns what stands at the first that does not."""
         batch: list[Served] = []
         held, number = 0, step.first
         tip = self._log.known.tip
-        async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
-            async for served in fetched:
-                link = Link(served.proved.number, served.proved.hash, served.proved.parent)
-                if tip is not None and link.parent != tip.hash:
-                    if step.settled and number > step.first:
-                        raise self._contradicted(served, f"it is no child of 0x{tip.hash.hex()}")
-                    await self._write(batch, heads)
-                    return {number: link}
-                if heads.finalized is not None and differs(link.ref, heads.finalized):
-                    raise self._contradicted(served, f"0x{heads.finalized.hash.hex()} is called finalized")
-                batch.append(served)
-                held += size(served)
-                tip, number = link.ref, number + 1
-                if len(batch) == BLOCKS_A_RECORD or held > BYTES_HELD:
-                    await self._write(batch, heads)
-                    batch, held = [], 0
+        try:
+            async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
+                async for served in fetched:
+                    link = Link(served.proved.number, served.proved.hash, served.proved.parent)
+                    if tip is not None and link.parent != tip.hash:
+                        if step.settled and number > step.first:
+                            raise self._contradicted(served, f"it is no child of 0x{tip.hash.hex()}")
+                        await self._write(batch, heads)
+                        return {number: link}
+                    if heads.finalized is not None and differs(link.ref, heads.finalized):
+                        raise self._contradicted(
+                            served, f"0x{heads.finalized.hash.hex()} is called finalized"
+                        )
+                    batch.append(served)
+                    held += size(served)
+                    tip, number = link.ref, number + 1
+                    if len(batch) == BLOCKS_A_RECORD or held > BYTES_HELD:
+                        await self._write(batch, heads)
+                        batch, held = [], 0
+        except RpcError:
+            # What came before the fault is kept, so that a provider that often fails is still got on with.
+            await self._write(batch, heads)
+            raise
         await self._write(batch, heads)
         if number > step.last:
             return {}
@@ -129,8 +154,14 @@ class Follower:
 
     async def _skip(self, first: int, finalized: int, heads: Heads) -> None:
         """Append a gap, of blocks from `first` on that no provider serves, and the block after it."""
-        if first == finalized:
-            raise Absent(self._source.name, f"block {first}: it calls it finalized, and does not serve it")
+        now = asyncio.get_running_loop().time()
+        if self._missed is None or self._missed[0] != first:
+            self._missed = (first, now)
+        if first == finalized or now - self._missed[1] < GAP_PATIENCE:
+            raise Absent(
+                self._source.name,
+                f"block {first}: it does not serve it, and calls block {finalized} finalized",
+            )
         last = await gap_end(self._source, first, finalized)
         child = await self._source.block(last + 1, settled=True)
         if child is None:
@@ -142,18 +173,17 @@ class Follower:
         await self._write([child], heads, gap)
 
     async def _write(self, batch: Sequence[Served], heads: Heads, gap: Gap | None = None) -> None:
-        """Append these blocks. What is called safe or final further up the chain makes them so too: they
-        were asked for by number after it was said."""
+        """Append these blocks, and `gap` before them. Those far below what is called final are final too."""
         if not batch:
             return
         new, dead = records(self._contracts, batch)
         tip = new[-1].blocks[-1].ref
 
-        def reached(ref: BlockRef | None) -> BlockRef | None:
-            return tip if ref is not None and ref.number > tip.number else ref
+        def so_far(ref: BlockRef | None) -> BlockRef | None:
+            return tip if ref is not None and ref.number - tip.number >= SETTLED_DEPTH else ref
 
         before: list[Record] = [gap] if gap is not None else []
-        await self._append([*before, *new], reached(heads.safe), reached(heads.finalized), dead)
+        await self._append([*before, *new], so_far(heads.safe), so_far(heads.finalized), dead)
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))

@@ -70,7 +70,9 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Nothing to do before the next look."""
+    """Nothing to do before the next look. `why` is set where that ought not to last."""
+
+    why: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -101,11 +103,13 @@ def reconcile(known: Known, view: View) -> Step:
     """The next step, by the table above. Raises ReorgBelowFinality."""
     latest, tip = view.heads.latest, known.tip
     if tip is None:
-        return Wait() if latest.number < known.first else _extend(known, view)
+        if latest.number < known.first:
+            return Wait(f"its latest block is {latest.number}; the first in scope is {known.first}")
+        return _extend(known, view)
     if known.base is not None:
         _check_finalized(known.base, view.heads.finalized)
         if latest.number < known.base.number:
-            return Wait()
+            return Wait(f"its latest block is {latest.number}; block {known.base.number} is final")
     if latest.number <= tip.number:
         ours = known.hash_at(latest.number)
         return Wait() if ours in (None, latest.hash) else _where_they_part(known, view, latest.number)
@@ -113,7 +117,7 @@ def reconcile(known: Known, view: View) -> Step:
         return _extend(known, view)
     child = view.at(tip.number + 1)
     if child is None:
-        return Wait()
+        return Wait(f"it does not serve block {tip.number + 1}; its latest is {latest.number}")
     if child.parent == tip.hash:
         return _extend(known, view)
     return _where_they_part(known, view, tip.number)
@@ -138,18 +142,22 @@ def _where_they_part(known: Known, view: View, top: int) -> Step:
             return Look(max(lowest, number - LOOK_BACK + 1), number)
         link = view.at(number)
         if link is None:
-            return Wait()
+            return _of_two_moments(number)
         if link.hash == entry.block.hash:
-            return TakeBack(number) if entry is not known.unfinal[-1] else Wait()
+            return TakeBack(number) if entry is not known.unfinal[-1] else _of_two_moments(number)
     if known.base is None:
         return TakeBack(known.first - 1)
     if not view.seen(lowest):
         return Look(lowest, lowest)
     link = view.at(lowest)
     if link is None:
-        return Wait()
+        return _of_two_moments(lowest)
     _check_finalized(known.base, link.ref)
-    return TakeBack(lowest) if known.unfinal else Wait()
+    return TakeBack(lowest) if known.unfinal else _of_two_moments(lowest)
+
+
+def _of_two_moments(number: int) -> Wait:
+    return Wait(f"what it serves of block {number} and around it does not belong together")
 
 
 def _check_finalized(ours: BlockRef, theirs: BlockRef | None) -> None:
