@@ -39,8 +39,8 @@ STEPS_A_LOOK = 256
 # A reorg below finality stops the Network for good, so it is seen this often, and by every provider, first:
 # a node that syncs, or one of several behind a balancer, can show another chain for a moment.
 SIGHTINGS = 3
-# A block is final when it is the one that the chain calls finalized, or is linked to it. A backfill would have
-# to wait for its end to say so; so far below as this no fork has ever reached, and it is said on the way.
+# A block is final when it is the one that the chain calls finalized, or is linked to it. A backfill would
+# have to wait for its end to say so; so far below as this no fork has reached, and it is said on the way.
 SETTLED_DEPTH = 1024
 # A gap is never filled, so blocks have to be missing for this many seconds before one is written.
 GAP_PATIENCE = 30.0

@@ -161,7 +161,7 @@ def live_through(seed: int, folder: Path) -> tuple[Reading, Process]:
         return reading, process
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 20) for start in range(0, 80, 20)], ids=str)
+@pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 40, 10)], ids=str)
 def test_the_surviving_log_is_the_chain_whatever_happens(seeds: range, tmp_path: Path) -> None:
     undone = deaths = lies = 0
     for seed in seeds:
@@ -323,8 +323,7 @@ def test_history_that_nobody_serves_is_a_gap_and_the_rest_follows_on_it(
         assert process.log.known.next == 1, "a gap is for good, and not for a moment's absence"
         monkeypatch.setattr(follow, "GAP_PATIENCE", 0.0)
         process.look()
-        gap = process.written[2]
-        assert isinstance(gap, Gap)
+        (gap,) = (record for record in process.written if isinstance(record, Gap))
         assert (gap.first, gap.last, gap.last_hash) == (1, 37, chain.blocks[37].hash)
         assert process.reading.chain[1] == (1, 37)
         process.restart()
