@@ -25,7 +25,9 @@ from typing import Any
 import msgspec
 import yaml
 
+from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
+from cli.settings import read_config
 from cli.up import end_all
 from devnet.anvil import free_port
 from devnet.home import Home
@@ -84,11 +86,12 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
                 head, head_hash = scenario.head
                 watching.say(f"played {head} blocks; waiting for the pipeline to reach the head")
                 pipeline.wait_until(lambda: _settled(sql, head_hash), f"head {head} to be folded and stored")
-                latency = probe.finish()
+                seen = probe.finish()["seen"]
             finally:
                 probe.stop()
             watching.say("judging")
             verdict = _judge(keep, home, sql, msgspec.to_builtins(truth))
+            latency = latencies(read_config(config_path, None)[0], seen)
             summary = _summary(the_plan, head, msgspec.to_builtins(truth), verdict, latency, sql)
             summary["truth_digest"] = truth_digest
             summary["kills"] = murders.done
@@ -270,7 +273,7 @@ def _summary(
         "recall": verdict["recall"],
         "lost": verdict["lost"],
         "duplicated": verdict["duplicated"],
-        "latency_ms": {"block_to_store": latency},
+        "latency_ms": latency,
         "counted": verdict["counted"],
         "differences": {k: verdict[k] for k in ("missing", "surplus", "lost_sample", "duplicated_sample")},
         "undone_blocks": _rows(sql, "SELECT count() AS n FROM blocks_rows WHERE is_deleted")[0]["n"],

@@ -110,7 +110,6 @@ def show_account(account: Account) -> None:
         table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
-    block_to_store = summary["latency_ms"]["block_to_store"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -126,19 +125,15 @@ def show_account(account: Account) -> None:
             f"{summary['undone_blocks']} stored blocks, {summary['seconds']} s",
             True,
         ),
-        (
-            "block → SQL",
-            f"p50 {block_to_store['p50']:.0f} ms, p99 {block_to_store['p99']:.0f} ms "
-            f"over {block_to_store['n']} blocks",
-            True,
-        ),
     ):
         console.print(
             Text(f"{label:>18}  ", style="dim") + Text(text, style="" if good else "bold red"), soft_wrap=True
         )
-    for hop, figures in summary["latency_ms"].get("hops", {}).items():
+    console.print("\nslowest hops", style="bold")
+    for hop, figures in sorted(summary["latency_ms"].items(), key=lambda each: -each[1]["p50"]):
         console.print(
-            Text(f"{hop:>18}  ", style="dim") + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms"
+            Text(f"{hop.replace('_to_', ' → '):>18}  ", style="dim")
+            + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms over {figures['n']} blocks"
         )
     where = f"--dir {account.left_in}"
     console.print("\ntry next", style="bold")

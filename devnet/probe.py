@@ -1,5 +1,6 @@
 """How long a block takes from a subscriber's own `newHeads` until its row answers SQL in this other process.
-`python -m devnet.probe WS_URL SQL_URL`: one JSON object on standard output when standard input closes.
+`python -m devnet.probe WS_URL SQL_URL`: when standard input closes, one JSON object on standard output with
+both moments of every block.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class Probe:
     def __init__(self, sql: str) -> None:
         self._lock = threading.Lock()
         self._awaited: dict[str, tuple[int, float]] = {}  # hash → (number, when announced)
-        self._latencies: list[float] = []
+        self._seen: dict[str, tuple[float, float]] = {}  # hash → (announced, there), seconds since 1970
         self._sql = urlsplit(sql)
         self._connection: http.client.HTTPConnection | None = None
 
     def announced(self, number: int, block_hash: str) -> None:
         with self._lock:
-            self._awaited.setdefault(block_hash, (number, time.monotonic()))
+            self._awaited.setdefault(block_hash, (number, time.time()))
 
     def ask(self) -> None:
         """One look at the store for all blocks that are awaited."""
@@ -39,11 +40,11 @@ class Probe:
         if lowest is None:
             return
         there = self._hashes(lowest)
-        now = time.monotonic()
+        now = time.time()
         with self._lock:
             for block_hash, (_, since) in list(self._awaited.items()):
                 if block_hash in there:
-                    self._latencies.append((now - since) * 1000)
+                    self._seen[block_hash] = (since, now)
                 elif now - since < GIVE_UP_SECONDS:
                     continue
                 del self._awaited[block_hash]
@@ -64,16 +65,10 @@ class Probe:
             return set()
         return set(body.split()) if response.status == 200 else set()
 
-    def summary(self) -> dict[str, float]:
-        """{p50, p99, n}: milliseconds, and how many blocks."""
-        values = sorted(self._latencies)
-        if not values:
-            return {"p50": 0.0, "p99": 0.0, "n": 0}
-
-        def percentile(p: float) -> float:
-            return round(values[min(len(values) - 1, int(p * len(values)))], 1)
-
-        return {"p50": percentile(0.5), "p99": percentile(0.99), "n": len(values)}
+    @property
+    def seen(self) -> dict[str, tuple[float, float]]:
+        """Block hash → (when it was announced, when SQL had it), in seconds since 1970."""
+        return self._seen
 
 
 def main(ws: str, sql: str) -> None:
@@ -102,7 +97,7 @@ def main(ws: str, sql: str) -> None:
     threading.Thread(target=listen, daemon=True).start()
     while not stop.wait(ASK_SECONDS):
         probe.ask()
-    print(json.dumps(probe.summary()), flush=True)  # noqa: T201
+    print(json.dumps({"seen": probe.seen}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
