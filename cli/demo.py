@@ -36,7 +36,7 @@ from devnet.plan import Plan, digest, plan
 from devnet.processes import Child
 from devnet.scenario import Progress, Scenario
 from nektar.errors import NektarError
-from nektar.role import ROLES
+from nektar.role import ROLES, ends_with_parent
 
 NETWORK = "devnet"
 SUMMARY = Path("build/demo/summary.json")
@@ -180,7 +180,12 @@ def _pipeline(config_path: Path) -> Iterator[_Pipeline]:
     command = [sys.executable, "-m", "cli.main", "up", "--config", str(config_path)]
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,  # Ctrl-C is for the demo, which ends the pipeline itself
+            preexec_fn=ends_with_parent(),
         )
         try:
             yield _Pipeline(process, log)

@@ -7,8 +7,10 @@ configuration was wrong; 130 Ctrl-C.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -184,6 +186,8 @@ def dead(
 
 def main() -> None:
     """Entry point: run the command, and turn what a person can mend into one line."""
+    # However a command is told to end, it ends what it has started. (Roles and supervisors have their own.)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -201,6 +205,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def fail(message: str, code: int = 1) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cli.settings import adapters, folds, read_config
 from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
-from nektar.role import ROLES, die_with_parent, log_to_stderr, stop_on_signals
+from nektar.role import ROLES, ends_with_parent, log_to_stderr, stop_on_signals
 
 # A role that dies is back at once; one that dies at once each time is given time, then up.
 FIRST_DELAY = 0.1
@@ -50,7 +50,6 @@ def be(role: str, config: Config) -> None:
     """Be this role until SIGTERM."""
     from nektar import bus as buses
 
-    die_with_parent()
     log_to_stderr(role)
     stop = stop_on_signals()
     bus = buses.open(config.bus_url)
@@ -102,7 +101,9 @@ class Supervisor:
 
     def _start(self, role: str) -> None:
         command = [sys.executable, "-m", "cli.main", "up", role, "--config", str(self._path)]
-        self._children[role] = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._children[role] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, preexec_fn=ends_with_parent()
+        )
         self._started[role] = time.monotonic()
         pid_file = self._run_dir / f"{role}.pid"
         fresh = pid_file.with_suffix(".new")

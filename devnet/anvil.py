@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
@@ -12,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from devnet.chain import Chain, DevnetError
+from nektar.role import ends_with_parent
 
 # Pinned, so that a newer anvil gives the same headers and the same gas.
 HARDFORK = "prague"
@@ -29,7 +29,6 @@ GENESIS_TIME = 1_767_225_600
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _ATTEMPTS = 3
-_PR_SET_PDEATHSIG = 1
 
 
 def find_anvil() -> Path:
@@ -101,7 +100,7 @@ def _start(
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the driver, which ends its children itself
-                preexec_fn=_end_with_parent(),
+                preexec_fn=ends_with_parent(signal.SIGKILL),
             )
             chain = Chain(f"http://127.0.0.1:{port}")
             if _answers(process, chain, chain_id):
@@ -130,18 +129,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What the child runs before it becomes anvil, so that the kernel ends it when its parent ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl  # loaded here: between fork and exec little is allowed
-    parent = os.getpid()
-
-    def end_with_parent() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
-            os._exit(1)
-
-    return end_with_parent

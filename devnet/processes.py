@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from devnet.chain import DevnetError
+from nektar.role import ends_with_parent
 
 # An agent acts on a block in milliseconds; on a machine that is busy with everything else, in seconds.
 BARRIER_SECONDS = 120.0
@@ -31,6 +32,7 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is for the driver, which ends its children itself
+            preexec_fn=ends_with_parent(),
         )
         self._changed = threading.Condition()
         self._newest: dict[str, Any] = {}

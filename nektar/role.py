@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 ROLES = ("indexer", "processors", "store")
@@ -28,13 +29,20 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def die_with_parent() -> None:
-    """On Linux, get SIGTERM when the parent process ends, even by kill -9. Elsewhere nothing happens."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the request was made
-            os.kill(os.getpid(), signal.SIGTERM)
+def ends_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
+    """What a child runs between fork and exec (`preexec_fn`) so that Linux signals it when this process ends,
+    however it ends. None elsewhere: there a child outlives a parent that is killed."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # loaded here: between fork and exec little is allowed
+    parent = os.getpid()
+
+    def preexec() -> None:
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+    return preexec
 
 
 def log_to_stderr(role: str, level: int = logging.INFO) -> None:
