@@ -54,7 +54,7 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
-    from nektar.store.client import ask
+    from nektar.store.client import StoreMissing, ask, shown
 
     config, path = read_config(config_path, directory)
     print(f"{path}: valid")
@@ -71,8 +71,12 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     bus = buses.open(config.bus_url)
     bus.close()
     print(f"bus {config.bus_url}: opens")
-    ask(config, "SELECT 1", "TabSeparated")
-    print(f"store {config.store_url}: answers")
+    try:
+        ask(config, "SELECT 1", "TabSeparated")
+    except StoreMissing:
+        print(f"store {shown(config.store_url)}: not there yet; `nektar up` makes it")
+    else:
+        print(f"store {shown(config.store_url)}: answers")
 
 
 async def _check_chains(config: Config) -> None:
