@@ -6,7 +6,7 @@ nobody could tell a `uint256`, 32 bytes little-endian, from a `bytes32`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -28,10 +28,12 @@ def read_table(stream: bytes) -> pa.Table:
         return reader.read_all()
 
 
-def values(stream: bytes) -> list[dict[str, Any]]:
+def values(stream: bytes, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of an Arrow IPC stream: numbers of any width as int, times as int seconds since 1970 UTC,
-    addresses and bytes as bytes, tuples as dicts, arrays as lists."""
+    addresses and bytes as bytes, tuples as dicts, arrays as lists. Of `names` alone, where they are given."""
     table = read_table(stream)
+    if names is not None:
+        table = table.select(names)
     columns = [_column(field, table.column(i)) for i, field in enumerate(table.schema)]
     return [dict(zip(table.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 

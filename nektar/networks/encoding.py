@@ -14,6 +14,7 @@ from nektar.errors import NektarError
 from nektar.model import G1, Address, Hash32, Member, OperatorSet, Position
 
 TASK_WORDS = 9  # taskType, input, parentHash, setHash, deadline, grace, two thresholds, number
+ANSWER_WORDS = 2  # p, q
 MEMBER_WORDS = 4  # operator, key.x, key.y, stake
 _SET_HASH = 3
 # The contracts' own bound on a set is far below this.

@@ -1,12 +1,17 @@
-"""What the reference contracts' events and calls mean (`devnet/contracts`; interface in docs/DESIGN.md)."""
+"""What the reference contracts' events and calls mean (`devnet/contracts`; interface in docs/DESIGN.md).
+
+Rows of a table become events one by one, from no more of its columns than their meaning needs: the
+calldata of an attestation holds the whole OperatorSet, which nobody has to read a thousand times.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 from eth_hash.auto import keccak
 
 from nektar.chain.abi import load
@@ -39,45 +44,67 @@ from nektar.networks.encoding import encode_answer, encode_members, encode_task,
 Values = Mapping[str, Any]
 
 
+class Meaning(NamedTuple):
+    """What rows of a table mean, where the contract of this name is behind them."""
+
+    contract: str
+    columns: tuple[str, ...]  # arguments that it needs
+    events: Callable[[At, Values], Sequence[ChainEvent]]
+
+
 class NektarNetwork:
     """The adapter `nektar`."""
 
     name = "nektar"
 
     def __init__(self) -> None:
-        text = Path(__file__).with_name("nektar.abi.json").read_text("utf-8")
+        text = Path(__file__).with_name("nektar.abi.json").read_bytes()
         self._abi: dict[str, list[dict[str, Any]]] = json.loads(text)
-        # table → (contract whose rows count, what a row means)
-        self._meaning: dict[str, tuple[str, Callable[[Values, Network], ChainEvent]]] = {}
-        for contract, meanings in _EVENTS.items():
-            abi = load(self._abi[contract])
-            for event, meaning in meanings.items():
-                self._meaning[abi.event(event).table] = (contract, meaning)
-        attest = load(self._abi["task_manager"]).function("attest")
-        self._meaning[attest.table] = ("task_manager", _signed)
+        contracts = {name: load(abi) for name, abi in self._abi.items()}
+        self._meanings = {
+            contracts[meaning.contract].event(event).table: meaning for event, meaning in _EVENTS.items()
+        } | {
+            contracts[meaning.contract].function(function).table: meaning
+            for function, meaning in _CALLS.items()
+        }
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Contract name → its ABI."""
         return self._abi
 
     def events(self, network: Network, tables: Mapping[str, bytes]) -> Sequence[ChainEvent]:
-        """What the rows mean, in the chain's order. Raises AdapterError for what no contract of this
-        flavour can have emitted."""
+        """What the rows mean, in the chain's order. Raises AdapterError for what no contract of this flavour
+        can have emitted, and for a table that can't be read."""
         found: list[tuple[At, ChainEvent]] = []
         for table, stream in tables.items():
-            if table not in self._meaning:
+            meaning = self._meanings.get(table)
+            if meaning is None:
                 continue
-            contract, meaning = self._meaning[table]
-            address = network.contracts.get(contract)
-            for row in values(stream):
-                if row["address"] == address:
-                    found.append((_at(row), meaning(row, network)))
-        found.sort(key=lambda pair: pair[0])
+            address = network.contracts.get(meaning.contract)
+            places = _CALL_PLACE if table.startswith("call_") else _EVENT_PLACE
+            try:
+                for row in values(stream, (*places, *meaning.columns)):
+                    if row["address"] == address:
+                        at = At(row["block_number"], row["tx_index"], row.get("log_index", -1))
+                        found += ((at, event) for event in meaning.events(at, row))
+            except (pa.ArrowException, KeyError) as error:
+                raise AdapterError(
+                    f"{table}: expected a table as the indexer writes it; got one that can't be read "
+                    f"({' '.join(str(error).split())})"
+                ) from error
+        found.sort(key=_place)
         return [event for _, event in found]
 
 
-def _at(row: Values) -> At:
-    return At(row["block_number"], row["tx_index"], row.get("log_index", -1))
+def _place(found: tuple[At, ChainEvent]) -> At:
+    return found[0]
+
+
+_EVENT_PLACE = ("address", "block_number", "tx_index", "log_index")
+_CALL_PLACE = ("address", "block_number", "tx_index", "sender")
+
+
+# --- structs ----------------------------------------------------------------------------------------
 
 
 def _g1(point: Values) -> G1:
@@ -88,106 +115,111 @@ def _g2(point: Values) -> G2:
     return G2(b"".join(word(c) for c in (*point["x"], *point["y"])))
 
 
+_TASK = (
+    *("taskType", "input", "parentHash", "setHash", "deadline", "grace"),
+    *("responseThreshold", "stakeThreshold", "number"),
+)
+
+
 def _task_preimage(task: Values) -> bytes:
-    return encode_task(
-        [
-            task["taskType"],
-            task["input"],
-            task["parentHash"],
-            task["setHash"],
-            task["deadline"],
-            task["grace"],
-            task["responseThreshold"],
-            task["stakeThreshold"],
-            task["number"],
-        ]
-    )
+    return encode_task([task[name] for name in _TASK])
 
 
-def _task_submitted(row: Values, network: Network) -> ChainEvent:
-    task, preimage = row["task"], _task_preimage(row["task"])
-    if keccak(preimage) != row["taskHash"]:
-        raise AdapterError(f"TaskSubmitted at {_at(row)}: its taskHash is not the hash of its task")
-    return TaskSubmitted(
-        _at(row),
-        Task(
-            hash=Hash32(row["taskHash"]),
-            number=row["number"],
-            type=Hash32(task["taskType"]),
-            input=str(task["input"]),
-            set_hash=Hash32(task["setHash"]),
-            submitted=_at(row),
-            deadline=Deadline("block", task["deadline"]),
-            grace=task["grace"],
-            response_threshold=task["responseThreshold"],
-            stake_threshold=task["stakeThreshold"],
-            submitter=Address(row["submitter"]),
-            preimage=preimage,
-        ),
-    )
+# --- events -----------------------------------------------------------------------------------------
 
 
-def _responded(row: Values, network: Network) -> ChainEvent:
-    return Responded(
-        _at(row), Hash32(row["taskHash"]), Hash32(row["responseDigest"]), tuple(row["nonSigners"])
-    )
+def _registered(at: At, row: Values) -> Sequence[ChainEvent]:
+    operator, key, twin = Address(row["operator"]), _g1(row["key"]), _g2(row["keyG2"])
+    return (OperatorRegistered(at, operator, key, twin, row["region"], row["validators"]),)
 
 
-def _attested(row: Values, network: Network) -> ChainEvent:
-    digest, operator = Hash32(row["responseDigest"]), Address(row["operator"])
-    return Attested(_at(row), Hash32(row["taskHash"]), operator, digest, row["kept"])
+def _rotated(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (KeyRotated(at, Address(row["operator"]), _g1(row["key"]), _g2(row["keyG2"])),)
 
 
-def _signed(row: Values, network: Network) -> ChainEvent:
-    """A call of `attest`, whether it succeeded or not: a signature proves itself, and its sender alone can
-    be accused by it."""
-    response = encode_answer(row["answer"]["p"], row["answer"]["q"])
-    return Signed(
-        _at(row),
-        Hash32(keccak(_task_preimage(row["task"]))),
-        Address(row["sender"]),
-        Hash32(keccak(response)),
-        _g1(row["signature"]),
-        response,
-    )
+def _deregistered(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (OperatorDeregistered(at, Address(row["operator"]), row["effectiveBlock"]),)
 
 
-def _set_committed(row: Values, network: Network) -> ChainEvent:
-    members = [(m["operator"], word(m["key"]["x"]) + word(m["key"]["y"]), m["stake"]) for m in row["members"]]
+def _set_committed(at: At, row: Values) -> Sequence[ChainEvent]:
+    members = [(each["operator"], _g1(each["key"]), each["stake"]) for each in row["members"]]
     committed = operator_set(encode_members(members), asset="collateral")
     if committed.hash != row["setHash"]:
-        raise AdapterError(f"OperatorSetCommitted at {_at(row)}: its setHash is not the hash of its members")
-    return OperatorSetCommitted(_at(row), committed)
+        raise AdapterError(
+            f"OperatorSetCommitted in block {at.block}: expected the hash of its members, "
+            f"0x{committed.hash.hex()}; got 0x{row['setHash'].hex()}. Is operator_registry of this flavour?"
+        )
+    return (OperatorSetCommitted(at, committed),)
 
 
-def _registered(row: Values, network: Network) -> ChainEvent:
-    return OperatorRegistered(
-        _at(row),
-        Address(row["operator"]),
-        _g1(row["key"]),
-        _g2(row["keyG2"]),
-        row["region"],
-        row["validators"],
+def _task_submitted(at: At, row: Values) -> Sequence[ChainEvent]:
+    task, preimage = row["task"], _task_preimage(row["task"])
+    if (task_hash := keccak(preimage)) != row["taskHash"]:
+        raise AdapterError(
+            f"TaskSubmitted in block {at.block}: expected the hash of its task, 0x{task_hash.hex()}; "
+            f"got 0x{row['taskHash'].hex()}. Is task_manager of this flavour?"
+        )
+    submitted = Task(
+        hash=Hash32(task_hash),
+        number=task["number"],
+        type=Hash32(task["taskType"]),
+        input=str(task["input"]),
+        set_hash=Hash32(task["setHash"]),
+        submitted=at,
+        deadline=Deadline("block", task["deadline"]),
+        grace=task["grace"],
+        response_threshold=task["responseThreshold"],
+        stake_threshold=task["stakeThreshold"],
+        submitter=Address(row["submitter"]),
+        preimage=preimage,
+    )
+    return (TaskSubmitted(at, submitted),)
+
+
+def _responded(at: At, row: Values) -> Sequence[ChainEvent]:
+    digest = Hash32(row["responseDigest"])
+    return (Responded(at, Hash32(row["taskHash"]), digest, tuple(row["nonSigners"])),)
+
+
+def _attested(at: At, row: Values) -> Sequence[ChainEvent]:
+    """Beside what it says, the signature: of an Operator that is a contract, no call is seen."""
+    task_hash, operator = Hash32(row["taskHash"]), Address(row["operator"])
+    digest, answer = Hash32(row["responseDigest"]), row["answer"]
+    response = encode_answer(answer["p"], answer["q"])
+    return (
+        Attested(at, task_hash, operator, digest, row["kept"]),
+        Signed(at, task_hash, operator, digest, _g1(row["signature"]), response),
     )
 
 
-_EVENTS: dict[str, dict[str, Callable[[Values, Network], ChainEvent]]] = {
-    "operator_registry": {
-        "OperatorRegistered": _registered,
-        "KeyRotated": lambda row, network: KeyRotated(
-            _at(row), Address(row["operator"]), _g1(row["key"]), _g2(row["keyG2"])
-        ),
-        "OperatorDeregistered": lambda row, network: OperatorDeregistered(
-            _at(row), Address(row["operator"]), row["effectiveBlock"]
-        ),
-        "OperatorSetCommitted": _set_committed,
-    },
-    "task_manager": {
-        "TaskSubmitted": _task_submitted,
-        "Responded": _responded,
-        "Attested": _attested,
-        "TaskCancelled": lambda row, network: TaskCancelled(_at(row), Hash32(row["taskHash"])),
-        "Paused": lambda row, network: Paused(_at(row)),
-        "Unpaused": lambda row, network: Unpaused(_at(row)),
-    },
+def _cancelled(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (TaskCancelled(at, Hash32(row["taskHash"])),)
+
+
+def _attest(at: At, row: Values) -> Sequence[ChainEvent]:
+    """A call of `attest`, whether it succeeded or not: a signature proves itself, and its sender alone can
+    be accused by it."""
+    task_hash, answer = Hash32(keccak(_task_preimage(row["task"]))), row["answer"]
+    response = encode_answer(answer["p"], answer["q"])
+    digest = Hash32(keccak(response))
+    return (Signed(at, task_hash, Address(row["sender"]), digest, _g1(row["signature"]), response),)
+
+
+_REGISTRY, _TASKS = "operator_registry", "task_manager"
+_EVENTS = {
+    "OperatorRegistered": Meaning(
+        _REGISTRY, ("operator", "key", "keyG2", "region", "validators"), _registered
+    ),
+    "KeyRotated": Meaning(_REGISTRY, ("operator", "key", "keyG2"), _rotated),
+    "OperatorDeregistered": Meaning(_REGISTRY, ("operator", "effectiveBlock"), _deregistered),
+    "OperatorSetCommitted": Meaning(_REGISTRY, ("setHash", "members"), _set_committed),
+    "TaskSubmitted": Meaning(_TASKS, ("taskHash", "submitter", "task"), _task_submitted),
+    "Responded": Meaning(_TASKS, ("taskHash", "responseDigest", "nonSigners"), _responded),
+    "Attested": Meaning(
+        _TASKS, ("taskHash", "operator", "responseDigest", "answer", "signature", "kept"), _attested
+    ),
+    "TaskCancelled": Meaning(_TASKS, ("taskHash",), _cancelled),
+    "Paused": Meaning(_TASKS, (), lambda at, row: (Paused(at),)),
+    "Unpaused": Meaning(_TASKS, (), lambda at, row: (Unpaused(at),)),
 }
+_CALLS = {"attest": Meaning(_TASKS, ("task", "answer", "signature"), _attest)}

@@ -1,0 +1,214 @@
+"""What the reference contracts' rows mean."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+
+from nektar import plugins
+from nektar.chain.abi import load
+from nektar.chain.table import write_table
+from nektar.model import (
+    G1,
+    G2,
+    Address,
+    At,
+    Attested,
+    Deadline,
+    KeyRotated,
+    Network,
+    OperatorDeregistered,
+    OperatorRegistered,
+    OperatorSetCommitted,
+    Paused,
+    Position,
+    Responded,
+    Signed,
+    TaskCancelled,
+    TaskSubmitted,
+    Unpaused,
+)
+from nektar.networks.adapter import AdapterError
+from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of
+from nektar.networks.nektar import NektarNetwork
+
+ADAPTER = NektarNetwork()
+REGISTRY, TASKS, OTHER = (Address(bytes([c]) * 20) for c in (1, 2, 3))
+NETWORK = Network("home", 31337, {"operator_registry": REGISTRY, "task_manager": TASKS})
+ALICE, BOB = (Address(bytes([c]) * 20) for c in (0xA1, 0xB0))
+# As eth_abi takes a Task: taskType, input, parentHash, setHash, deadline, grace, two thresholds, number.
+TASK = (b"t" * 32, 91, b"p" * 32, b"s" * 32, 40, 3, 6700, 5000, 2**40)
+TASK_ABI = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
+TASK_HASH = keccak(encode([TASK_ABI], [TASK]))
+ANSWER = {"p": 7, "q": 2**255}
+DIGEST = keccak(encode(["(uint256,uint256)"], [(7, 2**255)]))
+
+
+def named_task() -> dict[str, Any]:
+    names = ("taskType", "input", "parentHash", "setHash", "deadline", "grace")
+    return dict(zip((*names, "responseThreshold", "stakeThreshold", "number"), TASK, strict=True))
+
+
+def table(contract: str, name: str, *rows: Mapping[str, Any]) -> dict[str, bytes]:
+    """The table of this event, or of this function, with these rows."""
+    abi = load(ADAPTER.abi()[contract])
+    known = [each for each in (*abi.events, *abi.functions) if each.name == name]
+    schema = known[0].schema
+    empty = {"block_number": 9, "block_hash": bytes(32), "block_time": 0, "tx_index": 0, "tx_hash": bytes(32)}
+    empty |= {"log_index": 0, "address": TASKS if contract == "task_manager" else REGISTRY}
+    empty |= {"sender": ALICE, "value": 0, "status": False, "revert": None}
+    columns = [
+        pa.array([_arrow((empty | dict(row)).get(f.name), f) for row in rows], type=f.type) for f in schema
+    ]
+    return {known[0].table: write_table(pa.record_batch(columns, schema=schema))}
+
+
+def _arrow(value: Any, field: pa.Field) -> Any:
+    if pa.types.is_struct(field.type):
+        return {each.name: _arrow((value or {}).get(each.name), each) for each in field.type}
+    if pa.types.is_list(field.type):
+        return [_arrow(each, field.type.value_field) for each in value or []]
+    if value is None and not field.nullable:
+        value = False if pa.types.is_boolean(field.type) else 0
+    if pa.types.is_fixed_size_binary(field.type) and isinstance(value, int):
+        return value.to_bytes(field.type.byte_width, "little")
+    return value
+
+
+def meaning(contract: str, name: str, row: Mapping[str, Any]) -> Any:
+    (event,) = ADAPTER.events(NETWORK, table(contract, name, row))
+    return event
+
+
+def test_the_adapter_is_found_by_its_name() -> None:
+    assert plugins.load("nektar.networks", "nektar") is NektarNetwork
+    assert set(NETWORK.contracts) <= set(ADAPTER.abi())
+
+
+def test_what_the_registry_says() -> None:
+    key = {"x": 1, "y": 2}
+    twin = {"x": [3, 4], "y": [5, 6]}
+    g1 = G1(encode(["uint256[2]"], [[1, 2]]))
+    g2 = G2(encode(["uint256[4]"], [[3, 4, 5, 6]]))
+    at = At(9, 0, 4)
+    row = {"operator": ALICE, "key": key, "keyG2": twin, "log_index": 4}
+    assert meaning(
+        "operator_registry", "OperatorRegistered", row | {"region": "eu", "validators": 3}
+    ) == OperatorRegistered(at, ALICE, g1, g2, "eu", 3)
+    assert meaning("operator_registry", "KeyRotated", row) == KeyRotated(at, ALICE, g1, g2)
+    left = meaning("operator_registry", "OperatorDeregistered", {"operator": ALICE, "effectiveBlock": 10})
+    assert left == OperatorDeregistered(At(9, 0, 0), ALICE, 10)
+
+
+def test_a_committed_set_keeps_what_its_hash_is_of() -> None:
+    members = [(ALICE, (1, 2), 10**21), (BOB, (3, 4), 5)]
+    preimage = encode(["(address,(uint256,uint256),uint256)[]"], [members])
+    named = [{"operator": o, "key": {"x": x, "y": y}, "stake": s} for o, (x, y), s in members]
+    row = {"setHash": keccak(preimage), "setNumber": 1, "members": named}
+    event = meaning("operator_registry", "OperatorSetCommitted", row)
+    assert isinstance(event, OperatorSetCommitted)
+    assert (event.set.hash, event.set.preimage) == (keccak(preimage), preimage)
+    assert [(m.operator, m.stake) for m in event.set.members] == [
+        (ALICE, (Position("collateral", 10**21),)),
+        (BOB, (Position("collateral", 5),)),
+    ]
+    with pytest.raises(AdapterError, match="expected the hash of its members"):
+        meaning("operator_registry", "OperatorSetCommitted", row | {"setHash": bytes(32)})
+
+
+def test_a_task_keeps_what_its_hash_is_of() -> None:
+    row = {"taskHash": TASK_HASH, "number": TASK[8], "submitter": BOB, "task": named_task()}
+    event = meaning("task_manager", "TaskSubmitted", row)
+    assert isinstance(event, TaskSubmitted)
+    task = event.task
+    assert (task.hash, task.preimage) == (TASK_HASH, encode([TASK_ABI], [TASK]))
+    assert (task.number, task.input, task.set_hash, task.submitter) == (2**40, "91", b"s" * 32, BOB)
+    assert (task.deadline, task.grace, task.submitted) == (Deadline("block", 40), 3, At(9, 0, 0))
+    assert set_hash_of(task.preimage) == task.set_hash
+    with pytest.raises(AdapterError, match="expected the hash of its task"):
+        meaning("task_manager", "TaskSubmitted", row | {"taskHash": bytes(32)})
+
+
+def test_what_the_task_manager_says() -> None:
+    about = {"taskHash": TASK_HASH}
+    responded = about | {"responseDigest": DIGEST, "nonSigners": [0, 5]}
+    at = At(9, 0, 0)
+    assert meaning("task_manager", "Responded", responded) == Responded(at, TASK_HASH, DIGEST, (0, 5))
+    assert meaning("task_manager", "TaskCancelled", about) == TaskCancelled(at, TASK_HASH)
+    assert meaning("task_manager", "Paused", {"account": BOB}) == Paused(at)
+    assert meaning("task_manager", "Unpaused", {"account": BOB}) == Unpaused(at)
+
+
+def test_an_attestation_shows_its_signature_in_the_event_and_in_the_call() -> None:
+    signature = {"x": 8, "y": 9}
+    signed = Signed(
+        *(At(9, 0, 2), TASK_HASH, ALICE, DIGEST, G1(encode(["uint256[2]"], [[8, 9]]))),
+        encode(["uint256[2]"], [[7, 2**255]]),
+    )
+    row = {"taskHash": TASK_HASH, "operator": ALICE, "responseDigest": DIGEST, "answer": ANSWER}
+    events = ADAPTER.events(
+        NETWORK,
+        table("task_manager", "Attested", row | {"signature": signature, "kept": True, "log_index": 2}),
+    )
+    assert events == [Attested(At(9, 0, 2), TASK_HASH, ALICE, DIGEST, True), signed]
+    call = {"task": named_task(), "answer": ANSWER, "signature": signature, "members": [], "index": 0}
+    for status in (True, False, None):
+        event = meaning("task_manager", "attest", call | {"status": status})
+        assert (event.at, event.operator, event.digest) == (At(9, 0, -1), ALICE, DIGEST)
+        assert (event.task_hash, event.signature) == (TASK_HASH, signed.signature)
+
+
+def test_a_contract_that_is_not_configured_means_nothing() -> None:
+    row = {"account": BOB, "address": OTHER}
+    assert ADAPTER.events(NETWORK, table("task_manager", "Paused", row)) == []
+    assert ADAPTER.events(Network("bare", 1, {}), table("task_manager", "Paused", {"account": BOB})) == []
+    assert ADAPTER.events(NETWORK, {"event_of_another_0badc0de": b"never read"}) == []
+
+
+def test_events_of_all_tables_come_in_the_chains_order() -> None:
+    rng = random.Random(7)
+    places = [(b, t, i) for b in (9, 10) for t in (0, 1) for i in range(3)]
+    rng.shuffle(places)
+    rows = [dict(zip(("block_number", "tx_index", "log_index"), place, strict=True)) for place in places]
+    calls = [
+        {"block_number": b, "tx_index": t} | {"task": named_task(), "answer": ANSWER}
+        for b, t in ((9, 1), (10, 0))
+    ]
+    found = ADAPTER.events(
+        NETWORK,
+        table("task_manager", "Unpaused", *rows[6:])
+        | table("task_manager", "attest", *calls)
+        | table("task_manager", "Paused", *rows[:6]),
+    )
+    at = [event.at for event in found]
+    assert at == sorted([*(At(*place) for place in places), At(9, 1, -1), At(10, 0, -1)])
+
+
+def test_a_table_that_can_not_be_read_stops_with_a_clear_error() -> None:
+    (name,) = table("task_manager", "Paused", {"account": BOB})
+    with pytest.raises(AdapterError, match="expected a table as the indexer writes it"):
+        ADAPTER.events(NETWORK, {name: b"\x00" * 40})
+    short = write_table(pa.record_batch({"block_number": [1]}))
+    with pytest.raises(AdapterError, match="expected a table as the indexer writes it"):
+        ADAPTER.events(NETWORK, {name: short})
+
+
+def test_members_that_do_not_encode_back_are_refused() -> None:
+    preimage = encode_members([(ALICE, bytes(64), 1), (BOB, bytes(64), 2)])
+    assert operator_set(preimage).preimage == preimage
+    for bad in (
+        b"",
+        preimage[:-1],
+        preimage + b"\0" * 128,
+        b"\1" + preimage[1:],
+        preimage[:64] + b"\1" + preimage[65:],
+        preimage[:32] + b"\xff" * 32 + preimage[64:],
+    ):
+        with pytest.raises(BadEncoding):
+            operator_set(bad)
