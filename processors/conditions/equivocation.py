@@ -4,22 +4,28 @@ A taskHash is no fork's but its own, so nobody honest can be made to sign two re
 finding per (task, operator). Its evidence is the first two digests in the order of the log, however many more
 are signed; an undo of one takes the finding back, or leaves it to the next two.
 
-Signatures come from the calldata of attestations, of reverted ones too, and are verified when they first
-matter: when a second digest stands beside a first. One that does not verify is dropped and accuses nobody.
+Signatures come from attestations: from calldata, of reverted calls too, and from events. They are verified
+when they first matter, which is when another one stands beside the one that is held; at most one that is not
+verified is held for each Operator, so no number of false ones hides a true one. What is signed for a Task
+before the log has its submission is not heard.
+
+A signature by the aggregate, which `Responded` shows, does not count yet.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import operators
+from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.evidence.bundle import Claim, SignatureClaim, Verified
+from nektar.evidence.verify import verify
 from nektar.model import (
     G1,
     G2,
@@ -29,54 +35,57 @@ from nektar.model import (
     Change,
     Event,
     Finding,
+    GapPassed,
     Hash32,
     Level,
     Network,
-    OperatorSet,
     Signed,
     Task,
     TaskSubmitted,
 )
-from nektar.networks.encoding import word
-from nektar.operators import Registry
+from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, word
+from nektar.operators import Committed, Registry
 
-# How long after deadline + grace a second signature can still be slashed for: the reference contracts'
-# slashing window (`SlashingManager.slashingWindow`). A task is let go of after it.
+# Blocks after deadline + grace in which a second signature can still be slashed for: the reference contracts'
+# slashing window (`SlashingManager.slashingWindow`, immutable there). Later ones prove nothing that counts.
+# So long are those Tasks watched that somebody attested for; the others, nearly all, leave with their grace:
+# who signs for them first when that is over can't have misled anybody.
 SLASHING_WINDOW = 100_000
-# Per (task, operator), of signatures not verified yet. When full, those that do not verify make room: a key
-# has one signature over a digest, so what stays is one a digest.
-MAX_CANDIDATES = 8
 
 
-class Candidate(msgspec.Struct, frozen=True):
-    """A signature over a response, in the order of the log."""
+class UnknownContract(NektarError):
+    """The configuration does not name a contract that signatures are bound to."""
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """The first signature that counts for an Operator's response to a Task."""
 
     digest: Hash32
-    response: bytes
+    response: bytes  # what `digest` is the hash of
     signature: G1
-    block: Block | None = None  # of the call; None for what telemetry brought
+    block: Block | None  # that holds it; None for what telemetry brought
     verified: bool = False
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """A Task for which a second signature can still be slashed."""
+    """A Task for which a second signature can still be slashed. Operators are their places in its set."""
 
     task: Task
     block: Block | None = None  # of the submission, once it is closed
-    signed: Map[Address, tuple[Candidate, ...]] = Map()
-    found: frozenset[Address] = frozenset()
+    held: Map[int, Held] = Map()
+    found: int = 0  # bitmap: Operators that a finding is about
 
 
 class Watch(msgspec.Struct, frozen=True):
     """The fold's state."""
 
     chain_id: int
-    contract: Address
+    contract: Address  # the TaskManager; what is signed names it and the chain
     registry: Registry = Registry()
-    sets: Map[Hash32, OperatorSet] = Map()
     tasks: Map[Hash32, Watched] = Map()
-    ends: Map[int, tuple[Hash32, ...]] = Map()  # block → tasks whose slashing window ends with it
-    open_block: tuple[tuple[Hash32, Address | None], ...] = ()  # what the block not closed yet has touched
+    due: Map[int, Map[Hash32, None]] = Map()  # block → tasks whose grace, then whose window, ends with it
+    submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
+    calls: tuple[Signed, ...] = ()  # in that block; heard when it is closed, since that names it
 
 
 class Detect:
@@ -86,20 +95,30 @@ class Detect:
     state_type = Watch
 
     def initial(self, network: Network) -> Watch:
-        """Nothing watched. What is signed names the chain and the TaskManager."""
-        return Watch(network.chain_id, network.contracts["task_manager"])
+        """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
+        contract = network.contracts.get("task_manager")
+        if contract is None:
+            raise UnknownContract(
+                f"networks.{network.name}.contracts: expected task_manager, to which "
+                f"what Operators sign is bound; got {', '.join(sorted(network.contracts)) or 'none'}"
+            )
+        return Watch(network.chain_id, contract)
 
     def step(self, state: Watch, event: Event) -> tuple[Watch, list[Change]]:
-        """A finding from a call is put out when its block is closed, since that names the block."""
+        """What telemetry brings is heard at once, what a block holds when the block is closed."""
         match event:
-            case TaskSubmitted():
-                return _submitted(state, event.task), []
+            case TaskSubmitted(task=task):
+                return _submitted(state, task), []
             case Signed(at=None):
-                return _examine(_signed(state, event), event.task_hash, event.operator)
+                return _heard(state, event, None)
             case Signed():
-                return _touched(_signed(state, event), event.task_hash, event.operator), []
-            case BlockClosed():
-                return _closed(state, event.block)
+                if event.task_hash in state.tasks:
+                    state = msgspec.structs.replace(state, calls=(*state.calls, event))
+                return state, []
+            case BlockClosed(block=block):
+                return _closed(state, block)
+            case GapPassed():
+                return _pass(state, event.last, sorted(each for each in state.due if each <= event.last)), []
         registry = operators.step(state.registry, event)
         return (
             state if registry is state.registry else msgspec.structs.replace(state, registry=registry)
@@ -114,35 +133,21 @@ class Equivocation:
 
     def claims(self, finding: Finding) -> tuple[SignatureClaim, SignatureClaim]:
         """The two signatures, with all that makes them this Operator's over this Task."""
-        facts = json.loads(finding.facts)
-        first, second = (
-            SignatureClaim(
-                chain_id=facts["chain_id"],
-                contract=Address(_octets(facts["contract"])),
-                task=_octets(facts["task"]),
-                members=_octets(facts["members"]),
-                index=facts["index"],
-                key_g2=G2(_octets(facts["key_g2"])),
-                response=_octets(signed["response"]),
-                signature=G1(_octets(signed["signature"])),
-            )
-            for signed in facts["signed"]
-        )
-        return first, second
+        return _claims(finding.facts)
 
     def holds(self, verified: Sequence[Verified]) -> bool:
         """Two digests, and all else the same."""
-        if len(verified) != 2:
-            return False
-        one, other = verified
-        same = msgspec.structs.replace(one, digest=other.digest) == other
-        return same and one.digest != other.digest
+        return _holds(verified)
 
-    def dispute(self, claims: Sequence[Claim]) -> bytes:
-        """Calldata of SlashingManager.proveEquivocation(Task, Member[], uint256, Answer, G1, Answer, G1)."""
+    def dispute(self, claims: Sequence[Claim]) -> bytes | None:
+        """Calldata of SlashingManager.proveEquivocation(Task, Member[], uint256, Answer, G1, Answer, G1).
+
+        None where a response is no Answer of the reference contracts.
+        """
         one, other = claims
-        head_words = 9 + 1 + 1 + 2 * (2 + 2)
-        members = one.members[32:]  # abi.encode(Member[]) without the head of a lone argument
+        if any(len(claim.response) != ANSWER_WORDS * 32 for claim in claims):
+            return None
+        head_words = TASK_WORDS + 1 + 1 + 2 * (ANSWER_WORDS + 2)
         return b"".join(
             (
                 _SELECTOR,
@@ -150,187 +155,205 @@ class Equivocation:
                 word(head_words * 32),
                 word(one.index),
                 *(part for claim in (one, other) for part in (claim.response, claim.signature)),
-                members,
+                one.members[32:],  # abi.encode(Member[]) without the head of a lone argument
             )
         )
 
 
-_STRUCTS = {
-    "task": "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)",
-    "member": "(address,(uint256,uint256),uint256)",
-    "pair": "(uint256,uint256)",
-}
+_TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
+_PAIR = "(uint256,uint256)"
 _SELECTOR = keccak(
-    f"proveEquivocation({_STRUCTS['task']},{_STRUCTS['member']}[],uint256,"
-    f"{','.join([_STRUCTS['pair']] * 4)})".encode()
+    f"proveEquivocation({_TASK},(address,{_PAIR},uint256)[],uint256,{','.join([_PAIR] * 4)})".encode()
 )[:4]
 
 
 def finding_id(
     condition: str, chain_id: int, contract: Address, task_hash: Hash32, operator: Address
 ) -> bytes:
-    """The finding's name: of the fact alone, wherever and whenever it is found."""
-    return keccak(
-        json.dumps(
-            [condition, chain_id, contract.hex(), task_hash.hex(), operator.hex()], separators=(",", ":")
-        ).encode()
-    )
+    """The finding's name: of the fact alone, wherever and whenever it is found, and whatever the reader calls
+    the Network."""
+    return keccak(_canonical([condition, chain_id, contract.hex(), task_hash.hex(), operator.hex()]).encode())
+
+
+# --- the watch --------------------------------------------------------------------------------------
 
 
 def _submitted(state: Watch, task: Task) -> Watch:
-    members = state.registry.newest
-    if members is None or members.hash != task.set_hash:
-        return state  # its set was committed before the log begins
-    end = task.deadline.value + task.grace + SLASHING_WINDOW
-    state = msgspec.structs.replace(
+    """Watch a Task. One whose set was committed before the log begins has no members that are known; one
+    whose deadline is no block can't be told from the reference contracts' and is not theirs."""
+    if task.set_hash not in state.registry.sets or task.hash in state.tasks or task.deadline.unit != "block":
+        return state
+    return msgspec.structs.replace(
         state,
-        sets=state.sets.set(task.set_hash, members),
+        registry=operators.hold(state.registry, task.set_hash),
         tasks=state.tasks.set(task.hash, Watched(task)),
-        ends=state.ends.set(end, (*state.ends.get(end, ()), task.hash)),
+        due=_file(state.due, max(_grace_over(task), task.submitted.block), task.hash),
+        submitted=(*state.submitted, task.hash),
     )
-    return _touched(state, task.hash, None)
-
-
-def _touched(state: Watch, task_hash: Hash32, operator: Address | None) -> Watch:
-    if task_hash not in state.tasks or (task_hash, operator) in state.open_block:
-        return state
-    return msgspec.structs.replace(state, open_block=(*state.open_block, (task_hash, operator)))
-
-
-def _signed(state: Watch, event: Signed) -> Watch:
-    """Keep a signature where it can come to matter: by a member of the set, over a response that is known."""
-    watched = state.tasks.get(event.task_hash)
-    if watched is None or keccak(event.response) != event.digest:
-        return state
-    members = state.sets[watched.task.set_hash].members
-    if all(m.operator != event.operator for m in members):
-        return state
-    before = watched.signed.get(event.operator, ())
-    candidate = Candidate(event.digest, event.response, event.signature)
-    if any((c.digest, c.signature) == (event.digest, event.signature) for c in before):
-        return state
-    if len(before) >= MAX_CANDIDATES:
-        facts = _Facts(state, watched, event.operator)
-        before = tuple(valid for c in before if (valid := facts.checked(c)) is not None)
-    watched = msgspec.structs.replace(
-        watched, signed=watched.signed.set(event.operator, (*before, candidate))
-    )
-    return msgspec.structs.replace(state, tasks=state.tasks.set(event.task_hash, watched))
 
 
 def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
-    changes: list[Change] = []
     tasks = state.tasks
-    for task_hash, operator in state.open_block:
-        watched = tasks[task_hash]
-        if operator is None:
-            watched = msgspec.structs.replace(watched, block=block)
-        else:
-            dated = tuple(
-                c if c.block is not None else msgspec.structs.replace(c, block=block)
-                for c in watched.signed.get(operator, ())
-            )
-            watched = msgspec.structs.replace(watched, signed=watched.signed.set(operator, dated))
-        tasks = tasks.set(task_hash, watched)
-    touched = state.open_block
-    state = msgspec.structs.replace(state, tasks=tasks, open_block=())
-    for task_hash, operator in touched:
-        if operator is not None:
-            state, found = _examine(state, task_hash, operator)
-            changes += found
-    if block.number in state.ends:
-        state = _forget(state, block.number)
-    return state, changes
-
-
-def _forget(state: Watch, number: int) -> Watch:
-    tasks = state.tasks
-    for task_hash in state.ends[number]:
-        tasks = tasks.delete(task_hash)
-    needed = {w.task.set_hash for w in tasks.values()}
-    sets = Map({h: s for h, s in state.sets.items() if h in needed})
-    return msgspec.structs.replace(state, tasks=tasks, sets=sets, ends=state.ends.delete(number))
-
-
-def _examine(state: Watch, task_hash: Hash32, operator: Address) -> tuple[Watch, list[Change]]:
-    """Whether there are two now. Verifies what has not been, drops what does not verify."""
-    watched = state.tasks.get(task_hash)
-    if watched is None or operator in watched.found:
-        return state, []
-    candidates = watched.signed.get(operator, ())
-    if len({c.digest for c in candidates}) < 2:
-        return state, []
-    facts = _Facts(state, watched, operator)
-    valid = tuple(v for c in candidates if (v := facts.checked(c)) is not None)
-    watched = msgspec.structs.replace(watched, signed=watched.signed.set(operator, valid))
+    for task_hash in state.submitted:
+        tasks = tasks.set(task_hash, msgspec.structs.replace(tasks[task_hash], block=block))
+    calls = state.calls
+    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), calls=())
     changes: list[Change] = []
-    second = next((c for c in valid if c.digest != valid[0].digest), None)
-    if second is not None:
-        finding = facts.finding(valid[0], second)
-        watched = msgspec.structs.replace(watched, found=watched.found | {operator})
-        changes.append(Change(None, finding))
-    return msgspec.structs.replace(state, tasks=state.tasks.set(task_hash, watched)), changes
+    for signed in calls:
+        state, found = _heard(state, signed, block)
+        changes += found
+    return (_pass(state, block.number, [block.number]) if block.number in state.due else state), changes
 
 
-class _Facts:
-    """What is known of one Operator's signatures over one Task."""
+def _pass(state: Watch, last: int, due: Iterable[int]) -> Watch:
+    """Blocks up to `last` have passed: forget what no second signature can matter for any more."""
+    for block in due:
+        for task_hash in sorted(state.due[block]):
+            watched = state.tasks[task_hash]
+            end = _grace_over(watched.task) + SLASHING_WINDOW
+            if watched.held and end > last:
+                state = msgspec.structs.replace(state, due=_file(state.due, end, task_hash))
+            else:
+                state = msgspec.structs.replace(
+                    state,
+                    tasks=state.tasks.delete(task_hash),
+                    registry=operators.release(state.registry, watched.task.set_hash),
+                )
+        state = msgspec.structs.replace(state, due=state.due.delete(block))
+    return state
 
-    def __init__(self, state: Watch, watched: Watched, operator: Address) -> None:
-        self._state, self._task, self._operator = state, watched, operator
-        self._set = state.sets[watched.task.set_hash]
-        self._index = next(i for i, m in enumerate(self._set.members) if m.operator == operator)
-        self._twin = state.registry.twins.get(self._set.members[self._index].key)
 
-    def checked(self, candidate: Candidate) -> Candidate | None:
-        """The candidate as verified; None where its signature is not the member's."""
-        if candidate.verified or self._twin is None:
-            return candidate if candidate.verified else None
-        state, task = self._state, self._task.task
-        digest = bls.signing_digest(state.chain_id, state.contract, task.hash, candidate.digest)
-        if not bls.verify(self._twin, digest, candidate.signature):
-            return None
-        return msgspec.structs.replace(candidate, verified=True)
+def _grace_over(task: Task) -> int:
+    return task.deadline.value + task.grace
 
-    def finding(self, one: Candidate, other: Candidate) -> Finding:
-        task = self._task.task
-        blocks = [b for b in (one.block, other.block, self._task.block) if b is not None]
-        newest = max(blocks, key=lambda b: b.number)
-        proved = all(b.level is Level.PROVED for b in blocks)
-        assert self._twin is not None  # noqa: S101  without it no candidate is verified
-        return Finding(
-            id=finding_id(
-                "equivocation", self._state.chain_id, self._state.contract, task.hash, self._operator
-            ),
-            condition="equivocation",
-            operator=self._operator,
-            task_hash=task.hash,
-            task_number=task.number,
-            task_input=task.input,
-            block_number=newest.number,
-            block_hash=newest.hash,
-            block_time=newest.time,
-            level=Level.PROVED if proved else Level.LINKED,
-            anchor=newest.anchor,
-            facts=self._facts(self._twin, (one, other)),
+
+def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Map[int, Map[Hash32, None]]:
+    return due.set(block, due.get(block, Map()).set(task_hash, None))
+
+
+# --- signatures -------------------------------------------------------------------------------------
+
+
+def _heard(state: Watch, signed: Signed, block: Block | None) -> tuple[Watch, list[Change]]:
+    """Hold a signature that may come to matter, or find two. Those of no member, of a response that is not
+    known or of an Operator already found are none of these."""
+    watched = state.tasks.get(signed.task_hash)
+    if watched is None or keccak(signed.response) != signed.digest:
+        return state, []
+    committed = state.registry.sets[watched.task.set_hash]
+    place = committed.places.get(signed.operator)
+    if place is None or watched.found >> place & 1:
+        return state, []
+    new = Held(signed.digest, signed.response, signed.signature, block)
+    held = watched.held.get(place)
+    changes: list[Change] = []
+    if held is None:
+        kept: Held | None = new
+    elif (held.digest, held.signature) == (new.digest, new.signature):
+        return state, []
+    else:
+        kept = _verified(state, watched, committed, place, held)
+        if kept is None or kept.digest != new.digest:
+            second = _verified(state, watched, committed, place, new)
+            if kept is None:
+                kept = second
+            elif second is not None:
+                changes.append(Change(None, _finding(state, watched, committed, place, (kept, second))))
+                watched = msgspec.structs.replace(watched, found=watched.found | 1 << place)
+    before = watched.held
+    after = before.set(place, kept) if kept else before.delete(place)
+    watched = msgspec.structs.replace(watched, held=after)
+    return msgspec.structs.replace(state, tasks=state.tasks.set(signed.task_hash, watched)), changes
+
+
+def _verified(state: Watch, watched: Watched, committed: Committed, place: int, held: Held) -> Held | None:
+    """The signature as verified; None where it is not the member's."""
+    if held.verified:
+        return held
+    digest = bls.signing_digest(state.chain_id, state.contract, watched.task.hash, held.digest)
+    if not bls.verify(committed.twins[place], digest, held.signature):
+        return None
+    return msgspec.structs.replace(held, verified=True)
+
+
+def _finding(
+    state: Watch, watched: Watched, committed: Committed, place: int, signed: tuple[Held, Held]
+) -> Finding:
+    """The finding, if a stranger would find the same. Raises NotProved where the log contradicts itself: a
+    Task or set that is not what its hash is of, or keys of one Operator that are not twins."""
+    task, operator = watched.task, committed.set.members[place].operator
+    blocks = [block for block in (watched.block, *(each.block for each in signed)) if block is not None]
+    newest = max(blocks, key=lambda block: block.number)
+    facts = _canonical(
+        {
+            "chain_id": state.chain_id,
+            "contract": _hex(state.contract),
+            "index": place,
+            "key_g2": _hex(committed.twins[place]),
+            "members": _hex(committed.set.preimage),
+            "signed": [
+                {
+                    "digest": _hex(each.digest),
+                    "response": _hex(each.response),
+                    "signature": _hex(each.signature),
+                }
+                for each in signed
+            ],
+            "task": _hex(task.preimage),
+        }
+    )
+    if not _holds([verify(claim) for claim in _claims(facts)]):
+        raise AssertionError("two verified signatures over two digests are an equivocation")
+    return Finding(
+        id=finding_id("equivocation", state.chain_id, state.contract, task.hash, operator),
+        condition="equivocation",
+        operator=operator,
+        task_hash=task.hash,
+        task_number=task.number,
+        task_input=task.input,
+        block_number=newest.number,
+        block_hash=newest.hash,
+        block_time=newest.time,
+        level=Level.PROVED if all(b.level is Level.PROVED for b in blocks) else Level.LINKED,
+        anchor=newest.anchor,
+        facts=facts,
+    )
+
+
+# --- facts and claims -------------------------------------------------------------------------------
+
+
+def _claims(facts: str) -> tuple[SignatureClaim, SignatureClaim]:
+    known = json.loads(facts)
+    first, second = (
+        SignatureClaim(
+            chain_id=known["chain_id"],
+            contract=Address(_octets(known["contract"])),
+            task=_octets(known["task"]),
+            members=_octets(known["members"]),
+            index=known["index"],
+            key_g2=G2(_octets(known["key_g2"])),
+            response=_octets(each["response"]),
+            signature=G1(_octets(each["signature"])),
         )
+        for each in known["signed"]
+    )
+    return first, second
 
-    def _facts(self, twin: G2, signed: tuple[Candidate, Candidate]) -> str:
-        return json.dumps(
-            {
-                "chain_id": self._state.chain_id,
-                "contract": "0x" + self._state.contract.hex(),
-                "index": self._index,
-                "key_g2": "0x" + twin.hex(),
-                "members": "0x" + self._set.preimage.hex(),
-                "signed": [
-                    {"response": "0x" + c.response.hex(), "signature": "0x" + c.signature.hex()}
-                    for c in signed
-                ],
-                "task": "0x" + self._task.task.preimage.hex(),
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-        )
+
+def _holds(verified: Sequence[Verified]) -> bool:
+    if len(verified) != 2:
+        return False
+    one, other = verified
+    return one.digest != other.digest and msgspec.structs.replace(one, digest=other.digest) == other
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _hex(octets: bytes) -> str:
+    return "0x" + octets.hex()
 
 
 def _octets(text: str) -> bytes:

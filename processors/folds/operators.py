@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from nektar import operators
-from nektar.model import Address, Change, Event, Network, OperatorRow, OperatorSetCommitted
+from nektar.model import (
+    Address,
+    Change,
+    Event,
+    KeyRotated,
+    Network,
+    OperatorDeregistered,
+    OperatorRegistered,
+    OperatorRow,
+    OperatorSetCommitted,
+)
 from nektar.operators import Registry
 
 
 class Operators:
-    """The fold `operators`: puts out OperatorRow."""
+    """The fold `operators`: puts out OperatorRow. An Operator that left keeps its row."""
 
     name = "operators"
     state_type = Registry
@@ -19,36 +29,34 @@ class Operators:
 
     def step(self, state: Registry, event: Event) -> tuple[Registry, list[Change]]:
         """The registry after the event, and the rows of those whom it concerns."""
+        match event:
+            case OperatorRegistered() | KeyRotated() | OperatorDeregistered():
+                concerned = {event.operator}
+            case OperatorSetCommitted():
+                concerned = {member.operator for member in event.set.members}
+                if former := state.newest_set:
+                    concerned.update(former.places)
+            case _:
+                return state, []
         after = operators.step(state, event)
-        if after is state:
-            return state, []
-        if isinstance(event, OperatorSetCommitted):
-            concerned = sorted(set(_members(state)) | set(_members(after)) | set(after.operators))
-        else:
-            concerned = [a for a in after.operators if after.operators[a] != state.operators.get(a)]
-        before, now = _members(state), _members(after)
-        changes = [Change(_row(state, before, a), _row(after, now, a)) for a in concerned]
-        return after, [c for c in changes if c.before != c.after]
+        changes = [Change(_row(state, address), _row(after, address)) for address in sorted(concerned)]
+        return after, [change for change in changes if change.before != change.after]
 
 
-def _members(registry: Registry) -> dict[Address, int]:
-    """Operator → stake in the newest set."""
-    if registry.newest is None:
-        return {}
-    return {m.operator: sum(p.amount for p in m.stake) for m in registry.newest.members}
-
-
-def _row(registry: Registry, members: dict[Address, int], address: Address) -> OperatorRow | None:
+def _row(registry: Registry, address: Address) -> OperatorRow | None:
     known = registry.operators.get(address)
     if known is None:
         return None
+    newest = registry.newest_set
+    place = newest.places.get(address) if newest else None
+    positions = newest.set.members[place].stake if newest and place is not None else ()
     return OperatorRow(
         operator=address,
         bls_key=known.key,
         region=known.region,
         validators=known.validators,
-        stake=members.get(address, 0),
-        in_set=address in members,
+        stake=sum(position.amount for position in positions),
+        in_set=place is not None,
         registered_block=known.registered,
         deregistered_block=known.deregistered,
     )

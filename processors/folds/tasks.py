@@ -4,22 +4,26 @@ A Duty's state comes from verified blocks alone; the first row that holds counts
 
 | state | chain facts |
 |---|---|
-| excused | task cancelled, Network paused at some block from submission to deadline, or the Operator's deregistration took effect by the submission |
-| signed | in the response's signers, or attested by the Operator itself, in a block ≤ deadline |
-| late | attested in deadline < block ≤ deadline + grace |
+| excused | task cancelled, Network paused at some block from submission to deadline, or the Operator's |
+|         | deregistration took effect by the submission |
+| signed  | in the response's signers, or attested by the Operator itself, in a block ≤ deadline |
+| late    | attested in deadline < block ≤ deadline + grace |
 | pending | none of these, and deadline + grace is not yet passed |
 | unknown | none of these, and some block from submission to deadline + grace is not proved |
-| missed | none of these, all those blocks proved |
+| missed  | none of these, all those blocks proved |
 
-"Paused at a block" is paused at its beginning or by an event in it. Nothing can change a Duty once deadline +
-grace has passed, so that is when a Task leaves the state. What is kept of an open Task is a few facts, from
-which each Duty is derived; a Task whose set was committed before the log begins has no duties here.
-"""  # noqa: E501  a table's row is one line
+*Paused at a block* is paused at its end or at any time within it. *Passed* is a block once it is closed, or
+a gap that it lies in. What happened before the submission is taken as the log has it: a pause or an end of
+one that nobody could serve is not known, nor is such a deregistration.
+
+Nothing can change a Duty once deadline + grace has passed, so that is when a Task leaves the state; what is
+said of it later is ignored, as is all about Tasks submitted before the log begins. Work per block is for the
+Tasks whose deadlines end with it, and for those Operators whose duties move.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from immutables import Map
@@ -27,7 +31,6 @@ from immutables import Map
 from nektar import operators
 from nektar.errors import NektarError
 from nektar.model import (
-    Address,
     Attested,
     BlockClosed,
     Change,
@@ -37,8 +40,8 @@ from nektar.model import (
     GapPassed,
     Hash32,
     Level,
+    Member,
     Network,
-    OperatorSet,
     Paused,
     Responded,
     Task,
@@ -57,18 +60,32 @@ class UnsupportedDeadline(NektarError):
     """The ledger counts deadlines in blocks; this Network's are in another unit."""
 
 
+class Decided(msgspec.Struct, frozen=True, array_like=True):
+    """In this block, the duties of these Operators came to be in this state."""
+
+    state: DutyState
+    block: int
+    who: int  # bitmap
+
+
 class OpenTask(msgspec.Struct, frozen=True):
-    """A Task whose grace is not over, and what the chain has shown of it. Bitmaps: over the set's index."""
+    """A Task whose grace is not over, and what the chain has shown of it. Bitmaps are over the set's places.
+
+    Duties that no `Decided` holds are pending since the submission; of two that hold one, the later counts.
+    """
 
     task: Task
-    left: int = 0  # bitmap: Operators that had left by the submission
-    voided: int | None = None  # block that cancelled it, or in which the Network was first seen paused
-    cancelled: bool = False
+    everyone: int  # 0 where the set was committed before the log begins: then no duty is known
+    decided: tuple[Decided, ...] = ()
+    settled: int = 0  # all whom `decided` holds
+    excused: int = 0  # those of them that are excused, which is for good
+    state: TaskState = TaskState.OPEN
     response: Hash32 = _NO_DIGEST
-    responded: int | None = None  # block of the accepted response
-    signers: int = 0  # bitmap
-    attested: Map[int, int] = Map()  # index → block of its first attestation
-    doubtful: bool = False  # some block since the submission is not proved
+    responded: int = 0  # block of the accepted response; 0: none
+
+    @property
+    def deadline(self) -> int:
+        return self.task.deadline.value
 
     @property
     def end(self) -> int:
@@ -80,14 +97,11 @@ class Ledger(msgspec.Struct, frozen=True):
     """The fold's state."""
 
     registry: Registry = Registry()
-    sets: Map[Hash32, OperatorSet] = Map()  # those that open tasks committed to
     tasks: Map[Hash32, OpenTask] = Map()
-    ends: Map[int, tuple[Hash32, ...]] = Map()  # block → tasks whose grace ends with it
+    due: Map[int, Map[Hash32, None]] = Map()  # block → tasks whose deadline, then whose grace, ends with it
     paused: bool = False
-    paused_in_block: bool = False
-
-
-_Change: TypeAlias = Callable[[OpenTask, OperatorSet], OpenTask]
+    paused_at: int = -1  # newest block in which a pause began or ended
+    doubtful: int = -1  # newest block that is not proved
 
 
 class Tasks:
@@ -102,174 +116,209 @@ class Tasks:
 
     def step(self, state: Ledger, event: Event) -> tuple[Ledger, list[Change]]:
         """Raises UnsupportedDeadline for a Task whose deadline is not a block."""
-        replace = msgspec.structs.replace
         match event:
             case TaskSubmitted():
                 return _submitted(state, event.task)
             case Responded():
-                return _about(state, event.task_hash, lambda t, s: _responded(t, s, event))
+                return _responded(state, event)
             case Attested():
-                return _about(state, event.task_hash, lambda t, s: _attested(t, s, event))
+                return _attested(state, event)
             case TaskCancelled():
-                return _about(
-                    state,
-                    event.task_hash,
-                    lambda t, s: replace(t, cancelled=True, voided=_first(t.voided, event.at.block)),
-                )
-            case Paused():
-                return replace(state, paused=True, paused_in_block=True), []
-            case Unpaused():
-                return replace(state, paused=False), []
-            case BlockClosed():
-                return _closed(state, event.block.number, event.block.level is Level.PROVED)
+                return _cancelled(state, event)
+            case Paused() | Unpaused():
+                return _paused(state, event.at.block, isinstance(event, Paused))
+            case BlockClosed(block):
+                number = block.number
+                if block.level is not Level.PROVED:
+                    state = msgspec.structs.replace(state, doubtful=number)
+                return _pass(state, number, [number]) if number in state.due else (state, [])
             case GapPassed():
-                return _passed(state, event.last)
+                state = msgspec.structs.replace(state, doubtful=event.last)
+                return _pass(state, event.last, sorted(each for each in state.due if each <= event.last))
         registry = operators.step(state.registry, event)
-        return (state if registry is state.registry else replace(state, registry=registry)), []
+        return (
+            state if registry is state.registry else msgspec.structs.replace(state, registry=registry)
+        ), []
 
 
-def duty(open_task: OpenTask, index: int, closing: bool = False) -> tuple[DutyState, int]:
-    """(state, block that decided it) by the table above; `closing` says that deadline + grace has passed."""
-    task, bit = open_task.task, 1 << index
-    if open_task.voided is not None:
-        return DutyState.EXCUSED, open_task.voided
-    if open_task.left & bit:
-        return DutyState.EXCUSED, task.submitted.block
-    deadline = task.deadline.value
-    shown = [open_task.attested[index]] if index in open_task.attested else []
-    if open_task.responded is not None and open_task.signers & bit:
-        shown.append(open_task.responded)
-    if shown:
-        return (DutyState.SIGNED if min(shown) <= deadline else DutyState.LATE), min(shown)
-    if not closing:
-        return DutyState.PENDING, task.submitted.block
-    return (DutyState.UNKNOWN if open_task.doubtful else DutyState.MISSED), open_task.end
+# --- what events change -----------------------------------------------------------------------------
 
 
 def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
     if task.deadline.unit != "block":
         raise UnsupportedDeadline(
-            f"task {task.number}: expected a deadline in blocks; got {task.deadline.unit}"
+            f"task {task.number} (0x{task.hash.hex()}): expected a deadline in blocks; got one in "
+            f"{task.deadline.unit}s, which the duty ledger does not count yet"
         )
-    members = state.registry.newest
-    if members is None or members.hash != task.set_hash:
-        return state, []  # its set was committed before the log begins
-    left = 0
-    for index, member in enumerate(members.members):
-        if state.registry.left_by(member.operator, task.submitted.block):
-            left |= 1 << index
-    after = OpenTask(task, left)
+    if task.hash in state.tasks:
+        return state, []
+    block = task.submitted.block
+    committed = state.registry.sets.get(task.set_hash)
+    opened = OpenTask(task, committed.everyone if committed else 0)
+    if committed:
+        excused = committed.everyone if state.paused or state.paused_at == block else committed.left_by(block)
+        opened = _decide(opened, DutyState.EXCUSED, block, excused)
+        state = msgspec.structs.replace(state, registry=operators.hold(state.registry, task.set_hash))
     state = msgspec.structs.replace(
         state,
-        sets=state.sets.set(task.set_hash, members),
-        tasks=state.tasks.set(task.hash, after),
-        ends=state.ends.set(after.end, (*state.ends.get(after.end, ()), task.hash)),
+        tasks=state.tasks.set(task.hash, opened),
+        due=_file(state.due, max(opened.deadline, block), task.hash),
     )
-    changes = [Change(None, _task_row(after))]
-    changes += [Change(None, _duty_row(after, members, i)) for i in range(len(members.members))]
+    changes = [Change(None, _task_row(opened))]
+    for place, member in enumerate(committed.set.members if committed else ()):
+        duty = DutyState.EXCUSED if opened.excused >> place & 1 else DutyState.PENDING
+        changes.append(Change(None, _duty_row(task, member, duty, block)))
     return state, changes
 
 
-def _about(state: Ledger, task_hash: Hash32, change: _Change) -> tuple[Ledger, list[Change]]:
-    """What an event changes about one open task. One that is not open (submitted before the log begins, or
-    long closed) has nothing to change."""
-    before = state.tasks.get(task_hash)
-    if before is None:
+def _responded(state: Ledger, event: Responded) -> tuple[Ledger, list[Change]]:
+    opened = state.tasks.get(event.task_hash)
+    if opened is None or event.at.block > opened.deadline:
         return state, []
-    members = state.sets[before.task.set_hash]
-    after = change(before, members)
-    if after == before:
+    signers = opened.everyone
+    for place in set(event.non_signers):
+        signers &= ~(1 << place)
+    after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
+    if opened.state is TaskState.OPEN:
+        after = msgspec.structs.replace(
+            after, state=TaskState.RESPONDED, response=event.digest, responded=event.at.block
+        )
+    return _moved(state, opened, after)
+
+
+def _attested(state: Ledger, event: Attested) -> tuple[Ledger, list[Change]]:
+    opened = state.tasks.get(event.task_hash)
+    if opened is None or not opened.everyone or event.at.block > opened.end:
         return state, []
-    return msgspec.structs.replace(state, tasks=state.tasks.set(task_hash, after)), list(
-        _changes(before, after, members)
-    )
+    place = state.registry.sets[opened.task.set_hash].places.get(event.operator)
+    if place is None:
+        return state, []
+    duty = DutyState.SIGNED if event.at.block <= opened.deadline else DutyState.LATE
+    return _moved(state, opened, _decide(opened, duty, event.at.block, 1 << place))
 
 
-def _responded(task: OpenTask, members: OperatorSet, event: Responded) -> OpenTask:
-    if task.responded is not None:
-        return task
-    signers = (1 << len(members.members)) - 1
-    for index in event.non_signers:
-        signers &= ~(1 << index)
-    return msgspec.structs.replace(task, response=event.digest, responded=event.at.block, signers=signers)
+def _cancelled(state: Ledger, event: TaskCancelled) -> tuple[Ledger, list[Change]]:
+    opened = state.tasks.get(event.task_hash)
+    if opened is None or event.at.block > opened.end:
+        return state, []
+    after = _decide(opened, DutyState.EXCUSED, event.at.block, opened.everyone)
+    return _moved(state, opened, msgspec.structs.replace(after, state=TaskState.CANCELLED))
 
 
-def _attested(task: OpenTask, members: OperatorSet, event: Attested) -> OpenTask:
-    index = _index(members, event.operator)
-    if index is None or index in task.attested or event.at.block > task.end:
-        return task
-    return msgspec.structs.replace(task, attested=task.attested.set(index, event.at.block))
-
-
-def _closed(state: Ledger, number: int, proved: bool) -> tuple[Ledger, list[Change]]:
-    """All of a block has been said: what holds at its end."""
+def _paused(state: Ledger, block: int, paused: bool) -> tuple[Ledger, list[Change]]:
+    """A pause began or ended in this block, so at this block the Network was paused."""
     changes: list[Change] = []
-    if state.paused_in_block:
-        for task_hash, open_task in _in_order(state.tasks):
-            if open_task.voided is None and number <= open_task.task.deadline.value:
-                state, voided = _about(
-                    state, task_hash, lambda t, s: msgspec.structs.replace(t, voided=number)
-                )
-                changes += voided
-    if state.paused_in_block != state.paused:
-        state = msgspec.structs.replace(state, paused_in_block=state.paused)
-    if not proved:
-        state = _doubt(state)
-    if number in state.ends:
-        state, ended = _end(state, [number])
-        changes += ended
+    for task_hash in sorted(state.tasks):
+        opened = state.tasks[task_hash]
+        if block <= opened.deadline and opened.excused != opened.everyone:
+            after = _decide(opened, DutyState.EXCUSED, block, opened.everyone)
+            state, moved = _moved(state, opened, after)
+            changes += moved
+    return msgspec.structs.replace(state, paused=paused, paused_at=block), changes
+
+
+def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Change]]:
+    """Blocks up to `last` have passed: what ended with those that are `due`."""
+    changes: list[Change] = []
+    for block in due:
+        for task_hash in sorted(state.due[block]):
+            opened = state.tasks[task_hash]
+            after = opened
+            if opened.state is TaskState.OPEN:
+                after = msgspec.structs.replace(after, state=TaskState.EXPIRED)
+            if opened.end > last:  # the deadline alone has passed
+                state = msgspec.structs.replace(state, due=_file(state.due, opened.end, task_hash))
+                state, moved = _moved(state, opened, after)
+            else:
+                unknown = state.doubtful >= opened.task.submitted.block
+                duty = DutyState.UNKNOWN if unknown else DutyState.MISSED
+                after = _decide(after, duty, opened.end, opened.everyone)
+                state, moved = _moved(state, opened, after)
+                state = _closed(state, after)
+            changes += moved
+        state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state, changes
 
 
-def _passed(state: Ledger, last: int) -> tuple[Ledger, list[Change]]:
-    """Blocks up to `last` can't be had: nothing negative may rest on them."""
-    state = _doubt(state)
-    return _end(state, sorted(end for end in state.ends if end <= last))
+def _closed(state: Ledger, opened: OpenTask) -> Ledger:
+    """The ledger without a task that nothing can change any more."""
+    registry = state.registry
+    if opened.everyone:
+        registry = operators.release(registry, opened.task.set_hash)
+    return msgspec.structs.replace(state, tasks=state.tasks.delete(opened.task.hash), registry=registry)
 
 
-def _doubt(state: Ledger) -> Ledger:
-    tasks = state.tasks
-    for task_hash, open_task in state.tasks.items():
-        if not open_task.doubtful:
-            tasks = tasks.set(task_hash, msgspec.structs.replace(open_task, doubtful=True))
-    return msgspec.structs.replace(state, tasks=tasks)
+# --- how they change it -----------------------------------------------------------------------------
 
 
-def _end(state: Ledger, blocks: Iterable[int]) -> tuple[Ledger, list[Change]]:
-    """Close the tasks whose grace ends with these blocks, and let go of them."""
-    tasks, ends = state.tasks, state.ends
-    changes: list[Change] = []
-    for block in blocks:
-        for task_hash in ends[block]:
-            open_task = tasks[task_hash]
-            members = state.sets[open_task.task.set_hash]
-            changes += _changes(open_task, open_task, members, closing=True)
-            tasks = tasks.delete(task_hash)
-        ends = ends.delete(block)
-    needed = {t.task.set_hash for t in tasks.values()}
-    sets = Map({h: s for h, s in state.sets.items() if h in needed})
-    return msgspec.structs.replace(state, tasks=tasks, ends=ends, sets=sets), changes
-
-
-def _changes(
-    before: OpenTask, after: OpenTask, members: OperatorSet, closing: bool = False
-) -> Iterator[Change]:
-    task_rows = _task_row(before), _task_row(after, closing)
-    if task_rows[0] != task_rows[1]:
-        yield Change(*task_rows)
-    for index in range(len(members.members)):
-        if duty(before, index) != duty(after, index, closing):
-            yield Change(_duty_row(before, members, index), _duty_row(after, members, index, closing))
-
-
-def _task_row(open_task: OpenTask, closing: bool = False) -> TaskRow:
-    task = open_task.task
-    if open_task.cancelled:
-        state = TaskState.CANCELLED
-    elif open_task.responded is not None:
-        state = TaskState.RESPONDED
+def _decide(opened: OpenTask, duty: DutyState, block: int, who: int) -> OpenTask:
+    """The task once the duties of `who` are in this state, where no stronger fact holds them already:
+    being excused is stronger than all else, and of anything else the first counts."""
+    excused = duty is DutyState.EXCUSED
+    who &= ~(opened.excused if excused else opened.settled)
+    if not who:
+        return opened
+    decided = opened.decided
+    if decided and (decided[-1].state, decided[-1].block) == (duty, block):
+        decided = (*decided[:-1], Decided(duty, block, decided[-1].who | who))
     else:
-        state = TaskState.EXPIRED if closing else TaskState.OPEN
+        decided = (*decided, Decided(duty, block, who))
+    return msgspec.structs.replace(
+        opened,
+        decided=decided,
+        settled=opened.settled | who,
+        excused=opened.excused | who if excused else opened.excused,
+    )
+
+
+def _moved(state: Ledger, before: OpenTask, after: OpenTask) -> tuple[Ledger, list[Change]]:
+    """The ledger with what became of an open task, and the rows that this changes."""
+    if after is before:
+        return state, []
+    changes = []
+    if (row := _task_row(before)) != (now := _task_row(after)):
+        changes.append(Change(row, now))
+    task = after.task
+    moved = (after.settled & ~before.settled) | (after.excused & ~before.excused)
+    if moved:
+        members = state.registry.sets[task.set_hash].set.members
+        newest = after.decided[-1]
+        for place in _places(moved):
+            member = members[place]
+            changes.append(
+                Change(
+                    _duty_row(task, member, *_standing(before, place)),
+                    _duty_row(task, member, newest.state, newest.block),
+                )
+            )
+    return msgspec.structs.replace(state, tasks=state.tasks.set(task.hash, after)), changes
+
+
+def _standing(opened: OpenTask, place: int) -> tuple[DutyState, int]:
+    """A duty's state and the block that put it there."""
+    if opened.settled >> place & 1:
+        for decided in reversed(opened.decided):
+            if decided.who >> place & 1:
+                return decided.state, decided.block
+    return DutyState.PENDING, opened.task.submitted.block
+
+
+def _places(bitmap: int) -> Iterator[int]:
+    while bitmap:
+        low = bitmap & -bitmap
+        yield low.bit_length() - 1
+        bitmap ^= low
+
+
+def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Map[int, Map[Hash32, None]]:
+    return due.set(block, due.get(block, Map()).set(task_hash, None))
+
+
+# --- rows -------------------------------------------------------------------------------------------
+
+
+def _task_row(opened: OpenTask) -> TaskRow:
+    task = opened.task
     return TaskRow(
         task_hash=task.hash,
         number=task.number,
@@ -281,18 +330,16 @@ def _task_row(open_task: OpenTask, closing: bool = False) -> TaskRow:
         deadline_unit=task.deadline.unit,
         deadline=task.deadline.value,
         grace=task.grace,
-        state=state,
-        response_digest=open_task.response,
-        response_block=open_task.responded or 0,
+        state=opened.state,
+        response_digest=opened.response,
+        response_block=opened.responded,
     )
 
 
-def _duty_row(open_task: OpenTask, members: OperatorSet, index: int, closing: bool = False) -> DutyRow:
-    task = open_task.task
-    state, block = duty(open_task, index, closing)
+def _duty_row(task: Task, member: Member, state: DutyState, block: int) -> DutyRow:
     return DutyRow(
         task_hash=task.hash,
-        operator=members.members[index].operator,
+        operator=member.operator,
         task_number=task.number,
         task_input=task.input,
         state=state,
@@ -300,15 +347,3 @@ def _duty_row(open_task: OpenTask, members: OperatorSet, index: int, closing: bo
         grace=task.grace,
         decided_block=block,
     )
-
-
-def _index(members: OperatorSet, operator: Address) -> int | None:
-    return next((i for i, m in enumerate(members.members) if m.operator == operator), None)
-
-
-def _first(block: int | None, other: int) -> int:
-    return other if block is None else min(block, other)
-
-
-def _in_order(tasks: Map[Hash32, OpenTask]) -> list[tuple[Hash32, OpenTask]]:
-    return sorted(tasks.items(), key=lambda pair: pair[0])

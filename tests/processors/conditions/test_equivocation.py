@@ -1,0 +1,325 @@
+"""Equivocation against a version of itself that verifies everything and forgets nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+from immutables import Map
+
+from nektar import checkpoint, plugins
+from nektar.evidence import bls
+from nektar.evidence.verify import NotProved, verify
+from nektar.fold import Step
+from nektar.model import (
+    G1,
+    Address,
+    At,
+    BlockClosed,
+    Change,
+    Event,
+    Finding,
+    GapPassed,
+    Hash32,
+    KeyRotated,
+    Level,
+    Network,
+    OperatorSetCommitted,
+    Signed,
+    TaskSubmitted,
+)
+from nektar.networks.encoding import BadEncoding, encode_answer
+from processors.conditions.equivocation import (
+    SLASHING_WINDOW,
+    Equivocation,
+    UnknownContract,
+    Watch,
+    finding_id,
+)
+from tests.processors.world import (
+    ANSWERS,
+    CHAIN_ID,
+    MANAGER,
+    NETWORK,
+    OPERATORS,
+    STRANGER,
+    Rows,
+    block,
+    history,
+    key_of,
+    put,
+    registered,
+    set_of,
+    signature,
+    signed,
+    task,
+)
+
+CONDITION = Equivocation()
+FOLD = CONDITION.detect
+SEEDS = 60
+
+
+# --- the oracle -------------------------------------------------------------------------------------
+
+
+def oracle(events: Sequence[Event]) -> dict[bytes, tuple[bytes, bytes, int, str]]:
+    """Finding id → (first digest, second digest, block, level), for all that ever happened."""
+    found: dict[bytes, tuple[bytes, bytes, int, str]] = {}
+    blocks = {e.block.number: e.block for e in events if isinstance(e, BlockClosed)}
+    sets = {e.set.hash: e.set for e in events if isinstance(e, OperatorSetCommitted)}
+    for i, event in enumerate(events):
+        if not isinstance(event, TaskSubmitted) or event.task.set_hash not in sets:
+            continue
+        for member in sets[event.task.set_hash].members:
+            true = [e for e in events[i:] if isinstance(e, Signed) and is_true(e, event, member.key)]
+            mine = [e for e in true if e.operator == member.operator]
+            others = [e for e in mine if e.digest != mine[0].digest]
+            if not others:
+                continue
+            at = [event.at.block, *(e.at.block for e in (mine[0], others[0]) if e.at)]
+            linked = any(blocks[n].level is not Level.PROVED for n in at)
+            name = finding_id("equivocation", CHAIN_ID, MANAGER, event.task.hash, member.operator)
+            level = Level.LINKED if linked else Level.PROVED
+            found[name] = (mine[0].digest, others[0].digest, max(at), level)
+    return found
+
+
+def is_true(signed_: Signed, about: TaskSubmitted, key: G1) -> bool:
+    secret = SECRETS[key]
+    return (
+        signed_.task_hash == about.task.hash
+        and keccak(signed_.response) == signed_.digest
+        and signed_.signature == signature(secret, about.task.hash, signed_.digest)
+    )
+
+
+# More keys than any history uses.
+SECRETS = {key_of(secret)[0]: secret for secret in range(1, 60)}
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_what_is_found_is_what_was_signed(part: int) -> None:
+    count = 0
+    for seed in range(part, SEEDS, 3):
+        events = history(random.Random(f"equivocation {seed}"), 24, pauses=False)
+        state, rows = FOLD.initial(NETWORK), Rows()
+        for i, event in enumerate(events):
+            state, changes = FOLD.step(state, event)
+            put(rows, changes)
+            if isinstance(event, BlockClosed | GapPassed) and (changes or i == len(events) - 1):
+                assert told(rows) == oracle(events[: i + 1]), f"seed {seed}, after {event}"
+        count += len(rows)
+    assert count > 20
+
+
+def told(rows: Rows) -> dict[bytes, tuple[bytes, bytes, int, str]]:
+    findings = [row for row in rows.values() if isinstance(row, Finding)]
+    assert len(findings) == len(rows)
+    shown = {}
+    for finding in findings:
+        first, second = (verify(claim) for claim in CONDITION.claims(finding))
+        assert (first.operator, first.task_hash) == (finding.operator, finding.task_hash)
+        shown[finding.id] = (first.digest, second.digest, finding.block_number, finding.level)
+    return shown
+
+
+# --- what it must not fall for ----------------------------------------------------------------------
+
+ALICE, BOB = OPERATORS[:2]
+MEMBERS = set_of([(ALICE, 1), (BOB, 2)])
+TASK = task(At(2, 0, 0), MEMBERS.hash, 1, deadline=6, grace=2)
+BEGIN: list[Event] = [
+    registered(At(1, 0, 0), ALICE, 1),
+    registered(At(1, 1, 0), BOB, 2),
+    OperatorSetCommitted(At(1, 2, 0), MEMBERS),
+    BlockClosed(block(1)),
+    TaskSubmitted(TASK.submitted, TASK),
+    BlockClosed(block(2)),
+]
+NO_POINT = G1(b"\1" * 64)
+
+
+def play(*events: Event) -> tuple[Watch, list[Finding]]:
+    state, said = FOLD.initial(NETWORK), list[Change]()
+    for event in (*BEGIN, *events):
+        state, changes = FOLD.step(state, event)
+        said += changes
+    assert all(change.before is None for change in said)
+    return state, [change.after for change in said if isinstance(change.after, Finding)]
+
+
+def by_alice(answer: int, at: At | None = None, secret: int = 1) -> Signed:
+    return signed(at, TASK.hash, ALICE, secret, ANSWERS[answer])
+
+
+def test_the_condition_is_found_by_its_name() -> None:
+    assert plugins.load("nektar.conditions", "equivocation") is Equivocation
+
+
+def test_two_responses_in_one_block_are_one_finding_of_that_block() -> None:
+    calls = [by_alice(i, At(3, i, -1)) for i in (0, 1, 2)]
+    _, (finding,) = play(*calls, BlockClosed(block(3)))
+    assert (finding.block_number, finding.level, finding.status) == (3, "proved", "seen")
+    assert (finding.operator, finding.task_input) == (ALICE, "10")
+    digests = [each["digest"] for each in json.loads(finding.facts)["signed"]]
+    assert digests == ["0x" + call.digest.hex() for call in calls[:2]]
+
+
+def test_what_telemetry_brings_rests_on_the_tasks_block() -> None:
+    _, (finding,) = play(BlockClosed(block(3, level=Level.LINKED)), by_alice(0), by_alice(1))
+    assert (finding.block_number, finding.level) == (2, "proved")
+
+
+def test_a_linked_block_under_a_finding_lowers_its_level() -> None:
+    linked = BlockClosed(block(3, level=Level.LINKED))
+    _, (finding,) = play(by_alice(0, At(3, 0, -1)), linked, by_alice(1, At(4, 0, -1)), BlockClosed(block(4)))
+    assert (finding.block_number, finding.level) == (4, "linked")
+
+
+def test_signing_the_same_response_twice_is_no_offence() -> None:
+    assert play(by_alice(0), by_alice(0), by_alice(0, At(3, 0, -1)), BlockClosed(block(3)))[1] == []
+
+
+def test_no_number_of_false_signatures_hides_two_true_ones() -> None:
+    junk = [msgspec.structs.replace(by_alice(0), signature=G1(bytes([i]) * 64)) for i in range(40)] + [
+        by_alice(1, secret=2)
+    ]
+    state, (finding,) = play(*junk, by_alice(0), *junk, by_alice(1), *junk)
+    assert finding.operator == ALICE
+    assert len(state.tasks[TASK.hash].held) == 1
+
+
+def test_false_signatures_accuse_nobody() -> None:
+    mallory = [signed(None, TASK.hash, STRANGER, 9, ANSWERS[i]) for i in (0, 1)]
+    with_bobs_key = [by_alice(i, secret=2) for i in (0, 1)]
+    true = by_alice(0)
+    other = by_alice(1)
+    moved = msgspec.structs.replace(other, signature=true.signature)
+    unlike = msgspec.structs.replace(other, response=encode_answer(9, 9))
+    unknown = [msgspec.structs.replace(by_alice(i), task_hash=Hash32(b"u" * 32)) for i in (0, 1)]
+    identity = msgspec.structs.replace(other, signature=G1(bytes(64)))
+    junk = msgspec.structs.replace(other, signature=NO_POINT)
+    assert play(*mallory, *with_bobs_key, true, moved, unlike, *unknown, identity, junk)[1] == []
+
+
+def test_the_key_is_that_of_the_tasks_set_whatever_it_was_changed_to() -> None:
+    rotated = KeyRotated(At(3, 0, 0), ALICE, *key_of(7))
+    _, found = play(rotated, BlockClosed(block(3)), *(by_alice(i, secret=7) for i in (0, 1)))
+    assert found == []
+    _, found = play(rotated, BlockClosed(block(3)), *(by_alice(i) for i in (0, 1)))
+    assert len(found) == 1
+
+
+def test_a_signature_for_another_task_manager_or_chain_does_not_count() -> None:
+    for chain_id, contract in ((CHAIN_ID + 1, MANAGER), (CHAIN_ID, STRANGER)):
+        elsewhere = [
+            msgspec.structs.replace(
+                s, signature=bls.sign(1, bls.signing_digest(chain_id, contract, TASK.hash, s.digest))
+            )
+            for s in (by_alice(0), by_alice(1))
+        ]
+        assert play(*elsewhere)[1] == []
+
+
+def test_a_network_without_a_task_manager_is_refused() -> None:
+    with pytest.raises(UnknownContract, match="expected task_manager"):
+        FOLD.initial(Network("home", 1, {"operator_registry": STRANGER}))
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+def test_a_task_that_somebody_attested_for_is_watched_for_the_slashing_window() -> None:
+    end = 8 + SLASHING_WINDOW
+    watched = (by_alice(0), *(BlockClosed(block(n)) for n in (8, end - 1)))
+    state, found = play(*watched, by_alice(1))
+    assert len(found) == 1
+    for last in (BlockClosed(block(end)), GapPassed(end, end + 5)):
+        state, found = play(*watched, last, by_alice(1))
+        assert found == []
+        assert (len(state.tasks), len(state.due)) == (0, 0)
+        assert [each.holds for each in state.registry.sets.values()] == [0]
+
+
+def test_a_task_that_nobody_attested_for_leaves_with_its_grace() -> None:
+    for last in (BlockClosed(block(8)), GapPassed(3, 20)):
+        state, found = play(last, by_alice(0), by_alice(1))
+        assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)
+
+
+def test_a_checkpoint_between_two_signatures_loses_neither() -> None:
+    state, _ = play(by_alice(0, At(3, 0, -1)), BlockClosed(block(3)), by_alice(0, secret=2))
+    stored = checkpoint.encode(Step(0, None, state, Map(), -1, None))
+    again = checkpoint.decode(stored, FOLD).state
+    assert again == state
+    assert FOLD.step(again, by_alice(1)) == FOLD.step(state, by_alice(1))
+    assert FOLD.step(again, by_alice(1))[1]
+
+
+# --- claims -----------------------------------------------------------------------------------------
+
+
+def a_finding() -> Finding:
+    return play(by_alice(0), by_alice(1))[1][0]
+
+
+def test_claims_prove_themselves_and_nothing_altered_does() -> None:
+    one, other = CONDITION.claims(a_finding())
+    assert CONDITION.holds([verify(one), verify(other)])
+    bits = random.Random(3)
+    for name in ("task", "members", "key_g2", "response", "signature", "contract"):
+        value = bytearray(getattr(one, name))
+        value[bits.randrange(len(value))] ^= 1 << bits.randrange(8)
+        with pytest.raises((NotProved, BadEncoding)):
+            verify(msgspec.structs.replace(one, **{name: bytes(value)}))
+    for changed in ({"index": 1}, {"index": 2}, {"index": -1}, {"chain_id": CHAIN_ID + 1}):
+        with pytest.raises(NotProved):
+            verify(msgspec.structs.replace(one, **changed))
+
+
+def test_it_holds_for_two_digests_and_all_else_the_same() -> None:
+    one, other = (verify(claim) for claim in CONDITION.claims(a_finding()))
+    replace = msgspec.structs.replace
+    assert CONDITION.holds([other, one])
+    for claims in (
+        [],
+        [one],
+        [one, one],
+        [one, other, other],
+        [one, replace(other, operator=BOB)],
+        [one, replace(other, task_hash=Hash32(bytes(32)))],
+        [one, replace(other, chain_id=1)],
+        [one, replace(other, contract=Address(bytes(20)))],
+    ):
+        assert not CONDITION.holds(claims)
+
+
+def test_the_dispute_is_what_an_abi_library_would_write() -> None:
+    claims = CONDITION.claims(a_finding())
+    pair = "(uint256,uint256)"
+    types = [
+        "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)",
+        f"(address,{pair},uint256)[]",
+        "uint256",
+        *[pair] * 4,
+    ]
+    members = [("0x" + m.operator.hex(), numbers(m.key), m.stake[0].amount) for m in MEMBERS.members]
+    fields = (bytes(32), 10, bytes(32), MEMBERS.hash, 6, 2, 5000, 5000, 1)
+    parts = [ANSWERS[0], numbers(claims[0].signature), ANSWERS[1], numbers(claims[1].signature)]
+    selector = keccak(f"proveEquivocation({','.join(types)})".encode())[:4]
+    assert CONDITION.dispute(claims) == selector + encode(types, [fields, members, 0, *parts])
+
+
+def test_a_response_of_another_shape_has_no_dispute() -> None:
+    one, other = CONDITION.claims(a_finding())
+    assert CONDITION.dispute((one, msgspec.structs.replace(other, response=b"42"))) is None
+
+
+def numbers(point: bytes) -> tuple[int, int]:
+    return int.from_bytes(point[:32], "big"), int.from_bytes(point[32:], "big")

@@ -1,0 +1,347 @@
+"""The duty ledger against the table that it stands for, read off the whole list of events."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from immutables import Map
+
+from nektar import checkpoint
+from nektar.fold import Step
+from nektar.model import (
+    Address,
+    At,
+    Attested,
+    BlockClosed,
+    Deadline,
+    DutyRow,
+    DutyState,
+    Event,
+    GapPassed,
+    Hash32,
+    Level,
+    OperatorDeregistered,
+    OperatorSetCommitted,
+    Paused,
+    Responded,
+    Task,
+    TaskCancelled,
+    TaskRow,
+    TaskState,
+    TaskSubmitted,
+    Unpaused,
+)
+from processors.folds.tasks import Ledger, Tasks, UnsupportedDeadline
+from tests.processors.world import (
+    NETWORK,
+    OPERATORS,
+    Rows,
+    block,
+    history,
+    put,
+    registered,
+    set_of,
+    task,
+)
+
+FOLD = Tasks()
+SEEDS = 160
+
+
+# --- the oracle -------------------------------------------------------------------------------------
+
+
+def oracle(events: Sequence[Event]) -> Rows:
+    """Every row by the table, from all that happened. Too slow to ship, too simple to be wrong."""
+    rows: Rows = {}
+    for i, event in enumerate(events):
+        if isinstance(event, TaskSubmitted):
+            row = task_row(event.task, events[i:])
+            rows["tasks", row.task_hash] = row
+            for duty in duty_rows(event.task, events[:i], events[i:], events):
+                rows["duties", duty.task_hash, duty.operator] = duty
+    return rows
+
+
+def passed(events: Sequence[Event]) -> int:
+    last = -1
+    for event in events:
+        if isinstance(event, BlockClosed):
+            last = event.block.number
+        elif isinstance(event, GapPassed):
+            last = event.last
+    return last
+
+
+def task_row(task: Task, later: Sequence[Event]) -> TaskRow:
+    deadline, end = task.deadline.value, task.deadline.value + task.grace
+    state, digest, responded = TaskState.OPEN, Hash32(bytes(32)), 0
+    for event in later:
+        if isinstance(event, TaskCancelled) and event.task_hash == task.hash and event.at.block <= end:
+            state = TaskState.CANCELLED
+        if (
+            isinstance(event, Responded)
+            and event.task_hash == task.hash
+            and event.at.block <= deadline
+            and state is TaskState.OPEN
+        ):
+            state, digest, responded = TaskState.RESPONDED, event.digest, event.at.block
+    if state is TaskState.OPEN and passed(later) >= deadline:
+        state = TaskState.EXPIRED
+    return TaskRow(
+        *(task.hash, task.number, task.type, task.input, task.set_hash, task.submitter),
+        *(task.submitted.block, "block", deadline, task.grace, state, digest, responded),
+    )
+
+
+def duty_rows(
+    task: Task, earlier: Sequence[Event], later: Sequence[Event], events: Sequence[Event]
+) -> list[DutyRow]:
+    commits = [i for i, e in enumerate(earlier) if isinstance(e, OperatorSetCommitted)]
+    named = [i for i in commits if earlier[i].set.hash == task.set_hash]  # type: ignore[union-attr]
+    if not named:
+        return []
+    committed = earlier[named[-1]]
+    assert isinstance(committed, OperatorSetCommitted)
+    members = [member.operator for member in committed.set.members]
+    rows = []
+    for place, operator in enumerate(members):
+        state, decided = duty(task, operator, place, earlier[named[-1] :], later, events)
+        rows.append(
+            DutyRow(
+                *(task.hash, operator, task.number, task.input, state),
+                *(task.deadline.value, task.grace, decided),
+            )
+        )
+    return rows
+
+
+def duty(
+    task: Task,
+    operator: Address,
+    place: int,
+    since_commit: Sequence[Event],
+    later: Sequence[Event],
+    events: Sequence[Event],
+) -> tuple[DutyState, int]:
+    submitted, deadline = task.submitted.block, task.deadline.value
+    end = deadline + task.grace
+    about = [e for e in later if getattr(e, "task_hash", None) == task.hash]
+
+    excused = [b for b in paused_blocks(events) if submitted <= b <= deadline]
+    excused += [e.at.block for e in about if isinstance(e, TaskCancelled) and e.at.block <= end]
+    for event in since_commit:
+        if isinstance(event, OperatorDeregistered) and event.operator == operator:
+            excused += [submitted] if event.effective <= submitted else []
+    if excused:
+        return DutyState.EXCUSED, min(excused)
+
+    signed = [e.at.block for e in about if isinstance(e, Responded) and place not in e.non_signers]
+    attested = [e.at.block for e in about if isinstance(e, Attested) and e.operator == operator]
+    if in_time := [b for b in signed + attested if b <= deadline]:
+        return DutyState.SIGNED, min(in_time)
+    if late := [b for b in attested if deadline < b <= end]:
+        return DutyState.LATE, min(late)
+    if passed(later) < end:
+        return DutyState.PENDING, submitted
+    doubtful = [(e.first, e.last) for e in events if isinstance(e, GapPassed)]
+    for event in events:
+        if isinstance(event, BlockClosed) and event.block.level is not Level.PROVED:
+            doubtful.append((event.block.number, event.block.number))
+    if any(first <= end and last >= submitted for first, last in doubtful):
+        return DutyState.UNKNOWN, end
+    return DutyState.MISSED, end
+
+
+def paused_blocks(events: Sequence[Event]) -> set[int]:
+    """Blocks at whose end, or at any time within which, the Network was paused."""
+    found, paused = set(), False
+    for event in events:
+        if isinstance(event, Paused | Unpaused):
+            found.add(event.at.block)
+            paused = isinstance(event, Paused)
+        elif isinstance(event, BlockClosed | GapPassed) and paused:
+            last = event.block.number if isinstance(event, BlockClosed) else event.last
+            found.update(range(event.first if isinstance(event, GapPassed) else last, last + 1))
+        elif paused and isinstance(event, TaskSubmitted):
+            found.add(event.at.block)  # that block is not closed yet
+    return found
+
+
+# --- against it -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_row_is_the_tables_after_every_block(part: int) -> None:
+    met: set[str] = set()
+    for seed in range(part, SEEDS, 4):
+        rng = random.Random(f"tasks {seed}")
+        events = history(rng, 24, pauses=seed % 3 == 0)
+        state, rows = FOLD.initial(NETWORK), Rows()
+        for i, event in enumerate(events):
+            state, changes = FOLD.step(state, event)
+            put(rows, changes)
+            if isinstance(event, BlockClosed | GapPassed):
+                assert rows == oracle(events[: i + 1]), f"seed {seed}, after {event}"
+        met.update(row.state for row in rows.values() if isinstance(row, DutyRow | TaskRow))
+    assert met >= {*DutyState, *TaskState}
+
+
+# --- what the table leaves to be said ---------------------------------------------------------------
+
+
+def play(*events: Event) -> tuple[Ledger, Rows]:
+    state, rows = FOLD.initial(NETWORK), Rows()
+    for event in events:
+        state, changes = FOLD.step(state, event)
+        put(rows, changes)
+    return state, rows
+
+
+def closed(*numbers: int) -> list[Event]:
+    return [BlockClosed(block(number)) for number in numbers]
+
+
+MEMBERS = set_of((operator, i + 1) for i, operator in enumerate(OPERATORS[:2]))
+ALICE, BOB = OPERATORS[:2]
+BEGIN: list[Event] = [
+    registered(At(1, 0, 0), ALICE, 1),
+    registered(At(1, 1, 0), BOB, 2),
+    OperatorSetCommitted(At(1, 2, 0), MEMBERS),
+    *closed(1),
+]
+TASK = task(At(2, 0, 0), MEMBERS.hash, 1, deadline=4, grace=2)
+DIGEST = Hash32(b"d" * 32)
+
+
+def states(rows: Rows, of: Task = TASK) -> list[str]:
+    return [row.state for o in (ALICE, BOB) if isinstance(row := rows["duties", of.hash, o], DutyRow)]
+
+
+def test_a_deadline_that_is_no_block_stops_with_a_clear_error() -> None:
+    other = msgspec.structs.replace(TASK, deadline=Deadline("epoch", 4))
+    with pytest.raises(
+        UnsupportedDeadline, match=r"task 1 .*: expected a deadline in blocks; got one in epochs"
+    ):
+        play(*BEGIN, TaskSubmitted(other.submitted, other))
+
+
+def test_a_response_after_the_deadline_makes_nobody_signed_or_late() -> None:
+    late = Responded(At(5, 0, 0), TASK.hash, DIGEST, ())
+    _, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2, 3, 4), late, *closed(5, 6))
+    assert states(rows) == ["missed", "missed"]
+    row = rows["tasks", TASK.hash]
+    assert isinstance(row, TaskRow)
+    assert row.state == "expired"
+
+
+def test_who_registers_again_owes_nothing_as_a_member_of_the_old_set() -> None:
+    again = registered(At(3, 0, 0), BOB, 3)
+    new = task(At(4, 0, 0), MEMBERS.hash, 2, deadline=6, grace=0)
+    _, rows = play(
+        *BEGIN,
+        OperatorDeregistered(At(2, 0, 0), BOB, 3),
+        *closed(2),
+        again,
+        *closed(3),
+        TaskSubmitted(new.submitted, new),
+        *closed(4, 5, 6),
+    )
+    assert states(rows, new) == ["missed", "excused"]
+
+
+def test_an_end_of_a_pause_shows_that_there_was_one() -> None:
+    _, rows = play(
+        *BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2, 3), Unpaused(At(4, 0, 0)), *closed(4)
+    )
+    assert states(rows) == ["excused", "excused"]
+    _, rows = play(
+        *BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2, 3, 4), Paused(At(5, 0, 0)), *closed(5, 6)
+    )
+    assert states(rows) == ["missed", "missed"]  # after the deadline it is too late
+
+
+def test_a_task_leaves_the_state_with_its_grace_and_takes_its_set_along() -> None:
+    newer = set_of([(ALICE, 1)])
+    begun = [*BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2)]
+    state, _ = play(*begun, OperatorSetCommitted(At(3, 0, 0), newer), *closed(3, 4, 5))
+    assert set(state.registry.sets) == {MEMBERS.hash, newer.hash}
+    for end in (closed(6), [GapPassed(6, 9)]):
+        after, _ = play(*begun, OperatorSetCommitted(At(3, 0, 0), newer), *closed(3, 4, 5), *end)
+        assert (len(after.tasks), len(after.due), set(after.registry.sets)) == (0, 0, {newer.hash})
+        # What is said of it later, as no contract would, changes nothing.
+        for event in (
+            TaskCancelled(At(9, 0, 0), TASK.hash),
+            Responded(At(9, 0, 0), TASK.hash, DIGEST, ()),
+            Attested(At(9, 0, 0), TASK.hash, ALICE, DIGEST, True),
+        ):
+            assert FOLD.step(after, event) == (after, [])
+
+
+def test_a_task_whose_set_is_not_known_is_told_of_without_duties() -> None:
+    foreign = task(At(2, 0, 0), Hash32(bytes(32)), 1, deadline=3, grace=0)
+    state, rows = play(
+        *BEGIN,
+        TaskSubmitted(foreign.submitted, foreign),
+        Responded(At(2, 1, 0), foreign.hash, DIGEST, (0, 7)),
+        Attested(At(2, 2, 0), foreign.hash, ALICE, DIGEST, True),
+        Paused(At(2, 3, 0)),
+        *closed(2, 3),
+    )
+    assert list(rows) == [("tasks", foreign.hash)]
+    assert not state.tasks
+
+
+# --- at the size of a large Network -----------------------------------------------------------------
+
+MANY = 1000
+
+
+def large() -> tuple[Ledger, list[Task]]:
+    """A thousand Operators and a hundred open tasks."""
+    members = [(Address(i.to_bytes(20, "big")), 1) for i in range(MANY)]
+    committed = set_of(members)
+    state = FOLD.initial(NETWORK)
+    state, _ = FOLD.step(state, OperatorSetCommitted(At(1, 0, 0), committed))
+    tasks = [task(At(2, i, 0), committed.hash, i, 50 + i, 5) for i in range(100)]
+    for each in tasks:
+        state, _ = FOLD.step(state, TaskSubmitted(each.submitted, each))
+    return state, tasks
+
+
+def test_a_thousand_attestations_cost_about_what_one_response_does() -> None:
+    state, (one, other, *_) = large()
+    began = time.process_time()
+    _, changes = FOLD.step(state, Responded(At(3, 0, 0), other.hash, DIGEST, ()))
+    response = time.process_time() - began
+    assert len(changes) == MANY + 1
+    began = time.process_time()
+    for i in range(MANY):
+        event = Attested(At(3, i, 0), one.hash, Address(i.to_bytes(20, "big")), DIGEST, True)
+        state, changes = FOLD.step(state, event)
+        assert len(changes) == 1
+    # Were the work of each attestation in proportion to the set, this would be some hundred times as much.
+    assert time.process_time() - began < 20 * response + 0.05
+    assert len(state.tasks[one.hash].decided) == 1
+
+
+def test_the_state_of_a_large_network_is_a_few_bitmaps_and_one_set() -> None:
+    state, tasks = large()
+    alone = len(
+        checkpoint.to_json(
+            FOLD.step(
+                FOLD.initial(NETWORK),
+                OperatorSetCommitted(At(1, 0, 0), state.registry.sets[tasks[0].set_hash].set),
+            )[0]
+        )
+    )
+    for each in tasks:
+        state, _ = FOLD.step(state, Responded(At(3, 0, 0), each.hash, DIGEST, (1, 5, 7)))
+    written = checkpoint.to_json(state)
+    assert len(written) - alone < 2500 * len(tasks)
+    step = Step(0, None, state, Map(), -1, None)
+    assert checkpoint.decode(checkpoint.encode(step), FOLD).state == state
