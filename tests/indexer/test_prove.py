@@ -49,12 +49,12 @@ def test_one_changed_digit_anywhere_is_caught_or_changes_nothing() -> None:
         if "large" in given.name:
             continue
         honest = prove(given.block, given.receipts)
-        for path, told in lies(given, rng, 40):
+        for path, told in lies(given, rng, 25):
             try:
                 assert prove(told.block, told.receipts) == honest, path
             except Contradiction:
                 caught += 1
-    assert caught > 1500
+    assert caught > 900
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_junk_anywhere_is_a_contradiction_or_changes_nothing() -> None:
             continue
         honest = prove(given.block, given.receipts)
         places = [path for path, _ in values_in(given)]
-        for path in rng.sample(places, min(40, len(places))):
+        for path in rng.sample(places, min(20, len(places))):
             told = put(given, path, rng.choice(JUNK))
             try:
                 assert prove(told.block, told.receipts) == honest, path
             except Contradiction:
                 caught += 1
-    assert caught > 1000
+    assert caught > 500
 
 
 @pytest.mark.parametrize(

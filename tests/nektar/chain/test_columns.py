@@ -29,7 +29,7 @@ def rows(
     return dict(zip(kept.tolist(), found, strict=True)), dict(refused)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data(), SIGNATURES)
 def test_what_eth_abi_encodes_is_what_the_columns_hold(data: st.DataObject, types: list[Drawn]) -> None:
     given_ = data.draw(st.lists(st.tuples(*(each.values for each in types)), max_size=4))
@@ -53,7 +53,7 @@ def mutations(draw: st.DrawFn, body: bytes) -> bytes:
     return body[:at] if kind == "cut" else body + draw(st.binary(min_size=1, max_size=40))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data(), SIGNATURES, st.booleans())
 def test_what_eth_abi_refuses_is_refused_and_the_rows_beside_it_are_not(
     data: st.DataObject, types: list[Drawn], exact: bool
