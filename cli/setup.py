@@ -54,7 +54,8 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
-    from nektar.store.client import StoreMissing, ask, shown
+    from nektar.store.client import ask
+    from nektar.store.port import StoreMissing, shown
 
     config, path = read_config(config_path, directory)
     print(f"{path}: valid")

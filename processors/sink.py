@@ -34,8 +34,9 @@ from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Un
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
-from nektar.store.client import SqlError, Store, open_store, shown
+from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
+from nektar.store.port import SqlError, Store, shown
 from nektar.store.schema import (
     DELETED,
     HISTORIES,

@@ -16,7 +16,7 @@ import msgspec
 
 from nektar.chain import abi
 from nektar.networks.adapter import Adapter
-from nektar.store.client import Store, StoreError
+from nektar.store.port import Store, StoreError
 from nektar.store.schema import Table, abi_table, create_table, literal, model_tables
 from nektar.store.views import create_views
 

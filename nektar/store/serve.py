@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nektar.store.client import STORE_HEADER, Store, StoreError, identity
+from nektar.store.port import STORE_HEADER, Store, StoreError, identity
 from nektar.store.readonly import MAX_QUERY_BYTES
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,85 @@
+"""What both stores do alike: statements, rows and inserts through a clickhouse-connect client, and the gate
+that a stranger's query passes. They differ in how they connect, and in how one such query is run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
+
+from nektar.store import readonly
+from nektar.store.port import failure, refusal
+
+Ask = Callable[[str, str, Mapping[str, str]], bytes]
+"""(query, format where it names none, escaped parameters) → what it answers."""
+
+
+class DriverStore(ABC):
+    """A `Store` over clickhouse-connect."""
+
+    # Sent with every insert, beside its token.
+    insert_settings: ClassVar[Mapping[str, object]] = {}
+
+    def __init__(self, url: str, dsn: str, **options: Any) -> None:
+        """Connect to `dsn`. Raises StoreDown where that fails."""
+        self.url = url
+        import clickhouse_connect
+
+        try:
+            self._client: Any = clickhouse_connect.get_client(dsn=dsn, **options)
+        except Exception as error:
+            raise failure(error, url) from error
+        self._table_functions = frozenset(name for (name,) in self.rows(readonly.TABLE_FUNCTIONS))
+
+    @abstractmethod
+    def _asking(self, settings: Mapping[str, str], database: str | None) -> AbstractContextManager[Ask]:
+        """A way to run queries under `settings` that nobody else's queries notice."""
+
+    def command(self, sql: str) -> None:
+        try:
+            self._client.command(sql)
+        except Exception as error:
+            raise failure(error, self.url) from error
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            return [tuple(row) for row in self._client.query(sql).result_rows]
+        except Exception as error:
+            raise failure(error, self.url) from error
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        settings = {**self.insert_settings, "insert_deduplication_token": token}
+        try:
+            self._client.insert_arrow(table, rows, settings=settings)
+        except Exception as error:
+            raise failure(error, self.url) from error
+
+    def read(
+        self,
+        sql: str,
+        fmt: str = "TabSeparated",
+        params: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        database: str | None = None,
+    ) -> bytes:
+        """See `Store.read`."""
+        try:
+            with self._asking(readonly.settings(settings or {}), database) as ask:
+                written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
+                readonly.check(written, self._table_functions)
+                return ask(written, fmt, params or {})
+        except readonly.Refused as refused:
+            raise refusal(refused) from None
+        except Exception as error:
+            raise failure(error, self.url) from error
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
