@@ -1,0 +1,308 @@
+"""The client against a real HTTP server that answers as providers do, well and badly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from nektar.chain import rpc
+from nektar.chain.rpc import (
+    TRIES,
+    Call,
+    NoCode,
+    Provider,
+    Refused,
+    RpcError,
+    Unreachable,
+    WrongChain,
+    check_chain_id,
+    check_code,
+)
+from nektar.config import Limits
+
+SECRET = "s3cr3t-k3y"
+LIMITS = Limits()
+Handler = Callable[[Any], Awaitable[web.StreamResponse] | web.StreamResponse]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "FIRST_PAUSE", 0.001)
+
+
+@asynccontextmanager
+async def served(handler: Handler, limits: Limits = LIMITS) -> AsyncIterator[Provider]:
+    """A provider whose server answers each decoded body by `handler`."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        answer = handler(msgspec.json.decode(await request.read()))
+        return answer if isinstance(answer, web.StreamResponse) else await answer
+
+    app = web.Application()
+    app.router.add_post("/{key}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        async with Provider("mine", f"http://127.0.0.1:{port}/{SECRET}", limits) as provider:
+            yield provider
+    finally:
+        await runner.cleanup()
+
+
+def say(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def result(asked: dict[str, Any], value: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": asked["id"], "result": value}
+
+
+def error(asked: dict[str, Any], code: int, message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": asked["id"], "error": {"code": code, "message": message}}
+
+
+def run_with(handler: Handler, use: Callable[[Provider], Awaitable[Any]], limits: Limits = LIMITS) -> Any:
+    async def go() -> Any:
+        async with served(handler, limits) as provider:
+            return await use(provider)
+
+    return asyncio.run(go())
+
+
+def test_a_call_gives_its_result_and_null_is_a_result() -> None:
+    asked: list[Any] = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return say(result(body, None if body["method"] == "nothing" else ["0x1"]))
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("some", "0x2", False), await provider.call("nothing")
+
+    assert run_with(handler, use) == (["0x1"], None)
+    assert (asked[0]["method"], asked[0]["params"]) == ("some", ["0x2", False])
+
+
+def test_a_batch_is_one_request_whose_answers_may_come_in_any_order() -> None:
+    requests = []
+
+    def handler(body: Any) -> web.Response:
+        requests.append(len(body))
+        answers = [result(each, each["params"][0]) for each in body]
+        answers[1] = error(body[1], -32000, "missing receipts: pruned")
+        return say(answers[::-1])
+
+    async def use(provider: Provider) -> Any:
+        return await provider.batch([Call("m", (n,)) for n in range(4)])
+
+    answers = run_with(handler, use)
+    assert [answers[i] for i in (0, 2, 3)] == [0, 2, 3]
+    assert isinstance(answers[1], Refused)
+    assert answers[1].code == -32000
+    assert str(answers[1]) == "provider mine: m: refused with code -32000: missing receipts: pruned"
+    assert requests == [4]
+
+
+def test_a_refusal_is_not_asked_again() -> None:
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return say(error(body, -32601, "the method does not exist"))
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("eth_getBlockReceipts", "0x1")
+
+    with pytest.raises(Refused, match="provider mine: eth_getBlockReceipts: refused with code -32601"):
+        run_with(handler, use)
+    assert len(asked) == 1
+
+
+FAULTS: dict[str, Callable[[Any], web.Response]] = {
+    "overload": lambda body: web.Response(status=503),
+    "too many requests": lambda body: web.Response(status=429),
+    "no JSON": lambda body: web.Response(text="<html>bad gateway</html>"),
+    "JSON of another kind": lambda body: say("no"),
+    "another id": lambda body: say({"jsonrpc": "2.0", "id": -7, "result": 1}),
+    "a rate limit as JSON-RPC": lambda body: say(error(body, -32005, "limit exceeded")),
+    "a rate limit in words": lambda body: say(error(body, -32000, "Rate limit reached")),
+    "junk nested deeply": lambda body: web.Response(text='{"result":' + "[" * 9999 + "]" * 9999 + "}"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_tried_again_and_passes(fault: str) -> None:
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return FAULTS[fault](body) if len(asked) < TRIES else say(result(body, "0x1"))
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("eth_chainId")
+
+    assert run_with(handler, use) == "0x1"
+    assert len(asked) == TRIES
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_lasts_is_unreachable_and_no_refusal(fault: str) -> None:
+    async def use(provider: Provider) -> Any:
+        return await provider.call("eth_chainId")
+
+    with pytest.raises(Unreachable, match="provider mine: eth_chainId: "):
+        run_with(FAULTS[fault], use)
+
+
+def test_no_error_shows_the_url() -> None:
+    def echoing(body: Any) -> web.Response:
+        return say(error(body, -32000, f"no such path: {shown[0]}\nsecond line"))
+
+    shown: list[str] = []
+    said = []
+
+    async def use(provider: Provider) -> Any:
+        shown.append(str(provider._url))
+        with pytest.raises(Refused) as refused:
+            await provider.call("m")
+        said.append(str(refused.value))
+
+    run_with(echoing, use)
+
+    async def nobody_listens() -> None:
+        async with Provider("mine", f"http://127.0.0.1:1/{SECRET}") as provider:
+            with pytest.raises(Unreachable) as unreachable:
+                await provider.call("m")
+            said.append(str(unreachable.value))
+
+    asyncio.run(nobody_listens())
+    for url in (f"ftp://host/{SECRET}", SECRET, f"http://[{SECRET}"):
+        with pytest.raises(RpcError) as bad:
+            Provider("mine", url)
+        said.append(str(bad.value))
+    assert len(said) == 5
+    assert not [text for text in said if SECRET in text or "\n" in text]
+    assert all(text.startswith("provider mine: ") for text in said)
+
+
+def test_a_wrong_key_is_named_once_and_not_tried_again() -> None:
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return web.Response(status=401, text="unauthorized")
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("m")
+
+    with pytest.raises(RpcError, match="HTTP 401; check its url and key"):
+        run_with(handler, use)
+    assert len(asked) == 1
+
+
+def test_a_redirect_is_not_followed() -> None:
+    def handler(body: Any) -> web.Response:
+        return web.Response(status=302, headers={"location": "http://127.0.0.1:1/elsewhere"})
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("m")
+
+    with pytest.raises(RpcError, match="HTTP 302"):
+        run_with(handler, use)
+
+
+def test_a_provider_without_batches_is_asked_one_by_one() -> None:
+    sizes = []
+
+    def handler(body: Any) -> web.Response:
+        sizes.append(len(body) if isinstance(body, list) else 0)
+        if isinstance(body, list):
+            return say({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no batches"}})
+        return say(result(body, body["method"]))
+
+    async def use(provider: Provider) -> Any:
+        return [await provider.batch([Call("a"), Call("b")]) for _ in range(2)]
+
+    assert run_with(handler, use) == [["a", "b"], ["a", "b"]]
+    assert sizes == [2, 0, 0, 0, 0]
+
+
+def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "MAX_RESPONSE_BYTES", 1000)
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("m")
+
+    assert run_with(lambda body: say(result(body, "x" * 900)), use) == "x" * 900
+    with pytest.raises(Unreachable, match="larger than 1000 bytes"):
+        run_with(lambda body: say(result(body, "x" * 1000)), use)
+
+
+def test_limits_hold_for_requests_in_flight_and_for_time() -> None:
+    now = most = 0
+
+    async def handler(body: Any) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return say(result(body, 1))
+
+    async def use(provider: Provider) -> Any:
+        return await asyncio.gather(*(provider.call("m") for _ in range(12)))
+
+    assert run_with(handler, use, Limits(in_flight=3)) == [1] * 12
+    assert most == 3
+
+    async def never(body: Any) -> web.Response:
+        await asyncio.sleep(5)
+        return say(None)
+
+    async def ask(provider: Provider) -> Any:
+        return await provider.call("m")
+
+    with pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
+        run_with(never, ask, Limits(timeout=0.05))
+
+
+def test_calls_are_spread_over_time() -> None:
+    async def use(provider: Provider) -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(6):
+            await provider.call("m")
+        return loop.time() - began
+
+    assert run_with(lambda body: say(result(body, 1)), use, Limits(requests_per_second=50)) >= 0.09
+
+
+def test_another_chain_and_an_empty_address_are_said_in_one_line() -> None:
+    def handler(body: Any) -> web.Response:
+        return say(result(body, "0x5" if body["method"] == "eth_chainId" else "0x"))
+
+    async def use(provider: Provider) -> None:
+        await check_chain_id(provider, 5)
+        with pytest.raises(WrongChain, match="expected chain 1, as chain_id says; it serves chain 5"):
+            await check_chain_id(provider, 1)
+        with pytest.raises(NoCode, match=r"contracts\.task_manager: expected a contract at 0xab"):
+            await check_code(provider, "task_manager", "0xab")
+
+    run_with(handler, use)
+
+
+def test_a_chain_id_that_is_no_number_is_no_chain() -> None:
+    async def use(provider: Provider) -> None:
+        with pytest.raises(RpcError, match="provider mine: eth_chainId: expected a number"):
+            await check_chain_id(provider, 1)
+
+    run_with(lambda body: say(result(body, "many")), use)
