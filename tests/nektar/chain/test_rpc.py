@@ -26,6 +26,7 @@ from nektar.chain.rpc import (
 )
 from nektar.config import Limits
 
+DEFAULT = Limits()
 SECRET = "s3cr3t-k3y"
 LIMITS = Limits()
 Handler = Callable[[Any], Awaitable[web.StreamResponse] | web.StreamResponse]
