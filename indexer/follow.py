@@ -187,8 +187,14 @@ class Follower:
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
-        for each in dead:
-            logger.warning("%s: block %d: %s", self._log.network, each.block.number, each.reason)
+        if dead:  # one line, since strangers decide how many there are
+            logger.warning(
+                "%s: %s: %d could not be read, the first since %s; see `nektar dead`",
+                self._log.network,
+                named,
+                len(dead),
+                dead[0].reason,
+            )
 
     async def _take_back(self, last: int, heads: Heads) -> None:
         """Undo all above number `last`."""
