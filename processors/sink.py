@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -90,7 +90,8 @@ def run(
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             if ready:
                 ready()
-            Sink(store, bus, abi_tables(adapters.values())).run(stop)
+            with Sink(store, bus, abi_tables(adapters.values())) as sink:
+                sink.run(stop)
 
 
 # --- what a record puts into the store --------------------------------------------------------------
@@ -230,7 +231,10 @@ def _digest(value: bytes) -> str:
 
 
 class Sink:
-    """Reads the bus in group `store` and writes the store. One thread."""
+    """A member of group `store`: reads the bus and writes the store. One thread.
+
+    Entering joins the group, leaving gives its partitions back.
+    """
 
     def __init__(self, store: Store, bus: Bus, known: Mapping[str, Table]) -> None:
         self._store = store
@@ -242,26 +246,35 @@ class Sink:
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
 
+    def __enter__(self) -> Self:
+        self._consumer = self._bus.consumer(
+            GROUP, (NETWORK, FINDINGS, ROWS), on_assigned=self._forget, on_revoked=self._revoked
+        )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._consumer.close()
+
     def run(self, stop: threading.Event) -> None:
         """Until `stop`. Raises StoreDown, BusError."""
-        streams = (NETWORK, FINDINGS, ROWS)
-        with self._bus.consumer(
-            GROUP, streams, on_assigned=self._forget, on_revoked=self._revoked
-        ) as self._consumer:
-            try:
-                while not stop.is_set():
-                    committed = time.monotonic()
-                    for message in self._consumer.poll(0.2):
-                        self._take(message)
-                        if time.monotonic() - committed > COMMIT_EVERY:
-                            self._commit()
-                            committed = time.monotonic()
-                        if stop.is_set():
-                            break
-                    self._commit()
-            finally:
-                for writer in self._writers.values():
-                    writer.close()
+        while not stop.is_set():
+            self.turn(0.2, stop)
+
+    def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
+        """Store what one poll brings, and commit it; whether it brought anything."""
+        messages = self._consumer.poll(timeout)
+        committed = time.monotonic()
+        for message in messages:
+            self._take(message)
+            if time.monotonic() - committed > COMMIT_EVERY:
+                self._commit()
+                committed = time.monotonic()
+            if stop is not None and stop.is_set():
+                break
+        self._commit()
+        return bool(messages)
 
     def _take(self, message: Delivered) -> None:
         """Store one message, unless it has been."""
