@@ -16,7 +16,7 @@ import msgspec
 
 from nektar.chain import abi
 from nektar.networks.adapter import Adapter
-from nektar.store.port import Store, StoreError
+from nektar.store.port import Store, StoreError, shown
 from nektar.store.schema import Table, abi_table, create_table, literal, model_tables
 from nektar.store.views import create_views
 
@@ -101,13 +101,13 @@ def _check(store: Store, known: list[Migration], applied: Mapping[int, tuple[str
     if applied and max(applied) > newest:
         name, _ = applied[max(applied)]
         raise StoreError(
-            f"store {store.url}: made by a newer version (it has migration {name}, this one knows up to "
+            f"store {shown(store.url)}: made by a newer version (it has migration {name}, this one knows up to "
             f"{newest:04}): upgrade, or name another store"
         )
     for migration in known:
         name, sha = applied.get(migration.number, (migration.name, migration.sha256))
         if sha != migration.sha256:
             raise StoreError(
-                f"store {store.url}: migration {name} is another one than when it was applied: "
+                f"store {shown(store.url)}: migration {name} is another one than when it was applied: "
                 "expected an unchanged file; install a released version, or name another store"
             )

@@ -89,8 +89,9 @@ def chdb_path(url: str) -> Path | None:
 
 
 def shown(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:…@", url)
+    """The URL without its password, which may hold an unescaped @ and may stand behind the `?`."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:…@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1…", url)
 
 
 def identity(url: str) -> str:
