@@ -101,8 +101,8 @@ def _check(store: Store, known: list[Migration], applied: Mapping[int, tuple[str
     if applied and max(applied) > newest:
         name, _ = applied[max(applied)]
         raise StoreError(
-            f"store {shown(store.url)}: made by a newer version (it has migration {name}, this one knows up to "
-            f"{newest:04}): upgrade, or name another store"
+            f"store {shown(store.url)}: made by a newer version (it has migration {name}, this one knows up "
+            f"to {newest:04}): upgrade, or name another store"
         )
     for migration in known:
         name, sha = applied.get(migration.number, (migration.name, migration.sha256))

@@ -70,6 +70,12 @@ _TEXT = "text/tab-separated-values; charset=UTF-8"
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 
 
+class CantListen(StoreError):
+    """`listen.sql` is taken, or is no place to listen at."""
+
+    exit_code = 2
+
+
 class Endpoint:
     """A running SQL endpoint. `with serve(store, "127.0.0.1:8123"): …`"""
 
@@ -163,8 +169,13 @@ class Endpoint:
 def serve(store: Store, listen: str) -> Endpoint:
     """Answer SQL at `listen` (HOST:PORT; port 0 takes a free one) until closed.
 
-    Raises StoreError where the port is taken.
+    Raises CantListen.
     """
+    return Endpoint(store, [bind(listen)])
+
+
+def bind(listen: str) -> socket.socket:
+    """A socket that listens at HOST:PORT. Raises CantListen."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -177,10 +188,10 @@ def serve(store: Store, listen: str) -> Endpoint:
     except (OSError, OverflowError) as error:
         listener.close()
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise StoreError(
+        raise CantListen(
             f"listen.sql: {listen}: {why}; stop what listens there or choose another port in nektar.yaml"
         ) from None
-    return Endpoint(store, [listener])
+    return listener
 
 
 async def _query(request: Request) -> str:
