@@ -17,6 +17,11 @@ class NotProved(NektarError):
 
 def verify(claim: Claim) -> Verified:
     """What the claim establishes. Raises NotProved (or BadEncoding, for preimages no contract has hashed)."""
+    if len(claim.contract) != 20 or not 0 <= claim.chain_id < 1 << 256:
+        raise NotProved(
+            f"domain: expected a chain id of uint256 and a contract of 20 bytes; got {claim.chain_id} and "
+            f"{len(claim.contract)} bytes"
+        )
     members = operator_set(claim.members)
     if members.hash != set_hash_of(claim.task):
         raise NotProved("membership: the task committed to another operator set")

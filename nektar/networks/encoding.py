@@ -30,10 +30,13 @@ def word(number: int) -> bytes:
 
 
 def encode_task(fields: Sequence[int | bytes]) -> bytes:
-    """abi.encode(Task) of its nine fields in the struct's order."""
+    """abi.encode(Task) of its nine fields in the struct's order. Raises BadEncoding."""
     if len(fields) != TASK_WORDS:
         raise BadEncoding(f"Task: expected {TASK_WORDS} fields; got {len(fields)}")
-    return b"".join(f if isinstance(f, bytes) else word(f) for f in fields)
+    words = [f if isinstance(f, bytes) else word(f) for f in fields]
+    if any(len(each) != 32 for each in words):
+        raise BadEncoding(f"Task: expected words of 32 bytes; got {[len(each) for each in words]}")
+    return b"".join(words)
 
 
 def set_hash_of(task: bytes) -> Hash32:
@@ -46,6 +49,11 @@ def set_hash_of(task: bytes) -> Hash32:
 def encode_answer(p: int, q: int) -> bytes:
     """abi.encode(Answer): the response, whose hash is the digest that is signed."""
     return word(p) + word(q)
+
+
+def is_answer(response: bytes) -> bool:
+    """Whether this is abi.encode(Answer) of some answer."""
+    return len(response) == ANSWER_WORDS * 32
 
 
 def encode_members(members: Sequence[tuple[bytes, bytes, int]]) -> bytes:

@@ -43,7 +43,7 @@ from nektar.model import (
     Task,
     TaskSubmitted,
 )
-from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, word
+from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, is_answer, word
 from nektar.operators import Committed, Registry
 
 # Blocks after deadline + grace in which a second signature can still be slashed for: the reference contracts'
@@ -145,7 +145,7 @@ class Equivocation:
         None where a response is no Answer of the reference contracts.
         """
         one, other = claims
-        if any(len(claim.response) != ANSWER_WORDS * 32 for claim in claims):
+        if not all(is_answer(claim.response) for claim in claims):
             return None
         head_words = TASK_WORDS + 1 + 1 + 2 * (ANSWER_WORDS + 2)
         return b"".join(
@@ -235,10 +235,11 @@ def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Ma
 
 
 def _heard(state: Watch, signed: Signed, block: Block | None) -> tuple[Watch, list[Change]]:
-    """Hold a signature that may come to matter, or find two. Those of no member, of a response that is not
-    known or of an Operator already found are none of these."""
+    """Hold a signature that may come to matter, or find two. Those of no member, of an Operator already found
+    or of a response that is not known are none of these. Nor is one that is no Answer: it could not be
+    disputed, so that whoever signs it first would be safe with two others."""
     watched = state.tasks.get(signed.task_hash)
-    if watched is None or keccak(signed.response) != signed.digest:
+    if watched is None or not is_answer(signed.response) or keccak(signed.response) != signed.digest:
         return state, []
     committed = state.registry.sets[watched.task.set_hash]
     place = committed.places.get(signed.operator)

@@ -321,5 +321,14 @@ def test_a_response_of_another_shape_has_no_dispute() -> None:
     assert CONDITION.dispute((one, msgspec.structs.replace(other, response=b"42"))) is None
 
 
+def test_a_response_that_could_not_be_disputed_does_not_stand_in_for_one_that_could() -> None:
+    odd = b"no answer of the contracts"
+    digest = Hash32(keccak(odd))
+    true = signature(1, TASK.hash, digest)
+    _, (finding,) = play(Signed(None, TASK.hash, ALICE, digest, true, odd), by_alice(0), by_alice(1))
+    assert [claim.response for claim in CONDITION.claims(finding)] == [encode_answer(*a) for a in ANSWERS[:2]]
+    assert CONDITION.dispute(CONDITION.claims(finding)) is not None
+
+
 def numbers(point: bytes) -> tuple[int, int]:
     return int.from_bytes(point[:32], "big"), int.from_bytes(point[32:], "big")
