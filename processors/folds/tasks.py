@@ -176,8 +176,9 @@ def _responded(state: Ledger, event: Responded) -> tuple[Ledger, list[Change]]:
     if opened is None or event.at.block > opened.deadline:
         return state, []
     signers = opened.everyone
-    for place in set(event.non_signers):
-        signers &= ~(1 << place)
+    for place in event.non_signers:
+        if place < opened.everyone.bit_length():
+            signers &= ~(1 << place)
     after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
     if opened.state is TaskState.OPEN:
         after = msgspec.structs.replace(

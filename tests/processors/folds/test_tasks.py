@@ -239,6 +239,12 @@ def test_a_response_after_the_deadline_makes_nobody_signed_or_late() -> None:
     assert row.state == "expired"
 
 
+def test_a_non_signer_that_no_set_could_have_is_nobody() -> None:
+    odd = Responded(At(3, 0, 0), TASK.hash, DIGEST, (1, 2, 2**256 - 1))
+    _, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), odd, *closed(2, 3, 4, 5, 6))
+    assert states(rows) == ["signed", "missed"]
+
+
 def test_who_registers_again_owes_nothing_as_a_member_of_the_old_set() -> None:
     again = registered(At(3, 0, 0), BOB, 3)
     new = task(At(4, 0, 0), MEMBERS.hash, 2, deadline=6, grace=0)
