@@ -6,6 +6,7 @@ configuration was wrong; 130 Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -202,9 +203,20 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
+    except OSError as error:
+        # What the machine refuses is for a person to mend; without a name and a known reason it is our bug.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        fail(f"{error.filename or 'output'}: {error.strerror}; name another place, or make room there")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere, so that the interpreter's end does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

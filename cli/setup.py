@@ -54,8 +54,9 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
-    from nektar.store.client import ask
+    from nektar.store.client import ask, endpoint
     from nektar.store.port import StoreMissing, shown
+    from nektar.store.serve import bind
 
     config, path = read_config(config_path, directory)
     print(f"{path}: valid")
@@ -78,6 +79,11 @@ def check(config_path: Path | None, directory: Path | None) -> None:
         print(f"store {shown(config.store_url)}: not there yet; `nektar up` makes it")
     else:
         print(f"store {shown(config.store_url)}: answers")
+    if endpoint(config) is None:
+        bind(config.listen.sql).close()
+        print(f"listen.sql {config.listen.sql}: free")
+    else:
+        print(f"listen.sql {config.listen.sql}: the store role answers there")
 
 
 async def _check_chains(config: Config) -> None:

@@ -6,6 +6,7 @@ a process of its own, writes `run/ROLE.pid` under the data directory, and ends t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
@@ -74,7 +76,7 @@ class Supervisor:
     """Keeps one process a role alive."""
 
     def __init__(self, roles: Sequence[str], config: Config, path: Path) -> None:
-        self._roles = tuple(roles)
+        self._roles = tuple(dict.fromkeys(roles))
         self._path = path
         self._run_dir = Path(config.data_dir) / "run"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -82,8 +84,15 @@ class Supervisor:
         self._deaths: dict[str, int] = dict.fromkeys(roles, 0)
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop`. Raises RoleError for a role that does not stay up, having ended the others."""
+        """Until `stop`. Raises RoleError for a role that does not stay up, ConfigError for one that can't,
+        having ended the others."""
         self._run_dir.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as claims:
+            for role in self._roles:
+                self._claim(role, claims)
+            self._supervise(stop)
+
+    def _supervise(self, stop: threading.Event) -> None:
         try:
             for role in self._roles:
                 self._start(role)
@@ -98,6 +107,17 @@ class Supervisor:
                         due[role] = time.monotonic() + self._delay(role, status)
         finally:
             self._end()
+
+    def _claim(self, role: str, claims: ExitStack) -> None:
+        """Be the role's only supervisor on this data directory: two would fence each other's for ever."""
+        lock = claims.enter_context((self._run_dir / f"{role}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RoleError(
+                f"{role}: another `nektar up` runs it on {self._run_dir.parent}; stop that first, or name "
+                "another data_dir"
+            ) from None
 
     def _start(self, role: str) -> None:
         command = [sys.executable, "-m", "cli.main", "up", role, "--config", str(self._path)]
@@ -115,7 +135,7 @@ class Supervisor:
         lived = time.monotonic() - self._started[role]
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
         if status == ConfigError.exit_code:
-            raise RoleError(f"{role}: stopped ({how}); its own line above says what to mend")
+            raise ConfigError(f"{role}: stopped ({how}); its own line above says what to mend")
         if lived >= SETTLED_SECONDS or status < 0:  # a kill says nothing against the role
             self._deaths[role] = 0
         self._deaths[role] += 1

@@ -28,7 +28,7 @@ from indexer.reconcile import (
 from indexer.source import Absent, Heads, Link, Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
-from nektar.chain.rpc import RpcError
+from nektar.chain.rpc import RpcError, WrongChain
 from nektar.log import Gap, Record
 from nektar.model import Address, BlockRef
 
@@ -66,11 +66,14 @@ class Follower:
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
 
     async def run(self) -> None:
-        """Follow until cancelled. Providers' faults are waited out; raises ReorgBelowFinality, BusError."""
+        """Follow until cancelled. Providers' faults are waited out; raises WrongChain,
+        ReorgBelowFinality, BusError."""
         pause, said = FIRST_PAUSE, ""
         while True:
             try:
                 await self.look()
+            except WrongChain:  # told only now, since the provider was not there before
+                raise
             except (RpcError, Contradiction) as error:
                 level = logging.ERROR if isinstance(error, Contradiction) else logging.WARNING
                 logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self._log.network, error)

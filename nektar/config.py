@@ -106,7 +106,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     try:
         config = msgspec.convert(_resolve(data, where, ""), Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}{_known_keys(str(error))}") from error
     for network in config.networks:
         for provider in network.rpc:
             if provider not in config.providers:
@@ -122,14 +122,27 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     return config
 
 
+def _known_keys(error: str) -> str:
+    """What else to write, where msgspec names an unknown field and its place (`$.networks[0]`)."""
+    if "unknown field" not in error:
+        return ""
+    structs = {"networks": NetworkConfig, "providers": Provider, "limits": Limits, "listen": Listen}
+    place = re.findall(r"[a-z]+", error.partition("$")[2])
+    return f"; expected one of {', '.join(structs.get(place[-1] if place else '', Config).__struct_fields__)}"
+
+
 def load(path: Path) -> Config:
     """The configuration in the file at `path`. Raises ConfigError."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; write a starter with `nektar init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: expected text in UTF-8; got the byte {error.object[error.start]:#04x}"
+        ) from error
     return parse(text, str(path), path.absolute().parent)
 
 

@@ -27,4 +27,5 @@ def open(url: str) -> Bus:
         if options:
             raise BusError(f"bus: expected the options lease and partitions; got {', '.join(options)}")
         return SqliteBus(place, lease=lease, partitions=partitions)
-    raise BusError(f"bus: expected sqlite:///DIRECTORY; got {url!r}")
+    # The scheme alone: the rest may hold a password.
+    raise BusError(f"bus: expected sqlite:///DIRECTORY; got {scheme[:20]}://…")

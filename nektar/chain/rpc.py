@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ class Refused(RpcError):
 
 class WrongChain(RpcError):
     """The provider serves another chain than the configuration says."""
+
+    exit_code = 2
 
 
 class NoCode(RpcError):
@@ -218,7 +221,10 @@ class Provider:
                     raise Unreachable(self.name, f"HTTP {response.status}; check its url and key")
                 return answer
         except aiohttp.ClientConnectorError as error:
-            raise _Transient(f"can't connect: {error.os_error.strerror or 'no such host'}") from None
+            # asyncio's own wording shows the address, and not what happened.
+            code = error.os_error.errno or 0
+            why = os.strerror(code) if code > 0 else error.os_error.strerror or "no such host"
+            raise _Transient(f"can't connect ({why}); check its url, and that it runs") from None
         except TimeoutError:
             raise _Transient(f"no answer within {self.limits.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:

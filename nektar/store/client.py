@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from nektar.config import Config
 from nektar.store import readonly
@@ -21,8 +22,8 @@ from nektar.store.port import (
     STORE_HEADER,
     Store,
     StoreDown,
-    StoreError,
     StoreMissing,
+    StoreMistake,
     chdb_path,
     escaped,
     failure,
@@ -40,7 +41,7 @@ ANSWER_TIMEOUT = readonly.LIMITS["max_execution_time"] + 5.0
 def open_store(url: str) -> Store:
     """Open the store at `url` for writing; a chDB one is made where there is none.
 
-    Raises StoreDown where another process holds it or it can't be reached, StoreError for a bad URL.
+    Raises StoreDown where another process holds it or it can't be reached, StoreMistake for a bad URL.
     """
     # It logs what it raises; people get the one line of ours.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -52,7 +53,7 @@ def open_store(url: str) -> Store:
         from nektar.store.server import ServerStore
 
         return ServerStore(url)
-    raise StoreError(f"store: expected chdb:///PATH or clickhouse://HOST:PORT/DATABASE; got {shown(url)!r}")
+    raise StoreMistake(f"store: expected chdb:///PATH or clickhouse://HOST:PORT/DATABASE; got {shown(url)!r}")
 
 
 # --- asking, from any process -----------------------------------------------------------------------
@@ -89,22 +90,34 @@ def records(config: Config, sql: str, **params: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.splitlines()]
 
 
-def _ask_endpoint(config: Config, sql: str, fmt: str, params: Mapping[str, str]) -> bytes | None:
-    """The running store role's answer; None where nobody answers, or another store does."""
+def endpoint(config: Config) -> str | None:
+    """Where the store role of this store answers SQL now: a URL. None where nobody does, or another's."""
     host, _, port = config.listen.sql.rpartition(":")
     address = f"http://{_REACHED_AT.get(host, host)}:{port}/"
-    opener = build_opener(ProxyHandler({}))  # this machine's own endpoint, whatever proxy is set
     try:
-        with opener.open(f"{address}ping", timeout=CONNECT_TIMEOUT) as answer:
-            if answer.headers.get(STORE_HEADER) != identity(config.store_url):
-                return None
+        with _opener().open(f"{address}ping", timeout=CONNECT_TIMEOUT) as answer:
+            return address if answer.headers.get(STORE_HEADER) == identity(config.store_url) else None
+    except (OSError, HTTPException, ValueError, OverflowError):
+        return None
+
+
+def _opener() -> OpenerDirector:
+    return build_opener(ProxyHandler({}))  # this machine's own endpoint, whatever proxy is set
+
+
+def _ask_endpoint(config: Config, sql: str, fmt: str, params: Mapping[str, str]) -> bytes | None:
+    """The running store role's answer; None where nobody answers, or another store does."""
+    address = endpoint(config)
+    if address is None:
+        return None
+    try:
         query = urlencode({"default_format": fmt, **{f"param_{k}": v for k, v in params.items()}})
         request = Request(f"{address}?{query}", sql.encode(), method="POST")  # noqa: S310  # it is http
-        with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
+        with _opener().open(request, timeout=ANSWER_TIMEOUT) as answer:
             return bytes(answer.read())
     except HTTPError as error:
         if error.headers.get(STORE_HEADER) != identity(config.store_url):
             return None
         raise failure(RuntimeError(error.read().decode("utf-8", "replace")), config.store_url) from None
-    except (URLError, OSError):
+    except (OSError, HTTPException):
         return None
