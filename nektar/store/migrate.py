@@ -16,7 +16,7 @@ import msgspec
 
 from nektar.chain import abi
 from nektar.networks.adapter import Adapter
-from nektar.store.port import Store, StoreError, shown
+from nektar.store.port import Store, StoreMistake, shown
 from nektar.store.schema import Table, abi_table, create_table, literal, model_tables
 from nektar.store.views import create_views
 
@@ -61,7 +61,7 @@ def migrations() -> list[Migration]:
 def migrate(store: Store, adapters: Iterable[Adapter]) -> list[str]:
     """Bring `store` up to date for these adapters; returns the names of the migrations applied now.
 
-    Raises StoreError where the store was made by a newer or a different version of the code.
+    Raises StoreMistake where the store was made by a newer or a different version of the code.
     """
     known = migrations()
     store.command(_LEDGER)
@@ -100,14 +100,14 @@ def _check(store: Store, known: list[Migration], applied: Mapping[int, tuple[str
     newest = max((migration.number for migration in known), default=0)
     if applied and max(applied) > newest:
         name, _ = applied[max(applied)]
-        raise StoreError(
+        raise StoreMistake(
             f"store {shown(store.url)}: made by a newer version (it has migration {name}, this one knows up "
             f"to {newest:04}): upgrade, or name another store"
         )
     for migration in known:
         name, sha = applied.get(migration.number, (migration.name, migration.sha256))
         if sha != migration.sha256:
-            raise StoreError(
+            raise StoreMistake(
                 f"store {shown(store.url)}: migration {name} is another one than when it was applied: "
                 "expected an unchanged file; install a released version, or name another store"
             )

@@ -32,6 +32,12 @@ class StoreError(NektarError):
         self.code = code
 
 
+class StoreMistake(StoreError):
+    """The URL is wrong, or the store is another version's: starting again can't help."""
+
+    exit_code = 2
+
+
 class StoreMissing(StoreError):
     """There is no store at this path yet."""
 
@@ -43,6 +49,8 @@ class StoreDown(StoreError):
 
 class SqlError(StoreError):
     """ClickHouse refused a statement."""
+
+    exit_code = 2
 
 
 class Store(Protocol):

@@ -2,9 +2,9 @@
 
 ClickHouse's own `readonly = 1` refuses writes and most table functions, but not all that reaches out of the
 store: `SELECT … INTO OUTFILE` writes a file, the function `file()` reads one, `DESCRIBE url(…)` connects,
-`KILL QUERY` kills (all seen in chDB 26.9). So a query is first written anew by ClickHouse's own parser
-(`formatQuerySingleLine`, which takes one statement and drops comments), what came out is checked word by
-word, and that text is what runs, under `readonly = 1`.
+`KILL QUERY` kills, `SETTINGS` in a subquery lift limits (all seen in chDB 26.9). So a query is first written
+anew by ClickHouse's own parser (`formatQuerySingleLine`, which takes one statement and drops comments), what
+came out is checked word by word, and that text is what runs, under `readonly = 1`.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def check(written: str, table_functions: frozenset[str]) -> None:
             raise Refused(f"{name[:80]}() reaches out of the store, which is read-only.")
         if bare and previous == "INTO" and name == "OUTFILE":
             raise Refused("INTO OUTFILE writes a file; the store is read-only.")
+        if bare and name == "SETTINGS":  # ClickHouse writes keywords in capitals
+            raise Refused("SETTINGS can't be changed in a query; how results look can be in the request.")
         previous = name if bare else ""
 
 

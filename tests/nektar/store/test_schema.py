@@ -84,9 +84,7 @@ def test_what_the_log_holds_comes_out_of_the_store_byte_for_byte_and_views_show_
 
     where = f"network = '{run}' ORDER BY log_index"
     chosen = ", ".join(AS_PLAIN.get(name, f"`{name}`") for name in EVENT.schema.names)
-    stored = store.read(
-        f"SELECT {chosen} FROM {EVENT.table} WHERE {where}", "ArrowStream", settings=AS_BYTES
-    )
+    stored = store.read(f"SELECT {chosen} FROM {EVENT.table} WHERE {where}", "ArrowStream", settings=AS_BYTES)
     plain = pa.Table.from_pylist(rows, schema=PLAIN_SCHEMA)
     assert pa.ipc.open_stream(stored).read_all().to_pylist() == plain.to_pylist()
 

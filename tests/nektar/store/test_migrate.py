@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nektar.store import migrate as module
+from nektar.store.client import open_store
+from nektar.store.migrate import Migration, migrate, migrations
+from nektar.store.port import Store, StoreError
+from nektar.store.schema import create_table, model_tables
+from tests.nektar.store.things import EVENT, Things
+
+# Number → hash of every migration that a release has shipped. Add a line with each release; never change one.
+RELEASED: dict[int, str] = {}
+
+DESCRIBED = """
+SELECT table, name, type, comment, default_expression FROM system.columns WHERE database = currentDatabase()
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Store]:
+    with open_store(f"chdb://{tmp_path / 'store'}") as opened:
+        yield opened
+
+
+def columns_of(store: Store) -> list[tuple[object, ...]]:
+    return sorted(store.rows(DESCRIBED))
+
+
+def test_migrating_twice_is_migrating_once_also_after_dying_halfway(fresh: Store) -> None:
+    (first, *_) = migrations()
+    for statement in first.statements[:3]:  # killed here: nothing is written down
+        fresh.command(statement)
+    assert migrate(fresh, [Things()]) == [m.name for m in migrations()]
+    before = columns_of(fresh)
+    fresh.command(f"INSERT INTO {EVENT.table} (network, block_number, version) VALUES ('n', 1, 1)")
+    assert migrate(fresh, [Things()]) == []
+    assert columns_of(fresh) == before
+    assert fresh.rows("SELECT count() FROM event_everything") == [(1,)]
+
+    # What the migrations made is what the model says, column by column.
+    derived = {t.name: create_table(t) for t in model_tables()}
+    for name, statement in derived.items():
+        made = fresh.rows(f"SHOW CREATE TABLE {name}")[0][0]
+        fresh.command(statement.replace(f"`{name}`", "`derived`", 1))
+        assert fresh.rows("SHOW CREATE TABLE derived")[0][0] == made.replace(name, "derived", 1), (
+            f"{name}: the model has moved on; write migrations/{len(migrations()) + 1:04}_….sql"
+        )
+        fresh.command("DROP TABLE derived SYNC")
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(fresh: Store) -> None:
+    migrate(fresh, [])
+    fresh.command("INSERT INTO schema_migrations (number, name, sha256) VALUES (9999, '9999_later.sql', 'x')")
+    with pytest.raises(StoreError, match=r"made by a newer version \(it has migration 9999_later.sql"):
+        migrate(fresh, [Things()])
+    assert fresh.rows("EXISTS TABLE event_everything") == [(0,)]
+
+
+def test_a_migration_that_has_changed_since_it_was_applied_is_refused(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh, [])
+    (first, *rest) = migrations()
+    changed = Migration(first.number, first.name, first.sql + "\n-- changed\n")
+    monkeypatch.setattr(module, "migrations", lambda: [changed, *rest])
+    with pytest.raises(StoreError, match="is another one than when it was applied"):
+        migrate(fresh, [])
+
+
+def test_migrations_are_numbered_without_holes_and_released_ones_never_change() -> None:
+    known = migrations()
+    assert [m.number for m in known] == list(range(1, len(known) + 1))
+    assert all(re.fullmatch(r"\d{4}_[a-z0-9_]+\.sql", m.name) for m in known)
+    hashes = {m.number: m.sha256 for m in known}
+    assert {number: hashes.get(number) for number in RELEASED} == RELEASED
+
+
+def test_every_table_and_column_of_the_store_is_documented(store: Store) -> None:
+    silent = store.rows(f"SELECT table, name FROM ({DESCRIBED}) WHERE comment = ''")
+    assert silent == []
+    tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
+    assert store.rows(tables) == []
+
+
+def test_every_hash_and_address_has_a_hex_alias(store: Store) -> None:
+    rows = store.rows(f"SELECT table, name, type FROM ({DESCRIBED})")
+    there = {(table, name) for table, name, _ in rows}
+    fixed = {(table, name) for table, name, type_ in rows if type_.startswith("FixedString")}
+    assert fixed
+    assert {(table, f"{name}_hex") for table, name in fixed} <= there

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nektar.store import readonly
+from nektar.store.port import SqlError, Store, escaped
+
+NAMES = frozenset({"url", "s3", "remote"})
+
+
+@pytest.fixture(scope="module")
+def trap() -> Iterator[tuple[str, list[str]]]:
+    """A web server that nobody may be led to, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/bucket/x.csv", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+ATTEMPTS = [
+    "INSERT INTO progress_rows (network) VALUES ('x')",
+    "DROP TABLE progress_rows",
+    "TRUNCATE progress_rows",
+    "ALTER TABLE progress_rows DELETE WHERE 1",
+    "OPTIMIZE TABLE progress_rows FINAL",
+    "CREATE TABLE mine (a UInt8) ENGINE = Memory",
+    "CREATE TEMPORARY TABLE mine (a UInt8)",
+    "CREATE FUNCTION f AS x -> x",
+    "SYSTEM STOP MERGES",
+    "KILL QUERY WHERE 1",
+    "SET readonly = 0",
+    "USE system",
+    "GRANT ALL ON *.* TO x",
+    "EXECUTE AS x SELECT 1",
+    "BACKUP TABLE progress_rows TO File('{file}')",
+    "SELECT 1; DROP TABLE progress_rows",
+    "SELECT 1 SETTINGS readonly = 0",
+    "SELECT 1 SETTINGS max_execution_time = 0",
+    "SELECT * FROM (SELECT 1 SETTINGS max_memory_usage = 0)",
+    "SELECT * FROM (SELECT 1 settings readonly = 0)",
+    "SELECT 1 INTO OUTFILE '{file}.out'",
+    "SELECT 1 into/**/outfile '{file}.out' TRUNCATE",
+    "SELECT file('{file}')",
+    "SELECT `file`('{file}')",
+    "SELECT \"file\" /* */ ('{file}')",
+    "SELECT * FROM file('{file}', 'LineAsString')",
+    "SELECT * FROM `{file}`",
+    "SELECT * FROM '{file}'",
+    "DESCRIBE file('{file}')",
+    "DESCRIBE `{file}`",
+    "EXISTS TABLE `{file}`",
+    "EXPLAIN SELECT * FROM file('{file}', 'LineAsString')",
+    "WITH (SELECT * FROM file('{file}', 'LineAsString')) AS x SELECT x",
+    "INSERT INTO FUNCTION file('{file}.out') SELECT 1",
+    "INSERT INTO progress_rows FROM INFILE '{file}' FORMAT CSV",
+    "SELECT * FROM url('{url}')",
+    "DESCRIBE url('{url}')",
+    "DESCRIBE TABLE url('{url}', 'CSV')",
+    "SELECT * FROM s3('{url}')",
+    "DESCRIBE s3('{url}')",
+    "SELECT * FROM remote('{host}', system.one)",
+    "DESCRIBE remote('{host}', system.one)",
+    "SELECT * FROM executable('id', 'TSV', 'a String')",
+    "SELECT * FROM Python(asked)",
+    "SELECT * FROM sqlite('{file}', 't')",
+]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_nothing_but_the_store_is_read_and_nothing_is_written(
+    store: Store, trap: tuple[str, list[str]], tmp_path: Path, attempt: str
+) -> None:
+    url, asked = trap
+    secret = tmp_path / "secret"
+    secret.write_text("s3cr3t\n")
+    before = store.rows(
+        "SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+    )
+    sql = attempt.format(file=secret, url=url, host=url.split("/")[2])
+    with pytest.raises(SqlError) as refused:
+        store.read(sql)
+    assert "s3cr3t" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert asked == []
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+    after = store.rows(
+        "SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+    )
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT 1", b"1\n"),
+        ("select 1 -- a comment; with a semicolon", b"1\n"),
+        (
+            "SELECT 'file(', 'INTO OUTFILE ''x''', `a b` FROM (SELECT 1 AS `a b`)",
+            b"file(\tINTO OUTFILE \\'x\\'\t1\n",
+        ),
+        ("WITH x AS (SELECT 2 AS n) SELECT format('{}!', toString(n)) FROM x", b"2!\n"),
+        ("(SELECT 1) UNION ALL (SELECT 1)", b"1\n1\n"),
+        ("SELECT sum(number) FROM numbers(4)", b"6\n"),
+        ("SELECT 1 AS a FORMAT JSONEachRow", b'{"a":1}\n'),
+        ("SELECT getSetting('readonly')", b"1\n"),
+        ("SELECT name FROM system.settings WHERE name = 'readonly'", b"readonly\n"),
+        ("SHOW TABLES LIKE 'schema_m%'", b"schema_migrations\n"),
+        ("SELECT 'ä\\t\\\\', '\\'' FORMAT TSVRaw", "ä\t\\\t'\n".encode()),
+    ],
+)
+def test_what_reads_the_store_is_answered(store: Store, sql: str, answer: bytes) -> None:
+    assert store.read(sql) == answer
+
+
+def test_parameters_are_values_and_never_sql(store: Store) -> None:
+    value = "a'\\ b\t\n) FROM file('x') --"
+    assert (
+        store.read("SELECT {x:String} FORMAT TSVRaw", params={"x": escaped(value)}) == f"{value}\n".encode()
+    )
+
+
+def test_limits_stand_before_readonly_and_may_only_be_lowered(store: Store) -> None:
+    asked = "SELECT getSetting('max_result_rows')"
+    limit = readonly.LIMITS["max_result_rows"]
+    for wanted, stands in [("5", 5), ("0", limit), (str(limit * 2), limit), ("-1", limit), ("x", limit)]:
+        assert store.read(asked, settings={"max_result_rows": wanted}) == f"{stands}\n".encode()
+    with pytest.raises(SqlError, match="Limit for result exceeded"):
+        store.read("SELECT number FROM numbers(10)", settings={"max_result_rows": "5"})
+
+
+@pytest.mark.parametrize(
+    "name", ["allow_ddl", "max_network_bandwidth", "format_schema", "additional_table_filters"]
+)
+def test_a_setting_that_is_not_about_how_results_look_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(SqlError, match=f"Cannot modify '{name}' setting in readonly mode") as refused:
+        store.read("SELECT 1", settings={name: "1"})
+    assert refused.value.code == 164
+
+
+def test_settings_of_one_query_do_not_reach_the_next_one_nor_the_sink(store: Store) -> None:
+    store.read(
+        "SELECT 1", settings={"session_timezone": "Asia/Tokyo", "max_result_rows": "1"}, database="system"
+    )
+    assert store.read("SELECT currentDatabase(), timezone()") != b"system\tAsia/Tokyo\n"
+    store.command("INSERT INTO progress_rows (network, processor) VALUES ('still', 'writable')")
+
+
+@given(st.text(), st.sampled_from(["url", "S3", "Remote", "file", "aiGenerate"]))
+def test_no_string_or_quoting_hides_a_call_that_reaches_out(text: str, name: str) -> None:
+    inside = text.replace("\\", "\\\\").replace("'", "\\'")
+    quoted = text.replace("\\", "\\\\").replace("`", "\\`")
+    for call in (name, f"`{name}`"):
+        written = f"SELECT '{inside}' AS `{quoted}`, {call}('{inside}')"
+        with pytest.raises(readonly.Refused):
+            readonly.check(written, NAMES)
+    readonly.check(f"SELECT '{inside}', '{name}(1) INTO OUTFILE' AS `a`", NAMES)
