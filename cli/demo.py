@@ -7,6 +7,7 @@ the pipeline compares, in a process of its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -32,14 +34,17 @@ from cli.up import end_all
 from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
-from devnet.plan import Plan, digest, plan
+from devnet.plan import Fact, Plan, plan
 from devnet.processes import Child
 from devnet.scenario import Progress, Scenario
+from nektar import plugins
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
 
 NETWORK = "devnet"
 SUMMARY = Path("build/demo/summary.json")
+# Only a directory that holds this is ever deleted.
+MARKER = ".nektar-demo"
 # What the pipeline may take to catch up with a head: seconds on an idle machine, more while a killed role
 # comes back. Nothing is decided by it: it only ends a run that is stuck.
 PATIENCE_SECONDS = 120.0
@@ -59,12 +64,15 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             raise DemoFailed(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
     _clear(keep)
-    with Watching(the_plan.blocks) as watching, Home(the_plan, keep) as home:
-        truth = the_plan.truth([o.address for o in home.operators])
-        truth_digest = digest(truth)
+    with (
+        TemporaryDirectory(prefix="nektar-truth-") as apart,
+        Watching(the_plan.blocks) as watching,
+        Home(the_plan, keep) as home,
+    ):
+        truth = Truth.write(Path(apart), the_plan.truth([o.address for o in home.operators]))
         watching.say(
             f"seed {seed}: {the_plan.tasks} tasks, {operators} operators, {the_plan.reorgs} reorgs; "
-            f"truth of {len(truth)} facts fixed, digest {truth_digest[:16]}"
+            f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"
         )
         home.start()
         config_path, sql = _write_config(keep, home)
@@ -90,10 +98,9 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             finally:
                 probe.stop()
             watching.say("judging")
-            verdict = _judge(keep, home, sql, msgspec.to_builtins(truth))
+            verdict = _judge(truth, home, sql)
             latency = latencies(read_config(config_path, None)[0], seen)
-            summary = _summary(the_plan, head, msgspec.to_builtins(truth), verdict, latency, sql)
-            summary["truth_digest"] = truth_digest
+            summary = _summary(the_plan, scenario, truth, verdict, latency, sql)
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
@@ -103,7 +110,7 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
                 _stay(sql, home)
     if murders.left:
         raise DemoFailed(f"--kill: the run ended before {', '.join(murders.left)} could be killed")
-    if digest(truth) != truth_digest or not _right(summary):
+    if not verdict["right"]:
         raise DemoFailed(
             f"what was found is not what was done: precision {summary['precision']:.4f}, "
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
@@ -111,24 +118,17 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
         )
 
 
-def _right(summary: dict[str, Any]) -> bool:
-    """Found equals truth as multisets, and the store equals the final chain."""
-
-    def multiset(records: list[dict[str, Any]]) -> Counter[str]:
-        return Counter(json.dumps(r, sort_keys=True) for r in records)
-
-    same = multiset(summary["truth"]) == multiset(summary["found"])
-    return same and summary["lost"] == 0 and summary["duplicated"] == 0 and bool(summary["truth"])
-
-
 def _clear(keep: Path) -> None:
-    """Delete what an earlier run left. Raises DemoFailed rather than delete what no run has made."""
+    """Delete what an earlier demo left. Raises DemoFailed rather than delete what no demo has made."""
     SUMMARY.unlink(missing_ok=True)
-    if keep.exists() and any(keep.iterdir()):
-        if not (keep / "nektar.yaml").is_file() and keep.resolve() != SUMMARY.parent.resolve():
-            raise DemoFailed(f"--keep: {keep} holds something that is not a demo's; name an empty directory")
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        if not (keep / MARKER).is_file():
+            raise DemoFailed(f"--keep: {keep} holds something that no demo has made; name an empty directory")
+        if keep.resolve() in (Path.cwd(), *Path.cwd().parents):
+            raise DemoFailed(f"--keep: {keep} holds the directory that this runs in; name another")
         shutil.rmtree(keep)
     keep.mkdir(parents=True, exist_ok=True)
+    (keep / MARKER).write_text("Made by `nektar demo`, which deletes this directory when it is run again.\n")
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -152,6 +152,21 @@ def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
     path = keep / "nektar.yaml"
     path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
     return path, f"http://{listen}"
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """What is true of a run, in a file apart from all that the pipeline is given."""
+
+    facts: list[Fact]
+    file: Path
+    sha256: str
+
+    @classmethod
+    def write(cls, directory: Path, facts: list[Fact]) -> Truth:
+        written = msgspec.json.encode(facts)
+        file = directory / "truth.json"
+        file.write_bytes(written)
+        return cls(facts, file, hashlib.sha256(written).hexdigest())
 
 
 class _Pipeline:
@@ -212,8 +227,13 @@ def _stored(sql: str, block_hash: str) -> bool:
 
 def _settled(sql: str, head_hash: str) -> bool:
     """Whether the head is stored, and every processor has put out all that follows from it."""
-    rows = _rows(sql, "SELECT processor, block_hash FROM progress")
-    return bool(rows) and all(r["block_hash"] == head_hash for r in rows) and _stored(sql, head_hash)
+    expected = {"tasks", "operators", *plugins.names("nektar.conditions")}
+    at_head = {
+        row["processor"]
+        for row in _rows(sql, "SELECT processor, block_hash FROM progress")
+        if row["block_hash"] == head_hash
+    }
+    return at_head == expected and _stored(sql, head_hash)
 
 
 class _Murders:
@@ -227,38 +247,48 @@ class _Murders:
         self.done: list[dict[str, Any]] = []
 
     def on_block(self, block: int) -> None:
-        while self._due and block >= self._due[0][0]:
-            _, role = self._due.pop(0)
-            pid = int((self._run_dir / f"{role}.pid").read_text())
-            os.kill(pid, signal.SIGKILL)
-            self.done.append({"role": role, "block": block})
+        for due in [each for each in self._due if block >= each[0]]:
+            try:
+                os.kill(int((self._run_dir / f"{due[1]}.pid").read_text()), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # just being restarted: the next block is another chance
+            self._due.remove(due)
+            self.done.append({"role": due[1], "block": block})
 
     @property
     def left(self) -> list[str]:
         return [role for _, role in self._due]
 
 
-def _judge(keep: Path, home: Home, sql: str, truth: list[dict[str, Any]]) -> dict[str, Any]:
+def _judge(truth: Truth, home: Home, sql: str) -> dict[str, Any]:
     """The verdict of a process that knows nothing of the pipeline."""
-    case = keep / "case.json"
+    case = truth.file.with_name("case.json")
     case.write_text(
         json.dumps(
-            {"truth": truth, "sql": sql, "rpc": home.chain.url, "contracts": home.contracts, "abi": home.abi}
+            {
+                "truth": {"file": str(truth.file), "sha256": truth.sha256},
+                "sql": sql,
+                "rpc": home.chain.url,
+                "contracts": home.contracts,
+                "abi": home.abi,
+                "withheld": home.withheld,
+            }
         )
     )
     done = subprocess.run(
         [sys.executable, "-m", "devnet.judge", str(case)], capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        raise DemoFailed(f"the judge failed: {done.stderr.strip()[-400:]}")
-    verdict: dict[str, Any] = json.loads(done.stdout)
+    try:
+        verdict: dict[str, Any] = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        raise DemoFailed(f"the judge failed: {done.stderr.strip()[-400:]}") from None
     return verdict
 
 
 def _summary(
     the_plan: Plan,
-    head: int,
-    truth: list[dict[str, Any]],
+    scenario: Scenario,
+    truth: Truth,
     verdict: dict[str, Any],
     latency: dict[str, Any],
     sql: str,
@@ -268,11 +298,12 @@ def _summary(
         "seed": the_plan.seed,
         "bus": "sqlite",
         "store": "chdb",
-        "blocks": head,
-        "reorgs": the_plan.reorgs,
+        "blocks": scenario.head[0],
+        "reorgs": scenario.reorgs,
         "tasks": the_plan.tasks,
         "duties": dict(sorted(duties.items())),
-        "truth": truth,
+        "truth": msgspec.to_builtins(truth.facts),
+        "truth_sha256": truth.sha256,
         "found": verdict["found"],
         "precision": verdict["precision"],
         "recall": verdict["recall"],

@@ -50,6 +50,7 @@ class Home:
         self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
         self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
         self.agents: list[Child] = []
+        self.withheld: list[tuple[int, int]] = []  # block ranges whose receipts the proxy does not serve
         self.proxy_url = ""
 
     def __enter__(self) -> Self:
@@ -121,6 +122,7 @@ class Home:
         if self._proxy is None:
             raise DevnetError("the proxy is not started")
         self._proxy.tell({"withhold": [first, last]})
+        self.withheld.append((first, last))
 
     def _start_proxy(self) -> None:
         port = free_port()

@@ -1,37 +1,62 @@
 """The judge: compares what was found with what was done. `python -m devnet.judge CASE.json`.
 
 It stands apart from the pipeline and imports nothing of it: what was found it reads through SQL over HTTP,
-what happened it counts on the final chain itself with web3, and what was done it reads from the truth that
-the scenario wrote down before anything ran. It prints its verdict as one JSON object and never decides by it.
+what happened it reads on the final chain itself with web3, and what was done from the truth that was written
+down before anything ran. It prints its verdict as one JSON object and exits with 1 unless all is right.
+
+Every block, every event and every call on the chain is held against the store whole, arguments included: what
+the store lacks, or has otherwise, is `lost`; what it has beyond the chain, or said twice, is `duplicated`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 Fact: TypeAlias = tuple[str, str | None, str, str, str]
+Row: TypeAlias = tuple[str, ...]
 
 # What has no counterpart is listed up to this many; the counts are always whole.
 LISTED = 20
 SQL_TIMEOUT = 30.0
 BLOCKS_AT_ONCE = 500
+# Columns that stand before an event's or a call's arguments.
+EVENT_PLACE = (
+    "network",
+    "block_number",
+    "block_hash",
+    "block_time",
+    "tx_index",
+    "tx_hash",
+    "log_index",
+    "address",
+)
+CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert")
 
 
 def judge(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict on a case: {truth, sql, rpc, contracts: {name: address}, abi: {name: ABI}}."""
-    truth = [_fact(f) for f in case["truth"]]
+    """The verdict on a case: {truth: {file, sha256}, sql, rpc, contracts: {name: address}, abi: {name: ABI},
+    withheld: [[first, last], …]}."""
+    written = Path(case["truth"]["file"]).read_bytes()
+    if hashlib.sha256(written).hexdigest() != case["truth"]["sha256"]:
+        raise SystemExit("the truth is not what it was before the run")
+    truth = [_fact(f) for f in json.loads(written)]
     found = list(_found(case["sql"]))
     right = sum((Counter(truth) & Counter(found)).values())
-    on_chain = _recount(case["rpc"], case["contracts"], case["abi"])
-    in_store = _stored(case["sql"])
-    lost, doubled = on_chain - in_store, in_store - on_chain
+    on_chain = Counter(_recount(case["rpc"], case["contracts"], case["abi"], case["withheld"]))
+    in_store = Counter(_stored(case["sql"]))
+    lost, beyond = on_chain - in_store, in_store - on_chain
+    said_twice = list(_said_twice(case["sql"]))
+    doubled = sum(beyond.values()) + len(said_twice)
     return {
+        "right": Counter(truth) == Counter(found) and bool(truth) and not lost and not doubled,
         "found": [_record(f) for f in sorted(found, key=str)],
         "precision": right / len(found) if found else float(not truth),
         "recall": right / len(truth) if truth else 1.0,
@@ -39,9 +64,9 @@ def judge(case: Mapping[str, Any]) -> dict[str, Any]:
         "surplus": [_record(f) for f in _some(Counter(found) - Counter(truth))],
         "counted": {"chain": sum(on_chain.values()), "store": sum(in_store.values())},
         "lost": sum(lost.values()),
-        "duplicated": sum(doubled.values()),
+        "duplicated": doubled,
         "lost_sample": [list(x) for x in _some(lost)],
-        "duplicated_sample": [list(x) for x in _some(doubled)],
+        "duplicated_sample": [list(x) for x in [*_some(beyond), *said_twice][:LISTED]],
     }
 
 
@@ -64,48 +89,110 @@ def _found(sql: str) -> Iterable[Fact]:
         yield ("finding", row["condition"], row["task_input"], row["operator"], row["status"])
 
 
-def _stored(sql: str) -> Counter[tuple[str, ...]]:
-    """Every event and every call that the store says is true now, with how often it says so."""
-    rows: Counter[tuple[str, ...]] = Counter()
-    for row in query(sql, "SELECT block_hash, log_index, address, event FROM events"):
-        name = row["event"].removeprefix("event_")
-        rows["event", row["block_hash"], str(row["log_index"]), row["address"], _plain(name)] += 1
-    for row in query(sql, "SELECT block_hash, tx_hash, address FROM calls"):
-        rows["call", row["block_hash"], row["tx_hash"], row["address"]] += 1
-    return rows
+def _stored(sql: str) -> Iterator[Row]:
+    """Every block, event and call that the store says is true now, as often as it says so."""
+    for row in query(sql, "SELECT number, hash, toUnixTimestamp(time) AS time FROM blocks"):
+        yield "block", str(row["number"]), row["hash"], str(row["time"])
+    for (view,) in query_names(sql, "SELECT DISTINCT event AS view FROM events"):
+        for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
+            arguments = {k: v for k, v in row.items() if k not in EVENT_PLACE}
+            place = row["block_hash"], row["tx_hash"], str(row["log_index"]), row["address"]
+            yield "event", *place, _plain(view.removeprefix("event_")), _said(arguments)
+    for (view,) in query_names(sql, "SELECT DISTINCT call AS view FROM calls"):
+        for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
+            arguments = {k: v for k, v in row.items() if k not in CALL_PLACE}
+            called = row["block_hash"], row["tx_hash"], row["sender"], row["address"], str(row["value"])
+            yield "call", *called, str(row["status"]), _plain(view.removeprefix("call_")), _said(arguments)
 
 
 def _recount(
-    rpc: str, contracts: Mapping[str, str], abi: Mapping[str, list[dict[str, Any]]]
-) -> Counter[tuple[str, ...]]:
-    """Every event and every call on the final chain, read and named by web3."""
+    rpc: str,
+    contracts: Mapping[str, str],
+    abi: Mapping[str, list[dict[str, Any]]],
+    withheld: Sequence[Sequence[int]],
+) -> Iterator[Row]:
+    """Every block of the final chain, and every event and call in it, decoded by web3. The status of a call
+    in a block whose receipts were withheld is not for the pipeline to know: None."""
     from web3 import Web3
     from web3.types import TxData
 
     w3 = Web3(Web3.HTTPProvider(rpc))
-    names = {address.lower(): _event_names(w3, address, abi[name]) for name, address in contracts.items()}
-    rows: Counter[tuple[str, ...]] = Counter()
+    names = {address.lower(): name for name, address in contracts.items()}
+    decoders = {
+        address: w3.eth.contract(address=w3.to_checksum_address(address), abi=cast(Any, abi[name]))
+        for address, name in names.items()
+    }
+    events = {
+        (address, "0x" + event.topic.removeprefix("0x")): event
+        for address, contract in decoders.items()
+        for event in cast(Iterable[Any], contract.events)
+    }
     head = w3.eth.block_number
-    addresses = [w3.to_checksum_address(address) for address in contracts.values()]
     for first in range(0, head + 1, BLOCKS_AT_ONCE):
         last = min(head, first + BLOCKS_AT_ONCE - 1)
+        addresses = [contract.address for contract in decoders.values()]
         for log in w3.eth.get_logs({"fromBlock": first, "toBlock": last, "address": addresses}):
             address = log["address"].lower()
-            name = names[address][log["topics"][0].to_0x_hex()]
-            rows["event", log["blockHash"].to_0x_hex(), str(log["logIndex"]), address, _plain(name)] += 1
+            event = events[address, log["topics"][0].to_0x_hex()]
+            arguments = event().process_log(log)["args"]
+            where = log["blockHash"].to_0x_hex(), log["transactionHash"].to_0x_hex(), str(log["logIndex"])
+            yield "event", *where, address, _plain(event.event_name), _said(arguments)
     for number in range(head + 1):
         block = w3.eth.get_block(number, full_transactions=True)
+        yield "block", str(number), block["hash"].to_0x_hex(), str(block["timestamp"])
         for tx in cast(Sequence[TxData], block["transactions"]):
             to = str(tx.get("to") or "").lower()
-            if to in names:
-                rows["call", block["hash"].to_0x_hex(), tx["hash"].to_0x_hex(), to] += 1
-    return rows
+            if to not in names:
+                continue
+            status = str(bool(w3.eth.get_transaction_receipt(tx["hash"])["status"]))
+            if any(a <= number <= b for a, b in withheld):
+                status = str(None)
+            function, arguments = decoders[to].decode_function_input(tx["input"])
+            place = (
+                block["hash"].to_0x_hex(),
+                tx["hash"].to_0x_hex(),
+                tx["from"].lower(),
+                to,
+                str(tx["value"]),
+            )
+            yield "call", *place, status, _plain(function.fn_name), _said(arguments)
 
 
-def _event_names(w3: Any, address: str, abi: list[dict[str, Any]]) -> dict[str, str]:
-    """topic0 → name, as web3 derives them."""
-    contract = w3.eth.contract(address=w3.to_checksum_address(address), abi=abi)
-    return {"0x" + event.topic.removeprefix("0x"): event.event_name for event in contract.events}
+def _said_twice(sql: str) -> Iterator[Row]:
+    """Lines of the histories that stand twice, or that change nothing about the row they are a version of."""
+    for history, key in (("duties_history", ("task_hash", "operator")), ("findings_history", ("id",))):
+        versions: dict[Row, list[dict[str, Any]]] = {}
+        for row in query(sql, f"SELECT * FROM {history}"):  # noqa: S608  named above
+            versions.setdefault((row["network"], *(row[k] for k in key)), []).append(row)
+        for of_row, lines in versions.items():
+            lines.sort(key=lambda line: (line["generation"], line["log_offset"], line["position"]))
+            for before, after in pairwise(lines):
+                place = ("generation", "log_offset", "position")
+                if {**before, **{k: after[k] for k in place}} == after:
+                    yield history, *of_row, str(after["log_offset"])
+
+
+def query_names(sql: str, statement: str) -> list[tuple[str]]:
+    """The names in a query's column `view`."""
+    return [(row["view"],) for row in query(sql, statement)]
+
+
+def _said(arguments: Mapping[str, Any]) -> str:
+    """Arguments by name, the same however they were decoded: a struct is the list of its members, bytes and
+    addresses are 0x and lower case. A name that the store had to change ends in an underscore there."""
+    return json.dumps({name.rstrip("_"): _canonical(value) for name, value in sorted(arguments.items())})
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, Mapping):
+        return [_canonical(each) for each in value.values()]
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    if isinstance(value, str) and value.startswith("0x"):
+        return value.lower()
+    return value
 
 
 def _plain(name: str) -> str:
@@ -123,4 +210,6 @@ def query(sql: str, statement: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(judge(json.loads(Path(sys.argv[1]).read_text()))))  # noqa: T201
+    verdict = judge(json.loads(Path(sys.argv[1]).read_text()))
+    print(json.dumps(verdict))  # noqa: T201
+    sys.exit(0 if verdict["right"] else 1)

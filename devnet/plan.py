@@ -22,7 +22,6 @@ until their grace is over, so that what it leads to can be said in advance (W = 
 from __future__ import annotations
 
 import enum
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 
@@ -182,11 +181,6 @@ class Plan(msgspec.Struct, frozen=True):
             yield from scene.tasks
             if scene.replaced:
                 yield scene.replaced
-
-
-def digest(truth: Sequence[Fact]) -> str:
-    """A name for a truth, printed before the pipeline starts and checked after it ends."""
-    return hashlib.sha256(msgspec.json.encode(truth)).hexdigest()
 
 
 def _duty(scene: Scene, operator: int, behaviour: Behaviour) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from devnet.chain import DevnetError
 from devnet.home import Home
-from devnet.plan import GRACE, LONG_WINDOW, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind
+from devnet.plan import GRACE, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind
 from devnet.view import OpenTask, View
 
 # Blocks after the last scene, so that all it led to is final and the marks that say so have passed.
@@ -53,7 +53,7 @@ class Scenario:
         self._view.advance()
         self._scene = 0
         self._tasks = 0
-        self._reorgs = 0
+        self.reorgs = 0  # that have happened
 
     @property
     def head(self) -> tuple[int, str]:
@@ -80,17 +80,48 @@ class Scenario:
         reorg = scene.reorg
         while (offset := self.head[0] - start) < scene.length:
             if reorg and offset == reorg.after:
+                before = [self._open(task) for task in tasks]
                 self._reorg(reorg.depth, reorg.witnessed)
                 if reorg.removes_submission:
                     start = self._submit(scene, scene.tasks)
+                self._check_reorg(scene, before)
                 reorg = None
                 continue
             self._intervene(scene, offset)
             self._mine()
+        self._check_end(scene)
         self._tasks += len(scene.tasks)
         if scene.kind in (SceneKind.ROTATED, SceneKind.DEREGISTERED):
             home.send(home.admin, "operator_registry", "commitSet")
             self._mine()
+
+    def _check_reorg(self, scene: Scene, before: Sequence[OpenTask]) -> None:
+        """That the reorg took away what the scene is about. Raises DevnetError."""
+        then, now = before[0], self._open(scene.tasks[0])
+        match scene.kind:
+            case SceneKind.RESPONSE_LOST | SceneKind.RESPONSE_RETURNS:
+                _require(
+                    then.non_signers is not None and now.non_signers is None, scene, "removes the response"
+                )
+            case SceneKind.FINDING_LOST | SceneKind.FINDING_RETURNS:
+                removed = _most_digests(then) == 2 and _most_digests(now) == 1
+                _require(removed, scene, "removes the second of two responses")
+            case SceneKind.NUMBER_RETURNS:
+                same = then.number == now.number and then.hash != now.hash and then.input != now.input
+                _require(same, scene, "brings the task number back with other content")
+
+    def _check_end(self, scene: Scene) -> None:
+        """That what the scene says is there, or is not, at its end. Raises DevnetError."""
+        task = self._open(scene.tasks[0])
+        match scene.kind:
+            case SceneKind.RESPONSE_LOST:
+                _require(task.non_signers is None, scene, "ends without a response")
+            case SceneKind.RESPONSE_RETURNS:
+                _require(task.non_signers is not None, scene, "ends with the response")
+            case SceneKind.FINDING_LOST:
+                _require(_most_digests(task) == 1, scene, "ends with one response of each operator")
+            case SceneKind.FINDING_RETURNS:
+                _require(_most_digests(task) == 2, scene, "ends with two responses of one operator")
 
     def _intervene(self, scene: Scene, offset: int) -> None:
         """What the scene's own actors send when the head is `offset` blocks past the submission."""
@@ -144,7 +175,7 @@ class Scenario:
         before = self.head
         self._home.chain.rpc("anvil_dropAllTransactions")
         self._home.chain.reorg(depth)
-        self._reorgs += 1
+        self.reorgs += 1
         self._settle()
         if self.head[1] == before[1]:
             raise DevnetError(f"a reorg of depth {depth} left block {before[0]} as it was")
@@ -161,7 +192,7 @@ class Scenario:
                 scenes=len(self._plan.scenes),
                 kind=self._plan.scenes[self._scene - 1].kind if self._scene else "",
                 tasks=self._tasks,
-                reorgs=self._reorgs,
+                reorgs=self.reorgs,
             )
         )
 
@@ -172,4 +203,11 @@ def _who(scene: Scene) -> int:
     return scene.operator
 
 
-__all__ = ["LONG_WINDOW", "Progress", "Scenario"]
+def _most_digests(task: OpenTask) -> int:
+    """The most different responses that one operator has attested."""
+    return max((len(digests) for digests in task.attested.values()), default=0)
+
+
+def _require(holds: bool, scene: Scene, what: str) -> None:
+    if not holds:
+        raise DevnetError(f"scene {scene.kind}: expected that it {what}; it does not")

@@ -45,6 +45,10 @@ class OpenTask(msgspec.Struct, frozen=True):
         return int(self.fields[1])
 
     @property
+    def number(self) -> int:
+        return int(self.fields[8])
+
+    @property
     def deadline(self) -> int:
         return int(self.fields[4])
 

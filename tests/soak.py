@@ -14,8 +14,6 @@ from pathlib import Path
 
 from nektar.role import ROLES
 
-SUMMARY = Path("build/demo/summary.json")
-
 
 def run(seed: int, kill: str, extra: list[str]) -> bool:
     """One demo; whether found equals truth. Prints a line."""
@@ -31,11 +29,13 @@ def run(seed: int, kill: str, extra: list[str]) -> bool:
     ]
     if kill:
         command += ["--kill", kill]
+    Path(keep, "summary.json").unlink(missing_ok=True)
     started = time.monotonic()
     done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
     line = f"seed {seed:>3} kill {kill or '-':<28} {time.monotonic() - started:5.1f} s  "
-    if SUMMARY.exists():
-        s = json.loads(SUMMARY.read_text())
+    summary = Path(keep) / "summary.json"
+    if summary.exists():
+        s = json.loads(summary.read_text())
         latency = s["latency_ms"]["block_to_store"]
         line += (
             f"precision {s['precision']:.4f} recall {s['recall']:.4f} lost {s['lost']} "

@@ -131,6 +131,13 @@ def test_sql_that_is_wrong_or_writes(tmp_path: Path) -> None:
     assert nektar("sql", "SELECT count() FROM duties", "--config", path).returncode == 0
 
 
+def test_a_directory_that_no_demo_has_made_is_never_deleted(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "precious").write_text("keep me")
+    refused(nektar("demo", "--keep", tmp_path), "no demo has made", "empty directory")
+    assert (tmp_path / "precious").read_text() == "keep me"
+
+
 def test_a_missing_anvil_names_node_and_npm(tmp_path: Path) -> None:
     environment = {**os.environ, "NEKTAR_ANVIL": str(tmp_path / "nothing")}
     command = [sys.executable, "-m", "cli.main", "demo", "--keep", str(tmp_path / "demo")]
@@ -241,6 +248,7 @@ def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     children = [int(p.read_text()) for p in pids]
+    refused(nektar("up", "--config", path), "another `nektar up` runs")
     os.killpg(supervisor.pid, signal.SIGINT)
     _, errors = supervisor.communicate(timeout=30)
     assert "Traceback" not in errors
