@@ -17,16 +17,8 @@ from nektar.role import ROLES
 
 def run(seed: int, kill: str, extra: list[str]) -> bool:
     """One demo; whether found equals truth. Prints a line."""
-    command = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "demo",
-        "--seed",
-        str(seed),
-        "--keep",
-        f"build/soak/{seed}-{kill}",
-    ]
+    keep = f"build/soak/{seed}-{kill}"
+    command = [sys.executable, "-m", "cli.main", "demo", "--seed", str(seed), "--keep", keep]
     if kill:
         command += ["--kill", kill]
     Path(keep, "summary.json").unlink(missing_ok=True)
