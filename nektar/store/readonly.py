@@ -39,7 +39,11 @@ _HARMLESS = (
     "numbers numbers_mt zeros zeros_mt primes generateSeries generate_series generateRandom view values null "
     "merge format mergeTreeIndex"
 )
-_REACHES_OUT = frozenset({"file", "executable", "input", "catboostevaluate"})
+_REACHES_OUT = frozenset({"executable", "input", "hascolumnintable"})
+# Functions of rows that reach out. They need no bracket after them: `arrayMap(file, paths)`, `* APPLY(file)`.
+_REACHES_OUT_BY_NAME = re.compile(
+    r"file|catboostevaluate|ai(classify|embed|extract|filter|generate|redact|similarity|translate)"
+)
 
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|`((?:[^`\\]|\\.)*)`\s*(\(?)|([A-Za-z_]\w*)\s*(\(?)", re.DOTALL)
 
@@ -78,8 +82,11 @@ def check(written: str, table_functions: frozenset[str]) -> None:
         if i == 0 and not (bare and name in _STATEMENTS):
             raise Refused(f"Expected SELECT, WITH, SHOW, DESCRIBE or EXPLAIN; got {name[:40]}.")
         low = name.lower()
-        if call and (low in table_functions or low in _REACHES_OUT or low.startswith("ai")):
+        called = call and (low in table_functions or low in _REACHES_OUT or low.startswith("ai"))
+        if called or _REACHES_OUT_BY_NAME.fullmatch(low):
             raise Refused(f"{name[:80]}() reaches out of the store, which is read-only.")
+        if bare and low == "identifier" and written[match.start() - 1] == ":":
+            raise Refused("A parameter can't be an Identifier, which might name anything; expected a value.")
         if bare and previous == "INTO" and name == "OUTFILE":
             raise Refused("INTO OUTFILE writes a file; the store is read-only.")
         if bare and name == "SETTINGS":  # ClickHouse writes keywords in capitals

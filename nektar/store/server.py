@@ -38,6 +38,6 @@ class ServerStore(DriverStore):
             values = {name: unescaped(value) for name, value in params.items()}  # the client escapes them
             # The format too is the client's to write.
             sql, fmt = readonly.without_format(sql), readonly.format_of(sql, fmt)
-            return bytes(self._client.raw_query(sql, values, sent, fmt))
+            return bytes(self._client.raw_query(sql, values, sent, fmt, use_database=database is None))
 
         yield ask

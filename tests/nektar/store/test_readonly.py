@@ -64,6 +64,12 @@ ATTEMPTS = [
     "SELECT file('{file}')",
     "SELECT `file`('{file}')",
     "SELECT \"file\" /* */ ('{file}')",
+    "SELECT arrayMap(file, ['{file}'])",
+    "SELECT arrayMap(`FILE`, ['{file}'])",
+    "SELECT * APPLY(file) FROM (SELECT '{file}')",
+    "SELECT COLUMNS('p') APPLY file FROM (SELECT '{file}' AS p)",
+    "DESCRIBE (SELECT arrayMap(file, ['{file}']))",
+    "SELECT arrayMap(aiGenerate, ['{url}'])",
     "SELECT * FROM file('{file}', 'LineAsString')",
     "SELECT * FROM `{file}`",
     "SELECT * FROM '{file}'",
@@ -138,6 +144,24 @@ def test_parameters_are_values_and_never_sql(store: Store) -> None:
     assert (
         store.read("SELECT {x:String} FORMAT TSVRaw", params={"x": escaped(value)}) == f"{value}\n".encode()
     )
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT arrayMap({f:Identifier}, [{x:String}])", "SELECT * FROM {f: Identifier}"]
+)
+def test_a_parameter_can_name_no_function_nor_table(store: Store, tmp_path: Path, sql: str) -> None:
+    (tmp_path / "secret").write_text("s3cr3t\n")
+    with pytest.raises(SqlError, match="expected a value"):
+        store.read(sql, params={"f": "file", "x": str(tmp_path / "secret")})
+
+
+def test_every_function_of_this_clickhouse_that_could_reach_out_is_known(store: Store) -> None:
+    looks = "match(lower(name), '^ai|^file$|catboost|^url$|^http|exec|dns|llm|^remote|python|udf|script')"
+    known = store.rows(f"SELECT lower(name) FROM system.functions WHERE {looks}")
+    assert known
+    for (name,) in known:
+        with pytest.raises(readonly.Refused):
+            readonly.check(f"SELECT arrayMap({name}, x)", frozenset())
 
 
 def test_limits_stand_before_readonly_and_may_only_be_lowered(store: Store) -> None:

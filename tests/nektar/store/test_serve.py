@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlencode
+
+import clickhouse_connect
+import pytest
+
+from nektar.store import serve as module
+from nektar.store.client import open_store
+from nektar.store.port import SqlError, Store, StoreError, escaped
+from nektar.store.readonly import MAX_QUERY_BYTES
+from nektar.store.serve import Endpoint, serve
+
+MAX = 2**256 - 1
+
+
+@pytest.fixture(scope="module")
+def endpoint(store: Store) -> Iterator[Endpoint]:
+    store.command(
+        "INSERT INTO operators_rows (network, operator, region, stake, version) "
+        f"VALUES ('n', unhex('{'ab' * 20}'), 'eu', {MAX}, 1)"
+    )
+    with serve(store, "127.0.0.1:0") as running:
+        yield running
+
+
+def ask(endpoint: Endpoint, sql: str, **params: str) -> tuple[int, bytes, Any]:
+    """(status, body, headers) of a POST."""
+    request = urllib.request.Request(f"http://{endpoint.address}/?{urlencode(params)}", sql.encode())
+    try:
+        with urllib.request.urlopen(request, timeout=40) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+@pytest.fixture(scope="module")
+def client(endpoint: Endpoint) -> Iterator[Any]:
+    host, port = endpoint.address.split(":")
+    with clickhouse_connect.get_client(host=host, port=int(port)) as connected:
+        yield connected
+
+
+def test_clickhouse_connect_reads_rows_columns_arrow_and_parameters(client: Any) -> None:
+    found = client.query("SELECT operator, stake FROM operators")
+    assert found.column_names == ("operator", "stake")
+    assert found.result_rows == [(f"0x{'ab' * 20}", MAX)]
+    nothing = client.query("SELECT operator, stake FROM operators WHERE operator = 'none'")
+    assert (nothing.column_names, nothing.result_rows) == (("operator", "stake"), [])
+    assert client.query_arrow("SELECT number FROM numbers(3)").to_pydict() == {"number": [0, 1, 2]}
+    value = "it's \\ \t\n back"
+    assert client.query("SELECT {x:String} AS x", parameters={"x": value}).result_rows == [(value,)]
+    assert client.query("SELECT toDateTime(0, 'UTC') AS t, [1, 2] AS a, (1, 'x') AS p").row_count == 1
+    with pytest.raises(clickhouse_connect.driver.exceptions.DatabaseError, match="READONLY"):
+        client.command("CREATE TABLE x (a UInt8) ENGINE = Memory")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: install it")
+def test_curl_reads_by_get_and_post(endpoint: Endpoint) -> None:
+    def curl(*arguments: str) -> str:
+        command = ["curl", "-sS", "--noproxy", "*", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=40, check=True).stdout
+
+    url = f"http://{endpoint.address}"
+    assert curl(f"{url}/ping") == "Ok.\n"
+    assert curl(f"{url}/?query=SELECT%201") == "1\n"
+    assert curl(url, "-d", "SELECT region FROM operators FORMAT JSONEachRow") == '{"region":"eu"}\n'
+    assert curl("-G", url, "--data-urlencode", "query=SELECT {n:UInt8} + 1", "-d", "param_n=4") == "5\n"
+    assert curl(url, "-d", "DROP TABLE tasks_rows").startswith("Code: 164. DB::Exception: ")
+
+
+def test_errors_are_worded_and_numbered_as_clickhouse_does(endpoint: Endpoint) -> None:
+    for sql, status, code in [
+        ("SELECT nope", 404, 47),
+        ("SELECT * FROM nope", 404, 60),
+        ("SELECT 1 FROM", 400, 62),
+        ("DROP TABLE tasks_rows", 403, 164),
+        ("SELECT throwIf(1)", 500, 395),
+        ("SELECT {x:UInt8}", 500, 456),
+    ]:
+        got, body, headers = ask(endpoint, sql)
+        assert (got, headers["X-ClickHouse-Exception-Code"]) == (status, str(code)), sql
+        assert body.startswith(f"Code: {code}. DB::Exception: ".encode())
+        assert b"formatQuery" not in body
+
+
+def test_formats_databases_and_settings_come_in_the_url_and_transport_keys_are_dropped(
+    endpoint: Endpoint,
+) -> None:
+    transport = {
+        "session_id": "s",
+        "client_protocol_version": "54405",
+        "wait_end_of_query": "1",
+        "user": "default",
+    }
+    _, body, headers = ask(endpoint, "SELECT 1 AS a", default_format="CSVWithNames", **transport)
+    assert body == b'"a"\n1\n'
+    assert headers["Content-Type"] == "text/csv; charset=UTF-8; header=present"
+    _, body, headers = ask(
+        endpoint, "SELECT toUInt64(1) AS a FORMAT JSON", output_format_json_quote_64bit_integers="1"
+    )
+    assert json.loads(body)["data"] == [{"a": "1"}]
+    assert headers["X-ClickHouse-Format"] == "JSON"
+    assert ask(endpoint, "SELECT currentDatabase()", database="system")[1] == b"system\n"
+    assert ask(endpoint, "SELECT 1", database="no`pe")[0] == 404
+    assert (
+        ask(endpoint, "SELECT 1", query_id="a\r\nSet-Cookie: b")[2]["X-ClickHouse-Query-Id"]
+        == "aSet-Cookie:b"
+    )
+    assert ask(endpoint, "SELECT 1", compress="1")[0] == 500
+    assert ask(endpoint, "SELECT 1", allow_ddl="1")[0] == 403
+
+
+def test_a_query_that_is_too_long_or_no_text_is_refused(endpoint: Endpoint) -> None:
+    status, body, _ = ask(endpoint, f"SELECT 1 -- {'x' * MAX_QUERY_BYTES}")
+    assert (status, body[:8]) == (400, b"Code: 62")
+    request = urllib.request.Request(f"http://{endpoint.address}/", b"SELECT '\xff'")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 400
+    assert ask(endpoint, "SELECT 1")[1] == b"1\n"
+
+
+def test_queries_run_beside_each_other_and_beside_inserts(endpoint: Endpoint, store: Store) -> None:
+    def insert() -> None:
+        for i in range(20):
+            store.command(f"INSERT INTO progress_rows (network, processor, version) VALUES ('n', 'p{i}', 1)")
+
+    with ThreadPoolExecutor(9) as pool:
+        writing = pool.submit(insert)
+        answers = list(
+            pool.map(lambda i: ask(endpoint, f"SELECT {i} + count() * 0 FROM operators"), range(40))
+        )
+        writing.result()
+    assert [body for _, body, _ in answers] == [f"{i}\n".encode() for i in range(40)]
+
+
+def test_more_queries_than_may_wait_are_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING", 0)
+    monkeypatch.setattr(module, "RUNNING", 1)
+    with serve(store, "127.0.0.1:0") as narrow, ThreadPoolExecutor(4) as pool:
+        statuses = [s for s, _, _ in pool.map(lambda _: ask(narrow, "SELECT sleep(0.3)"), range(4))]
+    assert sorted(set(statuses)) == [200, 503]
+
+
+def test_a_busy_port_is_one_clear_line(store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            StoreError, match=f"listen.sql: 127.0.0.1:{port}: Address already in use; stop what"
+        ):
+            serve(store, f"127.0.0.1:{port}")
+
+
+def test_closing_frees_the_port_and_ends_the_thread(store: Store) -> None:
+    before = threading.active_count()
+    with serve(store, "127.0.0.1:0") as running:
+        address = running.address
+        assert ask(running, "SELECT 1")[1] == b"1\n"
+    assert threading.active_count() == before
+    with serve(store, address) as again:
+        assert again.address == address
+
+
+def test_a_kept_connection_is_answered_without_waiting_for_acknowledgements(endpoint: Endpoint) -> None:
+    # asyncio sets TCP_NODELAY where the socket says TCP; without it each answer took 40 ms more.
+    assert endpoint._sockets[0].proto == socket.IPPROTO_TCP
+
+
+def test_the_other_kind_of_store_reads_through_the_same_gate(endpoint: Endpoint) -> None:
+    with open_store(f"clickhouse://{endpoint.address}/default") as server:
+        assert server.rows("SELECT region FROM operators") == [("eu",)]
+        assert (
+            server.read("SELECT {x:String} FORMAT CSV", params={"x": escaped("a\tb\\'")}) == b'"a\tb\\\'"\n'
+        )
+        assert server.read("SELECT currentDatabase()", database="system") == b"system\n"
+        for sql, code in [
+            ("DROP TABLE tasks_rows", 164),
+            ("SELECT 1 INTO OUTFILE 'x'", 164),
+            ("SELECT nope", 47),
+        ]:
+            with pytest.raises(SqlError) as refused:
+                server.read(sql)
+            assert refused.value.code == code
