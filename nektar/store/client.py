@@ -73,7 +73,7 @@ def ask(
         return answer
     path = chdb_path(config.store_url)
     if path is not None:
-        if not (path / "store").is_dir():
+        if not path.is_dir() or not any(path.iterdir()):
             raise StoreMissing(f"store {path}: there is none yet; start it with `nektar up`")
         if held := holder(path):
             raise StoreDown(
