@@ -5,15 +5,26 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.fold import Fold
-from nektar.log import New, SignedBatch, Undo
-from nektar.model import Block, ChainEvent, Change, Finding, Signed
+from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
+from nektar.model import (
+    Block,
+    BlockClosed,
+    ChainEvent,
+    Change,
+    Event,
+    Finding,
+    FindingStatus,
+    GapPassed,
+    Signed,
+)
 from processors.conditions.equivocation import Equivocation
 from processors.folds.operators import Operators
 from processors.folds.tasks import Tasks
@@ -21,6 +32,7 @@ from tests.processors.world import NETWORK, Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
 FOLDS = [Tasks(), Operators(), Equivocation.detect]
+LIVES = 12
 
 
 @pytest.mark.parametrize("fold", FOLDS, ids=lambda fold: fold.name)
@@ -70,6 +82,133 @@ def test_what_telemetry_brought_outlives_the_block_that_stood_under_it() -> None
         back, _ = calculus.apply(fold, ahead, Undo((last,), {}))
         straight, _ = calculus.apply(fold, folded, batch)
         assert checkpoint.to_json(back.state) == checkpoint.to_json(straight.state)
+
+
+class Written(NamedTuple):
+    """A record, what happened in its blocks, and what of the log stands after it."""
+
+    record: Record
+    events: tuple[ChainEvent, ...]
+    standing: tuple[Event, ...]
+
+
+def life(rng: random.Random, records: int) -> list[Written]:
+    """A log with all that a log can hold: blocks, undos, gaps, marks, and messages among them."""
+    begun = World(rng)
+    first, happened = begun.next_block()
+    # Each with the Network as it was after it, which a message says nothing about.
+    parts: list[tuple[Block | GapPassed | Signed, tuple[ChainEvent, ...], World]] = [
+        (first, tuple(happened), begun)
+    ]
+    final = first.number
+    log: list[Written] = []
+
+    def write(record: Record, events: Sequence[ChainEvent] = ()) -> None:
+        standing: list[Event] = []
+        for what, those, _ in parts:
+            standing += [*those, BlockClosed(what) if isinstance(what, Block) else what]
+        log.append(Written(record, tuple(events), tuple(standing)))
+
+    write(New((first,), {}), happened)
+    while len(log) < records:
+        places = [i for i, part in enumerate(parts) if not isinstance(part[0], Signed)]
+        unfinal = [i for i in places if _first(parts[i][0]) > final]
+        blocks = [b for i in unfinal if isinstance(b := parts[i][0], Block)]
+        match rng.choice("nnnnuummgss"):
+            case "u" if unfinal:
+                gone = unfinal[-rng.randint(1, min(5, len(unfinal))) :]
+                gaps = [i for i in gone if isinstance(parts[i][0], GapPassed)]
+                gone = gone[gone.index(gaps[-1]) :] if gaps else gone
+                taken = [parts[i][0] for i in reversed(gone)]
+                parts[:] = [part for i, part in enumerate(parts) if i not in gone]
+                gap = next(((g.first, g.last) for g in taken if isinstance(g, GapPassed)), None)
+                write(Undo(tuple(b for b in taken if isinstance(b, Block)), {}, gap))
+            case "m" if blocks:
+                safe = rng.randrange(len(blocks))
+                lowest = blocks[rng.randint(0, safe)]
+                final = lowest.number
+                write(Mark(blocks[safe].ref, lowest.ref))
+            case "g" if rng.random() < 0.5:
+                world = fork(_world(parts), rng)
+                gap_ = world.gap()
+                parts.append((gap_, (), world))
+                write(Gap(gap_.first, gap_.last, world.parent, "no provider has them"))
+            case "s":
+                messages = tuple(m for _ in range(3) if (m := _world(parts).telemetry()))
+                parts += [(message, (), begun) for message in messages]
+                if messages:
+                    write(SignedBatch(messages, "collector"))
+            case "n":
+                made: list[Part] = []
+                for _ in range(rng.randint(1, 3)):
+                    world = fork(_world(parts), rng)
+                    new, those = world.next_block()
+                    made.append((new, tuple(those)))
+                    parts.append((new, tuple(those), world))
+                write(*record(made))
+    return log
+
+
+def _world(parts: Sequence[tuple[object, object, World]]) -> World:
+    return next(world for what, _, world in reversed(parts) if not isinstance(what, Signed))
+
+
+def _first(what: Block | GapPassed | Signed) -> int:
+    assert not isinstance(what, Signed)
+    return what.number if isinstance(what, Block) else what.first
+
+
+@pytest.mark.parametrize("fold", FOLDS, ids=lambda fold: fold.name)
+def test_whatever_a_log_holds_what_stands_is_what_the_rest_alone_would_leave(fold: Fold[Any]) -> None:
+    for seed in range(LIVES):
+        folded, rows = calculus.begin(fold, NETWORK), Rows()
+        for offset, written in enumerate(life(random.Random(f"lives {seed}"), 20)):
+            folded, changes = calculus.apply(fold, folded, written.record, written.events, offset)
+            move(rows, changes)
+            state, alone = fold.initial(NETWORK), Rows()
+            for event in written.standing:
+                state, said = fold.step(state, event)
+                put(alone, said)
+            assert checkpoint.to_json(folded.state) == checkpoint.to_json(state), (seed, offset)
+            # What is known of a finding's block is the calculus's to say, and tested with it.
+            seen = {
+                key: msgspec.structs.replace(row, status=FindingStatus.SEEN)
+                if isinstance(row, Finding)
+                else row
+                for key, row in rows.items()
+            }
+            assert seen == alone, (seed, offset)
+
+
+@pytest.mark.parametrize("fold", FOLDS, ids=lambda fold: fold.name)
+def test_from_any_checkpoint_the_rest_of_the_log_says_the_same(fold: Fold[Any]) -> None:
+    for seed in range(LIVES):
+        rng = random.Random(f"checkpoints {seed}")
+        log = life(rng, 20)
+        folded = calculus.begin(fold, NETWORK)
+        said, saved = [], [checkpoint.encode(folded.steps[0])]
+        for offset, written in enumerate(log):
+            folded, changes = calculus.apply(fold, folded, written.record, written.events, offset)
+            said.append(changes)
+            saved.append(checkpoint.encode(folded.steps[0]))
+            read = checkpoint.decode(saved[-1], fold)
+            assert read.state == folded.steps[0].state
+            assert checkpoint.encode(read) == saved[-1]
+        at = rng.randrange(len(saved))
+        step = checkpoint.decode(saved[at], fold)
+        again = calculus.resume(step)
+        for offset in range(step.offset, len(log)):
+            record_, events = log[offset].record, log[offset].events
+            if offset == step.offset and step.span:
+                last = step.span.last
+                blocks = record_.blocks if isinstance(record_, New) else ()
+                if not (blocks := tuple(b for b in blocks if b.number > last)):
+                    continue
+                record_, events = New(blocks, {}), tuple(e for e in events if e.at and e.at.block > last)
+            again, changes = calculus.apply(fold, again, record_, events, offset)
+            if offset >= at:
+                assert changes == said[offset], (seed, offset)
+        assert checkpoint.to_json(again.state) == checkpoint.to_json(folded.state)
 
 
 def fork(world: World, rng: random.Random) -> World:

@@ -216,6 +216,15 @@ def test_the_key_is_that_of_the_tasks_set_whatever_it_was_changed_to() -> None:
     assert len(found) == 1
 
 
+def test_a_key_whose_registration_was_not_seen_accuses_nobody() -> None:
+    unseen = set_of([(ALICE, 5), (BOB, 2)])  # the block that changed Alice's key could not be had
+    new = task(At(3, 1, 0), unseen.hash, 2, deadline=6, grace=2)
+    begun = [OperatorSetCommitted(At(3, 0, 0), unseen), TaskSubmitted(new.submitted, new)]
+    for secret in (1, 5):
+        two = [signed(None, new.hash, ALICE, secret, answer) for answer in ANSWERS[:2]]
+        assert play(*begun, BlockClosed(block(3)), *two)[1] == []
+
+
 def test_a_signature_for_another_task_manager_or_chain_does_not_count() -> None:
     for chain_id, contract in ((CHAIN_ID + 1, MANAGER), (CHAIN_ID, STRANGER)):
         elsewhere = [
