@@ -1,0 +1,192 @@
+"""What one record puts into the store, and the role around it. Lives on a bus are in test_sink_lives.py."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nektar import bus as buses
+from nektar.bus.port import Bus, Delivered, Message
+from nektar.config import Config, Listen
+from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
+from nektar.model import Address, Block, DutyRow, Finding, Hash32, Level, Network, OperatorRow, Row
+from nektar.store.client import open_store, records
+from nektar.store.migrate import abi_tables, migrate
+from nektar.store.port import Store
+from nektar.store.schema import rows_to_ipc
+from processors import sink
+from processors.outputs import cloud_event
+from processors.sink import BrokenRecord, Sink, inserts
+from tests.nektar.store.things import PLAIN_EVENT, Things
+
+KNOWN = abi_tables([Things()])
+BLOCK = Block(1, Hash32(b"\x01" * 32), Hash32(bytes(32)), 1_700_000_000, Level.PROVED, "p", "single:p")
+FINDING = Finding(
+    id=b"\x01" * 32,
+    condition="equivocation",
+    operator=b"\x02" * 20,
+    task_hash=b"\x03" * 32,
+    task_number=2**60,
+    task_input="15",
+    block_number=4,
+    block_hash=b"\x05" * 32,
+    block_time=1_700_000_000,
+    level="proved",
+    anchor="single:p",
+    facts='{"a":"ä"}',
+)
+
+
+def log(record: New, generation: int = 1) -> Message:
+    return Message(NETWORK, key("n", generation), encode(record))
+
+
+def duties(state: str) -> Message:
+    row: Row = DutyRow(b"\x11" * 32, Address(b"\x12" * 20), 1, "15", state, 9, 3, 8)
+    headers = {"table": b"duties", "generation": b"1"}
+    return Message(ROWS, b"n", rows_to_ipc(DutyRow, [(row, False)]), headers)
+
+
+def finding(status: str = "seen", offset: int = 1) -> Message:
+    said = msgspec.structs.replace(FINDING, status=status)
+    return Message(FINDINGS, b"n", cloud_event(Network("n", 1, {}), said, offset), {"generation": b"1"})
+
+
+def delivered(message: Message) -> Delivered:
+    return Delivered(message.stream, 3, 7, message.key, message.value, message.headers, 0.0)
+
+
+def put(bus: Bus, *messages: Message) -> None:
+    with bus.writer("test", 0) as writer:
+        for message in messages:
+            writer.transaction([message])
+
+
+def drain(store: Store, bus: Bus) -> None:
+    with Sink(store, bus, KNOWN) as opened:
+        while opened.turn(0.0):
+            pass
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    opened = buses.open(f"sqlite://{tmp_path / 'bus'}?partitions=1")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(f"chdb://{tmp_path / 'store'}") as opened:
+        migrate(opened, [Things()])
+        yield opened
+
+
+def test_a_token_names_generation_stream_partition_offset_table_and_what_is_in_it() -> None:
+    said, now = inserts(delivered(duties("signed")), duties("signed").value, KNOWN)
+    assert (said.table, now.table) == ("duties_history_rows", "duties_rows")
+    place, _, digest = now.token.rpartition(":")
+    assert place == f"1:{ROWS}:3:7:duties_rows"
+    assert now.rows.column("version").to_pylist() == [1 << 48 | 7]
+    again = inserts(delivered(duties("signed")), duties("signed").value, KNOWN)
+    other = inserts(delivered(duties("missed")), duties("missed").value, KNOWN)
+    assert again[1].token == now.token
+    assert not other[1].token.endswith(digest)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (Message(NETWORK, b"n/1", b"junk"), "expected a log record"),
+        (Message(NETWORK, b"no key", b""), "expected a key NETWORK/GENERATION"),
+        (log(New((), {}), 70_000), "a generation below 65536"),
+        (log(New((), {PLAIN_EVENT.table: b"not arrow"})), "Arrow"),
+        (Message(ROWS, b"n", b"", {"table": b"nope", "generation": b"1"}), "expected rows of"),
+        (Message(ROWS, b"n", b"", {"table": b"findings", "generation": b"1"}), "expected rows of"),
+        (duties("signed")._replace(headers={"table": b"duties"}), "a generation below 65536"),
+        (duties("signed")._replace(value=rows_to_ipc(OperatorRow, [])), "expected the columns"),
+        (finding()._replace(value=b"{"), "JSON"),
+        (finding()._replace(value=b'{"data":{}}'), "KeyError"),
+        (finding()._replace(value=b'{"data":[]}'), "TypeError"),
+    ],
+)
+def test_what_can_not_be_stored_says_why(message: Message, why: str) -> None:
+    with pytest.raises((BrokenRecord, BrokenLog), match=why):
+        inserts(delivered(message), message.value, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("field", "cell"),
+    [
+        ("id", "0x00"),
+        ("id", "ab" * 32),
+        ("id", None),
+        ("block_number", -1),
+        ("block_number", "x"),
+        ("block_number", 1.5),
+        ("facts", 5),
+    ],
+)
+def test_a_finding_whose_cells_are_not_what_the_model_says_is_refused(field: str, cell: object) -> None:
+    event = json.loads(finding().value)
+    event["data"][field] = cell
+    message = finding()._replace(value=json.dumps(event).encode())
+    with pytest.raises(BrokenRecord):
+        inserts(delivered(message), message.value, KNOWN)
+
+
+def test_a_finding_is_shown_as_it_was_last_said_and_its_history_keeps_every_version(
+    bus: Bus, store: Store
+) -> None:
+    put(bus, finding("seen", 1), finding("final", 2))
+    drain(store, bus)
+    found = store.rows("SELECT id, operator, task_number, facts, status FROM findings")
+    assert found == [(f"0x{'01' * 32}", f"0x{'02' * 20}", 2**60, '{"a":"ä"}', "final")]
+    offsets = [message.offset for message in bus.read(FINDINGS, 0)]
+    said = store.rows("SELECT generation, log_offset, status FROM findings_history ORDER BY log_offset")
+    assert said == [(1, offsets[0], "seen"), (1, offsets[1], "final")]
+
+
+def test_a_newer_generation_stands_above_an_older_one_that_is_read_later(bus: Bus, store: Store) -> None:
+    put(bus, log(New((BLOCK,), {}), generation=2), log(New((BLOCK,), {}), generation=1))
+    drain(store, bus)
+    assert store.rows("SELECT number, generation FROM blocks") == [(1, 2)]
+
+
+def test_a_dead_letter_is_whole_says_why_and_is_written_once(bus: Bus, store: Store) -> None:
+    junk = Message(NETWORK, key("n", 1), b"junk")
+    put(bus, junk, log(New((BLOCK,), {})))
+    drain(store, bus)
+    drain(store, bus)
+    (letter,) = bus.read(DEAD, 0)
+    assert (letter.key, letter.value) == (f"store {NETWORK}/0/0".encode(), b"junk")
+    assert letter.headers["network"] == b"n"
+    assert letter.headers["reason"].startswith(b"expected a log record")
+    assert store.rows("SELECT number FROM blocks") == [(1,)]
+
+
+def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path, bus: Bus) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    config = Config(providers={}, networks=(), data_dir=str(tmp_path), listen=Listen(f"127.0.0.1:{port}"))
+    stop, ready = threading.Event(), threading.Event()
+    role = threading.Thread(target=sink.run, args=(config, {"n": Things()}, bus, stop, ready.set))
+    role.start()
+    try:
+        assert ready.wait(30)
+        with buses.open(f"sqlite://{tmp_path / 'bus'}") as other:
+            put(other, log(New((BLOCK,), {})))
+        for _ in range(2_000):  # each question takes a few milliseconds
+            if found := records(config, "SELECT hash FROM blocks"):
+                break
+        assert found == [{"hash": f"0x{'01' * 32}"}]
+    finally:
+        stop.set()
+        role.join(30)
+    assert not role.is_alive()
