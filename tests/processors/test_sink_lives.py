@@ -1,0 +1,355 @@
+"""The sink on a real bus and a real chDB: exactly once in effect, in an order that readers may rely on."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nektar.bus.port import Delivered, Message
+from nektar.log import (
+    DEAD,
+    FINDINGS,
+    NETWORK,
+    PART_HEADER,
+    ROWS,
+    BrokenLog,
+    New,
+    Undo,
+    encode,
+    key,
+)
+from nektar.model import DutyRow, Finding, ProgressRow
+from nektar.store.client import open_store
+from nektar.store.migrate import abi_tables, migrate
+from nektar.store.port import Store, StoreDown
+from processors.sink import BrokenRecord, inserts
+from tests.nektar.logs import NETWORK as HOME
+from tests.nektar.logs import block, hash32
+from tests.nektar.store.things import CALL, PLAIN_EVENT, Things
+from tests.processors.logs_on_bus import open_bus, write
+from tests.processors.sunk import AWAY, BROKEN, Life, RowsFirst, drain, happened, ipc, tables, write_lives
+
+KNOWN = abi_tables([Things()])
+NO_MERGES = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that is migrated and holds nothing, to be copied."""
+    directory = tmp_path_factory.mktemp("empty") / "store"
+    with open_store(f"chdb://{directory}") as store:
+        migrate(store, [Things()])
+        for name in row_tables(store):  # no merges: a row that is stored twice stays two
+            store.command(f"ALTER TABLE `{name}` MODIFY SETTING {NO_MERGES}")
+    return directory
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path) -> Iterator[Store]:
+    shutil.copytree(empty, tmp_path / "store", symlinks=True)
+    with open_store(f"chdb://{tmp_path / 'store'}") as opened:
+        yield opened
+
+
+def row_tables(store: Store) -> list[str]:
+    asked = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
+    return sorted(name for (name,) in store.rows(asked) if name != "schema_migrations")
+
+
+def held(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, doubled ones too."""
+    return {name: store.rows(f"SELECT * FROM `{name}` ORDER BY ALL") for name in row_tables(store)}
+
+
+def letters(directory: Path) -> list[tuple[bytes, dict[str, bytes]]]:
+    with open_bus(directory) as bus:
+        return [(m.value, dict(m.headers)) for m in bus.read(DEAD, 0)]
+
+
+def compare(store: Store, life: Life) -> None:
+    """The store's views say of a Network what its life was."""
+    name = life.network.name
+    where = f"network = '{name}'"
+
+    def said(what: str, of: str) -> list[tuple[Any, ...]]:
+        return store.rows(f"SELECT {what} FROM {of} WHERE {where} ORDER BY ALL")
+
+    blocks = sorted((b.number, f"0x{b.hash.hex()}", life.network.generation) for b in life.chain)
+    assert said("number, hash, generation", "blocks") == blocks
+    events = [(number, f"0x{hash_.hex()}", n) for number, hash_, n in life.events()]
+    assert said("block_number, block_hash, n", "event_plain") == events
+    assert said("count(), any(revert)", "call_submit")[0][0] == life.calls()
+
+    now = life.rows.values()
+    duties = sorted((r.task_number, r.state, r.decided_block) for r in now if isinstance(r, DutyRow))
+    assert said("task_number, state, decided_block", "duties") == duties
+    findings = sorted((f"0x{r.id.hex()}", r.status, r.facts) for r in now if isinstance(r, Finding))
+    assert said("id, status, facts", "findings") == findings
+    (progress,) = (r for r in now if isinstance(r, ProgressRow))
+    assert said("block_number", "progress") == [(progress.block_number,)]
+    versions = sorted((r.task_number, r.decided_block) for r in life.said if isinstance(r, DutyRow))
+    if versions:
+        assert [r[0] for r in said("task_number", "duties_history")] == [number for number, _ in versions]
+    statuses = sorted(r.status for r in life.said if isinstance(r, Finding))
+    assert [row[0] for row in said("status", "findings_history")] == statuses
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_store_says_of_each_network_of_a_partition_what_its_log_says(
+    store: Store, tmp_path: Path, seed: int
+) -> None:
+    lives = write_lives(tmp_path / "bus", seed, steps=25, big=seed == 0)
+    with open_bus(tmp_path / "bus") as bus:
+        drain(bus, store, KNOWN)
+    for life in lives:
+        compare(store, life)
+
+    first = held(store)
+    broken, unknown = sorted(letters(tmp_path / "bus"))
+    assert broken[0] == BROKEN
+    assert b"expected a log record" in broken[1]["reason"]
+    assert unknown[0] == b"rows"
+    assert unknown[1] == {
+        "network": b"home",
+        "reason": b"expected rows of tasks, duties, operators, progress; got 'nobodys'",
+    }
+
+    # All of it once more, as after a crash that lost every offset: no row is doubled.
+    with open_bus(tmp_path / "bus") as bus:
+        for stream in (NETWORK, FINDINGS, ROWS):
+            for record in bus.read(stream, 0, 0, 10_000):
+                if PART_HEADER in record.headers or record.value in (BROKEN, b"rows"):
+                    continue
+                for insert in inserts(record, record.value, KNOWN):
+                    store.insert(*insert)
+    assert held(store) == first
+
+
+def test_kill_9_in_mid_insert_loses_nothing_and_doubles_nothing(empty: Path, tmp_path: Path) -> None:
+    lives = write_lives(tmp_path / "bus", 1, big=True)
+    shutil.copytree(tmp_path / "bus", tmp_path / "calm-bus")
+    for name in ("calm", "killed"):
+        shutil.copytree(empty, tmp_path / name, symlinks=True)
+    rng = random.Random("kills 1")
+
+    def work(n: int, delay: float) -> int:
+        arguments = [tmp_path / "bus", tmp_path / "killed", n, delay]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.processors.sink_worker", *map(str, arguments)],
+            cwd=Path(__file__).parents[2],
+            timeout=60,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+    kills = [work(rng.randint(2, 12), rng.choice((0.0, 0.5, 1, 2, 4))) for _ in range(3)]
+    assert kills == [-signal.SIGKILL] * 3
+    assert work(0, 0) == 0
+
+    with open_bus(tmp_path / "calm-bus") as bus, open_store(f"chdb://{tmp_path / 'calm'}") as calm:
+        drain(bus, calm, KNOWN)
+        undisturbed = held(calm)
+    with open_store(f"chdb://{tmp_path / 'killed'}") as killed:
+        assert held(killed) == undisturbed
+        for life in lives:
+            compare(killed, life)
+    assert sorted(letters(tmp_path / "bus"), key=str) == sorted(letters(tmp_path / "calm-bus"), key=str)
+
+
+class Watched:
+    """A store that says what was inserted, and goes down before the n-th insert."""
+
+    def __init__(self, store: Store, down_at: int = 0) -> None:
+        self._store = store
+        self._left = down_at
+        self.inserted: list[tuple[str, Any]] = []
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise StoreDown("store: the disk is full")
+        self._store.insert(table, rows, token)
+        self.inserted.append((table, rows))
+
+
+def test_a_store_that_goes_down_stops_the_sink_and_no_record_is_lost_or_dead(
+    store: Store, tmp_path: Path
+) -> None:
+    lives = write_lives(tmp_path / "bus", 3)
+    for n in (1, 2, 5, 9, 3):
+        watched: Any = Watched(store, down_at=n)
+        with open_bus(tmp_path / "bus") as bus, pytest.raises(StoreDown, match="the disk is full"):
+            drain(bus, watched, KNOWN)
+    with open_bus(tmp_path / "bus") as bus:
+        drain(bus, store, KNOWN)
+    for life in lives:
+        compare(store, life)
+    assert len(letters(tmp_path / "bus")) == 2
+
+
+def test_progress_is_stored_after_the_findings_that_it_speaks_of(store: Store, tmp_path: Path) -> None:
+    write_lives(tmp_path / "bus", 5, steps=20)
+    watched: Any = Watched(store)
+    with open_bus(tmp_path / "bus") as bus:
+        drain(RowsFirst(bus), watched, KNOWN)
+    newest = {HOME.name: -1, AWAY.name: -1}
+    checked = 0
+    for table, rows in watched.inserted:
+        for row in rows.to_pylist():
+            if table == "findings_rows":
+                newest[row["network"]] = row["block_number"]
+            if table == "progress_rows":
+                assert newest[row["network"]] >= row["block_number"]
+                checked += 1
+    assert checked == 20
+
+
+def delivered(value: bytes, stream: str = NETWORK, **headers: bytes) -> Delivered:
+    name = key(HOME.name, 1) if stream == NETWORK else HOME.name.encode()
+    return Delivered(stream, 0, 77, name, value, headers, 0.0)
+
+
+BLOCKS = (block(7, hash32("root")), block(8, hash32("7")))
+BROUGHT = tables([happened(b, events=3, calls=1) for b in BLOCKS])
+
+
+def test_a_block_is_stored_after_all_that_happened_in_it_and_struck_out_before() -> None:
+    new = inserts(delivered(encode(New(BLOCKS, BROUGHT))), encode(New(BLOCKS, BROUGHT)), KNOWN)
+    assert [i.table for i in new] == [*sorted(BROUGHT), "blocks_rows"]
+    undo = encode(Undo(BLOCKS[::-1], BROUGHT))
+    assert [i.table for i in inserts(delivered(undo), undo, KNOWN)] == ["blocks_rows", *sorted(BROUGHT)]
+    assert {tuple(i.rows.column("is_deleted").to_pylist()) for i in new} == {(0, 0), (0,) * 6}
+
+
+def test_an_undone_block_is_struck_out_and_stands_again_when_it_returns(store: Store, tmp_path: Path) -> None:
+    counts = []
+    new, undo = New(BLOCKS, BROUGHT), Undo(BLOCKS[::-1], BROUGHT)
+    with open_bus(tmp_path / "bus") as bus:
+        for record in (new, undo, new, undo, new):
+            write(bus, HOME, [record])
+            drain(bus, store, KNOWN)
+            said = [store.rows(f"SELECT count() FROM {view}")[0][0] for view in ("blocks", "events", "calls")]
+            counts.append(tuple(said))
+    assert counts == [(2, 6, 2), (0, 0, 0), (2, 6, 2), (0, 0, 0), (2, 6, 2)]
+
+
+def test_an_insert_whose_token_is_forgotten_changes_nothing_that_views_show(
+    store: Store, tmp_path: Path
+) -> None:
+    (life, _) = write_lives(tmp_path / "bus", 6)
+    with open_bus(tmp_path / "bus") as bus:
+        drain(bus, store, KNOWN)
+        for stream in (NETWORK, FINDINGS, ROWS):
+            for record in bus.read(stream, 0, 0, 10_000):
+                if record.value not in (BROKEN, b"rows"):
+                    for table, rows, token in inserts(record, record.value, KNOWN):
+                        store.insert(table, rows, f"{token} forgotten")
+    compare(store, life)
+
+
+def test_a_table_of_no_rows_is_no_obstacle(store: Store, tmp_path: Path) -> None:
+    nothing = {PLAIN_EVENT.table: ipc(PLAIN_EVENT.schema, []), CALL.table: ipc(CALL.schema, [])}
+    with open_bus(tmp_path / "bus") as bus:
+        write(bus, HOME, [New(BLOCKS, nothing)])
+        drain(bus, store, KNOWN)
+    assert store.rows("SELECT count() FROM blocks") == [(2,)]
+    assert letters(tmp_path / "bus") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"event_of_nobody_00000000": b""}, "expected a table of a configured adapter's ABI"),
+        ({PLAIN_EVENT.table: b"no arrow"}, "ArrowInvalid"),
+        ({PLAIN_EVENT.table: BROUGHT[CALL.table]}, "expected the columns block_number uint64"),
+        ({PLAIN_EVENT.table: BROUGHT[PLAIN_EVENT.table][:-700]}, "Expected to be able to read"),
+    ],
+)
+def test_a_record_with_a_table_that_nobody_can_store_is_a_dead_letter_whole(
+    store: Store, tmp_path: Path, change: dict[str, bytes], reason: str
+) -> None:
+    bad, good = New(BLOCKS, BROUGHT | change), New(BLOCKS[:1], {})
+    with open_bus(tmp_path / "bus") as bus:
+        write(bus, HOME, [bad], part_bytes=500)
+        write(bus, HOME, [good])
+        drain(bus, store, KNOWN)
+    parts = letters(tmp_path / "bus")
+    assert b"".join(value for value, _ in parts) == encode(bad)
+    assert all(reason in headers["reason"].decode() for _, headers in parts)
+    assert parts[0][1]["network"] == b"home"
+    assert store.rows("SELECT number FROM blocks") == [(7,)]
+    assert store.rows("SELECT count() FROM events") == [(0,)]
+
+
+def test_parts_out_of_turn_are_dead_letters_and_the_next_record_is_stored(
+    store: Store, tmp_path: Path
+) -> None:
+    with open_bus(tmp_path / "bus") as bus:
+        with bus.writer("foreign", 0) as writer:
+            for part in (b"1/3", b"0/3"):
+                writer.transaction([Message(NETWORK, key(HOME.name, 1), b"x", {PART_HEADER: part})])
+            writer.transaction([Message(NETWORK, key(HOME.name, 1), b"x", {PART_HEADER: b"2/3"})])
+        write(bus, HOME, [New(BLOCKS, BROUGHT)])
+        drain(bus, store, KNOWN)
+    assert store.rows("SELECT count() FROM blocks") == [(2,)]
+    assert [h["reason"][:17] for _, h in letters(tmp_path / "bus")] == [
+        b"expected part 0/n",
+        b"expected part 1/3",
+    ]
+
+
+RECORDS = (
+    delivered(encode(New(BLOCKS, BROUGHT))),
+    delivered(encode(Undo(BLOCKS[::-1], BROUGHT))),
+)
+
+
+@given(st.sampled_from(RECORDS), st.data())
+def test_junk_is_a_broken_record_and_nothing_else(record: Delivered, data: st.DataObject) -> None:
+    value = bytearray(record.value)
+    for _ in range(data.draw(st.integers(1, 4))):
+        value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(value)) | st.just(len(value)))
+    try:
+        found = inserts(record, bytes(value[:cut]), KNOWN)
+    except (BrokenRecord, BrokenLog):
+        pass
+    else:
+        assert all(isinstance(i.rows, pa.Table) for i in found)
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+VALUES = st.binary(max_size=60) | JSON.map(lambda data: json.dumps({"data": data}).encode())
+HEADERS = st.sampled_from([b"tasks", b"1", b"\xb2", b"-1", b"9" * 9])
+
+
+@given(
+    st.sampled_from([FINDINGS, ROWS, NETWORK]),
+    VALUES,
+    st.binary(max_size=12),
+    st.dictionaries(st.sampled_from(["table", "generation"]), HEADERS),
+)
+def test_junk_from_anybody_is_a_broken_record_and_nothing_else(
+    stream: str, value: bytes, name: bytes, headers: dict[str, bytes]
+) -> None:
+    record = Delivered(stream, 0, 1, name, value, headers, 0.0)
+    with pytest.raises((BrokenRecord, BrokenLog)):
+        inserts(record, value, KNOWN)
