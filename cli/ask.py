@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,21 @@ class NotFound(NektarError):
 def sql(query: str, config_path: Path | None, directory: Path | None, format: str | None) -> None:
     """Any SELECT, as a table or in a ClickHouse format."""
     config, _ = read_config(config_path, directory)
-    if format is None:
-        found = records(config, query)
+    answer = ask(config, query, format or "JSONEachRow")
+    found = _objects(answer) if format is None else None
+    if found is None:  # it is in another format, which the query itself may name
+        sys.stdout.buffer.write(answer)
+    else:
         rows(found, list(found[0]) if found else [], as_json=False, empty="no rows")
-        return
-    sys.stdout.buffer.write(ask(config, query, format))
+
+
+def _objects(answer: bytes) -> list[dict[str, Any]] | None:
+    """The answer's rows, where it is one JSON object a line."""
+    try:
+        found = [json.loads(line) for line in answer.splitlines()]
+    except ValueError:
+        return None
+    return found if all(isinstance(each, dict) for each in found) else None
 
 
 def tasks(

@@ -127,8 +127,11 @@ class Supervisor:
         self._started[role] = time.monotonic()
         pid_file = self._run_dir / f"{role}.pid"
         fresh = pid_file.with_suffix(".new")
-        fresh.write_text(f"{self._children[role].pid}\n")
-        os.replace(fresh, pid_file)
+        try:
+            fresh.write_text(f"{self._children[role].pid}\n")
+            os.replace(fresh, pid_file)
+        except OSError as error:
+            raise RoleError(f"{pid_file}: can't be written: {error.strerror}; free space") from error
 
     def _delay(self, role: str, status: int) -> float:
         """Seconds until the role is started again. Raises RoleError where that makes no sense."""

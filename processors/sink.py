@@ -36,7 +36,7 @@ from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.port import SqlError, Store, shown
+from nektar.store.port import SqlError, Store, StoreHeld, shown
 from nektar.store.schema import (
     DELETED,
     HISTORIES,
@@ -55,6 +55,8 @@ GROUP = "store"
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
 MAX_REASON = 1000
+# Readers' queries take moments; whoever holds the store longer is another store role.
+HELD_SECONDS = 5.0
 
 _BLOCKS = blocks_table()
 _ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not Finding}
@@ -83,7 +85,7 @@ def run(
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
-    with open_store(config.store_url) as store:
+    with _opened(config.store_url, stop) as store:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
         with serve(store, config.listen.sql) as endpoint:
@@ -92,6 +94,17 @@ def run(
                 ready()
             with Sink(store, bus, abi_tables(adapters.values())) as sink:
                 sink.run(stop)
+
+
+def _opened(url: str, stop: threading.Event) -> Store:
+    """The store, waited for while a reader has it: who finds no store role opens it for a query."""
+    deadline = time.monotonic() + HELD_SECONDS
+    while True:
+        try:
+            return open_store(url)
+        except StoreHeld:
+            if time.monotonic() > deadline or stop.wait(0.02):
+                raise
 
 
 # --- what a record puts into the store --------------------------------------------------------------
@@ -114,7 +127,15 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
             raise BrokenRecord(f"expected rows of {', '.join(_ROW_TYPES)}; got {table[:80]!r}")
         row_type = _ROW_TYPES[table]
         return _of_rows(place, row_type, _arrow(value, row_table(row_type)), _digest(value))
-    except (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise BrokenRecord(f"{type(error).__name__}: {error}") from error
 
 
@@ -214,10 +235,12 @@ def _finding(value: bytes) -> Any:
     for name, column in columns(Finding).items():
         cell = data[name]
         if column.type.startswith("FixedString"):
-            if not cell.startswith("0x"):
-                raise BrokenRecord(f"{name}: expected 0x…; got {cell[:80]!r}")
+            if not isinstance(cell, str) or not cell.startswith("0x"):
+                raise BrokenRecord(f"{name}: expected 0x…; got {cell!r:.80}")
             cell = bytes.fromhex(cell[2:])
         elif column.type.startswith(("UInt", "DateTime")):
+            if not isinstance(cell, int | str):
+                raise BrokenRecord(f"{name}: expected an integer; got {cell!r:.80}")
             cell = int(cell)
         cells[name] = cell
     return rows_to_arrow(Finding, [(Finding(**cells), False)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from nektar.bus.port import Bus, BusError
 
 
@@ -16,6 +18,7 @@ def open(url: str) -> Bus:
         from nektar.bus.sqlite import LEASE, SqliteBus
 
         place, _, query = rest.partition("?")
+        place = re.sub("^//+", "/", place)  # `sqlite:////DIR`, as others write it
         options = dict(option.partition("=")[::2] for option in query.split("&") if option)
         try:
             lease = float(options.pop("lease", LEASE))

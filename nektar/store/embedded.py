@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 from nektar.store import readonly
 from nektar.store.driver import Ask, DriverStore
-from nektar.store.port import StoreDown, holder
+from nektar.store.port import SqlError, StoreDown, StoreHeld, holder
 from nektar.store.schema import literal, quoted
+
+# Far more than a definition takes, so that whatever else writes to the disk meanwhile leaves room for it.
+DEFINITION_BYTES = 16 << 20
 
 
 class EmbeddedStore(DriverStore):
@@ -19,7 +23,7 @@ class EmbeddedStore(DriverStore):
 
     def __init__(self, url: str, path: Path) -> None:
         if held := holder(path):
-            raise StoreDown(f"store {path}: held by {held}: the store role runs already; stop it first")
+            raise StoreHeld(f"store {path}: held by {held}: the store role runs already; stop it first")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -28,7 +32,23 @@ class EmbeddedStore(DriverStore):
         import chdb
 
         self._connect: Any = chdb.connect
-        super().__init__(url, f"chdb://{self._path}")
+        try:
+            super().__init__(url, f"chdb://{self._path}")
+        except SqlError as error:  # chDB does not say that another process was quicker
+            raise StoreHeld(
+                f"store {path}: can't be opened ({error}); see that no other process has it open, or put a "
+                "copy of it back"
+            ) from error
+
+    def command(self, sql: str) -> None:
+        """See `Store.command`. Not on a disk that is almost full: chDB leaves an empty file there for the
+        view that it could not write, and a store with such a file never opens again."""
+        if shutil.disk_usage(self._path).free < DEFINITION_BYTES:
+            raise StoreDown(
+                f"store {self._path}: the disk is full (expected {DEFINITION_BYTES >> 20} MB free to "
+                "define tables in); what was stored is kept: free space and start again"
+            )
+        super().command(sql)
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None) -> Iterator[Ask]:

@@ -47,6 +47,10 @@ class StoreDown(StoreError):
     lost, and the same request may succeed later."""
 
 
+class StoreHeld(StoreDown):
+    """Another process has the store open: a store role, or for a query whoever found none."""
+
+
 class SqlError(StoreError):
     """ClickHouse refused a statement."""
 

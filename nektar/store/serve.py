@@ -52,6 +52,7 @@ _STATUS = {
     **dict.fromkeys((164, 497), 403),
     159: 408,
     202: 503,
+    307: 413,
 }
 _TYPES = {
     "JSON": "application/json; charset=UTF-8",
@@ -202,7 +203,7 @@ async def _query(request: Request) -> str:
         async for chunk in request.stream():
             size += len(chunk)
             if size > MAX_QUERY_BYTES:
-                raise _error(62, f"Max query size exceeded: expected at most {MAX_QUERY_BYTES} bytes")
+                raise _error(307, f"Max query size exceeded: expected at most {MAX_QUERY_BYTES} bytes")
             parts.append(chunk)
     except ClientDisconnect:
         raise _error(210, "The client has gone") from None
