@@ -61,7 +61,7 @@ def _history(table: Table) -> str:
             "",
             "Offset in its stream of the record that said it",
             "UInt64",
-            lambda _: "bitAnd(t.version, bitShiftLeft(1, 48) - 1)",
+            lambda _: f"bitAnd(t.version, {(1 << 48) - 1})",
         ),
         Stored(DELETED, "", "1: taken back by an undo", "UInt8", str),
     ]
