@@ -123,12 +123,29 @@ def test_formats_databases_and_settings_come_in_the_url_and_transport_keys_are_d
 
 def test_a_query_that_is_too_long_or_no_text_is_refused(endpoint: Endpoint) -> None:
     status, body, _ = ask(endpoint, f"SELECT 1 -- {'x' * MAX_QUERY_BYTES}")
-    assert (status, body[:8]) == (400, b"Code: 62")
+    assert (status, body[:9]) == (413, b"Code: 307")
     request = urllib.request.Request(f"http://{endpoint.address}/", b"SELECT '\xff'")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)
     assert refused.value.code == 400
     assert ask(endpoint, "SELECT 1")[1] == b"1\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "status", "code", "lowered"),
+    [
+        ("SELECT sum(cityHash64(number)) FROM numbers(1000000000000)", 408, 159, {"max_execution_time": "1"}),
+        ("SELECT length(groupArray(number)) FROM numbers(100000000)", 500, 241, {}),
+        ("SELECT number FROM numbers(1000001)", 500, 396, {}),
+        ("SELECT number FROM numbers(100000)", 500, 396, {"max_result_bytes": "1000"}),
+    ],
+)
+def test_time_memory_rows_and_bytes_of_an_answer_have_limits_that_nobody_lifts(
+    endpoint: Endpoint, sql: str, status: int, code: int, lowered: dict[str, str]
+) -> None:
+    lifted = {"max_memory_usage": "0", "max_result_rows": "0", "max_result_bytes": "0", "readonly": "2"}
+    got, body, _ = ask(endpoint, sql, **(lifted | lowered))
+    assert (got, body.split(b".")[0]) == (status, f"Code: {code}".encode())
 
 
 def test_queries_run_beside_each_other_and_beside_inserts(endpoint: Endpoint, store: Store) -> None:
@@ -184,6 +201,8 @@ def test_the_other_kind_of_store_reads_through_the_same_gate(endpoint: Endpoint)
             server.read("SELECT {x:String} FORMAT CSV", params={"x": escaped("a\tb\\'")}) == b'"a\tb\\\'"\n'
         )
         assert server.read("SELECT currentDatabase()", database="system") == b"system\n"
+        # What has been checked is what runs: no value is written into the text.
+        assert server.read("SELECT '%(x)s'", params={"x": "', file('x"}) == b"%(x)s\n"
         for sql, code in [
             ("DROP TABLE tasks_rows", 164),
             ("SELECT 1 INTO OUTFILE 'x'", 164),
