@@ -6,10 +6,12 @@ configuration was wrong; 130 Ctrl-C.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -17,6 +19,9 @@ from typing import Annotated
 import typer
 
 from nektar.errors import NektarError
+
+# Long enough for the hook to be over.
+AGAIN_SECONDS = 0.05
 
 app = typer.Typer(
     name="nektar",
@@ -189,6 +194,7 @@ def main() -> None:
     """Entry point: run the command, and turn what a person can mend into one line."""
     # However a command is told to end, it ends what it has started. (Roles and supervisors have their own.)
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _interrupt_again
     try:
         status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -221,6 +227,15 @@ def _drop_output() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _interrupt_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Whoever is interrupted right after a fork is so in one of its hooks, from which nothing can be raised:
+    Python drops the interrupt, and Ctrl-C would have done nothing."""
+    if ignored.exc_type is KeyboardInterrupt:
+        threading.Timer(AGAIN_SECONDS, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def fail(message: str, code: int = 1) -> None:
