@@ -96,10 +96,17 @@ def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mappin
         if index != b"0":
             continue
         join = Joiner()
-        whole = [join(part.value, dict(part.headers)) for part in reversed(parts)][-1]
-        if whole is None:
-            raise BrokenLog(f"a record at offset {message.offset} lacks its last parts")
-        yield message.headers, decode(whole)
+        try:
+            whole = [join(part.value, dict(part.headers)) for part in reversed(parts)][-1]
+            if whole is None:
+                raise BrokenLog("the record lacks its last parts")
+            record = decode(whole)
+        except BrokenLog as error:
+            named = key.decode("utf-8", "replace")
+            raise BrokenLog(
+                f"{NETWORK}, partition {partition}, offset {message.offset} ({named}): {error}"
+            ) from error
+        yield message.headers, record
         parts.clear()
     if parts:
         raise BrokenLog(f"a record at offset {parts[-1].offset} lacks its first parts")

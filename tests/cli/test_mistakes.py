@@ -193,10 +193,11 @@ def broken(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_broken_record_stops_the_processors_and_stays_where_it_is(broken: Path) -> None:
+def test_a_broken_record_stops_the_roles_and_stays_where_it_is(broken: Path) -> None:
     partition = partition_of("one", 8)
-    refused(nektar("up", "processors", "--config", broken), NETWORK, f"partition {partition}", "offset 0")
-    refused(nektar("replay", "--config", broken), "expected a log record")
+    for command in (["up", "processors"], ["up", "indexer"], ["replay"]):
+        done = nektar(*command, "--config", broken)
+        refused(done, NETWORK, f"partition {partition}", "offset 0", "expected a log record")
     bus = buses.open(load(broken).bus_url)
     assert [m.value for m in bus.read(NETWORK, partition)] == [b"this is no record"]
     bus.close()
