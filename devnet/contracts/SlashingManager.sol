@@ -14,7 +14,7 @@ import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./T
 contract SlashingManager {
     /// @notice A condition was proved. It can be executed in the blocks after `vetoDeadline`.
     event SlashingRequested(
-        uint256 indexed requestId,
+        bytes32 indexed requestId,
         bytes32 indexed condition,
         address indexed operator,
         bytes32 taskHash,
@@ -22,9 +22,9 @@ contract SlashingManager {
         uint64 vetoDeadline
     );
     /// @notice The VetoCommittee overruled a request.
-    event SlashingVetoed(uint256 indexed requestId);
+    event SlashingVetoed(bytes32 indexed requestId);
     /// @notice Collateral went to the Burner. `amount` is less than requested where less was left.
-    event SlashingExecuted(uint256 indexed requestId, address indexed operator, uint256 amount, address burner);
+    event SlashingExecuted(bytes32 indexed requestId, address indexed operator, uint256 amount, address burner);
 
     /// @notice The Network does not slash for this.
     error ConditionNotAllowed(bytes32 condition);
@@ -41,11 +41,11 @@ contract SlashingManager {
     /// @notice The offence lies too far back.
     error SlashingWindowPassed(uint64 last);
     /// @notice This offence has been requested already.
-    error AlreadyRequested(uint256 requestId);
+    error AlreadyRequested(bytes32 requestId);
     /// @notice There is no such request.
-    error RequestUnknown(uint256 requestId);
+    error RequestUnknown(bytes32 requestId);
     /// @notice The request was vetoed or executed already.
-    error RequestClosed(uint256 requestId, State state);
+    error RequestClosed(bytes32 requestId, State state);
     /// @notice Only the VetoCommittee may veto.
     error NotVetoCommittee(address sender);
     /// @notice The window for a veto has passed.
@@ -91,12 +91,8 @@ contract SlashingManager {
     uint64 public immutable slashingWindow;
     /// @notice Basis points of the Operator's stake in the Task's set.
     uint16 public immutable penalty;
-    /// @notice The newest request's id.
-    uint256 public requestCount;
 
-    mapping(uint256 requestId => Request) private _requests;
-    /// @notice The request for an offence; zero where there is none.
-    mapping(bytes32 condition => mapping(bytes32 taskHash => mapping(address operator => uint256))) public requestFor;
+    mapping(bytes32 requestId => Request) private _requests;
 
     /// @param networks_ Which Networks there are.
     /// @param network_ The Network's id.
@@ -144,7 +140,7 @@ contract SlashingManager {
         G1 calldata signatureA,
         Answer calldata b,
         G1 calldata signatureB
-    ) external returns (uint256 requestId) {
+    ) external returns (bytes32 requestId) {
         Member calldata member = _member(task, members, index);
         if (responseDigestOf(a) == responseDigestOf(b)) revert SameResponse(responseDigestOf(a));
         bytes32 taskHash = taskHashOf(task);
@@ -154,7 +150,7 @@ contract SlashingManager {
     }
 
     /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
-    function veto(uint256 requestId) external {
+    function veto(bytes32 requestId) external {
         if (msg.sender != vetoCommittee) revert NotVetoCommittee(msg.sender);
         Request storage request = _pending(requestId);
         if (block.number > request.vetoDeadline) revert VetoWindowPassed(request.vetoDeadline);
@@ -163,7 +159,7 @@ contract SlashingManager {
     }
 
     /// @notice Execute a request that was not overruled. Anyone may, in the blocks after the veto window.
-    function execute(uint256 requestId) external {
+    function execute(bytes32 requestId) external {
         Request storage request = _pending(requestId);
         if (block.number <= request.vetoDeadline) revert VetoWindowOpen(request.vetoDeadline);
         request.state = State.Executed;
@@ -172,21 +168,26 @@ contract SlashingManager {
     }
 
     /// @notice How a request stands.
-    function requestOf(uint256 requestId) external view returns (Request memory) {
+    function requestOf(bytes32 requestId) external view returns (Request memory) {
         return _requests[requestId];
+    }
+
+    /// @notice The request that an offence makes, whether it is made yet or not. The id is the offence's own and
+    /// no place in a row, so that a veto or an execution that a reorg brings back where other requests came
+    /// first means the same offence, or none.
+    function requestIdOf(bytes32 condition, bytes32 taskHash, address operator) public view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), condition, taskHash, operator));
     }
 
     /// @dev The end of every proof: one request for each (condition, Task, Operator), and withdrawals held
     /// back until there was time to execute it.
     function _request(bytes32 condition, bytes32 taskHash, Member calldata member)
         private
-        returns (uint256 requestId)
+        returns (bytes32 requestId)
     {
         if (!networks.isCondition(network, condition)) revert ConditionNotAllowed(condition);
-        uint256 earlier = requestFor[condition][taskHash][member.operator];
-        if (earlier != 0) revert AlreadyRequested(earlier);
-        requestId = ++requestCount;
-        requestFor[condition][taskHash][member.operator] = requestId;
+        requestId = requestIdOf(condition, taskHash, member.operator);
+        if (_requests[requestId].state != State.Unknown) revert AlreadyRequested(requestId);
         uint64 vetoDeadline = uint64(block.number) + vetoWindow;
         uint256 amount = member.stake * penalty / 10_000;
         _requests[requestId] = Request(State.Pending, vetoDeadline, member.operator, condition, taskHash, amount);
@@ -218,7 +219,7 @@ contract SlashingManager {
         if (!tasks.isSignedBy(key, taskHash, digest, signature)) revert SignatureInvalid(digest);
     }
 
-    function _pending(uint256 requestId) private view returns (Request storage request) {
+    function _pending(bytes32 requestId) private view returns (Request storage request) {
         request = _requests[requestId];
         if (request.state == State.Unknown) revert RequestUnknown(requestId);
         if (request.state != State.Pending) revert RequestClosed(requestId, request.state);

@@ -3,20 +3,21 @@ pragma solidity ^0.8.28;
 
 /// @title What can be vetoed
 interface IVetoable {
-    /// @notice Overrule a request. Only the VetoCommittee.
-    function veto(uint256 requestId) external;
+    /// @notice Overrule a request. Only the VetoCommittee. An id names what the request is about, on any fork:
+    /// votes are for the id alone.
+    function veto(bytes32 requestId) external;
 }
 
 /// @title The people who can overrule a wrong slashing: m of n
 /// @notice The vote that makes m sends the veto. The committee is fixed; it can serve several Networks.
 contract VetoCommittee {
     /// @notice A member voted to overrule a request; so many have now.
-    event VetoVoted(address indexed target, uint256 indexed requestId, address indexed member, uint256 votes);
+    event VetoVoted(address indexed target, bytes32 indexed requestId, address indexed member, uint256 votes);
 
     /// @notice The sender is not a member.
     error NotCommitteeMember(address sender);
     /// @notice The member has voted on this already.
-    error AlreadyVoted(address member, uint256 requestId);
+    error AlreadyVoted(address member, bytes32 requestId);
     /// @notice m must be 1 to n.
     error ThresholdInvalid(uint256 threshold, uint256 members);
     /// @notice A member is named twice, or is zero.
@@ -29,9 +30,9 @@ contract VetoCommittee {
     /// @notice Whether this account is a member.
     mapping(address member => bool) public isMember;
     /// @notice How many voted to overrule a request.
-    mapping(address target => mapping(uint256 requestId => uint256)) public votes;
+    mapping(address target => mapping(bytes32 requestId => uint256)) public votes;
     /// @notice Whether a member voted to overrule a request.
-    mapping(address target => mapping(uint256 requestId => mapping(address member => bool))) public hasVoted;
+    mapping(address target => mapping(bytes32 requestId => mapping(address member => bool))) public hasVoted;
 
     /// @param members Who may vote.
     /// @param threshold_ So many votes overrule.
@@ -46,7 +47,7 @@ contract VetoCommittee {
     }
 
     /// @notice Vote to overrule a slashing request. Only members, once each; the m-th vote is the veto.
-    function vote(IVetoable target, uint256 requestId) external {
+    function vote(IVetoable target, bytes32 requestId) external {
         if (!isMember[msg.sender]) revert NotCommitteeMember(msg.sender);
         if (hasVoted[address(target)][requestId][msg.sender]) revert AlreadyVoted(msg.sender, requestId);
         hasVoted[address(target)][requestId][msg.sender] = true;

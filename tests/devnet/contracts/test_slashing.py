@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from eth_abi.abi import encode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devnet.deploy import EQUIVOCATION, TOKEN, keccak
+from tests.devnet.contracts.conftest import CHAIN_ID
 
 pytestmark = pytest.mark.real
 
@@ -23,6 +25,17 @@ def prove(site, *arguments):
     return (site.stranger, "slashing_manager", "proveEquivocation", *arguments)
 
 
+def request_id(site, task, operator=LIAR, condition=EQUIVOCATION):
+    """The request that this offence makes, as anyone can name it in advance."""
+    manager, offender = site.contracts["slashing_manager"], site.operators[operator].account.address
+    parts = (CHAIN_ID, manager, condition, task.hash, offender)
+    return keccak(encode(["uint256", "address", "bytes32", "bytes32", "address"], parts))
+
+
+def named(identity):
+    return "0x" + identity.hex()
+
+
 def stake_of(site, operator=LIAR):
     return site.ask("delegation", "stakeOf", site.operators[operator].account.address)
 
@@ -37,14 +50,14 @@ def test_equivocation_is_proved_and_after_the_window_slashed_to_the_burner(site)
     event = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]
     veto_deadline = site.head + 3
     assert event == {
-        "requestId": 1,
+        "requestId": request_id(site, task),
         "condition": EQUIVOCATION,
         "operator": site.operators[LIAR].account.address,
         "taskHash": task.hash,
         "amount": before // 10,
         "vetoDeadline": veto_deadline,
     }
-    execute = (site.stranger, "slashing_manager", "execute", 1)
+    execute = (site.stranger, "slashing_manager", "execute", event["requestId"])
     site.mine_to(veto_deadline - 1)
     assert site.refusal(*execute) == f"VetoWindowOpen({veto_deadline})"
     assert site.head == veto_deadline
@@ -63,7 +76,7 @@ def test_equivocation_is_proved_and_after_the_window_slashed_to_the_burner(site)
 def test_m_of_n_votes_block_the_execution(site):
     task, before = site.submit(), stake_of(site)
     veto_deadline = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]["vetoDeadline"]
-    vote = ("veto_committee", "vote", site.contracts["slashing_manager"], 1)
+    vote = ("veto_committee", "vote", site.contracts["slashing_manager"], request_id(site, task))
     assert site.refusal(site.stranger, *vote) == f"NotCommitteeMember({site.stranger.address})"
     assert set(site.do(site.voters[0], *vote)) == {"VetoVoted"}
     # One vote is not a veto, also where it is cast twice. (The refused vote is a block of its own.)
@@ -73,27 +86,94 @@ def test_m_of_n_votes_block_the_execution(site):
 
     other = site.submit()
     veto_deadline = site.do(*prove(site, *proof(site, other)))["SlashingRequested"]["vetoDeadline"]
-    vote = (*vote[:-1], 2)
+    request = request_id(site, other)
+    vote = (*vote[:-1], request)
     site.do(site.voters[2], *vote)
     site.mine_to(veto_deadline - 1)
-    assert site.do(site.voters[0], *vote)["SlashingVetoed"] == {"requestId": 2}
+    assert site.do(site.voters[0], *vote)["SlashingVetoed"] == {"requestId": request}
     site.mine_to(veto_deadline + 5)
-    assert site.refusal(site.stranger, "slashing_manager", "execute", 2) == "RequestClosed(2, 2)"
+    refused = site.refusal(site.stranger, "slashing_manager", "execute", request)
+    assert refused == f"RequestClosed({named(request)}, 2)"
     assert stake_of(site) == before
-    assert site.refusal(*prove(site, *proof(site, other))) == "AlreadyRequested(2)"
+    assert site.refusal(*prove(site, *proof(site, other))) == f"AlreadyRequested({named(request)})"
+
+
+def raw(site, sender, ahead, contract, function, *args):
+    """A transaction of the sender's that is signed and not sent, `ahead` of its next nonce."""
+    nonce = int(site.chain.rpc("eth_getTransactionCount", sender.address, "latest"), 16) + ahead
+    data = site.abis[contract].encode(function, *args)
+    return sender.sign(CHAIN_ID, nonce, site.contracts[contract], data)
+
+
+def happened(site, block):
+    """What the contracts emitted in a block, in its order, and how its transactions ended."""
+    receipts = site.chain.rpc("eth_getBlockReceipts", hex(block))
+    read = [site.read(log) for receipt in receipts for log in receipt["logs"]]
+    return read, [int(receipt["status"], 16) for receipt in receipts]
+
+
+def test_a_veto_that_a_reorg_brings_back_overrules_the_same_offence_or_none(site):
+    """On the old fork LIAR's request came first and was vetoed; on the new one another's comes first."""
+    task, other = site.submit(window=20), 2
+    mine, others = request_id(site, task), request_id(site, task, other)
+    proofs = [
+        raw(site, site.stranger, 0, "slashing_manager", "proveEquivocation", *proof(site, task, index))
+        for index in (LIAR, other)
+    ]
+    vote = ("veto_committee", "vote", site.contracts["slashing_manager"], mine)
+    votes = [raw(site, voter, 0, *vote) for voter in site.voters[:2]]
+    for transactions in ([proofs[0]], votes):
+        for each in transactions:
+            site.chain.rpc("eth_sendRawTransaction", "0x" + each.hex())
+        site.chain.mine()
+    assert site.ask("slashing_manager", "requestOf", mine)[0] == 2  # vetoed
+
+    # Only the other's request on the new fork: the votes find none of their own, and touch no other.
+    head, _ = site.chain.reorg(2, [(proofs[1], 0), *((each, 1) for each in votes)])
+    (told, _), (_, statuses) = happened(site, head - 1), happened(site, head)
+    assert [event["requestId"] for name, event in told if name == "SlashingRequested"] == [others]
+    assert statuses == [1, 0], "the vote that would be the veto is refused"
+    states = [site.ask("slashing_manager", "requestOf", each)[0] for each in (mine, others)]
+    assert states == [0, 1]
+
+    # Both, the other's first: the votes are for LIAR's all the same.
+    second = raw(site, site.stranger, 0, "slashing_manager", "proveEquivocation", *proof(site, task))
+    head, _ = site.chain.reorg(2, [(proofs[1], 0), (second, 0), *((each, 1) for each in votes)])
+    told, statuses = happened(site, head)
+    assert [event for name, event in told if name == "SlashingVetoed"] == [{"requestId": mine}]
+    assert statuses == [1, 1]
+    states = [site.ask("slashing_manager", "requestOf", each)[0] for each in (mine, others)]
+    assert states == [2, 1]
+
+
+def test_a_request_is_named_by_chain_contract_and_offence(site):
+    task, other = site.submit(), site.submit()
+    address = site.operators[LIAR].account.address
+    asked = site.ask("slashing_manager", "requestIdOf", EQUIVOCATION, task.hash, address)
+    assert asked == request_id(site, task)
+    named_otherwise = {
+        request_id(site, other),
+        request_id(site, task, operator=0),
+        request_id(site, task, condition=keccak(b"another")),
+    }
+    assert len(named_otherwise - {asked}) == 3
 
 
 def test_only_the_committee_vetoes_and_only_the_slasher_slashes(site):
-    site.do(*prove(site, *proof(site, site.submit())))
+    task = site.submit()
+    site.do(*prove(site, *proof(site, task)))
+    request, unknown = request_id(site, task), request_id(site, task, operator=0)
     for sender in (site.stranger, site.admin, site.voters[0]):
-        assert site.refusal(sender, "slashing_manager", "veto", 1) == f"NotVetoCommittee({sender.address})"
+        refused = site.refusal(sender, "slashing_manager", "veto", request)
+        assert refused == f"NotVetoCommittee({sender.address})"
         victim = site.operators[0].account.address
         assert site.refusal(sender, "delegation", "slash", victim, 1) == f"NotSlasher({sender.address})"
         assert site.refusal(sender, "delegation", "freeze", victim, 99).startswith("NotSlasher")
     assert site.refusal(site.admin, "delegation", "setSlasher", site.admin.address).startswith(
         "SlasherAlreadySet"
     )
-    assert site.refusal(site.stranger, "slashing_manager", "execute", 2) == "RequestUnknown(2)"
+    refused = site.refusal(site.stranger, "slashing_manager", "execute", unknown)
+    assert refused == f"RequestUnknown({named(unknown)})"
 
 
 def test_the_same_answer_twice_is_no_offence(site):
@@ -162,7 +242,7 @@ def test_collateral_on_its_way_out_is_slashed_too_and_waits_for_a_pending_slashi
     assert site.refusal(*withdraw).startswith("WithdrawalNotReady")
     site.mine_to(max(asked["readyBlock"], veto_deadline) - 1)
     assert site.refusal(*withdraw).startswith("WithdrawalNotReady"), "frozen until the slashing is executed"
-    site.do(site.stranger, "slashing_manager", "execute", 1)
+    site.do(site.stranger, "slashing_manager", "execute", request_id(site, task))
     site.mine_to(veto_deadline + 4)
     assert site.do(*withdraw)["Withdrawn"]["amount"] == half - half // 10
     assert stake_of(site) == (before - half) - half // 10

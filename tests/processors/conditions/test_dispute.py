@@ -9,6 +9,7 @@ import pytest
 
 from devnet.anvil import anvil, find_anvil
 from devnet.chain import DevnetError
+from devnet.deploy import EQUIVOCATION
 from indexer.decode import tables
 from indexer.prove import Proved, prove
 from nektar import fold as calculus
@@ -108,7 +109,8 @@ def test_the_contract_accepts_the_dispute_and_refuses_an_altered_one(
         assert CONDITION.holds([verify(claim) for claim in claims])
         calldata = CONDITION.dispute(claims)
         assert calldata is not None
-        assert int.from_bytes(site.chain.call(manager, calldata)) == 1  # the request's number
+        named = ("requestIdOf", EQUIVOCATION, finding.task_hash, "0x" + finding.operator.hex())
+        assert site.chain.call(manager, calldata) == site.ask("slashing_manager", *named)
         one, other = claims
         stolen = G1(other.signature)
         for altered, error in (
