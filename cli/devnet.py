@@ -9,12 +9,15 @@ from pathlib import Path
 import yaml
 
 from cli.demo import NETWORK
+from devnet.deploy import Terms
 from devnet.home import Home
 from devnet.plan import GRACE, THRESHOLD, WINDOW, Plan
 from nektar.role import stop_on_signals
 
 # A task every so many blocks: one is always open, and the chain does not fill with them.
 BLOCKS_PER_TASK = 4
+# A set that was not committed for long takes no tasks any more (`TaskManager.maxSetAge`).
+BLOCKS_PER_SET = Terms().max_set_age // 2
 
 
 def run(*, seed: int, operators: int, block_time: float, out: Path) -> None:
@@ -44,6 +47,9 @@ def run(*, seed: int, operators: int, block_time: float, out: Path) -> None:
         print(f"# wrote {path}; next: nektar up --config {path}    (Ctrl-C ends the devnet)", flush=True)
         while not stop.wait(block_time):
             number, _ = home.chain.mine()
+            home.check_sent()
+            if number % BLOCKS_PER_SET == 0:
+                home.send(home.admin, "operator_registry", "commitSet")
             if number % BLOCKS_PER_TASK == 0:
                 n = rng.randrange(2, 1 << 40)
                 home.send(

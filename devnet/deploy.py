@@ -44,10 +44,13 @@ class Terms(msgspec.Struct, frozen=True):
 
     minimum: int = 100 * TOKEN
     maximum: int = 1_000_000 * TOKEN
-    bonding_period: int = 200_000
+    # Longer than a set's age, a task and the slashing window together, or the slashing manager refuses it.
+    bonding_period: int = 300_000
+    max_set_age: int = 50_000
+    max_duration: int = 110_000
+    slashing_window: int = 100_000
     challenge_window: int = 20
     veto_window: int = 10
-    slashing_window: int = 100_000
     penalty: int = 1_000  # basis points of the stake
     veto_threshold: int = 2
 
@@ -167,10 +170,13 @@ def _constructor_arguments(
             *(terms.minimum, terms.maximum, terms.bonding_period),
         ),
         "operator_registry": (delegation,),
-        "task_manager": (admin.address, registry, NETWORK, operators, terms.challenge_window),
+        "task_manager": (
+            *(admin.address, operators),
+            *(terms.max_duration, terms.max_set_age, terms.challenge_window),
+        ),
         "veto_committee": ([each.address for each in committee], terms.veto_threshold),
         "slashing_manager": (
-            *(registry, NETWORK, contracts["task_manager"], delegation, contracts["veto_committee"]),
+            *(contracts["task_manager"], contracts["veto_committee"]),
             *(terms.veto_window, terms.slashing_window, terms.penalty),
         ),
     }

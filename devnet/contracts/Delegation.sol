@@ -90,13 +90,12 @@ contract Delegation is Ownable {
     }
 
     /// @param owner Who may name the slasher, once.
-    /// @param token_ The collateral.
+    /// @param token_ The collateral: a token that moves what it is told to move, no less.
     /// @param registry_ Which Networks there are.
     /// @param network_ The Network's id.
     /// @param minimum_ Least stake of a member of an OperatorSet.
     /// @param maximum_ Most stake of an Operator.
-    /// @param bondingPeriod_ In blocks. Longer than the slashing window and the veto window together, or
-    /// offenders leave in time.
+    /// @param bondingPeriod_ In blocks. The SlashingManager refuses one in which offenders could leave in time.
     constructor(
         address owner,
         IERC20 token_,

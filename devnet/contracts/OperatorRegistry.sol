@@ -17,7 +17,7 @@ contract OperatorRegistry is EIP712 {
     event OperatorRegistered(address indexed operator, G1 key, G2 keyG2, string region, uint32 validators);
     /// @notice An Operator changed its key. It counts from the next committed set on.
     event KeyRotated(address indexed operator, G1 key, G2 keyG2);
-    /// @notice An Operator left: it owes nothing for Tasks submitted at `effectiveBlock` or later.
+    /// @notice An Operator left or was evicted: it owes nothing for Tasks submitted at `effectiveBlock` or later.
     event OperatorDeregistered(address indexed operator, uint64 effectiveBlock);
     /// @notice An OperatorSet was committed. Tasks submitted from here on commit to it.
     event OperatorSetCommitted(bytes32 indexed setHash, uint64 setNumber, Member[] members);
@@ -32,8 +32,12 @@ contract OperatorRegistry is EIP712 {
     error KeyAlreadyUsed(bytes32 keyHash);
     /// @notice The proof was not made with this key for this sender, or the G1 and G2 keys are not twins.
     error ProofOfPossessionInvalid();
-    /// @notice There is no more room for Operators.
+    /// @notice There is no more room for Operators: somebody must be evicted or leave.
     error TooManyOperators(uint256 limit);
+    /// @notice Too little stake is behind the sender for it to be in an OperatorSet.
+    error StakeBelowMinimum(uint256 stake, uint256 minimum);
+    /// @notice Nobody with enough stake can be evicted.
+    error StakeIsEnough(uint256 stake, uint256 minimum);
     /// @notice The region's name is too long.
     error RegionTooLong(uint256 length, uint256 limit);
     /// @notice No registered Operator has enough stake.
@@ -59,6 +63,8 @@ contract OperatorRegistry is EIP712 {
     bytes32 public setHash;
     /// @notice How many sets were committed.
     uint64 public setNumber;
+    /// @notice The newest block in which `setHash` was shown to be what a set committed then would be.
+    uint64 public setBlock;
 
     mapping(address operator => Operator) private _operators;
     mapping(bytes32 keyHash => G2) private _keysG2;
@@ -69,7 +75,8 @@ contract OperatorRegistry is EIP712 {
         delegation = delegation_;
     }
 
-    /// @notice Join as an Operator.
+    /// @notice Join as an Operator, with at least the minimum of stake behind oneself. There are MAX_OPERATORS
+    /// places; whoever would hold them all keeps so many minima bonded, since who falls below is evicted.
     /// @param key The key in G1.
     /// @param keyG2 The same key in G2.
     /// @param proof Signature over `proofDigest(sender, keyHash)` with that key.
@@ -81,6 +88,8 @@ contract OperatorRegistry is EIP712 {
         uint64 effectiveBlock = _operators[msg.sender].effectiveBlock;
         if (block.number < effectiveBlock) revert DeregistrationPending(msg.sender, effectiveBlock);
         if (bytes(region).length > MAX_REGION) revert RegionTooLong(bytes(region).length, MAX_REGION);
+        (uint256 stake, uint256 minimum) = _stakeAndMinimum(msg.sender);
+        if (stake < minimum) revert StakeBelowMinimum(stake, minimum);
         if (!_registered.add(msg.sender)) revert AlreadyRegistered(msg.sender);
         if (_registered.length() > MAX_OPERATORS) revert TooManyOperators(MAX_OPERATORS);
         _adopt(key, keyG2, proof);
@@ -96,19 +105,26 @@ contract OperatorRegistry is EIP712 {
 
     /// @notice Leave. Takes effect with the next block, and no later set holds the Operator.
     function deregister() external {
-        if (!_registered.remove(msg.sender)) revert NotRegistered(msg.sender);
-        uint64 effectiveBlock = uint64(block.number) + 1;
-        _operators[msg.sender].effectiveBlock = effectiveBlock;
-        emit OperatorDeregistered(msg.sender, effectiveBlock);
+        _remove(msg.sender);
+    }
+
+    /// @notice Deregister an Operator whose stake has fallen below the minimum: no set could hold it, and its
+    /// place may be another's. Anyone may.
+    function evict(address operator) external {
+        (uint256 stake, uint256 minimum) = _stakeAndMinimum(operator);
+        if (stake >= minimum) revert StakeIsEnough(stake, minimum);
+        _remove(operator);
     }
 
     /// @notice Commit the registered Operators that have enough stake, for Tasks to come. Anyone may: there
-    /// is nothing to choose. Where nothing changed since the last set, that one stands and no event is made.
+    /// is nothing to choose. Where nothing changed since the last set, that one stands, as fresh as a new one,
+    /// and no event is made.
     /// @return The set's hash.
     function commitSet() external returns (bytes32) {
         Member[] memory members = eligible();
         if (members.length == 0) revert NoEligibleOperators();
         bytes32 newest = setHashOf(members);
+        setBlock = uint64(block.number);
         if (newest != setHash) {
             setHash = newest;
             emit OperatorSetCommitted(newest, ++setNumber, members);
@@ -146,6 +162,17 @@ contract OperatorRegistry is EIP712 {
     /// @notice What an Operator signs, hashed to G1, to show that it has a key (EIP-712).
     function proofDigest(address operator, bytes32 keyHash) public view returns (bytes32) {
         return _hashTypedDataV4(keccak256(abi.encode(PROOF_TYPEHASH, operator, keyHash)));
+    }
+
+    function _stakeAndMinimum(address operator) private view returns (uint256 stake, uint256 minimum) {
+        return (delegation.stakeOf(operator), delegation.minimum());
+    }
+
+    function _remove(address operator) private {
+        if (!_registered.remove(operator)) revert NotRegistered(operator);
+        uint64 effectiveBlock = uint64(block.number) + 1;
+        _operators[operator].effectiveBlock = effectiveBlock;
+        emit OperatorDeregistered(operator, effectiveBlock);
     }
 
     function _adopt(G1 calldata key, G2 calldata keyG2, G1 calldata proof) private {

@@ -54,6 +54,10 @@ contract SlashingManager {
     error VetoWindowOpen(uint64 vetoDeadline);
     /// @notice The penalty is 1 to 10,000 basis points.
     error PenaltyOutOfRange(uint16 penalty);
+    /// @notice Without a window nobody could veto, and collateral could leave as soon as a request is made.
+    error VetoWindowIsZero();
+    /// @notice Collateral could leave before the last offence that it stands for can be proved.
+    error BondingPeriodTooShort(uint64 bondingPeriod, uint256 longest);
 
     /// How a request stands.
     enum State {
@@ -94,27 +98,33 @@ contract SlashingManager {
 
     mapping(bytes32 requestId => Request) private _requests;
 
-    /// @param networks_ Which Networks there are.
-    /// @param network_ The Network's id.
+    /// @notice The Network and its collateral are those of `tasks_`. Reverts where the bonding period is so
+    /// short that an offender could leave in time.
+    /// @dev Collateral that is asked back in a block can still be counted by the set committed last, so by
+    /// Tasks submitted up to `maxSetAge` blocks later; those last `maxDuration` at most, and their offences can
+    /// be proved through `slashingWindow` more blocks. Until the last of these is over it must not be ready;
+    /// the veto window needs no more, since a proof holds back all that is here until it was time to execute.
     /// @param tasks_ The Tasks.
-    /// @param delegation_ The collateral.
     /// @param vetoCommittee_ Who may overrule.
     /// @param vetoWindow_ In blocks.
     /// @param slashingWindow_ In blocks.
     /// @param penalty_ In basis points.
     constructor(
-        NetworkRegistry networks_,
-        bytes32 network_,
         TaskManager tasks_,
-        Delegation delegation_,
         address vetoCommittee_,
         uint64 vetoWindow_,
         uint64 slashingWindow_,
         uint16 penalty_
     ) {
         if (penalty_ == 0 || penalty_ > 10_000) revert PenaltyOutOfRange(penalty_);
-        networks = networks_;
-        network = network_;
+        if (vetoWindow_ == 0) revert VetoWindowIsZero();
+        Delegation delegation_ = tasks_.operators().delegation();
+        uint256 longest = uint256(tasks_.maxSetAge()) + tasks_.maxDuration() + slashingWindow_;
+        if (delegation_.bondingPeriod() <= longest) {
+            revert BondingPeriodTooShort(delegation_.bondingPeriod(), longest);
+        }
+        networks = tasks_.networks();
+        network = tasks_.network();
         tasks = tasks_;
         delegation = delegation_;
         vetoCommittee = vetoCommittee_;

@@ -5,6 +5,7 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {BN254, G1, G2} from "./BN254.sol";
+import {Delegation} from "./Delegation.sol";
 import {NetworkRegistry} from "./NetworkRegistry.sol";
 import {OperatorRegistry} from "./OperatorRegistry.sol";
 import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
@@ -51,12 +52,14 @@ contract TaskManager is EIP712, Ownable, Pausable {
     error TaskTypeUnknown(bytes32 taskType);
     /// @notice n must be at least 2 and below 2^64.
     error InputOutOfRange(uint256 input);
-    /// @notice The window must be 1 to MAX_WINDOW blocks, the grace at most MAX_WINDOW.
+    /// @notice The window must be at least a block, and window and grace together at most `maxDuration`.
     error WindowOutOfRange(uint64 window, uint64 grace);
     /// @notice Thresholds are 1 to 10,000 basis points.
     error ThresholdOutOfRange(uint16 responseThreshold, uint16 stakeThreshold);
     /// @notice No OperatorSet was committed yet.
     error NoOperatorSet();
+    /// @notice The newest OperatorSet counts stake of too long ago; anyone can call `commitSet`.
+    error OperatorSetStale(uint64 last);
     /// @notice No Task has this hash: it was changed, or it is another fork's.
     error TaskUnknown(bytes32 taskHash);
     /// @notice The Task is not in the state that this needs.
@@ -104,8 +107,6 @@ contract TaskManager is EIP712, Ownable, Pausable {
 
     /// @notice The type of what an Operator signs.
     bytes32 public constant RESPONSE_TYPEHASH = keccak256("Response(bytes32 taskHash,bytes32 responseDigest)");
-    /// @notice The longest window and grace, in blocks.
-    uint64 public constant MAX_WINDOW = 100_000;
     /// @dev All of it, in basis points.
     uint256 private constant WHOLE = 10_000;
 
@@ -115,7 +116,11 @@ contract TaskManager is EIP712, Ownable, Pausable {
     bytes32 public immutable network;
     /// @notice Who the Operators are.
     OperatorRegistry public immutable operators;
-    /// @notice Blocks in which an accepted response can be challenged.
+    /// @notice Most blocks from a Task's submission to the end of its grace.
+    uint64 public immutable maxDuration;
+    /// @notice Blocks after an OperatorSet's commitment in which Tasks can commit to it.
+    uint64 public immutable maxSetAge;
+    /// @notice Blocks after a response in which it can be challenged.
     uint64 public immutable challengeWindow;
     /// @notice The number of the newest Task: a label only.
     uint64 public taskNumber;
@@ -125,20 +130,23 @@ contract TaskManager is EIP712, Ownable, Pausable {
     mapping(bytes32 taskHash => mapping(address operator => bytes32)) public attestedDigest;
 
     /// @param owner Who may pause and cancel.
-    /// @param networks_ Which Networks there are.
-    /// @param network_ The Network's id.
-    /// @param operators_ Who the Operators are.
+    /// @param operators_ Who the Operators are; the Network is the one whose collateral is behind them.
+    /// @param maxDuration_ In blocks. Like the next, it makes the bonding period longer (see SlashingManager).
+    /// @param maxSetAge_ In blocks. The set must be committed again within it, changed or not.
     /// @param challengeWindow_ In blocks.
     constructor(
         address owner,
-        NetworkRegistry networks_,
-        bytes32 network_,
         OperatorRegistry operators_,
+        uint64 maxDuration_,
+        uint64 maxSetAge_,
         uint64 challengeWindow_
     ) EIP712("Nektar", "1") Ownable(owner) {
-        networks = networks_;
-        network = network_;
+        Delegation delegation = operators_.delegation();
+        networks = delegation.registry();
+        network = delegation.network();
         operators = operators_;
+        maxDuration = maxDuration_;
+        maxSetAge = maxSetAge_;
         challengeWindow = challengeWindow_;
     }
 
@@ -161,22 +169,27 @@ contract TaskManager is EIP712, Ownable, Pausable {
         if (!networks.isSubmitter(network, msg.sender)) revert NotSubmitter(msg.sender);
         if (!networks.isTaskType(network, taskType)) revert TaskTypeUnknown(taskType);
         if (input < 2 || input > type(uint64).max) revert InputOutOfRange(input);
-        if (window == 0 || window > MAX_WINDOW || grace > MAX_WINDOW) revert WindowOutOfRange(window, grace);
+        if (window == 0 || window > maxDuration || grace > maxDuration - window) {
+            revert WindowOutOfRange(window, grace);
+        }
         if (_notThreshold(responseThreshold) || _notThreshold(stakeThreshold)) {
             revert ThresholdOutOfRange(responseThreshold, stakeThreshold);
         }
+        bytes32 setHash = operators.setHash();
+        if (setHash == 0) revert NoOperatorSet();
+        uint64 last = operators.setBlock() + maxSetAge;
+        if (block.number > last) revert OperatorSetStale(last);
         Task memory task = Task({
             taskType: taskType,
             input: input,
             parentHash: blockhash(block.number - 1),
-            setHash: operators.setHash(),
+            setHash: setHash,
             deadline: uint64(block.number) + window,
             grace: grace,
             responseThreshold: responseThreshold,
             stakeThreshold: stakeThreshold,
             number: ++taskNumber
         });
-        if (task.setHash == 0) revert NoOperatorSet();
         taskHash = keccak256(abi.encode(task));
         Status storage status = _status[taskHash];
         status.state = State.Open;

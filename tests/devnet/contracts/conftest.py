@@ -14,7 +14,14 @@ from devnet.deploy import TASK_TYPE, OperatorKeys, Terms, deploy, g1_argument, g
 from nektar.evidence import bls
 
 CHAIN_ID = 31999
-TERMS = Terms(challenge_window=4, veto_window=3, slashing_window=50, bonding_period=6)
+TERMS = Terms(
+    max_set_age=100,
+    max_duration=60,
+    slashing_window=50,
+    bonding_period=211,  # the shortest that these allow
+    challenge_window=4,
+    veto_window=3,
+)
 
 
 def account(name: str) -> Account:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.real
 IDENTITY = (0, 0)
 NOBODY = ((0, 0), (0, 0))
 RIGHT = (7, 13)
+MINIMUM = 100 * TOKEN
 
 
 def keys(site, secret, account):
@@ -26,6 +27,13 @@ def stake(site, account, amount):
     site.do(site.admin, "collateral_token", "mint", account.address, amount)
     site.do(account, "collateral_token", "approve", site.contracts["delegation"], amount)
     site.do(account, "delegation", "delegate", account.address, amount)
+
+
+@pytest.fixture
+def site(site):
+    """The Network, and a stranger who has enough stake to register."""
+    stake(site, site.stranger, MINIMUM)
+    return site
 
 
 def set_of(site):
@@ -125,15 +133,61 @@ def test_a_region_s_name_is_bounded(site):
 def test_a_set_holds_registered_operators_with_enough_stake(site):
     members = set_of(site)
     site.do(*register(site, *keys(site, 77, site.stranger)))
-    assert set_of(site) == members
-    stake(site, site.stranger, 100 * TOKEN - 1)
-    assert set_of(site) == members
-    stake(site, site.stranger, 1)
     assert set_of(site) == [*members, site.stranger.address]
     event = site.do(site.submitter, "operator_registry", "commitSet")["OperatorSetCommitted"]
     assert event["setNumber"] == 2
-    assert event["members"][-1] == (site.stranger.address, keys(site, 77, site.stranger)[0], 100 * TOKEN)
+    assert event["members"][-1] == (site.stranger.address, keys(site, 77, site.stranger)[0], MINIMUM)
     assert site.ask("operator_registry", "setHash") == event["setHash"]
+    site.do(site.stranger, "delegation", "requestWithdrawal", site.stranger.address, 1)
+    assert set_of(site) == members
+    stake(site, site.stranger, 1)
+    assert set_of(site) == [*members, site.stranger.address]
+
+
+def test_nobody_registers_without_the_minimum_of_stake(site):
+    mine = keys(site, 77, site.stranger)
+    withdraw = (site.stranger, "delegation", "requestWithdrawal", site.stranger.address)
+    site.do(*withdraw, 1)
+    refused = site.refusal(*register(site, *mine))
+    assert refused == f"StakeBelowMinimum({MINIMUM - 1}, {MINIMUM})"
+    site.do(*withdraw, MINIMUM - 1)
+    assert site.refusal(*register(site, *mine)) == f"StakeBelowMinimum(0, {MINIMUM})"
+    stake(site, site.stranger, MINIMUM)
+    assert "OperatorRegistered" in site.do(*register(site, *mine))
+
+
+def test_there_are_so_many_places_and_no_more(site):
+    # The length of the list of the registered is the one slot that holds how many there are.
+    registry, most = site.contracts["operator_registry"], site.ask("operator_registry", "MAX_OPERATORS")
+    slots = [hex(slot) for slot in range(16)]
+    read = [int(site.chain.rpc("eth_getStorageAt", registry, slot, "latest"), 16) for slot in slots]
+    assert read.count(len(site.operators)) == 1
+    length = slots[read.index(len(site.operators))]
+    for taken, refused in ((most, f"TooManyOperators({most})"), (most - 1, None)):
+        site.chain.rpc("anvil_setStorageAt", registry, length, f"0x{taken:064x}")
+        arguments = register(site, *keys(site, 77, site.stranger))
+        if refused:
+            assert site.refusal(*arguments) == refused
+        else:
+            assert "OperatorRegistered" in site.do(*arguments)
+
+
+def test_who_falls_below_the_minimum_can_be_evicted_by_anyone_and_nobody_else_can(site):
+    # Else a few minima, moved from one account to the next, would in time fill the registry.
+    site.do(*register(site, *keys(site, 77, site.stranger)))
+    evict = (site.submitter, "operator_registry", "evict")
+    refused = site.refusal(*evict, site.stranger.address)
+    assert refused == f"StakeIsEnough({MINIMUM}, {MINIMUM})"
+    site.do(site.stranger, "delegation", "requestWithdrawal", site.stranger.address, 1)
+    event = site.do(*evict, site.stranger.address)["OperatorDeregistered"]
+    assert event == {"operator": site.stranger.address, "effectiveBlock": site.head + 1}
+    assert not site.ask("operator_registry", "isRegistered", site.stranger.address)
+    assert site.refusal(*evict, site.stranger.address).startswith("NotRegistered")
+    assert site.refusal(site.stranger, "operator_registry", "deregister").startswith("NotRegistered")
+    # With enough stake it can come back, with a new key.
+    stake(site, site.stranger, 1)
+    assert site.refusal(*register(site, *keys(site, 77, site.stranger))).startswith("KeyAlreadyUsed")
+    site.do(*register(site, *keys(site, 78, site.stranger)))
 
 
 def test_a_set_that_did_not_change_is_not_committed_again(site):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from eth_abi.abi import encode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from devnet.chain import Reverted
+from devnet.compile import ARTIFACTS_FILE
 from devnet.deploy import EQUIVOCATION, TOKEN, keccak
-from tests.devnet.contracts.conftest import CHAIN_ID
+from tests.devnet.contracts.conftest import CHAIN_ID, TERMS
 
 pytestmark = pytest.mark.real
 
@@ -230,23 +234,70 @@ def test_both_attestations_of_a_cancelled_task_still_prove_it(site):
     assert "SlashingRequested" in site.do(*prove(site, *proof(site, task)))
 
 
-def test_collateral_on_its_way_out_is_slashed_too_and_waits_for_a_pending_slashing(site):
-    task, before = site.submit(), stake_of(site)
-    liar = site.operators[LIAR].account
-    half = before // 2
-    asked = site.do(liar, "delegation", "requestWithdrawal", liar.address, half)["WithdrawalRequested"]
-    assert asked["readyBlock"] == site.head + 6
+def test_collateral_on_its_way_out_is_slashed_for_the_last_offence_that_it_stands_for(site):
+    """LIAR asks for its collateral in the very block of the set that counts it. The last Task of that set is
+    as long as can be, and the offence is proved in the last block."""
+    members, before = list(site.ask("operator_registry", "eligible")), stake_of(site)
+    liar, half = site.operators[LIAR].account, before // 2
+    registry, delegation = site.abis["operator_registry"], site.abis["delegation"]
+    ask = delegation.encode("requestWithdrawal", liar.address, half)
+    site.chain.send(site.stranger, site.contracts["operator_registry"], registry.encode("commitSet"))
+    site.chain.send(liar, site.contracts["delegation"], ask)
+    asked_at, _ = site.chain.mine()
+    ((_, asked),) = happened(site, asked_at)[0]
+    assert asked["readyBlock"] == asked_at + TERMS.bonding_period
     assert stake_of(site) == before - half
-    veto_deadline = site.do(*prove(site, *proof(site, task)))["SlashingRequested"]["vetoDeadline"]
+
+    site.mine_to(asked_at + TERMS.max_set_age - 1)
+    task = site.submit(window=TERMS.max_duration, grace=0)._replace(members=members)
+    last = task.end + TERMS.slashing_window
+    withdraw = delegation.encode("withdraw", asked["withdrawalId"])
+    proving = site.abis["slashing_manager"].encode("proveEquivocation", *proof(site, task))
+    site.mine_to(last - 1)
+    sent = [
+        site.chain.send(liar, site.contracts["delegation"], withdraw),
+        site.chain.send(site.stranger, site.contracts["slashing_manager"], proving),
+    ]
+    site.chain.mine()
+    assert [int(site.chain.receipt(each)["status"], 16) for each in sent] == [0, 1]
+
+    # Ready, and held back until the slashing was executed or there was time to.
     withdraw = (liar, "delegation", "withdraw", asked["withdrawalId"])
+    site.mine_to(asked["readyBlock"] - 1)
     assert site.refusal(*withdraw).startswith("WithdrawalNotReady")
-    site.mine_to(max(asked["readyBlock"], veto_deadline) - 1)
-    assert site.refusal(*withdraw).startswith("WithdrawalNotReady"), "frozen until the slashing is executed"
+    frozen = last + 2 * TERMS.veto_window
+    site.mine_to(last + TERMS.veto_window)
     site.do(site.stranger, "slashing_manager", "execute", request_id(site, task))
-    site.mine_to(veto_deadline + 4)
+    site.mine_to(frozen - 1)
+    assert site.refusal(*withdraw) == f"WithdrawalNotReady({asked['withdrawalId']}, {frozen + 1})"
     assert site.do(*withdraw)["Withdrawn"]["amount"] == half - half // 10
     assert stake_of(site) == (before - half) - half // 10
     assert site.ask("collateral_token", "balanceOf", liar.address) == half - half // 10
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({}, None),
+        ({"slashing_window": 51}, "BondingPeriodTooShort(211, 211)"),
+        ({"slashing_window": 2**64 - 1}, f"BondingPeriodTooShort(211, {2**64 - 1 + 100 + 60})"),
+        ({"veto_window": 0}, "VetoWindowIsZero()"),
+        ({"penalty": 0}, "PenaltyOutOfRange(0)"),
+        ({"penalty": 10_001}, "PenaltyOutOfRange(10001)"),
+    ],
+)
+def test_a_slashing_manager_that_offenders_could_leave_in_time_is_not_created(site, changed, error):
+    terms = {"veto_window": 3, "slashing_window": 50, "penalty": 1_000} | changed
+    code = json.loads(ARTIFACTS_FILE.read_text())["slashing_manager"]["bytecode"]
+    arguments = (site.contracts["task_manager"], site.contracts["veto_committee"], *terms.values())
+    data = code + site.abis["slashing_manager"].constructor(*arguments).hex()
+    create = ("eth_call", {"from": site.admin.address, "data": data}, "latest")
+    if error is None:
+        assert len(site.chain.rpc(*create)) > 2
+    else:
+        with pytest.raises(Reverted) as refused:
+            site.chain.rpc(*create)
+        assert site.error(refused.value.data) == error
 
 
 def test_stake_stays_between_its_bounds(site):
@@ -267,7 +318,7 @@ def test_stake_stays_between_its_bounds(site):
 def test_nobody_withdraws_for_another_or_twice(site):
     liar = site.operators[LIAR].account
     site.do(liar, "delegation", "requestWithdrawal", liar.address, TOKEN)
-    site.mine_to(site.head + 5)
+    site.mine_to(site.head + TERMS.bonding_period - 1)
     assert site.refusal(site.stranger, "delegation", "withdraw", 1) == "WithdrawalUnknown(1)"
     site.do(liar, "delegation", "withdraw", 1)
     assert site.refusal(liar, "delegation", "withdraw", 1) == "WithdrawalUnknown(1)"
@@ -298,7 +349,7 @@ def test_collateral_that_was_slashed_to_nothing_leaves_no_claims(site):
     site.do(liar, "delegation", "delegate", liar.address, 300)
     assert site.ask("delegation", "delegatedBy", liar.address, liar.address) == 300
     site.do(*ask, 100)
-    site.mine_to(site.head + 6)
+    site.mine_to(site.head + TERMS.bonding_period)
     assert site.do(liar, "delegation", "withdraw", 1)["Withdrawn"]["amount"] == 0
     assert site.do(liar, "delegation", "withdraw", 2)["Withdrawn"]["amount"] == 100
     assert stake_of(site) == 200
@@ -339,7 +390,7 @@ def test_delegation_owes_never_more_than_it_holds(deployed, moves):
                 asked.append((person, event["WithdrawalRequested"]["withdrawalId"]))
             elif move == "withdraw" and asked:
                 person, withdrawal = asked.pop(amount % len(asked))
-                site.chain.mine(6)
+                site.chain.mine(TERMS.bonding_period)
                 site.do(person, "delegation", "withdraw", withdrawal)
             elif move == "slash":
                 slash(site, amount, operator=0)

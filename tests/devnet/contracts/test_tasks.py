@@ -6,12 +6,14 @@ import pytest
 
 from devnet.deploy import TASK_TYPE, g1_argument, g2_argument, keccak
 from nektar.evidence import bls
+from tests.devnet.contracts.conftest import TERMS
 
 pytestmark = pytest.mark.real
 
 RIGHT, WRONG = (7, 13), (13, 7)  # to n = 91
 IDENTITY = (0, 0)
 EVERYONE = [0, 1, 2, 3]
+LARGEST = 2**64 - 1
 
 
 # --- submitting ---------------------------------------------------------------------------------------
@@ -48,8 +50,10 @@ def test_two_tasks_of_one_block_with_one_input_are_two(site):
         ({"n": 1}, "InputOutOfRange(1)"),
         ({"n": 1 << 64}, f"InputOutOfRange({1 << 64})"),
         ({"window": 0}, "WindowOutOfRange(0, 3)"),
-        ({"window": 100_001}, "WindowOutOfRange(100001, 3)"),
-        ({"grace": 100_001}, "WindowOutOfRange(6, 100001)"),
+        ({"window": 58}, "WindowOutOfRange(58, 3)"),
+        ({"grace": 55}, "WindowOutOfRange(6, 55)"),
+        ({"window": 61, "grace": 0}, "WindowOutOfRange(61, 0)"),
+        ({"window": LARGEST, "grace": LARGEST}, f"WindowOutOfRange({LARGEST}, {LARGEST})"),
         ({"responses": 0}, "ThresholdOutOfRange(0, 5000)"),
         ({"stake": 10_001}, "ThresholdOutOfRange(5000, 10001)"),
     ],
@@ -58,6 +62,25 @@ def test_a_task_out_of_bounds_is_refused(site, changed, error):
     whole = {"task_type": TASK_TYPE, "n": 91, "window": 6, "grace": 3, "responses": 5000, "stake": 5000}
     arguments = (whole | changed).values()
     assert site.refusal(site.submitter, "task_manager", "submitTask", *arguments).startswith(error)
+
+
+@pytest.mark.parametrize(("window", "grace"), [(57, 3), (60, 0), (1, 59)])
+def test_the_longest_task_is_accepted(site, window, grace):
+    assert site.submit(window=window, grace=grace).end == site.head + TERMS.max_duration
+
+
+def test_a_set_takes_no_tasks_once_it_is_too_old_and_all_of_them_when_it_is_shown_again(site):
+    site.do(site.submitter, "operator_registry", "commitSet")
+    set_hash = site.ask("operator_registry", "setHash")
+    last = site.head + TERMS.max_set_age
+    site.mine_to(last - 1)
+    assert site.submit().fields[3] == set_hash
+    assert site.head == last
+    submit = ("task_manager", "submitTask", TASK_TYPE, 91, 6, 3, 5000, 5000)
+    assert site.refusal(site.submitter, *submit) == f"OperatorSetStale({last})"
+    # Nothing has changed, so nothing is told; and the set is as good as new.
+    assert site.do(site.stranger, "operator_registry", "commitSet") == {}
+    assert site.submit().fields[3] == set_hash
 
 
 @pytest.mark.parametrize("n", [2, (1 << 64) - 1])
