@@ -101,7 +101,9 @@ def history() -> Iterator[tuple[Block, list[ChainEvent]]]:
                 events.append(Attested(at, about.hash, address, digest, True))
                 events.append(Signed(at, about.hash, address, digest, key, RESPONSE))
             if number % 2:
-                events.append(Responded(At(number, OPERATORS + 1, 0), about.hash, digest, (1, 2, 3)))
+                events.append(
+                    Responded(At(number, OPERATORS + 1, 0), about.hash, digest, (1, 2, 3), number + WINDOW)
+                )
         block = Block(number, Hash32(keccak(parent)), parent, 12 * number, Level.PROVED, "p", "single:p")
         parent = block.hash
         yield block, events

@@ -14,6 +14,7 @@ COLOURS = {
     "final": "bold red",
     "missed": "red",
     "expired": "red",
+    "challenged": "red",
     "late": "yellow",
     "unknown": "magenta",
     "pending": "cyan",

@@ -162,6 +162,14 @@ class Responded(msgspec.Struct, frozen=True, tag=True):
     task_hash: Hash32
     digest: Hash32
     non_signers: tuple[int, ...]
+    challenge_deadline: int = 0  # last moment to challenge it, in the unit of the Task's deadline; 0: none
+
+
+class ResponseChallenged(msgspec.Struct, frozen=True, tag=True):
+    """The accepted response was refuted, and is accepted no more."""
+
+    at: At
+    task_hash: Hash32
 
 
 class Attested(msgspec.Struct, frozen=True, tag=True):
@@ -222,6 +230,7 @@ ChainEvent = (
     | OperatorSetCommitted
     | TaskSubmitted
     | Responded
+    | ResponseChallenged
     | Attested
     | TaskCancelled
     | Paused
@@ -257,6 +266,7 @@ class DutyState(enum.StrEnum):
 class TaskState(enum.StrEnum):
     OPEN = "open"
     RESPONDED = "responded"
+    CHALLENGED = "challenged"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
@@ -277,9 +287,17 @@ class TaskRow(msgspec.Struct, frozen=True):
     deadline_unit: Annotated[str, Column("LowCardinality(String)", "block, timestamp or epoch")]
     deadline: Annotated[int, Column("UInt64", "Last block (or time, or epoch) at which a response counts")]
     grace: Annotated[int, Column("UInt64", "How long after the deadline an attestation still counts as late")]
-    state: Annotated[str, Column("LowCardinality(String)", "open, responded, expired or cancelled")]
-    response_digest: Annotated[bytes, Column(HashColumn, "Digest of the accepted response; zero: none")]
-    response_block: Annotated[int, Column("UInt64", "Block of the accepted response; 0: none")]
+    state: Annotated[
+        str, Column("LowCardinality(String)", "open, responded, challenged, expired or cancelled")
+    ]
+    response_digest: Annotated[
+        bytes,
+        Column(HashColumn, "Digest of the response that was accepted, challenged since or not; zero: none"),
+    ]
+    response_block: Annotated[int, Column("UInt64", "Block in which it was accepted; 0: none")]
+    challenge_deadline: Annotated[
+        int, Column("UInt64", "Last block (or time, or epoch) at which it can be challenged; 0: no response")
+    ]
 
 
 class DutyRow(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./T
 contract TaskManager is EIP712, Ownable, Pausable {
     /// @notice A Task was submitted.
     event TaskSubmitted(bytes32 indexed taskHash, uint64 indexed number, address indexed submitter, Task task);
-    /// @notice A response of the quorum was accepted. `nonSigners` are indices into the Task's set.
+    /// @notice A response of the quorum was accepted. `nonSigners` are indices into the Task's set. It can be
+    /// challenged in blocks up to `challengeDeadline`.
     event Responded(
         bytes32 indexed taskHash,
         bytes32 indexed responseDigest,
@@ -28,7 +29,8 @@ contract TaskManager is EIP712, Ownable, Pausable {
         uint256[] nonSigners,
         bytes32 recordHash,
         G1 signature,
-        G2 apkG2
+        G2 apkG2,
+        uint64 challengeDeadline
     );
     /// @notice An Operator put its own response on chain. Only its first one is `kept`.
     event Attested(
@@ -85,7 +87,7 @@ contract TaskManager is EIP712, Ownable, Pausable {
     /// @notice The answer given is not the accepted one.
     error WrongAnswer(bytes32 expected, bytes32 got);
     /// @notice The window for challenges has passed.
-    error ChallengeWindowPassed(uint64 last);
+    error ChallengeWindowPassed(uint64 challengeDeadline);
     /// @notice That does not refute the answer.
     error ChallengeInvalid(uint256 divisor);
 
@@ -100,7 +102,7 @@ contract TaskManager is EIP712, Ownable, Pausable {
 
     struct Status {
         State state;
-        uint64 respondedBlock;
+        uint64 challengeDeadline; // of the accepted response
         address submitter;
         bytes32 responseDigest;
     }
@@ -221,10 +223,12 @@ contract TaskManager is EIP712, Ownable, Pausable {
         G1 memory apk = _quorumKey(task, members, nonSigners);
         if (!BN254.verifyWithTwin(signingDigest(taskHash, digest), signature, apk, apkG2)) revert SignatureInvalid();
         status.state = State.Responded;
-        status.respondedBlock = uint64(block.number);
+        status.challengeDeadline = uint64(block.number) + challengeWindow;
         status.responseDigest = digest;
         bytes32 recordHash = keccak256(abi.encode(taskHash, digest, nonSigners));
-        emit Responded(taskHash, digest, answer, nonSigners, recordHash, signature, apkG2);
+        emit Responded(
+            taskHash, digest, answer, nonSigners, recordHash, signature, apkG2, status.challengeDeadline
+        );
     }
 
     /// @notice Put one's own response on chain. Only the member itself; until deadline + grace. A second one
@@ -275,13 +279,13 @@ contract TaskManager is EIP712, Ownable, Pausable {
     }
 
     /// @notice Refute an accepted response: with a divisor of n that is above 1 and below p, or with none
-    /// where the answer refutes itself (p < 2, or p · q is not n). The Task takes no other response.
+    /// where the answer refutes itself (p < 2, or p · q is not n). Until its challenge deadline; anyone may. The
+    /// Task takes no other response.
     function challenge(Task calldata task, Answer calldata answer, uint256 divisor) external {
         bytes32 taskHash = _known(task);
         Status storage status = _status[taskHash];
         if (status.state != State.Responded) revert WrongState(taskHash, status.state);
-        uint64 last = status.respondedBlock + challengeWindow;
-        if (block.number > last) revert ChallengeWindowPassed(last);
+        if (block.number > status.challengeDeadline) revert ChallengeWindowPassed(status.challengeDeadline);
         bytes32 digest = responseDigestOf(answer);
         if (digest != status.responseDigest) revert WrongAnswer(status.responseDigest, digest);
         if (!refutes(task.input, answer, divisor)) revert ChallengeInvalid(divisor);

@@ -32,6 +32,7 @@ from nektar.model import (
     OperatorSetCommitted,
     Paused,
     Responded,
+    ResponseChallenged,
     Signed,
     Task,
     TaskCancelled,
@@ -177,8 +178,12 @@ def _task_submitted(at: At, row: Values) -> Sequence[ChainEvent]:
 
 
 def _responded(at: At, row: Values) -> Sequence[ChainEvent]:
-    digest = Hash32(row["responseDigest"])
-    return (Responded(at, Hash32(row["taskHash"]), digest, tuple(row["nonSigners"])),)
+    digest, deadline = Hash32(row["responseDigest"]), row["challengeDeadline"]
+    return (Responded(at, Hash32(row["taskHash"]), digest, tuple(row["nonSigners"]), deadline),)
+
+
+def _challenged(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (ResponseChallenged(at, Hash32(row["taskHash"])),)
 
 
 def _attested(at: At, row: Values) -> Sequence[ChainEvent]:
@@ -214,7 +219,10 @@ _EVENTS = {
     "OperatorDeregistered": Meaning(_REGISTRY, ("operator", "effectiveBlock"), _deregistered),
     "OperatorSetCommitted": Meaning(_REGISTRY, ("setHash", "members"), _set_committed),
     "TaskSubmitted": Meaning(_TASKS, ("taskHash", "submitter", "task"), _task_submitted),
-    "Responded": Meaning(_TASKS, ("taskHash", "responseDigest", "nonSigners"), _responded),
+    "Responded": Meaning(
+        _TASKS, ("taskHash", "responseDigest", "nonSigners", "challengeDeadline"), _responded
+    ),
+    "ResponseChallenged": Meaning(_TASKS, ("taskHash",), _challenged),
     "Attested": Meaning(
         _TASKS, ("taskHash", "operator", "responseDigest", "answer", "signature", "kept"), _attested
     ),

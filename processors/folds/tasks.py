@@ -16,9 +16,14 @@ A Duty's state comes from verified blocks alone; the first row that holds counts
 a gap that it lies in. What happened before the submission is taken as the log has it: a pause or an end of
 one that nobody could serve is not known, nor is such a deregistration.
 
-Nothing can change a Duty once deadline + grace has passed, so that is when a Task leaves the state; what is
-said of it later is ignored, as is all about Tasks submitted before the log begins. Work per block is for the
-Tasks whose deadlines end with it, and for those Operators whose duties move.
+A Task's own state is what the log shows: open, then responded, expired or cancelled; and challenged where its
+accepted response was refuted by its challenge deadline. A challenge moves no Duty: who signed has signed.
+
+Nothing can change a Duty once deadline + grace has passed, so that is when a Task leaves `tasks`, and its set
+goes. One whose response can still be challenged then stays in `accepted`, as no more than its row, until its
+challenge deadline has passed: for as long as the contract's own window. What is said of a Task later is
+ignored, as is all about Tasks submitted before the log begins. Work per block is for the Tasks of which
+something ends with it, and for those Operators whose duties move.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ from nektar.model import (
     Network,
     Paused,
     Responded,
+    ResponseChallenged,
     Task,
     TaskCancelled,
     TaskRow,
@@ -82,6 +88,7 @@ class OpenTask(msgspec.Struct, frozen=True):
     state: TaskState = TaskState.OPEN
     response: Hash32 = _NO_DIGEST
     responded: int = 0  # block of the accepted response; 0: none
+    challenge_deadline: int = 0  # last block in which it can be challenged
 
     @property
     def deadline(self) -> int:
@@ -89,7 +96,7 @@ class OpenTask(msgspec.Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """The last block in which anything about it can change."""
+        """The last block in which a duty can change."""
         return self.task.deadline.value + self.task.grace
 
 
@@ -98,7 +105,10 @@ class Ledger(msgspec.Struct, frozen=True):
 
     registry: Registry = Registry()
     tasks: Map[Hash32, OpenTask] = Map()
-    due: Map[int, Map[Hash32, None]] = Map()  # block → tasks whose deadline, then whose grace, ends with it
+    accepted: Map[Hash32, TaskRow] = Map()  # graces over, and responses that can still be challenged
+    due: Map[int, Map[Hash32, None]] = (
+        Map()
+    )  # block → tasks whose deadline, grace or challenge deadline it is
     paused: bool = False
     paused_at: int = -1  # newest block in which a pause began or ended
     doubtful: int = -1  # newest block that is not proved
@@ -121,6 +131,8 @@ class Tasks:
                 return _submitted(state, event.task)
             case Responded():
                 return _responded(state, event)
+            case ResponseChallenged():
+                return _challenged(state, event)
             case Attested():
                 return _attested(state, event)
             case TaskCancelled():
@@ -150,7 +162,7 @@ def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
             f"task {task.number} (0x{task.hash.hex()}): expected a deadline in blocks; got one in "
             f"{task.deadline.unit}s, which the duty ledger does not count yet"
         )
-    if task.hash in state.tasks:
+    if task.hash in state.tasks or task.hash in state.accepted:
         return state, []
     block = task.submitted.block
     committed = state.registry.sets.get(task.set_hash)
@@ -182,9 +194,26 @@ def _responded(state: Ledger, event: Responded) -> tuple[Ledger, list[Change]]:
     after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
     if opened.state is TaskState.OPEN:
         after = msgspec.structs.replace(
-            after, state=TaskState.RESPONDED, response=event.digest, responded=event.at.block
+            after,
+            state=TaskState.RESPONDED,
+            response=event.digest,
+            responded=event.at.block,
+            challenge_deadline=event.challenge_deadline,
         )
     return _moved(state, opened, after)
+
+
+def _challenged(state: Ledger, event: ResponseChallenged) -> tuple[Ledger, list[Change]]:
+    if (opened := state.tasks.get(event.task_hash)) is not None:
+        if opened.state is not TaskState.RESPONDED or event.at.block > opened.challenge_deadline:
+            return state, []
+        return _moved(state, opened, msgspec.structs.replace(opened, state=TaskState.CHALLENGED))
+    row = state.accepted.get(event.task_hash)
+    if row is None or row.state == TaskState.CHALLENGED:
+        return state, []
+    now = msgspec.structs.replace(row, state=TaskState.CHALLENGED)
+    accepted = state.accepted.set(event.task_hash, now)
+    return msgspec.structs.replace(state, accepted=accepted), [Change(row, now)]
 
 
 def _attested(state: Ledger, event: Attested) -> tuple[Ledger, list[Change]]:
@@ -223,7 +252,9 @@ def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Ch
     changes: list[Change] = []
     for block in due:
         for task_hash in sorted(state.due[block]):
-            opened = state.tasks[task_hash]
+            if (opened := state.tasks.get(task_hash)) is None:
+                state = msgspec.structs.replace(state, accepted=state.accepted.delete(task_hash))
+                continue
             after = opened
             if opened.state is TaskState.OPEN:
                 after = msgspec.structs.replace(after, state=TaskState.EXPIRED)
@@ -235,18 +266,25 @@ def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Ch
                 duty = DutyState.UNKNOWN if unknown else DutyState.MISSED
                 after = _decide(after, duty, opened.end, opened.everyone)
                 state, moved = _moved(state, opened, after)
-                state = _closed(state, after)
+                state = _closed(state, after, last)
             changes += moved
         state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state, changes
 
 
-def _closed(state: Ledger, opened: OpenTask) -> Ledger:
-    """The ledger without a task that nothing can change any more."""
-    registry = state.registry
+def _closed(state: Ledger, opened: OpenTask, last: int) -> Ledger:
+    """The ledger once nothing can change a task's duties any more, and at most a challenge its row."""
+    registry, task_hash = state.registry, opened.task.hash
     if opened.everyone:
         registry = operators.release(registry, opened.task.set_hash)
-    return msgspec.structs.replace(state, tasks=state.tasks.delete(opened.task.hash), registry=registry)
+    state = msgspec.structs.replace(state, tasks=state.tasks.delete(task_hash), registry=registry)
+    if opened.state is not TaskState.RESPONDED or opened.challenge_deadline <= last:
+        return state
+    return msgspec.structs.replace(
+        state,
+        accepted=state.accepted.set(task_hash, _task_row(opened)),
+        due=_file(state.due, opened.challenge_deadline, task_hash),
+    )
 
 
 # --- how they change it -----------------------------------------------------------------------------
@@ -334,6 +372,7 @@ def _task_row(opened: OpenTask) -> TaskRow:
         state=opened.state,
         response_digest=opened.response,
         response_block=opened.responded,
+        challenge_deadline=opened.challenge_deadline,
     )
 
 

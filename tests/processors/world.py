@@ -37,6 +37,7 @@ from nektar.model import (
     OperatorSetCommitted,
     Paused,
     Responded,
+    ResponseChallenged,
     Row,
     Signed,
     Task,
@@ -118,6 +119,7 @@ class World:
         self._sets: dict[Hash32, dict[Address, int]] = {}
         self._newest: Hash32 | None = None
         self._tasks: list[Task] = []
+        self._responses: list[Responded] = []
 
     def next_block(self, level: Level | None = None) -> tuple[Block, list[ChainEvent]]:
         rng = self.rng
@@ -148,8 +150,9 @@ class World:
         kinds: list[tuple[int, Callable[[At], ChainEvent | None]]] = [
             (3, self._submit),
             (4, self._attest),
-            (5, self._call),
+            (6, self._call),
             (2, self._respond),
+            (1, self._challenge),
             (1, self._cancel),
             (1, self._change_key),
             (1, self._leave_or_come),
@@ -212,7 +215,16 @@ class World:
             return None
         members = self._sets.get(about.set_hash, {})
         missing = tuple(i for i in range(len(members) + 1) if self.rng.random() < 0.4)
-        return Responded(at, about.hash, Hash32(bytes([self.rng.randrange(1, 4)] * 32)), missing)
+        digest = Hash32(bytes([self.rng.randrange(1, 4)] * 32))
+        made = Responded(at, about.hash, digest, missing, at.block + self.rng.choice((0, 1, 4, 12)))
+        self._responses.append(made)
+        return made
+
+    def _challenge(self, at: At) -> ChainEvent | None:
+        """Of a response that still can be more often than not, its grace over or not."""
+        near = [r for r in self._responses if self.number <= r.challenge_deadline + 1]
+        among = near if near and self.rng.random() < 0.8 else self._responses
+        return ResponseChallenged(at, self.rng.choice(among).task_hash) if among else None
 
     def _attest(self, at: At) -> ChainEvent | None:
         if (about := self._some_task()) is None:

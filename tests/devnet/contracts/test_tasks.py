@@ -113,6 +113,7 @@ def test_a_quorum_is_accepted_and_told_in_full(site, signers):
     assert event["answer"] == RIGHT
     assert list(event["nonSigners"]) == arguments[3]
     assert (event["signature"], event["apkG2"]) == arguments[4:]
+    assert event["challengeDeadline"] == site.head + TERMS.challenge_window
     from eth_abi.abi import encode
 
     record = encode(["bytes32", "bytes32", "uint256[]"], [task.hash, digest, arguments[3]])
@@ -388,8 +389,8 @@ def test_a_right_response_can_t_be_refuted(site, n, answer):
 
 def test_a_challenge_is_about_the_accepted_answer_and_in_its_window(site):
     task = site.submit()
-    site.do(site.stranger, "task_manager", "respond", *site.response(task, WRONG, EVERYONE))
-    last = site.head + 4
+    responded = site.do(site.stranger, "task_manager", "respond", *site.response(task, WRONG, EVERYONE))
+    last = responded["Responded"]["challengeDeadline"]
     assert site.refusal(site.stranger, "task_manager", "challenge", task.fields, (91, 1), 7).startswith(
         "WrongAnswer"
     )

@@ -29,6 +29,7 @@ from nektar.model import (
     Paused,
     Position,
     Responded,
+    ResponseChallenged,
     Signed,
     TaskCancelled,
     TaskSubmitted,
@@ -137,9 +138,11 @@ def test_a_task_keeps_what_its_hash_is_of() -> None:
 
 def test_what_the_task_manager_says() -> None:
     about = {"taskHash": TASK_HASH}
-    responded = about | {"responseDigest": DIGEST, "nonSigners": [0, 5]}
+    responded = about | {"responseDigest": DIGEST, "nonSigners": [0, 5], "challengeDeadline": 2**63}
     at = At(9, 0, 0)
-    assert meaning("task_manager", "Responded", responded) == Responded(at, TASK_HASH, DIGEST, (0, 5))
+    assert meaning("task_manager", "Responded", responded) == Responded(at, TASK_HASH, DIGEST, (0, 5), 2**63)
+    challenged = about | {"divisor": 7, "challenger": BOB}
+    assert meaning("task_manager", "ResponseChallenged", challenged) == ResponseChallenged(at, TASK_HASH)
     assert meaning("task_manager", "TaskCancelled", about) == TaskCancelled(at, TASK_HASH)
     assert meaning("task_manager", "Paused", {"account": BOB}) == Paused(at)
     assert meaning("task_manager", "Unpaused", {"account": BOB}) == Unpaused(at)

@@ -10,21 +10,16 @@ import pytest
 from devnet.anvil import anvil, find_anvil
 from devnet.chain import DevnetError
 from devnet.deploy import EQUIVOCATION
-from indexer.decode import tables
-from indexer.prove import Proved, prove
 from nektar import fold as calculus
-from nektar.chain.abi import load
 from nektar.evidence.verify import verify
-from nektar.log import New
-from nektar.model import G1, Address, Block, Change, Finding, Network
-from nektar.networks.nektar import NektarNetwork
+from nektar.model import G1, Change, Finding
 from processors.conditions.equivocation import Equivocation
 from processors.folds.tasks import Tasks
 from tests.devnet.contracts.conftest import CHAIN_ID, Refused, Site, Task
+from tests.processors.real_chain import ADAPTER, log, network
 from tests.processors.world import Rows, put
 
 pytestmark = pytest.mark.real
-ADAPTER = NektarNetwork()
 CONDITION = Equivocation()
 RIGHT, WRONG, LATE = (7, 13), (13, 7), (91, 1)
 
@@ -50,25 +45,6 @@ def task(site: Site) -> Task:
     with pytest.raises(Refused, match="GracePassed"):
         site.attest(1, task, LATE)
     return task
-
-
-def network(site: Site) -> Network:
-    addresses = {name: Address(bytes.fromhex(address[2:])) for name, address in site.contracts.items()}
-    return Network("home", CHAIN_ID, addresses)
-
-
-def log(site: Site) -> New:
-    """All of the chain as the indexer writes it."""
-    chain, known = site.chain, network(site).contracts
-    proved: list[Proved] = []
-    for number in range(site.head + 1):
-        header = chain.rpc("eth_getBlockByNumber", hex(number), True)
-        proved.append(prove(header, chain.rpc("eth_getBlockReceipts", hex(number))))
-    abis = {known[name]: load(abi) for name, abi in ADAPTER.abi().items()}
-    found, lost = tables(abis, proved)
-    assert not lost
-    blocks = (Block(p.number, p.hash, p.parent, p.time, p.level, "anvil", "single:anvil") for p in proved)
-    return New(tuple(blocks), found)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from nektar.model import (
     OperatorSetCommitted,
     Paused,
     Responded,
+    ResponseChallenged,
     Task,
     TaskCancelled,
     TaskRow,
@@ -79,7 +80,7 @@ def passed(events: Sequence[Event]) -> int:
 
 def task_row(task: Task, later: Sequence[Event]) -> TaskRow:
     deadline, end = task.deadline.value, task.deadline.value + task.grace
-    state, digest, responded = TaskState.OPEN, Hash32(bytes(32)), 0
+    state, digest, responded, last = TaskState.OPEN, Hash32(bytes(32)), 0, 0
     for event in later:
         if isinstance(event, TaskCancelled) and event.task_hash == task.hash and event.at.block <= end:
             state = TaskState.CANCELLED
@@ -89,12 +90,20 @@ def task_row(task: Task, later: Sequence[Event]) -> TaskRow:
             and event.at.block <= deadline
             and state is TaskState.OPEN
         ):
-            state, digest, responded = TaskState.RESPONDED, event.digest, event.at.block
+            state, digest = TaskState.RESPONDED, event.digest
+            responded, last = event.at.block, event.challenge_deadline
+        if (
+            isinstance(event, ResponseChallenged)
+            and event.task_hash == task.hash
+            and event.at.block <= last
+            and state is TaskState.RESPONDED
+        ):
+            state = TaskState.CHALLENGED
     if state is TaskState.OPEN and passed(later) >= deadline:
         state = TaskState.EXPIRED
     return TaskRow(
         *(task.hash, task.number, task.type, task.input, task.set_hash, task.submitter),
-        *(task.submitted.block, "block", deadline, task.grace, state, digest, responded),
+        *(task.submitted.block, "block", deadline, task.grace, state, digest, responded, last),
     )
 
 
@@ -188,7 +197,11 @@ def test_every_row_is_the_tables_after_every_block(part: int) -> None:
             if isinstance(event, BlockClosed | GapPassed):
                 assert rows == oracle(events[: i + 1]), f"seed {seed}, after {event}"
         met.update(row.state for row in rows.values() if isinstance(row, DutyRow | TaskRow))
-    assert met >= {*DutyState, *TaskState}
+        late = {e.task_hash: e.at.block for e in reversed(events) if isinstance(e, ResponseChallenged)}
+        for row in rows.values():
+            if isinstance(row, TaskRow) and row.state == "challenged":
+                met.update(["challenged after the grace"] * (late[row.task_hash] > row.deadline + row.grace))
+    assert met >= {*DutyState, *TaskState, "challenged after the grace"}
 
 
 # --- what the table leaves to be said ---------------------------------------------------------------
@@ -286,6 +299,62 @@ def test_a_task_leaves_the_state_with_its_grace_and_takes_its_set_along() -> Non
             Attested(At(9, 0, 0), TASK.hash, ALICE, DIGEST, True),
         ):
             assert FOLD.step(after, event) == (after, [])
+
+
+def challenged(block: int, of: Task = TASK) -> list[Event]:
+    return [ResponseChallenged(At(block, 0, 0), of.hash), *closed(block)]
+
+
+def responded(until: int) -> list[Event]:
+    """The Task of the deadline 4 and the end 6, responded to in block 3 without Bob."""
+    told = Responded(At(3, 0, 0), TASK.hash, DIGEST, (1,), until)
+    return [*BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2), told, *closed(3)]
+
+
+def row_of(rows: Rows) -> tuple[str, bytes, int, int]:
+    row = rows["tasks", TASK.hash]
+    assert isinstance(row, TaskRow)
+    return row.state, row.response_digest, row.response_block, row.challenge_deadline
+
+
+@pytest.mark.parametrize("block", [3, 4, 6, 7, 9])
+def test_a_response_challenged_by_its_deadline_shows_it_and_who_signed_has_signed(block: int) -> None:
+    before = [event for event in responded(9) if not isinstance(event, BlockClosed) or event.block.number < 3]
+    passed_by = [event for number in range(3, block) for event in closed(number)]
+    rest = [event for number in range(block + 1, 10) for event in closed(number)]
+    _, rows = play(*before, *passed_by, *challenged(block), *rest)
+    assert row_of(rows) == ("challenged", DIGEST, 3, 9)
+    assert states(rows) == ["signed", "missed"]
+
+
+def test_only_an_accepted_response_can_be_challenged_and_only_in_time() -> None:
+    _, rows = play(*responded(4), *closed(4), *challenged(5))  # too late, though the grace is not over
+    assert row_of(rows)[0] == "responded"
+    _, rows = play(*responded(9), *closed(4, 5, 6, 7, 8, 9), *challenged(10))
+    assert row_of(rows)[0] == "responded"
+    _, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2), *challenged(3), *closed(4))
+    assert row_of(rows) == ("expired", bytes(32), 0, 0)
+    again = Responded(At(4, 0, 0), TASK.hash, Hash32(b"e" * 32), (), 20)
+    _, rows = play(*responded(9)[:-1], *challenged(3), again, *closed(4))
+    assert row_of(rows) == ("challenged", DIGEST, 3, 9)
+
+
+def test_a_responded_task_stays_as_its_row_until_no_challenge_can_come() -> None:
+    newer = OperatorSetCommitted(At(4, 0, 0), set_of([(ALICE, 1)]))
+    begun = [*responded(9), newer, *closed(4, 5)]
+    state, rows = play(*begun, *closed(6))
+    assert (set(state.tasks), set(state.accepted), set(state.due)) == (set(), {TASK.hash}, {9})
+    assert state.accepted[TASK.hash] == rows["tasks", TASK.hash]
+    assert set(state.registry.sets) == {newer.set.hash}  # its own set has gone with its grace
+    # The same Task can't come again, whatever the log says.
+    assert FOLD.step(state, TaskSubmitted(TASK.submitted, TASK)) == (state, [])
+    for end in (closed(7, 8, 9), [*challenged(7), *challenged(8), *closed(9)], [GapPassed(7, 9)]):
+        after, _ = play(*begun, *closed(6), *end)
+        assert (len(after.tasks), len(after.accepted), len(after.due)) == (0, 0, 0)
+        assert FOLD.step(after, ResponseChallenged(At(10, 0, 0), TASK.hash)) == (after, [])
+    for gap in (GapPassed(6, 8), GapPassed(6, 20)):  # the grace alone has passed, or all of it
+        after, _ = play(*begun, gap)
+        assert set(after.accepted) == ({TASK.hash} if gap.last < 9 else set())
 
 
 def test_a_task_whose_set_is_not_known_is_told_of_without_duties() -> None:
