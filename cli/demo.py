@@ -30,7 +30,7 @@ import yaml
 from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
 from cli.settings import read_config
-from cli.up import end_all
+from cli.up import end_all, supervised
 from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
@@ -38,6 +38,7 @@ from devnet.plan import Fact, Plan, plan
 from devnet.processes import Child
 from devnet.scenario import Progress, Scenario
 from nektar import plugins
+from nektar.config import ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
 
@@ -58,10 +59,11 @@ class DemoFailed(NektarError):
 def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: Path, stay: bool) -> None:
     """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled."""
     started = time.monotonic()
+    SUMMARY.unlink(missing_ok=True)
     victims = [role for role in kill.split(",") if role]
     for role in victims:
         if role not in ROLES:
-            raise DemoFailed(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
+            raise ConfigError(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
     _clear(keep)
     with (
@@ -119,13 +121,19 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
 
 
 def _clear(keep: Path) -> None:
-    """Delete what an earlier demo left. Raises DemoFailed rather than delete what no demo has made."""
-    SUMMARY.unlink(missing_ok=True)
+    """Delete what an earlier demo left. Raises ConfigError rather than delete what no demo has made, or what
+    one still runs in."""
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         if not (keep / MARKER).is_file():
-            raise DemoFailed(f"--keep: {keep} holds something that no demo has made; name an empty directory")
+            raise ConfigError(
+                f"--keep: {keep} holds something that no demo has made; name an empty directory"
+            )
         if keep.resolve() in (Path.cwd(), *Path.cwd().parents):
-            raise DemoFailed(f"--keep: {keep} holds the directory that this runs in; name another")
+            raise ConfigError(f"--keep: {keep} holds the directory that this runs in; name another")
+        if roles := supervised(keep):
+            raise ConfigError(
+                f"--keep: {', '.join(roles)} still run in {keep}; end them, or name another directory"
+            )
         shutil.rmtree(keep)
     keep.mkdir(parents=True, exist_ok=True)
     (keep / MARKER).write_text("Made by `nektar demo`, which deletes this directory when it is run again.\n")
@@ -179,6 +187,7 @@ class _Pipeline:
     def wait_until(self, there: Callable[[], bool], what: str) -> None:
         """Until `there()`. Raises DemoFailed when the pipeline has ended or PATIENCE_SECONDS are over."""
         deadline = time.monotonic() + PATIENCE_SECONDS
+        asked = time.monotonic()
         while not there():
             if self._process.poll() is not None:
                 raise DemoFailed(f"the pipeline ended while waiting for {what}; its log is {self._log}")
@@ -186,7 +195,9 @@ class _Pipeline:
                 raise DemoFailed(
                     f"waited {PATIENCE_SECONDS:.0f} s for {what}; the pipeline's log is {self._log}"
                 )
-            time.sleep(LOOK_SECONDS)
+            # As long a rest as the last look took: on a busy machine looking must not be what it waits for.
+            time.sleep(LOOK_SECONDS + time.monotonic() - asked)
+            asked = time.monotonic()
 
 
 @contextmanager

@@ -65,8 +65,8 @@ def demo(
 @app.command()
 def devnet(
     seed: Annotated[int, typer.Option(help="Keys and tasks are a function of it")] = 1,
-    operators: Annotated[int, typer.Option(help="How many operators")] = 7,
-    block_time: Annotated[float, typer.Option(help="Seconds between blocks")] = 1.0,
+    operators: Annotated[int, typer.Option(min=1, help="How many operators")] = 7,
+    block_time: Annotated[float, typer.Option(min=0.01, max=3600, help="Seconds between blocks")] = 1.0,
     out: Annotated[Path, typer.Option(help="Where nektar.yaml is written")] = Path("build/devnet"),
 ) -> None:
     """Only the chain, contracts and operators, with tasks flowing; prints a nektar.yaml."""

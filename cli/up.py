@@ -32,14 +32,26 @@ STOP_SECONDS = 15.0
 
 
 class RoleError(NektarError):
-    """A role does not stay up, or has no such name."""
+    """A role does not stay up."""
+
+
+def supervised(data_dir: Path) -> list[str]:
+    """The roles that a `nektar up` runs on this data directory now."""
+    held = []
+    for path in sorted((data_dir / "run").glob("*.lock")):
+        with path.open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path.stem)
+    return held
 
 
 def run(roles: Sequence[str], config_path: Path | None, directory: Path | None) -> None:
     """The command. Returns when told to stop; raises NektarError."""
     for role in roles:
         if role not in ROLES:
-            raise RoleError(f"role: expected one of {', '.join(ROLES)}; got {role!r}")
+            raise ConfigError(f"role: expected one of {', '.join(ROLES)}; got {role!r}")
     config, path = read_config(config_path, directory)
     if len(roles) == 1:
         be(roles[0], config)

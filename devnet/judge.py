@@ -4,8 +4,9 @@ It stands apart from the pipeline and imports nothing of it: what was found it r
 what happened it reads on the final chain itself with web3, and what was done from the truth that was written
 down before anything ran. It prints its verdict as one JSON object and exits with 1 unless all is right.
 
-Every block, every event and every call on the chain is held against the store whole, arguments included: what
-the store lacks, or has otherwise, is `lost`; what it has beyond the chain, or said twice, is `duplicated`.
+Every block, event and call on the chain is held against the store whole, arguments included, and so is every
+Task and Operator: what the store lacks, or has otherwise, is `lost`; what it has beyond the chain, or said
+again in a history without a reorg that accounts for it, is `duplicated`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,19 @@ EVENT_PLACE = (
     "log_index",
     "address",
 )
+TASK_COLUMNS = (
+    "task_hash",
+    "number",
+    "input",
+    "set_hash",
+    "submitter",
+    "submitted_block",
+    "deadline",
+    "grace",
+)
+OPERATOR_COLUMNS = ("operator", "bls_key", "region", "validators")
+# A finding is said with a rising status; `retracted` rises above all but `final`, which nothing follows.
+FINDING_RISES = ("seen", "safe", "retracted", "final")
 CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert")
 
 
@@ -53,7 +67,7 @@ def judge(case: Mapping[str, Any]) -> dict[str, Any]:
     on_chain = Counter(_recount(case["rpc"], case["contracts"], case["abi"], case["withheld"]))
     in_store = Counter(_stored(case["sql"]))
     lost, beyond = on_chain - in_store, in_store - on_chain
-    said_twice = list(_said_twice(case["sql"]))
+    said_twice = [*_said_twice(case["sql"]), *_said_again(case["sql"])]
     doubled = sum(beyond.values()) + len(said_twice)
     return {
         "right": Counter(truth) == Counter(found) and bool(truth) and not lost and not doubled,
@@ -91,12 +105,22 @@ def _found(sql: str) -> Iterable[Fact]:
 
 def _stored(sql: str) -> Iterator[Row]:
     """Every block, event and call that the store says is true now, as often as it says so."""
-    for row in query(sql, "SELECT number, hash, toUnixTimestamp(time) AS time FROM blocks"):
-        yield "block", str(row["number"]), row["hash"], str(row["time"])
+    for row in query(sql, "SELECT number, hash, parent, toUnixTimestamp(time) AS time, level FROM blocks"):
+        yield "block", str(row["number"]), row["hash"], row["parent"], str(row["time"]), row["level"]
+    for row in query(sql, f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"):  # noqa: S608  named above
+        yield "task", *(str(row[name]) for name in TASK_COLUMNS)
+    for row in query(sql, f"SELECT {', '.join(OPERATOR_COLUMNS)} FROM operators"):  # noqa: S608
+        yield "operator", *(str(row[name]) for name in OPERATOR_COLUMNS)
     for (view,) in query_names(sql, "SELECT DISTINCT event AS view FROM events"):
         for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
             arguments = {k: v for k, v in row.items() if k not in EVENT_PLACE}
-            place = row["block_hash"], row["tx_hash"], str(row["log_index"]), row["address"]
+            place = (
+                row["block_hash"],
+                row["tx_hash"],
+                str(row["tx_index"]),
+                str(row["log_index"]),
+                row["address"],
+            )
             yield "event", *place, _plain(view.removeprefix("event_")), _said(arguments)
     for (view,) in query_names(sql, "SELECT DISTINCT call AS view FROM calls"):
         for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
@@ -128,6 +152,7 @@ def _recount(
         for event in cast(Iterable[Any], contract.events)
     }
     head = w3.eth.block_number
+    operators: dict[str, list[str]] = {}
     for first in range(0, head + 1, BLOCKS_AT_ONCE):
         last = min(head, first + BLOCKS_AT_ONCE - 1)
         addresses = [contract.address for contract in decoders.values()]
@@ -135,11 +160,28 @@ def _recount(
             address = log["address"].lower()
             event = events[address, log["topics"][0].to_0x_hex()]
             arguments = event().process_log(log)["args"]
-            where = log["blockHash"].to_0x_hex(), log["transactionHash"].to_0x_hex(), str(log["logIndex"])
+            where = (
+                log["blockHash"].to_0x_hex(),
+                log["transactionHash"].to_0x_hex(),
+                str(log["transactionIndex"]),
+                str(log["logIndex"]),
+            )
             yield "event", *where, address, _plain(event.event_name), _said(arguments)
+            match event.event_name:
+                case "TaskSubmitted":
+                    yield _task(arguments, log["blockNumber"])
+                case "OperatorRegistered":
+                    told = arguments["region"], str(arguments["validators"])
+                    operators[arguments["operator"].lower()] = [_key(arguments["key"]), *told]
+                case "KeyRotated":
+                    operators[arguments["operator"].lower()][0] = _key(arguments["key"])
+    for operator, told_last in operators.items():
+        yield "operator", operator, *told_last
     for number in range(head + 1):
         block = w3.eth.get_block(number, full_transactions=True)
-        yield "block", str(number), block["hash"].to_0x_hex(), str(block["timestamp"])
+        level = "linked" if any(a <= number <= b for a, b in withheld) else "proved"
+        known = block["hash"].to_0x_hex(), block["parentHash"].to_0x_hex(), str(block["timestamp"])
+        yield "block", str(number), *known, level
         for tx in cast(Sequence[TxData], block["transactions"]):
             to = str(tx.get("to") or "").lower()
             if to not in names:
@@ -170,6 +212,55 @@ def _said_twice(sql: str) -> Iterator[Row]:
                 place = ("generation", "log_offset", "position")
                 if {**before, **{k: after[k] for k in place}} == after:
                     yield history, *of_row, str(after["log_offset"])
+
+
+def _said_again(sql: str) -> Iterator[Row]:
+    """Lines of the histories that go back on an earlier one without a block undone under it: as often as
+    blocks of its number were undone, and no more, a row may be said as it stood before."""
+    undone = Counter(row["number"] for row in query(sql, "SELECT number FROM blocks_rows WHERE is_deleted"))
+    for history, key, block in (
+        ("duties_history", ("task_hash", "operator"), "decided_block"),
+        ("findings_history", ("id",), "block_number"),
+    ):
+        lines = query(sql, f"SELECT * FROM {history} ORDER BY log_offset, position")  # noqa: S608  named above
+        standing: dict[Row, dict[str, Any]] = {}
+        back: Counter[tuple[Row, int]] = Counter()
+        for line in lines:
+            row = (line["network"], *(line[k] for k in key))
+            before = standing.get(row)
+            standing[row] = line
+            if before is None or not _goes_back(before, line, block):
+                continue
+            back[row, before[block]] += 1
+            if back[row, before[block]] > undone[before[block]]:
+                yield history, *row, str(line["log_offset"])
+
+
+def _goes_back(before: Mapping[str, Any], after: Mapping[str, Any], block: str) -> bool:
+    """Whether a line says less than the one before it. A finding's statuses rise, a duty's blocks do."""
+    if "status" in after:
+        return FINDING_RISES.index(after["status"]) <= FINDING_RISES.index(before["status"])
+    return bool(after["is_deleted"]) or after[block] < before[block]
+
+
+def _task(arguments: Mapping[str, Any], block: int) -> Row:
+    """A Task as its submission says it, in the order of TASK_COLUMNS."""
+    task = arguments["task"]
+    return (
+        "task",
+        "0x" + arguments["taskHash"].hex(),
+        str(task["number"]),
+        str(task["input"]),
+        "0x" + task["setHash"].hex(),
+        arguments["submitter"].lower(),
+        str(block),
+        str(task["deadline"]),
+        str(task["grace"]),
+    )
+
+
+def _key(key: Mapping[str, int]) -> str:
+    return f"0x{key['x']:064x}{key['y']:064x}"
 
 
 def query_names(sql: str, statement: str) -> list[tuple[str]]:

@@ -46,6 +46,8 @@ MIN_TASKS = 20
 class PlanError(NektarError):
     """A run of this size can't hold what every run must hold."""
 
+    exit_code = 2
+
 
 class SceneKind(enum.StrEnum):
     """What happens to a scene's tasks beside its operators' behaviour."""

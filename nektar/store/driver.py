@@ -68,7 +68,7 @@ class DriverStore(ABC):
         try:
             with self._asking(readonly.settings(settings or {}), database) as ask:
                 written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
-                readonly.check(written, self._table_functions)
+                readonly.check(written, self._table_functions, fmt)
                 return ask(written, fmt, params or {})
         except readonly.Refused as refused:
             raise refusal(refused) from None

@@ -1,8 +1,9 @@
 """What a stranger may ask the store: one statement that reads the store and nothing else, within limits.
 
 ClickHouse's own `readonly = 1` refuses writes and most table functions, but not all that reaches out of the
-store: `SELECT … INTO OUTFILE` writes a file, the function `file()` reads one, `DESCRIBE url(…)` connects,
-`KILL QUERY` kills, `SETTINGS` in a subquery lift limits (all seen in chDB 26.9). So a query is first written
+store: `SELECT … INTO OUTFILE` writes a file, and so does the setting `output_format_schema`; the function
+`file()` reads one, `DESCRIBE url(…)` connects, `KILL QUERY` kills, `SETTINGS` in a subquery lift limits (all
+seen in chDB 26.9). So a query is first written
 anew by ClickHouse's own parser (`formatQuerySingleLine`, which takes one statement and drops comments), what
 came out is checked word by word, and that text is what runs, under `readonly = 1`.
 """
@@ -25,9 +26,11 @@ LIMITS: Mapping[str, int] = {
 }
 MAX_QUERY_BYTES = 256 * 1024
 
-# Settings of the asker's own: how results look. Anything else could lift a limit or reach out.
+# Settings of the asker's own: how results look. Anything else could lift a limit or reach out. Formats are
+# named one by one, since `output_format_schema` is a path that is written to.
 _ALLOWED_SETTING = re.compile(
-    r"(output_format|date_time_output|bool)_\w+|session_timezone|join_use_nulls|use_nulls|final|extremes"
+    r"output_format_(arrow|binary|csv|decimal|float|json|markdown|msgpack|native|parquet|pretty|tsv|values|write"
+    r"|xml)_\w+|(date_time_output|bool)_\w+|session_timezone|join_use_nulls|use_nulls|final|extremes"
     r"|max_block_size|group_by_use_nulls|union_default_mode|limit|offset|log_comment"
     r"|date_time_input_format|cast_string_to_dynamic_use_inference|allow_experimental_\w+_type"
 )
@@ -44,6 +47,9 @@ _REACHES_OUT = frozenset({"executable", "input", "hascolumnintable"})
 _REACHES_OUT_BY_NAME = re.compile(
     r"file|catboostevaluate|ai(classify|embed|extract|filter|generate|redact|similarity|translate)"
 )
+
+# Formats of answers that need a schema's or a template's file, or a registry's address.
+_REACHES_OUT_BY_FORMAT = re.compile(r"protobuf\w*|capnproto|avroconfluent|template\w*|customseparated\w*")
 
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|`((?:[^`\\]|\\.)*)`\s*(\(?)|([A-Za-z_]\w*)\s*(\(?)", re.DOTALL)
 
@@ -67,11 +73,14 @@ def rewriting(sql: str) -> str:
     return f"SELECT formatQuerySingleLine({literal(sql)})"
 
 
-def check(written: str, table_functions: frozenset[str]) -> None:
+def check(written: str, table_functions: frozenset[str], fmt: str = "TabSeparated") -> None:
     """Raise Refused unless `written`, which ClickHouse wrote, only reads the store.
 
-    `table_functions` are the lower-case names of those that may not be used (`TABLE_FUNCTIONS` lists them).
+    `table_functions` are the lower-case names of those that may not be used (`TABLE_FUNCTIONS` lists them);
+    `fmt` is the format of the answer where the query names none.
     """
+    if _REACHES_OUT_BY_FORMAT.fullmatch(format_of(written, fmt).lower()):
+        raise Refused(f"The format {format_of(written, fmt)[:40]} reaches out of the store for its schema.")
     previous = ""
     for i, match in enumerate(_TOKEN.finditer(written)):
         name, call = (match[1], match[2]) if match[1] is not None else (match[3], match[4])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nektar.store import readonly
-from nektar.store.port import SqlError, Store, escaped
+from nektar.store.port import SqlError, Store, StoreError, escaped
 
 NAMES = frozenset({"url", "s3", "remote"})
 
@@ -180,6 +181,40 @@ def test_a_setting_that_is_not_about_how_results_look_is_refused(store: Store, n
     with pytest.raises(SqlError, match=f"Cannot modify '{name}' setting in readonly mode") as refused:
         store.read("SELECT 1", settings={name: "1"})
     assert refused.value.code == 164
+
+
+def test_no_setting_that_may_be_chosen_is_the_place_of_a_file_or_of_a_server(
+    store: Store, tmp_path: Path
+) -> None:
+    """Every textual setting of this ClickHouse that passes the gate is set to a file's path, for every format
+    that there is: nothing is ever written there."""
+    names = [
+        name
+        for name, type_ in store.rows("SELECT name, type FROM system.settings")
+        if type_ == "String" and _passes(name)
+    ]
+    formats = [name for (name,) in store.rows("SELECT name FROM system.formats WHERE is_output")]
+    assert names
+    assert len(formats) > 50
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for fmt in formats:
+        with contextlib.suppress(StoreError):  # many formats can't say it; none may write
+            store.read("SELECT 1 AS x", fmt, settings=dict.fromkeys(names, str(precious)))
+        assert [path.name for path in tmp_path.iterdir()] == ["precious"], fmt
+        assert precious.read_text() == "precious", fmt
+    with pytest.raises(SqlError, match="Cannot modify 'output_format_schema' setting"):
+        store.read("SELECT 1 AS x", "Protobuf", settings={"output_format_schema": str(precious)})
+    with pytest.raises(SqlError, match="The format Protobuf reaches out"):
+        store.read("SELECT 1 AS x FORMAT Protobuf")
+
+
+def _passes(name: str) -> bool:
+    try:
+        readonly.settings({name: "1"})
+    except readonly.Refused:
+        return False
+    return True
 
 
 def test_settings_of_one_query_do_not_reach_the_next_one_nor_the_sink(store: Store) -> None:
