@@ -3,7 +3,8 @@
 At least once, with effect exactly once. The record is the unit: one insert per record and table, with the
 token `generation:stream:partition:offset:table:digest`, by which the store drops an insert that it has
 seen; and with `version = generation << 48 | offset`, so that even one that it has forgotten changes nothing.
-Offsets are committed after the inserts. Killed anywhere in between, it reads the same records again.
+Offsets are committed after the inserts. Killed anywhere in between, it reads the same records again; and so
+it does where the store lacks what is committed (`stored.py`).
 
 What a reader may rely on:
 
@@ -48,10 +49,12 @@ from nektar.store.schema import (
     rows_to_arrow,
 )
 from nektar.store.serve import serve
+from processors.stored import GENERATIONS, Generations, positions, read_again
 
 log = logging.getLogger(__name__)
 
 GROUP = "store"
+STREAMS = (NETWORK, FINDINGS, ROWS)
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
 MAX_REASON = 1000
@@ -64,6 +67,31 @@ _ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not
 
 class BrokenRecord(NektarError):
     """A record that can't be stored, and why: it becomes a dead letter."""
+
+
+class Place(NamedTuple):
+    """Where a record stands, which makes its version and its tokens."""
+
+    network: str
+    generation: int
+    stream: str
+    partition: int
+    offset: int
+
+    @property
+    def version(self) -> int:
+        return self.generation << 48 | self.offset
+
+    def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
+        """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
+        n = rows.num_rows
+        if isinstance(deleted, bool):
+            deleted = pa.array([deleted] * n, pa.bool_())
+        rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
+        rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
+        rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
+        where = f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
+        return Insert(table.name, rows, f"{where}:{table.name}:{digest}")
 
 
 class Insert(NamedTuple):
@@ -118,7 +146,7 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
     try:
         if record.stream == NETWORK:
             return _of_log(record, value, known)
-        place = _place(record, record.key, record.headers.get("generation", b""))
+        place = place_of(record)
         if record.stream == FINDINGS:
             rows = pa.Table.from_batches([_finding(value)])
             return _of_rows(place, Finding, rows, _digest(value))
@@ -139,43 +167,24 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
         raise BrokenRecord(f"{type(error).__name__}: {error}") from error
 
 
-class _Place(NamedTuple):
-    """Where a record stands, which makes its version and its tokens."""
-
-    network: str
-    generation: int
-    stream: str
-    partition: int
-    offset: int
-
-    @property
-    def version(self) -> int:
-        return self.generation << 48 | self.offset
-
-    def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
-        """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
-        n = rows.num_rows
-        if isinstance(deleted, bool):
-            deleted = pa.array([deleted] * n, pa.bool_())
-        rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
-        rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
-        rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
-        where = f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
-        return Insert(table.name, rows, f"{where}:{table.name}:{digest}")
-
-
-def _place(record: Delivered, network: bytes, generation: bytes) -> _Place:
-    if not network or not generation.isdigit() or int(generation) >= 1 << 16 or record.offset >= 1 << 48:
+def place_of(record: Delivered) -> Place:
+    """Where the record stands. Raises BrokenRecord, BrokenLog."""
+    if record.stream == NETWORK:
+        network, number = parse_key(record.key)
+        generation = str(number)
+    else:
+        network = record.key.decode()
+        generation = record.headers.get("generation", b"").decode("ascii", "replace")
+    if not network or not generation.isdecimal() or int(generation) >= 1 << 16 or record.offset >= 1 << 48:
         raise BrokenRecord(
             f"expected a network's name as key and a generation below 65536; got {network[:80]!r}, "
             f"{generation[:20]!r} at offset {record.offset}"
         )
-    return _Place(network.decode(), int(generation), record.stream, record.partition, record.offset)
+    return Place(network, int(generation), record.stream, record.partition, record.offset)
 
 
 def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list[Insert]:
-    network, generation = parse_key(record.key)
-    place = _place(record, network.encode(), str(generation).encode())
+    place = place_of(record)
     said = decode(value)
     if not isinstance(said, New | Undo):
         return []  # marks, gaps and signed messages move nothing in the store
@@ -188,11 +197,11 @@ def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
         of_tables.append(place.insert(known[name], rows, undone, _digest(said.tables[name])))
     if not said.blocks:
         return of_tables
-    blocks = place.insert(_BLOCKS, _block_rows(said.blocks, generation), undone, _digest(value))
+    blocks = place.insert(_BLOCKS, _block_rows(said.blocks, place.generation), undone, _digest(value))
     return [blocks, *of_tables] if undone else [*of_tables, blocks]
 
 
-def _of_rows(place: _Place, row_type: type[Row], rows: Any, digest: str) -> list[Insert]:
+def _of_rows(place: Place, row_type: type[Row], rows: Any, digest: str) -> list[Insert]:
     """A row type's table, and before it its history: what is true now has been said."""
     deleted = rows.column(DELETED).combine_chunks()
     own = rows.drop_columns([DELETED])
@@ -263,15 +272,17 @@ class Sink:
         self._store = store
         self._bus = bus
         self._known = known
+        self._generations = Generations(store, bus)
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
         self._joiners: dict[tuple[str, int], Joiner] = {}
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
+        self._answered: dict[tuple[str, int], int] = {}  # below it, dead letters have been written
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(
-            GROUP, (NETWORK, FINDINGS, ROWS), on_assigned=self._forget, on_revoked=self._revoked
+            GROUP, STREAMS, on_assigned=self._assigned, on_revoked=self._revoked
         )
         return self
 
@@ -316,18 +327,23 @@ class Sink:
         try:
             if message.headers.get("table") == ProgressRow.table.encode():
                 self._drain_findings(message.partition)
-            for table, rows, token in inserts(message, value, self._known):
+            if to_store := inserts(message, value, self._known):
+                self._begin(place_of(message))
+            for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
         except (BrokenRecord, BrokenLog, SqlError) as error:
             self._bury(message, value, error)
             return
         self._done[source] = message.offset + 1
 
+    def _begin(self, place: Place) -> None:
+        """Say that this generation of the Network's log is its newest, before its first rows."""
+        if (row := self._generations.begin(place.network, place.generation)) is not None:
+            self._store.insert(*place.insert(GENERATIONS, row, False, "begun"))
+
     def _drain_findings(self, partition: int) -> None:
         """Take the findings that came before this progress: other streams have an order of their own."""
         source = FINDINGS, partition
-        if source not in self._taken:
-            self._taken[source] = self._consumer.committed(FINDINGS, partition) or 0
         while messages := self._bus.read(FINDINGS, partition, self._taken[source]):
             for message in messages:
                 self._take(message)
@@ -335,6 +351,10 @@ class Sink:
     def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
         """Write a dead letter, and with it that its record is done with."""
         where = f"{message.stream}/{message.partition}/{message.offset}"
+        source = message.stream, message.partition
+        if message.offset < self._answered.get(source, 0):
+            self._done[source] = message.offset + 1  # read again, and buried before
+            return
         log.error("%s is a dead letter: %s", where, error)
         headers = {
             "reason": str(error).encode()[:MAX_REASON],
@@ -350,7 +370,7 @@ class Sink:
         ]
         offsets = {message.stream: message.offset + 1}
         self._writers[message.partition].transaction(letters, offsets, GROUP)
-        self._done.pop((message.stream, message.partition), None)
+        self._done.pop(source, None)
 
     def _commit(self) -> None:
         for (stream, partition), offset in self._done.items():
@@ -360,12 +380,34 @@ class Sink:
                 log.warning("%s", error)  # whoever has it now reads again what was not committed
         self._done.clear()
 
+    def _assigned(self, partitions: frozenset[int]) -> None:
+        self._forget(partitions)
+        stored = positions(self._store)
+        for partition in sorted(partitions):
+            known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}
+            again = read_again(stored, partition, self._bus.partitions, known)
+            for stream, start in again.items():
+                if stream != NETWORK or start == 0:
+                    log.warning(
+                        "the store lacks rows of %s, partition %d: reading again from offset %d to %d",
+                        stream,
+                        partition,
+                        start,
+                        known[stream],
+                    )
+                self._consumer.seek(stream, partition, start)
+            for stream, offset in known.items():
+                self._taken[stream, partition] = again.get(stream, offset)
+                self._answered[stream, partition] = offset
+
     def _revoked(self, partitions: frozenset[int]) -> None:
         self._commit()
+        for partition in partitions & self._writers.keys():
+            self._writers.pop(partition).close()
         self._forget(partitions)
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        for state in (self._joiners, self._taken, self._done):
+        for state in (self._joiners, self._taken, self._done, self._answered):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]

@@ -146,7 +146,8 @@ def told(path: Path) -> Iterator[None]:
             ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise BusError(
-                f"{path}: damaged ({error}); put a copy back, or remove the bus's directory and index again"
+                f"{path}: damaged ({error}); put a copy of the bus's directory back, or remove it and raise "
+                "the generation of each Network in nektar.yaml, which indexes them anew"
             ) from error
         raise BusError(f"{path}: {error}") from error
     except OSError as error:

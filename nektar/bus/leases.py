@@ -26,7 +26,7 @@ from nektar.bus.database import Database, told
 RENEWALS = 4
 
 SCHEMA = """
-CREATE TABLE bus (partitions INTEGER NOT NULL);
+CREATE TABLE bus (id TEXT NOT NULL, partitions INTEGER NOT NULL);
 CREATE TABLE members (
   "group" TEXT NOT NULL, id TEXT NOT NULL, expires REAL NOT NULL, PRIMARY KEY ("group", id)
 ) WITHOUT ROWID;

@@ -114,6 +114,8 @@ class Bus(Protocol):
     """A place where streams live. Open one with `nektar.bus.open`."""
 
     partitions: int
+    id: str
+    """Names this bus and no other: one that is made anew at the same place has another id."""
 
     def writer(self, transactional_id: str, partition: int) -> Writer:
         """Open (and fence any earlier) writer of this id. Ids are stable: (role, partition)."""

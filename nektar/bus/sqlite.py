@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,24 +73,26 @@ class SqliteBus:
         self._consumers: set[SqliteConsumer] = set()
         self._reading: dict[int, Partition] = {}
         self._lock = threading.Lock()
-        self.partitions = self._settle_partitions(partitions)
+        self.id, self.partitions = self._settle(partitions)
 
-    def _settle_partitions(self, wanted: int | None) -> int:
+    def _settle(self, wanted: int | None) -> tuple[str, int]:
+        """The bus's id and number of partitions, which are drawn when it is made."""
         groups = Database(self._groups, GROUPS_SCHEMA)
         try:
             with groups.writing() as connection:
-                row = connection.execute("SELECT partitions FROM bus").fetchone()
+                row = connection.execute("SELECT id, partitions FROM bus").fetchone()
                 if row is None:
-                    row = (wanted or PARTITIONS,)
-                    connection.execute("INSERT INTO bus VALUES (?)", row)
+                    row = (secrets.token_hex(8), wanted or PARTITIONS)
+                    connection.execute("INSERT INTO bus VALUES (?, ?)", row)
         finally:
             groups.close()
-        if wanted not in (None, row[0]):
+        id_, partitions = row
+        if wanted not in (None, partitions):
             raise BusError(
-                f"{self._directory}: this bus was made with {row[0]} partitions, which can't change; "
+                f"{self._directory}: this bus was made with {partitions} partitions, which can't change; "
                 f"got partitions={wanted}"
             )
-        return int(row[0])
+        return str(id_), int(partitions)
 
     @property
     def _groups(self) -> Path:

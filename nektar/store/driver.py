@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
 from nektar.store import readonly
-from nektar.store.port import failure, refusal
+from nektar.store.port import failure, insert_failure, refusal
 
 Ask = Callable[[str, str, Mapping[str, str]], bytes]
 """(query, format where it names none, escaped parameters) → what it answers."""
@@ -54,7 +54,7 @@ class DriverStore(ABC):
         try:
             self._client.insert_arrow(table, rows, settings=settings)
         except Exception as error:
-            raise failure(error, self.url) from error
+            raise insert_failure(error, self.url) from error
 
     def read(
         self,

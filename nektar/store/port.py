@@ -69,7 +69,10 @@ class Store(Protocol):
         """The rows of a query of our own."""
 
     def insert(self, table: str, rows: Any, token: str) -> None:
-        """Insert a pyarrow Table, once for each `token` (ClickHouse's `insert_deduplication_token`)."""
+        """Insert a pyarrow Table, once for each `token` (ClickHouse's `insert_deduplication_token`).
+
+        Raises SqlError where these rows can never be stored, StoreDown where it says nothing about them.
+        """
 
     def read(
         self,
@@ -149,6 +152,27 @@ _DOWN = {
     516: "wrong user or password",
     999: "its Keeper does not answer",
 }
+# Error codes that say that the rows themselves can't be stored: whatever is not among them says nothing about
+# the rows, and the same insert may succeed later.
+_OF_ROWS = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        16,  # NO_SUCH_COLUMN_IN_TABLE
+        20,  # NUMBER_OF_COLUMNS_DOESNT_MATCH
+        33,  # CANNOT_READ_ALL_DATA
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        117,  # INCORRECT_DATA
+        131,  # TOO_LARGE_STRING_SIZE
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        407,  # DECIMAL_OVERFLOW
+        636,  # CANNOT_EXTRACT_TABLE_STRUCTURE
+    }
+)
 _CODE = re.compile(r"Code: (\d+)\.\s*(?:DB::\w+: )?")
 _ORNAMENT = re.compile(r"\s*(\(version [^)]*\)\.?|\([A-Z_]+\)(?=\s*\([A-Z_]+\)$))")
 # Where the gate's own question shows through (readonly.rewriting).
@@ -166,6 +190,14 @@ def failure(error: BaseException, url: str) -> StoreError:
     if code in _DOWN:
         return StoreDown(f"store {shown(url)}: {_DOWN[code]} ({_one_line(text)})", text, code)
     return SqlError(_one_line(text), text, code)
+
+
+def insert_failure(error: BaseException, url: str) -> StoreError:
+    """What an exception of an insert means: SqlError where its rows can never be stored, else StoreDown."""
+    why = failure(error, url)
+    if isinstance(why, SqlError) and why.code not in _OF_ROWS:
+        return StoreDown(f"store {shown(url)}: an insert failed: {why}", why.text, why.code)
+    return why
 
 
 def refusal(refused: readonly.Refused) -> SqlError:

@@ -145,6 +145,15 @@ def blocks_table() -> Table:
     return Table("blocks_rows", comment, ("number", "hash"), own, "blocks", arrow)
 
 
+def generations_table() -> Table:
+    """`generations`: which log is the Network's. Views show what the newest generation's log says."""
+    column = Column("UInt32", "Generation of the Network's log")
+    bus = Column("String", "Bus that holds this generation's log")
+    own = (_stored("generation", column), _stored("bus", bus))
+    arrow = pa.schema([pa.field("generation", pa.uint32()), pa.field("bus", pa.utf8())])
+    return Table("generations_rows", "Logs of each Network", ("generation",), own, "generations", arrow)
+
+
 def row_table(row_type: type[Row]) -> Table:
     """The table of a row type: what is true now."""
     own = tuple(_stored(n, c) for n, c in columns(row_type).items())
@@ -168,7 +177,7 @@ HISTORIES: tuple[type[Row], ...] = (DutyRow, Finding)
 
 def model_tables() -> list[Table]:
     """The tables that migrations make."""
-    return [blocks_table(), *map(row_table, ROWS), *map(history_table, HISTORIES)]
+    return [generations_table(), blocks_table(), *map(row_table, ROWS), *map(history_table, HISTORIES)]
 
 
 def abi_table(entry: EventType | FunctionType) -> Table:

@@ -1,6 +1,7 @@
 """What people read: a view under a plain name for every table, true now, with hashes as 0x….
 
-A view shows the newest version of each row and no undone ones (`FINAL`). Ranges of `block_number` reach the
+A view shows the newest version of each row and no undone ones (`FINAL`), of the newest generation of each
+Network's log: what an older one said is in the histories. Ranges of `block_number` reach the
 table's own order, so that they are quick. Views are made anew whenever a store is opened by its owner: they
 hold nothing, so they need no migrations.
 """
@@ -13,6 +14,12 @@ import msgspec
 
 from nektar.store.schema import DELETED, Stored, Table, literal, quoted
 
+_GENERATION = "toUInt32(bitShiftRight(t.version, 48))"
+# All generations that a Network's log has had but for the newest.
+_SUPERSEDED = (
+    "SELECT network, arrayJoin(arrayPopBack(arraySort(groupUniqArray(generation))))"
+    " FROM generations_rows GROUP BY network"
+)
 _NETWORK = Stored("network", "", "Network that it belongs to", "LowCardinality(String)", str)
 _BLOCK = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash")
 # What all event tables, and all call tables, have in common.
@@ -54,7 +61,7 @@ def _history(table: Table) -> str:
             "",
             "Generation of the log",
             "UInt32",
-            lambda _: "toUInt32(bitShiftRight(t.version, 48))",
+            lambda _: _GENERATION,
         ),
         Stored(
             "log_offset",
@@ -85,7 +92,8 @@ def _constant(text: str) -> Callable[[str], str]:
 def _select(table: Table, columns: Sequence[Stored]) -> str:
     # `t.` keeps an expression from meaning the alias that it is given.
     shown = ", ".join(f"{c.show(f't.{quoted(c.name)}')} AS {quoted(c.name)}" for c in columns)
-    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL"  # noqa: S608  # names are quoted
+    shown_are = "" if table.history else f" WHERE (t.network, {_GENERATION}) NOT IN ({_SUPERSEDED})"
+    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{shown_are}"  # noqa: S608  # names are quoted
 
 
 def _create(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ class DyingBus:
         self._point = point
         self._left = n
         self._die = die
-        self.partitions = bus.partitions
+        self.id, self.partitions = bus.id, bus.partitions
 
     def passed(self, point: str) -> None:
         if point == self._point:

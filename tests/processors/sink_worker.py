@@ -31,6 +31,9 @@ class Dying:
             threading.Timer(self._delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
         self._store.insert(*insert)
 
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return list(self._store.rows(sql))
+
 
 def main(bus: str, store: str, n: str, milliseconds: str) -> None:
     with open_bus(Path(bus)) as opened, open_store(f"chdb://{store}") as real:

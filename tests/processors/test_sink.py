@@ -18,7 +18,7 @@ from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, ke
 from nektar.model import Address, Block, DutyRow, Finding, Hash32, Level, Network, OperatorRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.port import Store
+from nektar.store.port import SqlError, Store, StoreDown, insert_failure
 from nektar.store.schema import rows_to_ipc
 from processors import sink
 from processors.outputs import cloud_event
@@ -190,3 +190,46 @@ def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path
         stop.set()
         role.join(30)
     assert not role.is_alive()
+
+
+def test_what_an_older_generation_said_is_true_no_more_and_stays_in_the_histories(
+    store: Store, bus: Bus
+) -> None:
+    older = msgspec.structs.replace(BLOCK, number=2, hash=Hash32(b"\x02" * 32))
+    newer = msgspec.structs.replace(BLOCK, number=2, hash=Hash32(b"\x09" * 32))
+    put(bus, log(New((BLOCK, older), {})), duties("missed"), finding("final"))
+    drain(store, bus)
+    assert store.rows("SELECT count() FROM blocks WHERE network = 'n'") == [(2,)]
+    put(bus, log(New((newer,), {}), generation=2))
+    drain(store, bus)
+    assert store.rows("SELECT hash FROM blocks WHERE network = 'n'") == [("0x" + "09" * 32,)]
+    for view in ("duties", "findings"):
+        assert store.rows(f"SELECT count() FROM {view} WHERE network = 'n'") == [(0,)]
+        assert store.rows(f"SELECT count() FROM {view}_history WHERE network = 'n'") == [(1,)]
+    assert store.rows("SELECT generation FROM generations WHERE network = 'n'") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("code", "of_rows"), [(53, True), (321, True), (60, False), (81, False), (164, False), (236, False)]
+)
+def test_only_what_says_that_rows_are_wrong_makes_dead_letters(code: int, of_rows: bool) -> None:
+    error = insert_failure(Exception(f"Code: {code}. DB::Exception: something (SOMETHING)"), "chdb:///x")
+    assert isinstance(error, SqlError) == of_rows
+    assert isinstance(error, StoreDown) != of_rows
+
+
+def test_a_dead_letters_writer_is_given_up_with_its_partition(store: Store, bus: Bus) -> None:
+    """The partition goes to another store role, which buries too, and comes back."""
+    broken = Message(NETWORK, key("n", 1), b"junk")
+    with Sink(store, bus, KNOWN) as one:
+        put(bus, broken)
+        while one.turn(0.0):
+            pass
+        one._revoked(frozenset({0}))
+        with bus.writer("store-0", 0):
+            pass
+        one._assigned(frozenset({0}))
+        put(bus, broken)
+        while one.turn(0.0):
+            pass
+    assert len(bus.read(DEAD, 0)) == 2

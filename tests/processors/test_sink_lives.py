@@ -33,7 +33,7 @@ from nektar.log import (
 from nektar.model import DutyRow, Finding, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.port import Store, StoreDown
+from nektar.store.port import Store, StoreDown, StoreMistake
 from processors.sink import BrokenRecord, inserts
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import block, hash32
@@ -186,6 +186,9 @@ class Watched:
         self._store.insert(table, rows, token)
         self.inserted.append((table, rows))
 
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._store.rows(sql)
+
 
 def test_a_store_that_goes_down_stops_the_sink_and_no_record_is_lost_or_dead(
     store: Store, tmp_path: Path
@@ -200,6 +203,41 @@ def test_a_store_that_goes_down_stops_the_sink_and_no_record_is_lost_or_dead(
     for life in lives:
         compare(store, life)
     assert len(letters(tmp_path / "bus")) == 2
+
+
+def test_a_store_that_was_put_back_from_a_copy_gets_again_what_it_lacks(empty: Path, tmp_path: Path) -> None:
+    lives = write_lives(tmp_path / "bus", 8, steps=12)
+    shutil.copytree(empty, tmp_path / "store", symlinks=True)
+    with open_bus(tmp_path / "bus") as bus, open_store(f"chdb://{tmp_path / 'store'}") as store:
+        half: Any = Watched(store, down_at=25)
+        with pytest.raises(StoreDown):
+            drain(bus, half, KNOWN)
+    shutil.copytree(tmp_path / "store", tmp_path / "copy", symlinks=True)
+    with open_bus(tmp_path / "bus") as bus, open_store(f"chdb://{tmp_path / 'store'}") as store:
+        drain(bus, store, KNOWN)
+        whole, letters_then = held(store), letters(tmp_path / "bus")
+    for copy in ("copy", "empty"):  # what was stored then, and nothing at all
+        if copy == "empty":
+            shutil.copytree(empty, tmp_path / copy, symlinks=True)
+        with open_bus(tmp_path / "bus") as bus, open_store(f"chdb://{tmp_path / copy}") as store:
+            drain(bus, store, KNOWN)
+            assert held(store) == whole
+            for life in lives:
+                compare(store, life)
+        assert letters(tmp_path / "bus") == letters_then  # what was buried is not buried again
+
+
+def test_a_bus_that_was_made_anew_is_refused_and_the_store_left_as_it_is(empty: Path, tmp_path: Path) -> None:
+    write_lives(tmp_path / "bus", 9, steps=6)
+    write_lives(tmp_path / "another", 10, steps=6)
+    shutil.copytree(empty, tmp_path / "store", symlinks=True)
+    with open_store(f"chdb://{tmp_path / 'store'}") as store:
+        with open_bus(tmp_path / "bus") as bus:
+            drain(bus, store, KNOWN)
+        whole = held(store)
+        with open_bus(tmp_path / "another") as bus, pytest.raises(StoreMistake, match="generation to"):
+            drain(bus, store, KNOWN)
+        assert held(store) == whole
 
 
 def test_progress_is_stored_after_the_findings_that_it_speaks_of(store: Store, tmp_path: Path) -> None:

@@ -1,5 +1,16 @@
 -- The model's tables. Columns are documented in the comments; the model is nektar/model.py.
 
+CREATE TABLE IF NOT EXISTS `generations_rows` (
+  `network` LowCardinality(String) COMMENT 'Network that it belongs to',
+  `generation` UInt32 COMMENT 'Generation of the Network\'s log',
+  `bus` String COMMENT 'Bus that holds this generation\'s log',
+  `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
+  `is_deleted` UInt8 COMMENT '1: taken back by an undo'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `generation`)
+SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
+COMMENT 'Logs of each Network';
+
 CREATE TABLE IF NOT EXISTS `blocks_rows` (
   `network` LowCardinality(String) COMMENT 'Network that it belongs to',
   `number` UInt64 COMMENT 'Block number',
