@@ -120,9 +120,11 @@ class Follower:
             self._waiting = now
 
     async def _extend(self, step: Extend, heads: Heads) -> dict[int, Link | None]:
-        """Append those of the step's blocks that follow. Returns what stands at the first that does not."""
+        """Append those of the step's blocks that follow. Returns what stands at the first that does not, or
+        where the head was said to be."""
         batch: list[Served] = []
         held, number = 0, step.first
+        link: Link | None = None
         tip = self._log.known.tip
         try:
             async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
@@ -149,7 +151,7 @@ class Follower:
             raise
         await self._write(batch, heads)
         if number > step.last:
-            return {}
+            return {step.last: link}
         if not step.settled:
             return {number: None}
         await self._skip(number, step.last, heads)

@@ -62,7 +62,8 @@ class View(msgspec.Struct, frozen=True):
         return number in self.links or number == self.heads.latest.number
 
     def at(self, number: int) -> Link | None:
-        """What stands at a number that was seen; None where there is no block."""
+        """What stands at a number that was seen; None where there is no block. What was asked for since says
+        more than the heads: the chain may have turned to another in between."""
         return self.links.get(number, self.heads.latest)
 
     def with_links(self, links: Mapping[int, Link | None]) -> View:
@@ -111,8 +112,9 @@ def reconcile(known: Known, view: View) -> Step:
         if latest.number < known.base.number:
             return Wait(f"its latest block is {latest.number}; block {known.base.number} is final")
     if latest.number <= tip.number:
-        ours = known.hash_at(latest.number)
-        return Wait() if ours in (None, latest.hash) else _where_they_part(known, view, latest.number)
+        ours, here = known.hash_at(latest.number), view.at(latest.number)
+        same = ours is None or here is None or ours == here.hash
+        return Wait() if same else _where_they_part(known, view, latest.number)
     if not view.seen(tip.number + 1):
         return _extend(known, view)
     child = view.at(tip.number + 1)

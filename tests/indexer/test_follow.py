@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from indexer.source import Source
 from indexer.writer import NetworkLog
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
-from nektar.chain.rpc import RpcError
+from nektar.chain.rpc import Call, RpcError
 from nektar.config import NetworkConfig
 from nektar.log import Gap, Mark, New, Record, Undo
 from nektar.model import Address, Level
@@ -217,6 +217,36 @@ def test_a_reorg_while_the_process_was_down_is_seen_at_its_first_look(bus: Sqlit
         chain.reorg(3, 1)
         chain.reorg(1, 2)  # shorter than before, and twice
         process.start()
+        process.look()
+        assert_tells(process.reading, chain.blocks)
+
+
+class Turning(Node):
+    """Its chain turns to another right after it has said what its heads are, once."""
+
+    turn: Callable[[], None] | None = None
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        answers = await super().batch(calls)
+        if self.turn and any("latest" in call.params for call in calls):
+            turn, self.turn = self.turn, None
+            turn()
+        return answers
+
+
+@pytest.mark.parametrize(("depth", "grow"), [(0, 0), (1, 1), (1, 3), (2, 2), (3, 1)])
+def test_a_reorg_between_the_heads_and_their_blocks_is_taken_in_once(
+    bus: SqliteBus, chain: Chain, depth: int, grow: int
+) -> None:
+    chain.mine(20)
+    provider = Turning("a", chain, random.Random(1))
+    with Process(bus, [provider]) as process:
+        process.look()
+        written = len(process.written)
+        chain.mine(3)
+        provider.turn = lambda: chain.reorg(depth, grow)
+        process.look()
+        assert not [record for record in process.written[written:] if isinstance(record, Undo)]
         process.look()
         assert_tells(process.reading, chain.blocks)
 
