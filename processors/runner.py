@@ -302,7 +302,9 @@ def _stop(
     bug: its traceback is said too."""
     foreseen = isinstance(error, NektarError)
     shown = broken_at(delivered, error) if delivered else error
-    _logger.error("%s, %s: stopped: %s", processor, network.name, shown, exc_info=None if foreseen else error)
+    how = "stopped" if foreseen else f"stopped by a bug ({type(error).__name__})"
+    trace = None if foreseen else error
+    _logger.error("%s, %s: %s: %s", processor, network.name, how, shown, exc_info=trace)
     return shown if foreseen else error
 
 
