@@ -16,6 +16,8 @@ from typing import Annotated, ClassVar, Literal, NewType
 
 import msgspec
 
+from nektar.errors import NektarError
+
 Hash32 = NewType("Hash32", bytes)
 """32 bytes: a block hash, a taskHash, a digest."""
 Address = NewType("Address", bytes)
@@ -381,8 +383,44 @@ class Finding(msgspec.Struct, frozen=True):
         return BlockRef(self.block_number, Hash32(self.block_hash))
 
 
-Row = TaskRow | DutyRow | OperatorRow | ProgressRow | Finding
-ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, Finding)
+class TaskEventRow(msgspec.Struct, frozen=True):
+    """Something that befell a Task on the chain."""
+
+    table: ClassVar[str] = "task_events"
+    key: ClassVar[tuple[str, ...]] = ("task_hash", "block_hash", "log_index")
+
+    task_hash: Annotated[bytes, Column(HashColumn, "The task")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of the block that holds it")]
+    log_index: Annotated[int, Column("UInt32", "Place of its log in the block")]
+    block_number: Annotated[int, Column("UInt64", "Number of that block")]
+    block_time: Annotated[int, Column("DateTime('UTC')", "Time of that block")]
+    kind: Annotated[
+        str, Column("LowCardinality(String)", "submitted, responded, attested, challenged or cancelled")
+    ]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator that did it; zero: none by itself")]
+    detail: Annotated[str, Column("String", "What else the event says, as canonical JSON")]
+
+
+class ChainSpan(msgspec.Struct, frozen=True):
+    """What the chain tells of a Task, as a span of the Task's trace (nektar/telemetry.py)."""
+
+    table: ClassVar[str] = "chain_spans"
+    key: ClassVar[tuple[str, ...]] = ("trace_id", "span_id")
+
+    trace_id: Annotated[bytes, Column("FixedString(16)", "The task's trace")]
+    span_id: Annotated[bytes, Column("FixedString(8)", "The span")]
+    parent_id: Annotated[bytes, Column("FixedString(8)", "The span that it stands under; zero: none")]
+    name: Annotated[str, Column("LowCardinality(String)", "task, or chain.KIND of a task event")]
+    started: Annotated[int, Column("DateTime('UTC')", "Time of its (first) block")]
+    ended: Annotated[int, Column("DateTime('UTC')", "Time of its last block")]
+    attributes: Annotated[str, Column("String", "Its attributes, as canonical JSON of strings")]
+
+
+Row = TaskRow | DutyRow | OperatorRow | ProgressRow | TaskEventRow | ChainSpan | Finding
+ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, TaskEventRow, Finding)
+"""Those that are true now, and have a table of their own."""
+ONCE_FINAL: tuple[type[Row], ...] = (ChainSpan,)
+"""Those that are said once what they speak of is final, and then for good: for whoever can't take back."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -407,3 +445,18 @@ class Network(msgspec.Struct, frozen=True):
     chain_id: int
     contracts: dict[str, Address]  # the adapter's names: "task_manager", "operator_registry", …
     generation: int = 1
+
+    def contract(self, name: str) -> Address:
+        """The address of a contract that a fold can't do without. Raises UnknownContract."""
+        if name not in self.contracts:
+            raise UnknownContract(
+                f"networks.{self.name}.contracts: expected {name}, which signatures and traces are bound to; "
+                f"got {', '.join(sorted(self.contracts)) or 'none'}"
+            )
+        return self.contracts[name]
+
+
+class UnknownContract(NektarError):
+    """The configuration does not name a contract that is needed."""
+
+    exit_code = 2

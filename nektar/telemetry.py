@@ -39,3 +39,8 @@ def task_ids(chain_id: int, contract: bytes, task_hash: bytes) -> tuple[bytes, b
         )
     digest = keccak(chain_id.to_bytes(32, "big") + bytes(12) + contract + task_hash)
     return digest[:16], digest[16:24]
+
+
+def chain_span_id(trace_id: bytes, block_hash: bytes, log_index: int) -> bytes:
+    """The id of the span that stands for a log of this block in a Task's trace."""
+    return keccak(trace_id + block_hash + log_index.to_bytes(8, "big"))[:8]

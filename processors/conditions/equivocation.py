@@ -22,7 +22,6 @@ from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import operators
-from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.evidence.bundle import Claim, SignatureClaim, Verified
 from nektar.evidence.verify import verify
@@ -51,10 +50,6 @@ from nektar.operators import Committed, Registry
 # So long are those Tasks watched that somebody attested for; the others, nearly all, leave with their grace:
 # who signs for them first when that is over can't have misled anybody.
 SLASHING_WINDOW = 100_000
-
-
-class UnknownContract(NektarError):
-    """The configuration does not name a contract that signatures are bound to."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -96,13 +91,7 @@ class Detect:
 
     def initial(self, network: Network) -> Watch:
         """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
-        contract = network.contracts.get("task_manager")
-        if contract is None:
-            raise UnknownContract(
-                f"networks.{network.name}.contracts: expected task_manager, to which "
-                f"what Operators sign is bound; got {', '.join(sorted(network.contracts)) or 'none'}"
-            )
-        return Watch(network.chain_id, contract)
+        return Watch(network.chain_id, network.contract("task_manager"))
 
     def step(self, state: Watch, event: Event) -> tuple[Watch, list[Change]]:
         """What telemetry brings is heard at once, what a block holds when the block is closed."""

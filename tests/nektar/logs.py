@@ -20,6 +20,7 @@ from nektar.model import (
     Block,
     BlockClosed,
     ChainEvent,
+    ChainSpan,
     Change,
     Event,
     Finding,
@@ -62,7 +63,8 @@ class Heard(msgspec.Struct, frozen=True):
 
 class Gossip:
     """Who said two things about one task: on chain or signed, noticed, altered by a third thing and taken
-    back when the task is cancelled. Beside it the Operators, as rows that come, change and go."""
+    back when the task is cancelled. Beside it the Operators, as rows that come, change and go, and a span for
+    each block, which is said once it is final."""
 
     name = "gossip"
     state_type = Heard
@@ -103,6 +105,10 @@ class Gossip:
                 for key in state.here:
                     state, said = _judge(state, key, event.block)
                     changes += said
+                id_ = event.block.hash[:16]
+                changes.append(
+                    Change(None, ChainSpan(id_, id_[:8], bytes(8), "block", 0, 0, str(state.past)))
+                )
                 return msgspec.structs.replace(state, here=(), past=(state.past + 1) * 3 % 2**100), changes
             case GapPassed():
                 return msgspec.structs.replace(state, gaps=(*state.gaps, (event.first, event.last))), ()

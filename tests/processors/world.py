@@ -128,7 +128,8 @@ class World:
         count = len(OPERATORS) + 1 if self.number == FIRST else rng.choice((0, 1, 2, 3, 5, 8))
         events: list[ChainEvent] = []
         for i in range(count):
-            event = self._first(i) if self.number == FIRST else self._any(At(self.number, i, 0))
+            at = At(self.number, i, i)
+            event = self._first(i) if self.number == FIRST else self._any(at)
             events += [event] if event else []
         self.number, self.parent = self.number + 1, made.hash
         return made, events

@@ -32,12 +32,12 @@ from nektar.model import (
     OperatorSetCommitted,
     Signed,
     TaskSubmitted,
+    UnknownContract,
 )
 from nektar.networks.encoding import BadEncoding, encode_answer
 from processors.conditions.equivocation import (
     SLASHING_WINDOW,
     Equivocation,
-    UnknownContract,
     Watch,
     finding_id,
 )
