@@ -69,7 +69,7 @@ def test_each_event_is_a_row_and_a_span_under_the_tasks_root() -> None:
     assert spans[3].span_id == ROOT
     assert len({span.span_id for span in spans}) == 4
     assert json.loads(spans[1].attributes)[telemetry.OPERATOR] == "0x" + OPERATORS[0].hex()
-    assert not (state.tasks or state.due or state.here)
+    assert (len(state.tasks), len(state.due), len(state.here)) == (0, 0, 0)
 
 
 def test_tasks_end_apart_and_one_from_before_the_log_has_events_and_no_root() -> None:
