@@ -27,6 +27,7 @@ from nektar.model import (
     Hash32,
     Network,
     Responded,
+    ResponseChallenged,
     Task,
     TaskCancelled,
     TaskEventRow,
@@ -107,6 +108,8 @@ def _happened(event: Event) -> Happened | None:
         case Attested(at=at, task_hash=task_hash, operator=operator):
             detail = {"digest": _hex(event.digest), "kept": event.kept}
             return Happened(at, "attested", task_hash, operator, _canonical(detail))
+        case ResponseChallenged(at=at, task_hash=task_hash):
+            return Happened(at, "challenged", task_hash, _NOBODY, _canonical({}))
         case TaskCancelled(at=at, task_hash=task_hash):
             return Happened(at, "cancelled", task_hash, _NOBODY, _canonical({}))
     return None
