@@ -28,7 +28,7 @@ from starlette.routing import Route
 from nektar.store import native
 from nektar.store.coding import WORTH_PACKING, BadGzip, Body, TooLong, gzipped, wants_gzip
 from nektar.store.port import STORE_HEADER, Store, StoreError, identity
-from nektar.store.readonly import MAX_QUERY_BYTES, READONLY
+from nektar.store.readonly import MAX_QUERY_BYTES, READONLY, UTC
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +176,9 @@ class Endpoint:
 
     def _greeting(self, settings: Mapping[str, str], database: str | None, revision: int) -> bytes:
         """The answer to clickhouse-go's first query; it fails where the next one would."""
-        told = self._store.read("SELECT version(), timezone()", settings=settings, database=database)
-        version, timezone = told.decode().split()
-        return native.greeting(NAME, version, timezone, revision)
+        self._store.read("SELECT 1", settings=settings, database=database)
+        version = self._store.read("SELECT version()").decode().strip()
+        return native.greeting(NAME, version, settings.get("session_timezone") or UTC, revision)
 
     async def _unless_gone(self, request: Request, query: Future[bytes], query_id: str) -> bytes:
         """What `query` answers, unless its client goes before: then it is ended."""
@@ -204,7 +204,7 @@ class Endpoint:
         return {
             "X-ClickHouse-Server-Display-Name": NAME,
             "X-ClickHouse-Query-Id": re.sub(r"[^\w.:-]", "", query_id)[:100],
-            "X-ClickHouse-Timezone": "UTC",
+            "X-ClickHouse-Timezone": UTC,
             STORE_HEADER: identity(self._store.url),
         }
 
