@@ -1,4 +1,4 @@
-"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil,corpora`) may not be.
+"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil,corpora,go`) may not be.
 
 A test that needs something says so in its skip reason: `pytest.skip("needs anvil: …")`.
 """

@@ -34,8 +34,10 @@ class DriverStore(ABC):
         self._table_functions = frozenset(name for (name,) in self.rows(readonly.TABLE_FUNCTIONS))
 
     @abstractmethod
-    def _asking(self, settings: Mapping[str, str], database: str | None) -> AbstractContextManager[Ask]:
-        """A way to run queries under `settings` that nobody else's queries notice."""
+    def _asking(
+        self, settings: Mapping[str, str], database: str | None, query_id: str
+    ) -> AbstractContextManager[Ask]:
+        """A way to run queries under `settings` that nobody else's queries notice, and `end` finds."""
 
     def command(self, sql: str) -> None:
         try:
@@ -63,12 +65,15 @@ class DriverStore(ABC):
         params: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         database: str | None = None,
+        query_id: str = "",
     ) -> bytes:
         """See `Store.read`."""
         try:
-            with self._asking(readonly.settings(settings or {}), database) as ask:
+            # Under nobody's settings, some of which (`offset`, `extremes`) would change what is written.
+            with self._asking(readonly.settings({}), None, query_id) as ask:
                 written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
-                readonly.check(written, self._table_functions, fmt)
+            readonly.check(written, self._table_functions, fmt)
+            with self._asking(readonly.settings(settings or {}), database, query_id) as ask:
                 return ask(written, fmt, params or {})
         except readonly.Refused as refused:
             raise refusal(refused) from None

@@ -58,7 +58,7 @@ class SqlError(StoreError):
 
 
 class Store(Protocol):
-    """An open store. `read` may be called from any thread; everything else from one at a time."""
+    """An open store. `read` and `end` may be called from any thread; everything else from one at a time."""
 
     url: str
 
@@ -81,12 +81,16 @@ class Store(Protocol):
         params: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         database: str | None = None,
+        query_id: str = "",
     ) -> bytes:
         """What a stranger's query answers, as `fmt` unless it names another: see `readonly`.
 
-        `params` fill `{name:Type}`, as escaped text. Raises SqlError (code 164 where it does more than
-        read), StoreDown.
+        `params` fill `{name:Type}`, as escaped text. `end` finds the query by `query_id`. Raises SqlError
+        (code 164 where it does more than read, 394 where it was ended), StoreDown.
         """
+
+    def end(self, query_id: str) -> None:
+        """End what runs of the query of this id, from any thread. Raises StoreError."""
 
     def close(self) -> None: ...
 
