@@ -54,6 +54,7 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
+    from nektar.networks.adapter import require_known
     from nektar.store.client import ask, endpoint
     from nektar.store.port import StoreMissing, shown
     from nektar.store.serve import bind
@@ -62,13 +63,7 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     print(f"{path}: valid")
     named = adapters(config)
     for network in config.networks:
-        abi = named[network.name].abi()
-        for contract in network.contracts:
-            if contract not in abi:
-                raise CheckFailed(
-                    f"networks.{network.name}.contracts: expected names of the adapter {network.adapter!r} "
-                    f"({', '.join(sorted(abi))}); got {contract!r}"
-                )
+        require_known(network, named[network.name])
     asyncio.run(_check_chains(config))
     bus = buses.open(config.bus_url)
     bus.close()

@@ -165,7 +165,8 @@ def _handler(inbox: Inbox) -> type[BaseHTTPRequestHandler]:
                 return self._answer(404 if self.path != "/responses" else 413)
             try:
                 response = msgspec.json.decode(self.rfile.read(length), type=SignedResponse)
-                int(response.p), int(response.q), bytes.fromhex(response.signature[2:])
+                bls.response_digest(int(response.p), int(response.q))
+                bytes.fromhex(response.signature[2:])
             except (msgspec.MsgspecError, ValueError):
                 return self._answer(400)
             inbox.put(response)

@@ -72,8 +72,10 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     chain_id: Annotated[int, msgspec.Meta(ge=1)]
     rpc: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]  # names of providers
-    contracts: dict[str, HexAddress]  # names the adapter knows → addresses
+    contracts: dict[str, HexAddress]  # names the adapter knows → addresses; of several of a kind: kind/name
     adapter: Name = "nektar"
+    selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
+    terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
     anchor: str = "single"
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     calls: Literal["all", "with_events"] = "all"

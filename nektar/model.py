@@ -66,18 +66,23 @@ class At(msgspec.Struct, frozen=True, array_like=True, order=True):
     log: int
 
 
-class Deadline(msgspec.Struct, frozen=True, array_like=True):
-    """The last moment that still counts, in the Network's own unit."""
+class Moment(msgspec.Struct, frozen=True, array_like=True):
+    """A moment in the Network's own unit: a block, a second since 1970 UTC, an epoch of its contracts."""
 
     unit: Literal["block", "timestamp", "epoch"]
     value: int
 
 
+Deadline = Moment
+"""The last moment that still counts. Where a contract names the first that does not, it is one less."""
+
+
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Collateral of one kind behind an Operator."""
+    """Collateral of one kind behind an Operator: a token, or a strategy or vault that holds some."""
 
     asset: str
     amount: int
+    unit: Literal["wei", "wad"] = "wei"  # wad: so many parts in 10^18 of what the Operator has of it
 
 
 G1 = NewType("G1", bytes)
@@ -103,8 +108,19 @@ class OperatorSet(msgspec.Struct, frozen=True):
     preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
 
 
+class SetAt(msgspec.Struct, frozen=True, array_like=True):
+    """An OperatorSet that is kept member by member, as it stood at this moment's end."""
+
+    set: Hash32  # the contracts' own name of it
+    at: Moment
+
+
 class Task(msgspec.Struct, frozen=True):
-    """A unit of work. `hash` is its identity, which no fork can reuse; `number` is only a label."""
+    """A unit of work. `hash` is its identity, which no fork can reuse; `number` is only a label.
+
+    Where the contracts know a Task by its number alone, `hash` is of (chain id, contract, number) and there
+    is no preimage: another fork can reuse it, so that a signature for it accuses nobody.
+    """
 
     hash: Hash32
     number: int
@@ -115,9 +131,10 @@ class Task(msgspec.Struct, frozen=True):
     deadline: Deadline
     grace: int  # in the deadline's unit; attestations in it are `late`
     response_threshold: int  # basis points of members
-    stake_threshold: int  # basis points of stake
+    stake_threshold: int  # basis points of stake, in each of `sets` where there are several
     submitter: Address
     preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
+    sets: tuple[SetAt, ...] = ()  # what `set_hash` stands for, where no set is committed whole
 
 
 # --- what can happen --------------------------------------------------------------------------------
@@ -152,18 +169,48 @@ class OperatorSetCommitted(msgspec.Struct, frozen=True, tag=True):
     set: OperatorSet
 
 
+class OperatorAdded(msgspec.Struct, frozen=True, tag=True):
+    """An OperatorSet that is kept member by member has a new member."""
+
+    at: At
+    set: Hash32
+    operator: Address
+
+
+class OperatorRemoved(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    set: Hash32
+    operator: Address
+
+
+class StakeChanged(msgspec.Struct, frozen=True, tag=True):
+    """What an Operator has at stake of one kind in such a set; it may be said before it is a member.
+
+    `operator` is the hash of its key (`evidence.bls.key_hash`) where the contract names it by that alone.
+    """
+
+    at: At
+    set: Hash32
+    operator: Address | Hash32
+    position: Position
+    effective: Moment
+
+
 class TaskSubmitted(msgspec.Struct, frozen=True, tag=True):
     at: At
     task: Task
 
 
 class Responded(msgspec.Struct, frozen=True, tag=True):
-    """The Aggregator's response was accepted. Signers = set − non_signers (indices into the set)."""
+    """The Aggregator's response was accepted. Signers = set − non_signers: indices into the set, or keys.
+
+    None where the log does not tell them: a contract may take them as arguments and emit but their hash.
+    """
 
     at: At
     task_hash: Hash32
     digest: Hash32
-    non_signers: tuple[int, ...]
+    non_signers: tuple[int | G1, ...] | None
     challenge_deadline: int = 0  # last moment to challenge it, in the unit of the Task's deadline; 0: none
 
 
@@ -195,6 +242,44 @@ class Paused(msgspec.Struct, frozen=True, tag=True):
 
 class Unpaused(msgspec.Struct, frozen=True, tag=True):
     at: At
+
+
+class SlashingRequested(msgspec.Struct, frozen=True, tag=True):
+    """Somebody asked `slasher` to take collateral. `request` is a name of that contract's own.
+
+    A penalty in `wad` is of what the Operator has in the set. One without an asset is of that which the
+    execution names in its place.
+    """
+
+    at: At
+    slasher: Address
+    request: Hash32
+    operator: Address
+    penalty: tuple[Position, ...]
+    veto_deadline: Deadline
+    condition: str = ""  # what the contract says it is for: 0x… for a hash
+    task_hash: Hash32 | None = None
+    set: Hash32 | None = None  # of Networks with several: in which of them
+    captured: Moment | None = None  # whose stake is slashed; a later one that is executed voids this request
+
+
+class SlashingVetoed(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    slasher: Address
+    request: Hash32
+
+
+class SlashingExecuted(msgspec.Struct, frozen=True, tag=True):
+    """Collateral was taken: of what the Operator has in all sets, where the penalty is in `wad`."""
+
+    at: At
+    slasher: Address
+    request: Hash32 | None  # None: it was not requested first, or the log does not say which it is
+    operator: Address | None  # None: the request's
+    penalty: tuple[Position, ...]
+    condition: str = ""
+    set: Hash32 | None = None
+    captured: Moment | None = None
 
 
 class Signed(msgspec.Struct, frozen=True, tag=True):
@@ -230,6 +315,9 @@ ChainEvent = (
     | KeyRotated
     | OperatorDeregistered
     | OperatorSetCommitted
+    | OperatorAdded
+    | OperatorRemoved
+    | StakeChanged
     | TaskSubmitted
     | Responded
     | ResponseChallenged
@@ -237,6 +325,9 @@ ChainEvent = (
     | TaskCancelled
     | Paused
     | Unpaused
+    | SlashingRequested
+    | SlashingVetoed
+    | SlashingExecuted
     | Signed
 )
 Event = ChainEvent | BlockClosed | GapPassed
@@ -445,6 +536,8 @@ class Network(msgspec.Struct, frozen=True):
     chain_id: int
     contracts: dict[str, Address]  # the adapter's names: "task_manager", "operator_registry", …
     generation: int = 1
+    selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
+    terms: dict[str, int] = {}  # what contracts hold in their code and no event says: windows, periods
 
     def contract(self, name: str) -> Address:
         """The address of a contract that a fold can't do without. Raises UnknownContract."""

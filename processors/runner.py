@@ -265,7 +265,7 @@ def run(
 def network_of(config: NetworkConfig) -> Network:
     """What folds know of a configured Network."""
     contracts = {name: Address(bytes.fromhex(value[2:])) for name, value in config.contracts.items()}
-    return Network(config.name, config.chain_id, contracts, config.generation)
+    return Network(config.name, config.chain_id, contracts, config.generation, config.selector, config.terms)
 
 
 def _parts(group: str, log_key: bytes, value: bytes) -> list[tuple[bytes, bytes, dict[str, bytes]]]:

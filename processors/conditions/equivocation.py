@@ -169,8 +169,11 @@ def finding_id(
 
 def _submitted(state: Watch, task: Task) -> Watch:
     """Watch a Task. One whose set was committed before the log begins has no members that are known; one
-    whose deadline is no block can't be told from the reference contracts' and is not theirs."""
-    if task.set_hash not in state.registry.sets or task.hash in state.tasks or task.deadline.unit != "block":
+    whose deadline is no block, or whose hash is of nothing that could be shown, is no Task of the reference
+    contracts."""
+    if task.set_hash not in state.registry.sets or task.hash in state.tasks:
+        return state
+    if task.deadline.unit != "block" or not task.preimage:
         return state
     return msgspec.structs.replace(
         state,

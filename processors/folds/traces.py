@@ -103,7 +103,9 @@ def _happened(event: Event) -> Happened | None:
             }
             return Happened(at, "submitted", task.hash, _NOBODY, _canonical(detail))
         case Responded(at=at, task_hash=task_hash):
-            detail = {"digest": _hex(event.digest), "non_signers": len(event.non_signers)}
+            detail = {"digest": _hex(event.digest)}
+            if event.non_signers is not None:
+                detail["non_signers"] = len(event.non_signers)
             return Happened(at, "responded", task_hash, _NOBODY, _canonical(detail))
         case Attested(at=at, task_hash=task_hash, operator=operator):
             detail = {"digest": _hex(event.digest), "kept": event.kept}

@@ -134,7 +134,13 @@ def test_the_filter_is_what_decides_a_logs_content_and_nothing_else() -> None:
     abis = {"c": [{"type": "event", "name": "E"}], "unused": [{"type": "event", "name": "F"}]}
     base = filter_hash(network(), abis)
     assert base == filter_hash(network("renamed", poll=1.0, generation=3), {"c": abis["c"]})
-    for other in (network(from_block=1), network(calls="with_events"), network(adapter="other")):
+    for other in (
+        network(from_block=1),
+        network(calls="with_events"),
+        network(adapter="other"),
+        network(selector={"avs": "0xaa"}),
+        network(terms={"veto_period": 3}),
+    ):
         assert filter_hash(other, abis) != base
     assert filter_hash(network(), {"c": [{"type": "event", "name": "G"}]}) != base
 

@@ -156,6 +156,8 @@ class Plain:
     """An adapter whose tables hold the events themselves."""
 
     name = "plain"
+    selector: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         return {}

@@ -236,6 +236,17 @@ def test_a_signature_for_another_task_manager_or_chain_does_not_count() -> None:
         assert play(*elsewhere)[1] == []
 
 
+def test_a_task_known_by_its_number_alone_accuses_nobody() -> None:
+    """Another fork can reuse its hash, so that honest Operators sign two responses under it."""
+    numbered = msgspec.structs.replace(TASK, preimage=b"")
+    begun = [TaskSubmitted(numbered.submitted, numbered) if e is BEGIN[4] else e for e in BEGIN]
+    state = FOLD.initial(NETWORK)
+    for event in (*begun, by_alice(0), by_alice(1)):
+        state, changes = FOLD.step(state, event)
+        assert changes == []
+    assert not state.tasks
+
+
 def test_a_network_without_a_task_manager_is_refused() -> None:
     with pytest.raises(UnknownContract, match="expected task_manager"):
         FOLD.initial(Network("home", 1, {"operator_registry": STRANGER}))
