@@ -27,10 +27,10 @@ from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
 
 State = TypeVar("State")
 
@@ -67,15 +67,17 @@ class _Following(Generic[State]):
         self._marks = 0
 
     def take(self, delivered: Delivered) -> list[Message]:
-        """What the record that ends with this message puts out; nothing where that is on the bus already."""
-        if not (whole := self.read(delivered)) or whole[0] < self.processor.start:
-            return []
-        offset, value = whole
-        record, messages = self.processor.take(offset, value)
-        if isinstance(record, Mark):
-            self._marks += 1
-            self.due = self.due or self._marks >= CHECKPOINT_MARKS
-        return messages if offset >= self.silent_below else []
+        """What the records that are whole with this message put out, unless that is on the bus already."""
+        said: list[Message] = []
+        for whole in self.read(delivered):
+            if whole.offset < self.processor.start:
+                continue
+            record, messages = self.processor.take(whole.offset, whole.value)
+            if isinstance(record, Mark):
+                self._marks += 1
+                self.due = self.due or self._marks >= CHECKPOINT_MARKS
+            said += messages if whole.offset >= self.silent_below else []
+        return said
 
     def saved(self, read: int, group_next: int) -> bytes | None:
         """The checkpoint to write where all below `read` is taken and the group's offset becomes
@@ -104,6 +106,8 @@ class _Share(Generic[State]):
         self._bytes = 0
         self.start = min((each.processor.start for each in logs.values()), default=committed)
         self._read = self.start  # offset up to which the partition is taken
+        for each in logs.values():
+            each.read = Reading(self.start)
 
     def take(self, delivered: Delivered) -> None:
         """Fold what came, and put it out where the batch is full."""

@@ -30,7 +30,7 @@ import pyarrow as pa
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key, split
+from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key, split
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
@@ -265,7 +265,7 @@ class Sink:
         self._known = known
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
 
@@ -300,28 +300,40 @@ class Sink:
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:
-        """Store one message, unless it has been."""
+        """Store what is whole with one message, unless it has been."""
         source = message.stream, message.partition
         if message.offset < self._taken.get(source, 0):
             return
         self._taken[source] = message.offset + 1
+        # Each processor writes its own rows: the parts of one may come between those of another.
+        half = self._half.setdefault(source, {})
+        writer = message.key, message.headers.get("processor", b"")
+        reading = half.pop(writer, None) or Reading()
         try:
-            value = self._joiners.setdefault(source, Joiner())(message.value, dict(message.headers))
+            records = reading(message)
         except BrokenLog as error:
-            del self._joiners[source]
-            self._bury(message, message.value, error)
+            for held_back in reading.give_up():
+                self._put(held_back, None)
+            self._bury(message, None if half else message.offset + 1, error)
             return
-        if value is None:
-            return
+        if reading.half:
+            half[writer] = reading
+        done = None if half else message.offset + 1
+        for record in records:
+            self._put(record, done if record is records[-1] else None)
+
+    def _put(self, record: Delivered, done: int | None) -> None:
+        """Store a whole record, or bury it. All before offset `done` is stored then, where that is known."""
         try:
-            if message.headers.get("table") == ProgressRow.table.encode():
-                self._drain_findings(message.partition)
-            for table, rows, token in inserts(message, value, self._known):
+            if record.headers.get("table") == ProgressRow.table.encode():
+                self._drain_findings(record.partition)
+            for table, rows, token in inserts(record, record.value, self._known):
                 self._store.insert(table, rows, token)
         except (BrokenRecord, BrokenLog, SqlError) as error:
-            self._bury(message, value, error)
+            self._bury(record, done, error)
             return
-        self._done[source] = message.offset + 1
+        if done is not None:
+            self._done[record.stream, record.partition] = done
 
     def _drain_findings(self, partition: int) -> None:
         """Take the findings that came before this progress: other streams have an order of their own."""
@@ -332,8 +344,9 @@ class Sink:
             for message in messages:
                 self._take(message)
 
-    def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
-        """Write a dead letter, and with it that its record is done with."""
+    def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
+        """Write a dead letter, and with it that all before offset `done` is done with: not within a record
+        that is half read, so that a letter may be written again by whoever is killed there."""
         where = f"{message.stream}/{message.partition}/{message.offset}"
         log.error("%s is a dead letter: %s", where, error)
         headers = {
@@ -346,11 +359,12 @@ class Sink:
             )
         letters = [
             Message(DEAD, f"store {where}".encode(), part, headers | numbered)
-            for part, numbered in split(value)
+            for part, numbered in split(message.value)
         ]
-        offsets = {message.stream: message.offset + 1}
+        offsets = {message.stream: done} if done is not None else None
         self._writers[message.partition].transaction(letters, offsets, GROUP)
-        self._done.pop((message.stream, message.partition), None)
+        if done is not None:
+            self._done.pop((message.stream, message.partition), None)
 
     def _commit(self) -> None:
         for (stream, partition), offset in self._done.items():
@@ -366,6 +380,6 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        for state in (self._joiners, self._taken, self._done):
+        for state in (self._half, self._taken, self._done):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]
