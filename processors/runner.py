@@ -105,7 +105,7 @@ class _Share(Generic[State]):
         self._messages: list[Message] = []
         self._bytes = 0
         self.start = min((each.processor.start for each in logs.values()), default=committed)
-        self._read = self.start  # offset up to which the partition is taken
+        self.read = self.start  # offset up to which the partition is taken
         for each in logs.values():
             each.read = Reading(self.start)
 
@@ -118,7 +118,7 @@ class _Share(Generic[State]):
                 raise broken_at(delivered, error) from error
             self._messages += messages
             self._bytes += sum(len(message.value) for message in messages)
-        self._read = delivered.offset + 1
+        self.read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
@@ -129,11 +129,11 @@ class _Share(Generic[State]):
         """
         if any(following.read.half for following in self._logs.values()):
             return
-        group_next = max(self._committed, self._read)
+        group_next = max(self._committed, self.read)
         saved = [
             Message(CHECKPOINTS, name, part, headers)
             for key, following in self._logs.items()
-            if (value := following.saved(self._read, group_next))
+            if (value := following.saved(self.read, group_next))
             for name, part, headers in _parts(self._group, key, value)
         ]
         if self._messages or saved or group_next > self._committed:
@@ -184,6 +184,11 @@ class Runner(Generic[State]):
         for share in touched.values():
             share.flush()
         return len(batch)
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """Partition → offset up to which it is taken."""
+        return {partition: share.read for partition, share in self._shares.items()}
 
     def close(self) -> None:
         """Leave the group. What was taken and not committed will be taken again."""
@@ -259,11 +264,26 @@ def run(
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
-        # They follow one log: who waits on the first is woken by what is new for all.
         idle = False
         while not stop.is_set():
-            taken = [runner.turn(IDLE if idle and not i else 0.0) for i, runner in enumerate(runners)]
+            next_ = _next(runners)
+            taken = [runner.turn(IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
+
+
+def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
+    """Who to wait for. All follow one log: what one of them has is on its way to whoever lacks it; and where
+    nobody lacks anything, whoever waits for the first is woken by what is new for all."""
+    furthest: dict[int, int] = {}
+    for runner in runners:
+        for partition, offset in runner.reached.items():
+            furthest[partition] = max(offset, furthest.get(partition, 0))
+    lacking = (
+        runner
+        for runner in runners
+        if any(offset < furthest[partition] for partition, offset in runner.reached.items())
+    )
+    return next(lacking, runners[0])
 
 
 def network_of(config: NetworkConfig) -> Network:

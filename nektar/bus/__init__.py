@@ -46,7 +46,6 @@ def open(url: str) -> Bus:
 
 
 def shown(url: str) -> str:
-    """The URL without what stands before its hosts."""
-    scheme, _, rest = url.partition("://")
-    place, mark, query = rest.partition("?")
-    return f"{scheme}://{place.rpartition('@')[2]}{mark}{query}"
+    """The URL without user and password."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2] if scheme == "kafka" else url

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from nektar.bus.port import BusError, Delivered, Fenced
@@ -103,6 +104,7 @@ class KafkaMember:
         deadline = time.monotonic() + timeout
         while True:
             left = max(0.0, deadline - time.monotonic())
+            self._keep_join()
             try:
                 polled = self._client.poll(timeout_ms=left * 1000, max_records=max_messages)
             except errors.KafkaError as error:
@@ -166,6 +168,13 @@ class KafkaMember:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _keep_join(self) -> None:
+        """Show the client a join that was over between two calls of `poll` as one to wait for: it would throw
+        that away and join again, without end where calls are short or far between."""
+        coordinator = self._client._coordinator
+        if coordinator._join_task is not None and coordinator._join_task.succeeded():
+            coordinator._join_task = _Over(coordinator._join_task.value)
+
     def _change(self) -> None:
         """Do on the caller's thread what the client was interrupted for."""
         told = self._listener
@@ -199,6 +208,19 @@ class KafkaMember:
 
     def _shown(self) -> str:
         return ", ".join(map(str, sorted(self._held))) or "none"
+
+
+class _Over(Future):  # type: ignore[misc]
+    """A result that is there as soon as it is waited for, and no sooner."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self._result = result
+
+    def add_callback(self, f: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_done:
+            self.success(self._result)
+        return super().add_callback(f, *args, **kwargs)
 
 
 class _Changed(Exception):
