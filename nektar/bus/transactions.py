@@ -18,11 +18,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from kafka import KafkaProducer, TopicPartition, errors
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from nektar.bus.port import BusError, Fenced, Message
 from nektar.bus.rules import check_offset, checked
-from nektar.bus.servers import PATIENCE_SECONDS, Servers
+from nektar.bus.servers import PATIENCE_SECONDS, RETRY_MS, Servers
 from nektar.bus.topics import MAX_BYTES, Topics
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ LINGER_MS = 0
 LOOK_AGAIN = 0.001
 LONGEST_LOOK = 0.05
 CLOSE_SECONDS = 5.0
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """Where a connection can't be made it is not ready, and the producer asks again. What the original raises
+    makes it forget what it was about to send, for which its transaction waits until it is too late."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms=timeout_ms))
+        except errors.KafkaError:
+            time.sleep(RETRY_MS / 1000)
+            return False
 
 
 class KafkaWriter:
@@ -64,6 +77,7 @@ class KafkaWriter:
                 linger_ms=LINGER_MS,
                 max_request_size=int(MAX_BYTES),
                 max_block_ms=PATIENCE_SECONDS * 1000,
+                kafka_client=_Client,
                 delivery_timeout_ms=PATIENCE_SECONDS * 1000,
             )
             try:
