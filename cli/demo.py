@@ -19,7 +19,7 @@ import time
 import urllib.error
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from cli import demo_bus
 from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
 from cli.settings import read_config
@@ -35,15 +36,16 @@ from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
 from devnet.plan import Fact, Plan, plan
-from devnet.processes import Child
+from devnet.processes import Child, write_private
 from devnet.scenario import Progress, Scenario
 from nektar import plugins
-from nektar.config import ConfigError
+from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
 
 NETWORK = "devnet"
-SUMMARY = Path("build/demo/summary.json")
+KEEP = Path("build/demo")
+SUMMARY = KEEP / "summary.json"
 # Only a directory that holds this is ever deleted.
 MARKER = ".nektar-demo"
 # What the pipeline may take to catch up with a head: seconds on an idle machine, more while a killed role
@@ -56,16 +58,34 @@ class DemoFailed(NektarError):
     """What was found is not what was done, or the run did not come to its end."""
 
 
-def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: Path, stay: bool) -> None:
-    """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled."""
+def run(
+    *,
+    seed: int,
+    operators: int,
+    tasks: int,
+    reorgs: int,
+    kill: str,
+    bus: str | None,
+    keep: Path | None,
+    stay: bool,
+) -> None:
+    """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled.
+
+    A run on another `bus` than its own directory takes what it has there with it when it ends well, unless
+    somebody asked to `keep` it; else the next run into the same directory does.
+    """
     started = time.monotonic()
     SUMMARY.unlink(missing_ok=True)
+    asked_to_keep, keep = keep is not None, keep or KEEP
     victims = [role for role in kill.split(",") if role]
     for role in victims:
         if role not in ROLES:
             raise ConfigError(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
+    bus = demo_bus.own(bus) if bus else None
     _clear(keep)
+    if bus:
+        demo_bus.note(keep, bus)
     with (
         TemporaryDirectory(prefix="nektar-truth-") as apart,
         Watching(the_plan.blocks) as watching,
@@ -77,7 +97,8 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"
         )
         home.start()
-        config_path, sql = _write_config(keep, home)
+        config_path, sql = _write_config(keep, home, bus)
+        config, _ = read_config(config_path, None)
         with _pipeline(config_path) as pipeline:
             pipeline.wait_until(lambda: _answers(sql), "the store to answer SQL")
             probe = Child("probe", "devnet.probe", home.chain.ws_url, sql)
@@ -101,13 +122,14 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
                 probe.stop()
             watching.say("judging")
             verdict = _judge(truth, home, sql)
-            latency = latencies(read_config(config_path, None)[0], seen)
-            summary = _summary(the_plan, scenario, truth, verdict, latency, sql)
+            latency = latencies(config, seen)
+            summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
             watching.close()
-            show_account(Account(summary, keep))
+            stays = bus is None or asked_to_keep or stay
+            show_account(Account(summary, keep, stays))
             if stay:
                 _stay(sql, home)
     if murders.left:
@@ -118,6 +140,8 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
             f"see {SUMMARY}"
         )
+    if not stays:
+        demo_bus.delete(keep)
 
 
 def _clear(keep: Path) -> None:
@@ -134,13 +158,15 @@ def _clear(keep: Path) -> None:
             raise ConfigError(
                 f"--keep: {', '.join(roles)} still run in {keep}; end them, or name another directory"
             )
+        with suppress(NektarError):  # its brokers are gone, and it with them
+            demo_bus.delete(keep)
         shutil.rmtree(keep)
     keep.mkdir(parents=True, exist_ok=True)
     (keep / MARKER).write_text("Made by `nektar demo`, which deletes this directory when it is run again.\n")
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
+def _write_config(keep: Path, home: Home, bus: str | None) -> tuple[Path, str]:
     """The demo's nektar.yaml, and the URL at which it will answer SQL."""
     listen = f"127.0.0.1:{free_port()}"
     config = {
@@ -156,10 +182,10 @@ def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
             }
         ],
         "listen": {"sql": listen},
+        **({"bus": bus} if bus else {}),
     }
-    path = keep / "nektar.yaml"
-    path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
-    return path, f"http://{listen}"
+    text = "# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False)
+    return write_private(keep / "nektar.yaml", text.encode()), f"http://{listen}"
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -297,6 +323,7 @@ def _judge(truth: Truth, home: Home, sql: str) -> dict[str, Any]:
 
 
 def _summary(
+    config: Config,
     the_plan: Plan,
     scenario: Scenario,
     truth: Truth,
@@ -307,8 +334,8 @@ def _summary(
     duties = Counter(f["value"] for f in verdict["found"] if f["kind"] == "duty")
     return {
         "seed": the_plan.seed,
-        "bus": "sqlite",
-        "store": "chdb",
+        "bus": config.bus_url.partition("://")[0],
+        "store": config.store_url.partition("://")[0],
         "blocks": scenario.head[0],
         "reorgs": scenario.reorgs,
         "tasks": the_plan.tasks,

@@ -12,7 +12,7 @@ from nektar import bus as buses
 from nektar.bus.port import Bus, Delivered, partition_of
 from nektar.chain.table import values
 from nektar.config import Config
-from nektar.log import NETWORK, ROWS, Joiner, New, decode
+from nektar.log import NETWORK, ROWS, New, Reading, decode
 from nektar.model import ProgressRow
 
 Milliseconds = float
@@ -49,13 +49,13 @@ def _messages(bus: Bus, stream: str, partition: int) -> Iterator[Delivered]:
 
 def _logged(messages: Iterable[Delivered]) -> Iterator[tuple[str, float]]:
     """(block hash, when it was on the log)."""
-    join = Joiner()
+    read = Reading()
     for message in messages:
-        value = join(message.value, message.headers)
-        record = decode(value) if value is not None else None
-        if isinstance(record, New):
-            for block in record.blocks:
-                yield "0x" + block.hash.hex(), message.time
+        for whole in read(message):
+            record = decode(whole.value)
+            if isinstance(record, New):
+                for block in record.blocks:
+                    yield "0x" + block.hash.hex(), message.time
 
 
 def _folded(messages: Iterable[Delivered]) -> Iterator[tuple[str, float]]:

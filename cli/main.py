@@ -51,15 +51,19 @@ def demo(
     tasks: Annotated[int, typer.Option(help="How many tasks")] = 24,
     reorgs: Annotated[int, typer.Option(help="Random reorgs beside those of every run")] = 2,
     kill: Annotated[str, typer.Option(help="Roles to kill -9 at a random moment: ROLE[,ROLE…]")] = "",
-    keep: Annotated[Path, typer.Option(help="Where the run is left; an older one there is deleted")] = Path(
-        "build/demo"
-    ),
+    bus: Annotated[
+        str | None, typer.Option(help="Run on this bus, kafka://HOST:PORT, instead of an embedded one")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Where the run is left, build/demo by default; an older one there is deleted"),
+    ] = None,
     stay: Annotated[bool, typer.Option("--stay", help="Keep everything running until Ctrl-C")] = False,
 ) -> None:
     """A whole Network on this machine, faults and all, and what was found."""
     from cli.demo import run
 
-    run(seed=seed, operators=operators, tasks=tasks, reorgs=reorgs, kill=kill, keep=keep, stay=stay)
+    run(seed=seed, operators=operators, tasks=tasks, reorgs=reorgs, kill=kill, bus=bus, keep=keep, stay=stay)
 
 
 @app.command()

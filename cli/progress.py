@@ -92,6 +92,7 @@ class Account(msgspec.Struct, frozen=True):
 
     summary: dict[str, Any]
     left_in: Path
+    bus_stays: bool = True
 
 
 def show_account(account: Account) -> None:
@@ -141,6 +142,6 @@ def show_account(account: Account) -> None:
         f"nektar tasks {where}",
         f"nektar findings {where}",
         f'nektar sql {where} "SELECT state, count() FROM duties GROUP BY state"',  # noqa: S608  shown, not run
-        f"nektar replay {where}",
+        *((f"nektar replay {where}",) if account.bus_stays else ()),
     ):
         console.print(f"  .venv/bin/{command}", style="cyan", soft_wrap=True)

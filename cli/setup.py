@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
@@ -65,9 +66,9 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     for network in config.networks:
         require_known(network, named[network.name])
     asyncio.run(_check_chains(config))
-    bus = buses.open(config.bus_url)
-    bus.close()
-    print(f"bus {config.bus_url}: opens")
+    with closing(buses.open(config.bus_url)) as bus:
+        bus.check()
+    print(f"bus {buses.shown(config.bus_url)}: opens, and keeps what is written")
     try:
         ask(config, "SELECT 1", "TabSeparated")
     except StoreMissing:

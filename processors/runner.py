@@ -27,10 +27,10 @@ from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
 
 State = TypeVar("State")
 
@@ -67,15 +67,17 @@ class _Following(Generic[State]):
         self._marks = 0
 
     def take(self, delivered: Delivered) -> list[Message]:
-        """What the record that ends with this message puts out; nothing where that is on the bus already."""
-        if not (whole := self.read(delivered)) or whole[0] < self.processor.start:
-            return []
-        offset, value = whole
-        record, messages = self.processor.take(offset, value)
-        if isinstance(record, Mark):
-            self._marks += 1
-            self.due = self.due or self._marks >= CHECKPOINT_MARKS
-        return messages if offset >= self.silent_below else []
+        """What the records that are whole with this message put out, unless that is on the bus already."""
+        said: list[Message] = []
+        for whole in self.read(delivered):
+            if whole.offset < self.processor.start:
+                continue
+            record, messages = self.processor.take(whole.offset, whole.value)
+            if isinstance(record, Mark):
+                self._marks += 1
+                self.due = self.due or self._marks >= CHECKPOINT_MARKS
+            said += messages if whole.offset >= self.silent_below else []
+        return said
 
     def saved(self, read: int, group_next: int) -> bytes | None:
         """The checkpoint to write where all below `read` is taken and the group's offset becomes
@@ -103,7 +105,9 @@ class _Share(Generic[State]):
         self._messages: list[Message] = []
         self._bytes = 0
         self.start = min((each.processor.start for each in logs.values()), default=committed)
-        self._read = self.start  # offset up to which the partition is taken
+        self.read = self.start  # offset up to which the partition is taken
+        for each in logs.values():
+            each.read = Reading(self.start)
 
     def take(self, delivered: Delivered) -> None:
         """Fold what came, and put it out where the batch is full."""
@@ -114,7 +118,7 @@ class _Share(Generic[State]):
                 raise broken_at(delivered, error) from error
             self._messages += messages
             self._bytes += sum(len(message.value) for message in messages)
-        self._read = delivered.offset + 1
+        self.read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
@@ -125,11 +129,11 @@ class _Share(Generic[State]):
         """
         if any(following.read.half for following in self._logs.values()):
             return
-        group_next = max(self._committed, self._read)
+        group_next = max(self._committed, self.read)
         saved = [
             Message(CHECKPOINTS, name, part, headers)
             for key, following in self._logs.items()
-            if (value := following.saved(self._read, group_next))
+            if (value := following.saved(self.read, group_next))
             for name, part, headers in _parts(self._group, key, value)
         ]
         if self._messages or saved or group_next > self._committed:
@@ -180,6 +184,11 @@ class Runner(Generic[State]):
         for share in touched.values():
             share.flush()
         return len(batch)
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """Partition → offset up to which it is taken."""
+        return {partition: share.read for partition, share in self._shares.items()}
 
     def close(self) -> None:
         """Leave the group. What was taken and not committed will be taken again."""
@@ -255,11 +264,26 @@ def run(
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
-        # They follow one log: who waits on the first is woken by what is new for all.
         idle = False
         while not stop.is_set():
-            taken = [runner.turn(IDLE if idle and not i else 0.0) for i, runner in enumerate(runners)]
+            next_ = _next(runners)
+            taken = [runner.turn(IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
+
+
+def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
+    """Who to wait for. All follow one log: what one of them has is on its way to whoever lacks it; and where
+    nobody lacks anything, whoever waits for the first is woken by what is new for all."""
+    furthest: dict[int, int] = {}
+    for runner in runners:
+        for partition, offset in runner.reached.items():
+            furthest[partition] = max(offset, furthest.get(partition, 0))
+    lacking = (
+        runner
+        for runner in runners
+        if any(offset < furthest[partition] for partition, offset in runner.reached.items())
+    )
+    return next(lacking, runners[0])
 
 
 def network_of(config: NetworkConfig) -> Network:

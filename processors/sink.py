@@ -31,7 +31,7 @@ import pyarrow as pa
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key, split
+from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key, split
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
@@ -275,7 +275,7 @@ class Sink:
         self._generations = Generations(store, bus)
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._answered: dict[tuple[str, int], int] = {}  # below it, dead letters have been written
@@ -311,30 +311,42 @@ class Sink:
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:
-        """Store one message, unless it has been."""
+        """Store what is whole with one message, unless it has been."""
         source = message.stream, message.partition
         if message.offset < self._taken.get(source, 0):
             return
         self._taken[source] = message.offset + 1
+        # Each processor writes its own rows: the parts of one may come between those of another.
+        half = self._half.setdefault(source, {})
+        writer = message.key, message.headers.get("processor", b"")
+        reading = half.pop(writer, None) or Reading()
         try:
-            value = self._joiners.setdefault(source, Joiner())(message.value, dict(message.headers))
+            records = reading(message)
         except BrokenLog as error:
-            del self._joiners[source]
-            self._bury(message, message.value, error)
+            for held_back in reading.give_up():
+                self._put(held_back, None)
+            self._bury(message, None if half else message.offset + 1, error)
             return
-        if value is None:
-            return
+        if reading.half:
+            half[writer] = reading
+        done = None if half else message.offset + 1
+        for record in records:
+            self._put(record, done if record is records[-1] else None)
+
+    def _put(self, record: Delivered, done: int | None) -> None:
+        """Store a whole record, or bury it. All before offset `done` is stored then, where that is known."""
         try:
-            if message.headers.get("table") == ProgressRow.table.encode():
-                self._drain_findings(message.partition)
-            if to_store := inserts(message, value, self._known):
-                self._begin(place_of(message))
+            if record.headers.get("table") == ProgressRow.table.encode():
+                self._drain_findings(record.partition)
+            if to_store := inserts(record, record.value, self._known):
+                self._begin(place_of(record))
             for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
         except (BrokenRecord, BrokenLog, SqlError) as error:
-            self._bury(message, value, error)
+            self._bury(record, done, error)
             return
-        self._done[source] = message.offset + 1
+        if done is not None:
+            self._done[record.stream, record.partition] = done
 
     def _begin(self, place: Place) -> None:
         """Say that this generation of the Network's log is its newest, before its first rows."""
@@ -348,12 +360,14 @@ class Sink:
             for message in messages:
                 self._take(message)
 
-    def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
-        """Write a dead letter, and with it that its record is done with."""
+    def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
+        """Write a dead letter, and with it that all before offset `done` is done with: not within a record
+        that is half read, so that a letter may be written again by whoever is killed there."""
         where = f"{message.stream}/{message.partition}/{message.offset}"
         source = message.stream, message.partition
-        if message.offset < self._answered.get(source, 0):
-            self._done[source] = message.offset + 1  # read again, and buried before
+        if message.offset < self._answered.get(source, 0):  # read again, and buried before
+            if done is not None:
+                self._done[source] = done
             return
         log.error("%s is a dead letter: %s", where, error)
         headers = {
@@ -366,11 +380,12 @@ class Sink:
             )
         letters = [
             Message(DEAD, f"store {where}".encode(), part, headers | numbered)
-            for part, numbered in split(value)
+            for part, numbered in split(message.value)
         ]
-        offsets = {message.stream: message.offset + 1}
+        offsets = {message.stream: done} if done is not None else None
         self._writers[message.partition].transaction(letters, offsets, GROUP)
-        self._done.pop(source, None)
+        if done is not None:
+            self._done.pop(source, None)
 
     def _commit(self) -> None:
         for (stream, partition), offset in self._done.items():
@@ -408,6 +423,6 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        for state in (self._joiners, self._taken, self._done, self._answered):
+        for state in (self._half, self._taken, self._done, self._answered):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]

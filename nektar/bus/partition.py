@@ -19,14 +19,9 @@ import msgspec
 
 from nektar.bus.database import Database
 from nektar.bus.port import BusError, Delivered, Fenced, Message
-from nektar.log import CHECKPOINTS
-
-# Streams of which only the newest message per key is kept. Offsets grow all the same.
-COMPACTED = frozenset({CHECKPOINTS})
+from nektar.bus.rules import COMPACTED, OFFSET_BITS
 
 # A message's row id is its stream's number and its offset, so that one B-tree holds each stream in order.
-# 48 bits are also what the store's row versions leave for an offset (docs/DESIGN.md, "Store tables").
-OFFSET_BITS = 48
 MAX_STREAMS = 1 << 14
 
 # One read returns about this much at most, so that 500 large messages are not held in memory at once.

@@ -141,6 +141,9 @@ class Bus(Protocol):
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
         """The newest committed message with this key; for compacted streams."""
 
+    def check(self) -> None:
+        """See that the streams keep what is written. Raises BusError where they would lose it."""
+
     def close(self) -> None: ...
 
 

@@ -16,8 +16,6 @@ Writers, consumers and the bus itself may be used from any thread, each by one t
 
 from __future__ import annotations
 
-import math
-import re
 import secrets
 import threading
 import time
@@ -29,8 +27,9 @@ from nektar.bus.bell import Ringer
 from nektar.bus.database import Database
 from nektar.bus.leases import SCHEMA as GROUPS_SCHEMA
 from nektar.bus.leases import Member
-from nektar.bus.partition import FETCH_BYTES, OFFSET_BITS, Partition
-from nektar.bus.port import MAX_MESSAGE_BYTES, PARTITIONS, BusError, Delivered, Fenced, Message
+from nektar.bus.partition import FETCH_BYTES, Partition
+from nektar.bus.port import PARTITIONS, BusError, Delivered, Fenced, Message
+from nektar.bus.rules import check_lease, check_offset, check_stream, checked
 
 # Seconds without a sign of life after which a member's partitions go to others. A member that died is seen
 # at once (its bell is gone), so this is only for one that hangs; folding a large record is no hanging.
@@ -39,16 +38,9 @@ LEASE = 10.0
 # Each partition in use costs three open files a reader; a machine that needs more partitions needs Kafka.
 MAX_PARTITIONS = 64
 
-# A transaction is held in memory and holds up the partition's other writers while it is written: room for
-# the longest record of the log (nektar.log.MAX_RECORD_BYTES) and what is committed with it.
-MAX_TRANSACTION_BYTES = 768 * 1024 * 1024
-
 # How long a consumer waits for its bell before it looks by itself: only a process killed between its commit
 # and its ring makes a difference.
 LOOK_AGAIN = 0.1
-
-# Kafka's rule for topic names, so that what works here works there.
-_NAME = re.compile(r"^[a-zA-Z0-9._-]{1,249}$")
 
 
 class SqliteBus:
@@ -62,8 +54,7 @@ class SqliteBus:
         """
         if not str(directory):
             raise BusError("bus: expected sqlite:///DIRECTORY; got no directory")
-        if not 0 < lease < math.inf:
-            raise BusError(f"bus: expected a lease of some seconds; got {lease}")
+        check_lease(lease)
         if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
             raise BusError(f"bus: expected 1 to {MAX_PARTITIONS} partitions; got {partitions}")
         self._directory = Path(directory).absolute()
@@ -114,7 +105,7 @@ class SqliteBus:
     ) -> SqliteConsumer:
         """Join `group`, all of whose members read the same `streams`."""
         for stream in streams:
-            _check_stream(stream)
+            check_stream(stream)
         member = Member(
             self._groups, self._directory / "bells", self._ringer, group, self._lease, self.partitions
         )
@@ -139,6 +130,9 @@ class SqliteBus:
         with self._lock:
             file = self._readable(partition)
             return file.last(stream, key) if file else None
+
+    def check(self) -> None:
+        """Files keep what is written."""
 
     def close(self) -> None:
         """Close every writer and consumer that this object opened, and leave their groups."""
@@ -210,7 +204,7 @@ class SqliteWriter:
         object and holds the partition (Kafka: `send_offsets_to_transaction` with that consumer's group
         metadata); where there is none, or its lease has moved, the transaction is Fenced.
         """
-        batch = _checked(messages)
+        batch = checked(messages)
         fences = {self._fence: self._epoch}
         holder = None
         if offsets:
@@ -219,7 +213,7 @@ class SqliteWriter:
             holder = self._bus._holder(group, self._file.number)
             fences |= holder.fence(self._file.number)
             for stream, offset in offsets.items():
-                _check_offset(stream, offset)
+                check_offset(stream, offset)
         self._file.write(batch, offsets or {}, group or "", fences)
         self._bus._ringer.ring()
         if holder:
@@ -281,7 +275,7 @@ class SqliteConsumer:
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""
-        _check_offset(stream, offset)
+        check_offset(stream, offset)
         if partition not in self._epochs:
             raise BusError(f"seek: expected a partition that is held ({self._held()}); got {partition}")
         self._next[partition, stream] = offset
@@ -293,7 +287,7 @@ class SqliteConsumer:
 
     def commit(self, stream: str, partition: int, offset: int) -> None:
         """Commit without a transaction. Raises Fenced where the partition has moved."""
-        _check_offset(stream, offset)
+        check_offset(stream, offset)
         self._file(partition).write((), {stream: offset}, self.group, self.fence(partition))
         self.renew()
 
@@ -410,32 +404,3 @@ class SqliteConsumer:
         if partition not in self._files:
             self._files[partition] = self._bus._partition(partition)
         return self._files[partition]
-
-
-def _checked(messages: Iterable[Message]) -> list[Message]:
-    """The messages, drawn whole before the partition is locked, and within the limits."""
-    batch: list[Message] = []
-    size = 0
-    for message in messages:
-        if len(message.value) > MAX_MESSAGE_BYTES:
-            raise BusError(
-                f"stream {message.stream!r}: expected a message of at most {MAX_MESSAGE_BYTES} bytes; got "
-                f"{len(message.value)}: write it in parts (nektar.log.split)"
-            )
-        size += len(message.value) + len(message.key)
-        if size > MAX_TRANSACTION_BYTES:
-            raise BusError(f"transaction: expected at most {MAX_TRANSACTION_BYTES} bytes; use several")
-        batch.append(message)
-    for stream in {message.stream for message in batch}:
-        _check_stream(stream)
-    return batch
-
-
-def _check_stream(stream: str) -> None:
-    if not _NAME.match(stream):
-        raise BusError(f"stream: expected 1 to 249 letters, digits, '.', '_' or '-'; got {stream[:80]!r}")
-
-
-def _check_offset(stream: str, offset: int) -> None:
-    if not 0 <= offset < 1 << OFFSET_BITS:
-        raise BusError(f"stream {stream!r}: expected an offset from 0 to 2^{OFFSET_BITS}; got {offset}")

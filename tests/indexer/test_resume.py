@@ -81,6 +81,17 @@ def test_a_record_in_parts_is_read_back_whole(bus: SqliteBus) -> None:
         assert log.known.unfinal[0].source == big  # type: ignore[union-attr]
 
 
+def test_what_stands_between_the_parts_of_a_record_stands_after_it(bus: SqliteBus) -> None:
+    big = New((block(0),), {"event_x": random.Random(1).randbytes(2_500_000)})
+    later = New((block(1),), {})
+    first, *others = [Message(NETWORK, key("net", 1), v, h) for v, h in split(encode(big))]
+    between = Message(NETWORK, key("net", 1), encode(later))
+    partition = partition_of("net", bus.partitions)
+    bus.writer("w", partition).transaction([first, between, *others])
+    known, _ = read_back(bus, partition, key("net", 1), 0)
+    assert known == Known(0).fold([big, later])
+
+
 def test_a_part_that_is_missing_is_a_broken_log(bus: SqliteBus) -> None:
     value = encode(New((block(0),), {"event_x": bytes(2_500_000)}))
     parts = list(split(value))
