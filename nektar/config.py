@@ -42,9 +42,30 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where roles listen. Loopback by default: nothing here asks for a password yet."""
+    """Where roles listen. Loopback by default: only telemetry can ask for a token yet."""
 
     sql: Port = "127.0.0.1:8123"
+    otlp: Port = "127.0.0.1:4318"  # OTLP over HTTP, at the port that the protocol gives it
+    metrics: Port = "127.0.0.1:9464"  # the first role's; each next role's is one higher (nektar/role.py)
+
+
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may send telemetry, and whether roles send their own."""
+
+    # Sender's name → its bearer token. With none, everyone may send, and is marked `unauthenticated`.
+    senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
+    own: bool = True  # roles send their traces to `listen.otlp`
+
+
+class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told of findings: a webhook, signed as Standard Webhooks say."""
+
+    name: Name
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
+    secret: Annotated[str, msgspec.Meta(pattern=r"^whsec_[A-Za-z0-9+/=]{32,}$")]
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    networks: tuple[Name, ...] = ()  # none: all
+    conditions: tuple[str, ...] = ()  # none: all
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +88,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus: str = ""  # default: sqlite under data_dir
     store: str = ""  # default: chdb under data_dir
     listen: Listen = Listen()
+    telemetry: Telemetry = Telemetry()
+    watchers: tuple[Watcher, ...] = ()
 
     @property
     def bus_url(self) -> str:
@@ -117,6 +140,16 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     names = [network.name for network in config.networks]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
+    told = [watcher.name for watcher in config.watchers]
+    if len(set(told)) != len(told):
+        raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")
+    for watcher in config.watchers:
+        for told_of in watcher.networks:
+            if told_of not in names:
+                raise ConfigError(
+                    f"{where}: watchers.{watcher.name}.networks: expected names of {', '.join(names)}; "
+                    f"got {told_of!r}"
+                )
     if base is not None and not Path(config.data_dir).is_absolute():
         config = msgspec.structs.replace(config, data_dir=str((base / config.data_dir).absolute()))
     return config
@@ -126,7 +159,14 @@ def _known_keys(error: str) -> str:
     """What else to write, where msgspec names an unknown field and its place (`$.networks[0]`)."""
     if "unknown field" not in error:
         return ""
-    structs = {"networks": NetworkConfig, "providers": Provider, "limits": Limits, "listen": Listen}
+    structs = {
+        "networks": NetworkConfig,
+        "providers": Provider,
+        "limits": Limits,
+        "listen": Listen,
+        "telemetry": Telemetry,
+        "watchers": Watcher,
+    }
     place = re.findall(r"[a-z]+", error.partition("$")[2])
     return f"; expected one of {', '.join(structs.get(place[-1] if place else '', Config).__struct_fields__)}"
 

@@ -26,7 +26,11 @@ ROWS = "nektar.rows"
 FINDINGS = "nektar.findings"
 CHECKPOINTS = "nektar.checkpoints"
 DEAD = "nektar.dead"
-STREAMS = (NETWORK, ROWS, FINDINGS, CHECKPOINTS, DEAD)
+# As the OpenTelemetry Collector's Kafka exporter names them, so that a real collector can stand in for ours.
+OTLP_SPANS = "otlp_spans"
+OTLP_LOGS = "otlp_logs"
+TELEMETRY = (OTLP_SPANS, OTLP_LOGS)
+STREAMS = (NETWORK, ROWS, FINDINGS, CHECKPOINTS, DEAD, *TELEMETRY)
 
 # Kafka's default message.max.bytes is 1,048,588; the rest is room for the batch's own header and ours.
 PART_BYTES = 1_000_000
