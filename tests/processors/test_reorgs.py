@@ -76,7 +76,7 @@ def test_what_telemetry_brought_outlives_the_block_that_stood_under_it() -> None
         last, happened = world.next_block()
         messages = tuple(m for _ in range(12) if (m := world.telemetry()))
         new, events = record([(last, tuple(happened))])
-        batch = SignedBatch(messages, "collector")
+        batch = SignedBatch(messages)
         ahead, _ = calculus.apply(fold, folded, new, events)
         ahead, _ = calculus.apply(fold, ahead, batch)
         back, _ = calculus.apply(fold, ahead, Undo((last,), {}))
@@ -137,7 +137,7 @@ def life(rng: random.Random, records: int) -> list[Written]:
                 messages = tuple(m for _ in range(3) if (m := _world(parts).telemetry()))
                 parts += [(message, (), begun) for message in messages]
                 if messages:
-                    write(SignedBatch(messages, "collector"))
+                    write(SignedBatch(messages))
             case "n":
                 made: list[Part] = []
                 for _ in range(rng.randint(1, 3)):
