@@ -15,8 +15,8 @@ from nektar.model import Hash32, Signed
 
 # Of one bringer at a time: an Aggregator reports a set of a thousand Operators at once. Some 400 bytes each.
 MOST = 1024
-# Blocks that a signature waits: a day of 12-second blocks, so that an indexer that was down so long still finds
-# what was brought meanwhile, which stands in the log before the blocks that it then catches up with.
+# Blocks that a signature waits: a day of 12-second blocks, so that after an indexer that was down so long the
+# blocks that it catches up with still find what was brought meanwhile, which stands before them in the log.
 BLOCKS = 7_200
 
 
@@ -39,7 +39,7 @@ class Waiting(msgspec.Struct, frozen=True):
 def wait(waiting: Waiting, signed: Signed) -> Waiting:
     """`signed` waits, too."""
     queue = waiting.queues.get(signed.brought_by, ())
-    queue = (*queue[-MOST + 1 :], Early(waiting.next, waiting.passed, signed))
+    queue = (*queue, Early(waiting.next, waiting.passed, signed))[-MOST:]
     return msgspec.structs.replace(
         waiting, queues=waiting.queues.set(signed.brought_by, queue), next=waiting.next + 1
     )

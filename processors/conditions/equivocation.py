@@ -5,9 +5,9 @@ finding per (task, operator). Its evidence is the first two digests in the order
 are signed; an undo of one takes the finding back, or leaves it to the next two.
 
 Signatures come from attestations (from calldata, of reverted calls too, and from events) and from telemetry,
-whoever reports them. They are verified when they first matter, which is when another one stands beside the one
-that is held; at most one that is not verified is held for each Operator, so no number of false ones hides a true
-one. What telemetry brings before the log has the Task's submission waits for it (`processors/early.py`).
+whoever reports them. They are verified when they first matter, which is when another one stands beside the
+one that is held; at most one that is not verified is held for each Operator, so no number of false ones hides
+a true one. What telemetry brings before the log has the Task waits for it (`processors/early.py`).
 
 A signature by the aggregate, which `Responded` shows, does not count yet.
 """
