@@ -83,8 +83,8 @@ class Gap(msgspec.Struct, frozen=True, tag="gap"):
 
 
 class SignedBatch(msgspec.Struct, frozen=True, tag="signed"):
-    """Responses that Operators signed, as telemetry brought them; each says who brought it. Always whole, never
-    in parts."""
+    """Responses that Operators signed, as telemetry brought them; each says who brought it. It travels whole,
+    never in parts."""
 
     responses: tuple[Signed, ...]
 

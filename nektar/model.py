@@ -190,8 +190,8 @@ class Unpaused(msgspec.Struct, frozen=True, tag=True):
 class Signed(msgspec.Struct, frozen=True, tag=True):
     """An Operator's signature over a response to a Task, not yet verified: it is when it first matters.
 
-    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None, and
-    `brought_by` names the sender who reported it, whoever signed it.
+    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None
+    and `brought_by` names the sender who reported it, whoever signed it.
     """
 
     at: At | None
