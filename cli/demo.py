@@ -147,7 +147,7 @@ def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
                 "contracts": home.contracts,
             }
         ],
-        "listen": {"sql": listen},
+        "listen": {"sql": listen, "otlp": f"127.0.0.1:{free_port()}"},
     }
     path = keep / "nektar.yaml"
     path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
