@@ -27,10 +27,10 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key, split
+from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
@@ -48,13 +48,16 @@ from nektar.store.schema import (
     rows_to_arrow,
 )
 from nektar.store.serve import serve
+from processors.letters import letter, where
+from processors.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 GROUP = "store"
+# Seconds to wait for the Networks' streams when there is no telemetry, which is looked for in between.
+IDLE = 0.05
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
-MAX_REASON = 1000
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
 
@@ -92,8 +95,12 @@ def run(
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             if ready:
                 ready()
-            with Sink(store, bus, abi_tables(adapters.values())) as sink:
-                sink.run(stop)
+            known = abi_tables(adapters.values())
+            with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
+                while not stop.is_set():
+                    # One message of telemetry between two looks at the Networks: it never holds them up.
+                    busy = telemetry.turn()
+                    sink.turn(0.0 if busy else IDLE, stop)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
@@ -280,11 +287,6 @@ class Sink:
             writer.close()
         self._consumer.close()
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop`. Raises StoreDown, BusError."""
-        while not stop.is_set():
-            self.turn(0.2, stop)
-
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
         messages = self._consumer.poll(timeout)
@@ -334,21 +336,13 @@ class Sink:
 
     def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
         """Write a dead letter, and with it that its record is done with."""
-        where = f"{message.stream}/{message.partition}/{message.offset}"
-        log.error("%s is a dead letter: %s", where, error)
-        headers = {
-            "reason": str(error).encode()[:MAX_REASON],
-            "network": message.key.partition(b"/")[0],
-        }
+        log.error("%s is a dead letter: %s", where(message), error)
         if message.partition not in self._writers:
             self._writers[message.partition] = self._bus.writer(
                 f"store-{message.partition}", message.partition
             )
-        letters = [
-            Message(DEAD, f"store {where}".encode(), part, headers | numbered)
-            for part, numbered in split(value)
-        ]
         offsets = {message.stream: message.offset + 1}
+        letters = letter(message, value, error, message.key.partition(b"/")[0])
         self._writers[message.partition].transaction(letters, offsets, GROUP)
         self._done.pop((message.stream, message.partition), None)
 
