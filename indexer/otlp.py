@@ -113,10 +113,10 @@ def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
     equally, so that one that is sent again is the same messages again."""
     piece, size = signal.request(), 0
     for group in groups(signal, request):
-        own = own_bytes(group) + _FRAME
+        own = own_bytes(group) + _GROUP_FRAME
         into: Any = None
         for item in group.items:
-            needed = item.ByteSize() + _FRAME
+            needed = item.ByteSize() + _ITEM_FRAME
             if size and size + needed + (0 if into is not None else own) > PART_BYTES:
                 yield piece
                 piece, size, into = signal.request(), 0, None
@@ -128,8 +128,9 @@ def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
         yield piece
 
 
-# Tags and lengths around an item, or around a group and its schema URLs.
-_FRAME = 32
+# Tags and lengths around an item, and around a group and what it says.
+_ITEM_FRAME = 4
+_GROUP_FRAME = 32
 
 
 def _open(signal: Signal, piece: Any, group: Group) -> Any:
