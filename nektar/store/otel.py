@@ -231,7 +231,7 @@ def _plain(value: Any, kind: str | None) -> Any:
             number = value.double_value
             if not math.isfinite(number):
                 return {math.inf: "+Inf", -math.inf: "-Inf"}.get(number, "NaN")
-            return int(number) if number.is_integer() and abs(number) < 1e21 else number
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
         case "string_value" | "int_value" | "bool_value":
             return getattr(value, kind)
     return None

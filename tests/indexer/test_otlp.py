@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import otlp
@@ -171,6 +171,7 @@ def test_what_is_repeated_in_each_message_is_at_most_a_few_times_what_came() -> 
     assert sum(len(message.value) for message in cut(SPANS, request)) < 4 * len(body)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SIGNALS).flatmap(lambda s: st.tuples(st.just(s), requests(s))))
 def test_what_is_left_of_any_request_is_sound(made: tuple[Any, Any]) -> None:
     signal, request = made

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import otlp_json
@@ -18,6 +18,7 @@ from tests.otlp import CORPORA, requests, spans, to_json
 ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal), requests(signal)))
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_what_a_client_writes_is_read_as_it_was(made: tuple[Signal, object]) -> None:
     signal, request = made
@@ -25,6 +26,7 @@ def test_what_a_client_writes_is_read_as_it_was(made: tuple[Signal, object]) -> 
     assert again.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_all_but_ids_is_read_as_protobuf_reads_it(made: tuple[Signal, object]) -> None:
     signal, request = made
@@ -123,6 +125,7 @@ def test_what_is_no_request_is_refused_in_one_line(record: str) -> None:
     assert len(str(told.value)) < 400
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_no_bytes_raise_anything_else(body: bytes) -> None:
     for signal in SIGNALS:
