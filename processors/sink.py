@@ -97,10 +97,15 @@ def run(
                 ready()
             known = abi_tables(adapters.values())
             with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
-                while not stop.is_set():
-                    # One message of telemetry between two looks at the Networks: it never holds them up.
-                    busy = telemetry.turn()
-                    sink.turn(0.0 if busy else IDLE, stop)
+                take_turns(sink, telemetry, stop)
+
+
+def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event) -> None:
+    """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
+    wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
+    while not stop.is_set():
+        busy = telemetry.turn()
+        networks.turn(0.0 if busy else IDLE, stop)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
