@@ -181,7 +181,7 @@ def _write_config(keep: Path, home: Home, bus: str | None) -> tuple[Path, str]:
                 "contracts": home.contracts,
             }
         ],
-        "listen": {"sql": listen},
+        "listen": {"sql": listen, "otlp": f"127.0.0.1:{free_port()}"},
         **({"bus": bus} if bus else {}),
     }
     text = "# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False)

@@ -98,7 +98,7 @@ def check(config: ConfigOption = None, directory: DirOption = None) -> None:
 @app.command()
 def up(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="indexer, processors, store; all by default")
+        list[str] | None, typer.Argument(help="indexer, collector, processors, store; all by default")
     ] = None,
     config: ConfigOption = None,
     directory: DirOption = None,

@@ -72,6 +72,10 @@ def be(role: str, config: Config) -> None:
             from indexer import role as indexer
 
             indexer.run(config, adapters(config), bus, stop)
+        elif role == "collector":
+            from indexer import collector
+
+            collector.run(config, adapters(config), bus, stop)
         elif role == "processors":
             from processors import runner
 

@@ -142,6 +142,9 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     names = [network.name for network in config.networks]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
+    tokens = list(config.telemetry.senders.values())
+    if len(set(tokens)) != len(tokens):
+        raise ConfigError(f"{where}: telemetry.senders: two senders share a token; give each one of its own")
     told = [watcher.name for watcher in config.watchers]
     if len(set(told)) != len(told):
         raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")

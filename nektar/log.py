@@ -84,10 +84,10 @@ class Gap(msgspec.Struct, frozen=True, tag="gap"):
 
 
 class SignedBatch(msgspec.Struct, frozen=True, tag="signed"):
-    """Responses that Operators signed, as telemetry brought them, and who brought them."""
+    """Responses that Operators signed, as telemetry brought them; each says who brought it. It travels whole,
+    never in parts."""
 
     responses: tuple[Signed, ...]
-    brought_by: str
 
 
 Record = New | Undo | Mark | Gap | SignedBatch

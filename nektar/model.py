@@ -285,7 +285,8 @@ class SlashingExecuted(msgspec.Struct, frozen=True, tag=True):
 class Signed(msgspec.Struct, frozen=True, tag=True):
     """An Operator's signature over a response to a Task, not yet verified: it is when it first matters.
 
-    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None.
+    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None
+    and `brought_by` names the sender who reported it, whoever signed it.
     """
 
     at: At | None
@@ -295,6 +296,7 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     signature: G1
     response: bytes = b""  # what `digest` is the hash of, where it is known
     scheme: Literal["bls-bn254"] = "bls-bn254"
+    brought_by: str = ""  # a name under `telemetry.senders`; empty from calldata
 
 
 class BlockClosed(msgspec.Struct, frozen=True, tag=True):

@@ -28,10 +28,10 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key, split
+from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
@@ -49,15 +49,18 @@ from nektar.store.schema import (
     rows_to_arrow,
 )
 from nektar.store.serve import serve
+from processors.letters import letter, where
 from processors.stored import GENERATIONS, Generations, positions, read_again
+from processors.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
+# Seconds to wait for the Networks' streams when there is no telemetry, which is looked for in between.
+IDLE = 0.05
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
-MAX_REASON = 1000
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
 
@@ -120,8 +123,17 @@ def run(
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             if ready:
                 ready()
-            with Sink(store, bus, abi_tables(adapters.values())) as sink:
-                sink.run(stop)
+            known = abi_tables(adapters.values())
+            with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
+                take_turns(sink, telemetry, stop)
+
+
+def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event) -> None:
+    """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
+    wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
+    while not stop.is_set():
+        busy = telemetry.turn()
+        networks.turn(0.0 if busy else IDLE, stop)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
@@ -291,11 +303,6 @@ class Sink:
             writer.close()
         self._consumer.close()
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop`. Raises StoreDown, BusError."""
-        while not stop.is_set():
-            self.turn(0.2, stop)
-
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
         messages = self._consumer.poll(timeout)
@@ -363,26 +370,18 @@ class Sink:
     def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
         """Write a dead letter, and with it that all before offset `done` is done with: not within a record
         that is half read, so that a letter may be written again by whoever is killed there."""
-        where = f"{message.stream}/{message.partition}/{message.offset}"
         source = message.stream, message.partition
         if message.offset < self._answered.get(source, 0):  # read again, and buried before
             if done is not None:
                 self._done[source] = done
             return
-        log.error("%s is a dead letter: %s", where, error)
-        headers = {
-            "reason": str(error).encode()[:MAX_REASON],
-            "network": message.key.partition(b"/")[0],
-        }
+        log.error("%s is a dead letter: %s", where(message), error)
         if message.partition not in self._writers:
             self._writers[message.partition] = self._bus.writer(
                 f"store-{message.partition}", message.partition
             )
-        letters = [
-            Message(DEAD, f"store {where}".encode(), part, headers | numbered)
-            for part, numbered in split(message.value)
-        ]
         offsets = {message.stream: done} if done is not None else None
+        letters = letter(message, message.value, error, message.key.partition(b"/")[0])
         self._writers[message.partition].transaction(letters, offsets, GROUP)
         if done is not None:
             self._done.pop(source, None)

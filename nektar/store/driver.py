@@ -52,7 +52,12 @@ class DriverStore(ABC):
             raise failure(error, self.url) from error
 
     def insert(self, table: str, rows: Any, token: str) -> None:
-        settings = {**self.insert_settings, "insert_deduplication_token": token}
+        settings = {
+            **self.insert_settings,
+            "insert_deduplication_token": token,
+            # What a view makes of an insert that comes twice comes once, too.
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+        }
         try:
             self._client.insert_arrow(table, rows, settings=settings)
         except Exception as error:

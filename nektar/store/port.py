@@ -136,6 +136,8 @@ def holder(path: Path) -> str | None:
 # --- what went wrong --------------------------------------------------------------------------------
 
 
+# ClickHouse's code for merges that are behind; also for one insert into more than a hundred partitions.
+TOO_MANY_PARTS = 252
 # ClickHouse error codes that say nothing about the rows: the same insert may succeed when the cause is gone.
 _DOWN = {
     74: "reading the disk failed",
@@ -148,7 +150,7 @@ _DOWN = {
     241: "out of memory",
     242: "a table is read-only now",
     243: "the disk is full",
-    252: "too many parts: merges are behind",
+    TOO_MANY_PARTS: "too many parts: merges are behind",
     285: "too few replicas are alive",
     319: "the state of the insert is unknown",
     425: "a system call failed",

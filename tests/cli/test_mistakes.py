@@ -21,6 +21,7 @@ from nektar import bus as buses
 from nektar.bus.port import Message, partition_of
 from nektar.config import load
 from nektar.log import NETWORK, key
+from nektar.role import ROLES
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
@@ -49,7 +50,7 @@ def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -
         "data_dir": "data",
         "providers": {"mine": {"url": f"{url}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {"sql": f"127.0.0.1:{free_port()}"},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")},
     }
     for name, value in changes.items():
         (network if name in ("chain_id", "contracts", "adapter") else config)[name] = value
@@ -243,7 +244,7 @@ def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
-    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ("indexer", "processors", "store")]
+    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ROLES]
     deadline = time.monotonic() + 30
     while not all(p.exists() for p in pids):
         assert time.monotonic() < deadline

@@ -63,7 +63,7 @@ def test_what_is_read_back_is_what_was_known_at_every_record(bus: SqliteBus, see
                     [
                         Message(NETWORK, key("other", 1), b"not ours"),
                         Message(NETWORK, key("net", 2), b"another generation"),
-                        Message(NETWORK, key("net", 1), encode(SignedBatch((), "op"))),
+                        Message(NETWORK, key("net", 1), encode(SignedBatch(()))),
                     ]
                     * rng.choice([1, 30])
                 )

@@ -257,7 +257,7 @@ def random_log(rng: random.Random, records: int, first: int = 7) -> Iterator[Wri
                 record = Gap(number, last, rng.choice((None, hash32("gap", salt))), "no provider has them")
                 parts.append(Part(record))
             case "s":
-                record = SignedBatch(tuple(signed(rng) for _ in range(rng.randint(1, 3))), "collector")
+                record = SignedBatch(tuple(signed(rng) for _ in range(rng.randint(1, 3))))
                 parts += [Part(each) for each in record.responses]
             case _:
                 new = []

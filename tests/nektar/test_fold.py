@@ -223,7 +223,7 @@ class Log:
         return self.put(Mark(refs[safe], refs[finalized]))
 
     def signed(self, *responses: Signed) -> list[str]:
-        return self.put(SignedBatch(responses, "collector"))
+        return self.put(SignedBatch(responses))
 
     def put(self, record: Record, happened: Sequence[ChainEvent] = ()) -> list[str]:
         self.folded, changes = calculus.apply(GOSSIP, self.folded, record, happened)

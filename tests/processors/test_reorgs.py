@@ -78,7 +78,7 @@ def test_what_telemetry_brought_outlives_the_block_that_stood_under_it() -> None
         last, happened = world.next_block()
         messages = tuple(m for _ in range(12) if (m := world.telemetry()))
         new, events = record([(last, tuple(happened))])
-        batch = SignedBatch(messages, "collector")
+        batch = SignedBatch(messages)
         ahead, _ = calculus.apply(fold, folded, new, events)
         ahead, _ = calculus.apply(fold, ahead, batch)
         back, _ = calculus.apply(fold, ahead, Undo((last,), {}))
@@ -111,6 +111,11 @@ def life(rng: random.Random, records: int) -> list[Written]:
             standing += [*those, BlockClosed(what) if isinstance(what, Block) else what]
         log.append(Written(record, tuple(events), tuple(standing)))
 
+    def brought(messages: list[Signed]) -> None:
+        parts.extend((message, (), begun) for message in messages)
+        if messages:
+            write(SignedBatch(tuple(messages)))
+
     write(New((first,), {}), happened)
     while len(log) < records:
         places = [i for i, part in enumerate(parts) if not isinstance(part[0], Signed)]
@@ -136,17 +141,19 @@ def life(rng: random.Random, records: int) -> list[Written]:
                 parts.append((gap_, (), world))
                 write(Gap(gap_.first, gap_.last, world.parent, "no provider has them"))
             case "s":
-                messages = tuple(m for _ in range(3) if (m := _world(parts).telemetry()))
-                parts += [(message, (), begun) for message in messages]
-                if messages:
-                    write(SignedBatch(messages, "collector"))
+                brought([m for _ in range(3) if (m := _world(parts).telemetry())])
             case "n":
                 made: list[Part] = []
+                coming: list[tuple[Block, tuple[ChainEvent, ...], World]] = []
+                world = _world(parts)
                 for _ in range(rng.randint(1, 3)):
-                    world = fork(_world(parts), rng)
+                    world = fork(world, rng)
                     new, those = world.next_block()
                     made.append((new, tuple(those)))
-                    parts.append((new, tuple(those), world))
+                    coming.append((new, tuple(those), world))
+                if rng.random() < 0.4:  # quicker than the indexer
+                    brought([m for _ in range(4) if (m := world.telemetry())])
+                parts += coming
                 write(*record(made))
     return log
 
