@@ -17,7 +17,8 @@ from nektar.fold import Fold
 from nektar.log import FINDINGS, NETWORK, ROWS
 from nektar.model import Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
+from processors.reading import Reading
 
 
 class Replayed(NamedTuple):

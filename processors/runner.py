@@ -30,7 +30,8 @@ from nektar.fold import Fold
 from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
+from processors.reading import Reading
 
 State = TypeVar("State")
 
