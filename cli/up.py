@@ -64,10 +64,14 @@ def be(role: str, config: Config) -> None:
             from processors import runner
 
             runner.run(config, folds(), adapters(config), bus, stop)
-        else:
+        elif role == "store":
             from processors import sink
 
             sink.run(config, adapters(config), bus, stop)
+        else:
+            from processors import watchers
+
+            watchers.run(config, bus, stop)
     finally:
         bus.close()
 

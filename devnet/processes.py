@@ -61,13 +61,14 @@ class Child:
                     )
                 self._changed.wait(min(left, 0.5))
 
-    def tell(self, order: dict[str, Any]) -> None:
-        """Give it an order, and wait until it has answered that it holds."""
+    def tell(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Give it an order, wait until it has answered that it holds, and return its answer."""
         assert self._process.stdin is not None  # noqa: S101  opened as a pipe above
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         for key, value in order.items():
             self.wait_for(key, value)
+        return self._newest
 
     def finish(self) -> dict[str, Any]:
         """Close its input, wait for its end, and return its last report."""
