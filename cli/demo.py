@@ -30,6 +30,7 @@ import yaml
 from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
 from cli.settings import read_config
+from cli.told import Findings, compare, watcher
 from cli.up import end_all
 from devnet.anvil import free_port
 from devnet.home import Home
@@ -94,13 +95,20 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
                 head, head_hash = scenario.head
                 watching.say(f"played {head} blocks; waiting for the pipeline to reach the head")
                 pipeline.wait_until(lambda: _settled(sql, head_hash), f"head {head} to be folded and stored")
-                seen = probe.finish()["seen"]
+                config = read_config(config_path, None)[0]
+                with Findings(config) as findings:
+                    pipeline.wait_until(findings.told, "the watcher to be told of every finding")
+                    due = findings.due()
+                received = home.receiver.tell({"report": 1})
+                moments = probe.finish()
             finally:
                 probe.stop()
             watching.say("judging")
             verdict = _judge(truth, home, sql)
-            latency = latencies(read_config(config_path, None)[0], seen)
+            told = compare(lambda statement: _rows(sql, statement), due, moments["announced"], received)
+            latency = latencies(config, moments["seen"]) | told.latencies
             summary = _summary(the_plan, scenario, truth, verdict, latency, sql)
+            summary["webhooks"] = told.webhooks
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
@@ -116,6 +124,8 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
             f"see {SUMMARY}"
         )
+    if told.wrong:
+        raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
 
 
 def _clear(keep: Path) -> None:
@@ -148,6 +158,7 @@ def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
             }
         ],
         "listen": {"sql": listen},
+        "watchers": [watcher(*home.start_receiver())],
     }
     path = keep / "nektar.yaml"
     path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
