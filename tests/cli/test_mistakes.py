@@ -21,6 +21,7 @@ from nektar import bus as buses
 from nektar.bus.port import Message, partition_of
 from nektar.config import load
 from nektar.log import NETWORK, key
+from nektar.role import ROLES
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
@@ -243,7 +244,7 @@ def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
-    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ("indexer", "processors", "store")]
+    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ROLES]
     deadline = time.monotonic() + 30
     while not all(p.exists() for p in pids):
         assert time.monotonic() < deadline
