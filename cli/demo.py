@@ -31,6 +31,7 @@ from cli import demo_bus
 from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
 from cli.settings import read_config
+from cli.told import Findings, compare, watcher
 from cli.up import end_all, supervised
 from devnet.anvil import free_port
 from devnet.home import Home
@@ -117,13 +118,20 @@ def run(
                 head, head_hash = scenario.head
                 watching.say(f"played {head} blocks; waiting for the pipeline to reach the head")
                 pipeline.wait_until(lambda: _settled(sql, head_hash), f"head {head} to be folded and stored")
-                seen = probe.finish()["seen"]
+                config = read_config(config_path, None)[0]
+                with Findings(config) as findings:
+                    pipeline.wait_until(findings.told, "the watcher to be told of every finding")
+                    due = findings.due()
+                received = home.receiver.tell({"report": 1})
+                moments = probe.finish()
             finally:
                 probe.stop()
             watching.say("judging")
             verdict = _judge(truth, home, sql)
-            latency = latencies(config, seen)
+            told = compare(lambda statement: _rows(sql, statement), due, moments["announced"], received)
+            latency = latencies(config, moments["seen"]) | told.latencies
             summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
+            summary["webhooks"] = told.webhooks
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
@@ -140,6 +148,8 @@ def run(
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
             f"see {SUMMARY}"
         )
+    if told.wrong:
+        raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
     if not stays:
         demo_bus.delete(keep)
 
@@ -183,6 +193,7 @@ def _write_config(keep: Path, home: Home, bus: str | None) -> tuple[Path, str]:
         ],
         "listen": {"sql": listen, "otlp": f"127.0.0.1:{free_port()}"},
         **({"bus": bus} if bus else {}),
+        "watchers": [watcher(*home.start_receiver())],
     }
     text = "# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False)
     return write_private(keep / "nektar.yaml", text.encode()), f"http://{listen}"

@@ -32,6 +32,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+watchers = typer.Typer(help="Those who are told of findings.")
+app.add_typer(watchers, name="watchers")
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
 ]
@@ -98,7 +101,8 @@ def check(config: ConfigOption = None, directory: DirOption = None) -> None:
 @app.command()
 def up(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="indexer, collector, processors, store; all by default")
+        list[str] | None,
+        typer.Argument(help="indexer, collector, processors, store, watchers; all by default"),
     ] = None,
     config: ConfigOption = None,
     directory: DirOption = None,
@@ -192,6 +196,18 @@ def dead(
     from cli.ask import dead as run
 
     run(config, directory, limit, json)
+
+
+@watchers.command("test")
+def watchers_test(
+    watcher: Annotated[str | None, typer.Argument(help="One watcher's name; all by default")] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """Send each watcher a signed test event, and say what came back."""
+    from cli.watchers import test as run
+
+    run(watcher, config, directory)
 
 
 def main() -> None:

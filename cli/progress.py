@@ -111,6 +111,7 @@ def show_account(account: Account) -> None:
         table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
+    hooks = summary["webhooks"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -119,6 +120,12 @@ def show_account(account: Account) -> None:
             f"{summary['counted']['chain']} and {summary['counted']['store']} blocks, events and calls: "
             f"{summary['lost']} lost, {summary['duplicated']} doubled",
             summary["lost"] == summary["duplicated"] == 0,
+        ),
+        (
+            "webhooks",
+            f"{hooks['verified']} of {hooks['due']} versions of findings told and verified, "
+            f"{hooks['retracted']} of them retractions; {hooks['repeated_id']} of {hooks['sent']} repeated",
+            hooks["due"] == hooks["delivered"] == hooks["verified"],
         ),
         (
             "run",
@@ -132,9 +139,10 @@ def show_account(account: Account) -> None:
         )
     console.print("\nslowest hops", style="bold")
     for hop, figures in sorted(summary["latency_ms"].items(), key=lambda each: -each[1]["p50"]):
+        over = "findings" if hop.endswith("webhook") else "blocks"
         console.print(
             Text(f"{hop.replace('_to_', ' → '):>18}  ", style="dim")
-            + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms over {figures['n']} blocks"
+            + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms over {figures['n']} {over}"
         )
     where = f"--dir {account.left_in}"
     console.print("\ntry next", style="bold")

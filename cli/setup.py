@@ -33,6 +33,11 @@ networks:
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
+
+# watchers:                            # who is told of findings, by webhook (Standard Webhooks)
+#   - name: my-team
+#     url: https://alerts.example.com/nektar
+#     secret: ${NEKTAR_MY_TEAM_SECRET} # whsec_ and 24 to 64 random bytes in base64; the receiver has it, too
 """
 
 
@@ -66,6 +71,7 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     for network in config.networks:
         require_known(network, named[network.name])
     asyncio.run(_check_chains(config))
+    asyncio.run(_check_watchers(config))
     with closing(buses.open(config.bus_url)) as bus:
         bus.check()
     print(f"bus {buses.shown(config.bus_url)}: opens, and keeps what is written")
@@ -93,6 +99,15 @@ async def _check_chains(config: Config) -> None:
                 for contract, address in network.contracts.items():
                     await check_code(provider, contract, address)
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
+
+
+async def _check_watchers(config: Config) -> None:
+    from processors.watchers import check as webhook_of
+
+    for watcher in config.watchers:
+        if why := await webhook_of(watcher).reach():
+            raise CheckFailed(f"watchers.{watcher.name}: {why}")
+        print(f"watcher {watcher.name}: answers; send it a test event with `nektar watchers test`")
 
 
 def migrate(config_path: Path | None, directory: Path | None) -> None:

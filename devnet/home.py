@@ -5,6 +5,7 @@ Every key is made from the seed, so that addresses, and with them the truth, are
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -56,6 +57,7 @@ class Home:
         self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
         self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
         self.agents: list[Child] = []
+        self.receiver: Child
         self.withheld: list[tuple[int, int]] = []  # block ranges whose receipts the proxy does not serve
         self.proxy_url = ""
 
@@ -141,6 +143,15 @@ class Home:
             raise DevnetError("the proxy is not started")
         self._proxy.tell({"withhold": [first, last]})
         self.withheld.append((first, last))
+
+    def start_receiver(self) -> tuple[str, str]:
+        """Start a receiver of webhooks, `receiver`; its URL, and the file of its secret in the directory."""
+        secret = "whsec_" + base64.b64encode(self._bytes("webhook")).decode()
+        file = write_private(self._directory / "webhook.secret", secret.encode())
+        port = free_port()
+        self.receiver = self._child("receiver", "devnet.receiver", str(port), str(file))
+        self.receiver.wait_for("listening", port)
+        return f"http://127.0.0.1:{port}/findings", file.name
 
     def _start_proxy(self) -> None:
         port = free_port()

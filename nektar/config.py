@@ -129,7 +129,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected keys and values; write a starter with `nektar init`")
     try:
-        config = msgspec.convert(_resolve(data, where, ""), Config)
+        config = msgspec.convert(_resolve(data, where, "", base or Path()), Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}{_known_keys(str(error))}") from error
     for network in config.networks:
@@ -200,12 +200,12 @@ def find(config: Path | None, directory: Path | None) -> Path:
     return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
 
 
-def _resolve(value: Any, where: str, key: str) -> Any:
+def _resolve(value: Any, where: str, key: str, base: Path) -> Any:
     """`value` with every `${NAME}` and `file:PATH` string replaced by what it names."""
     if isinstance(value, dict):
-        return {k: _resolve(v, where, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+        return {k: _resolve(v, where, f"{key}.{k}".lstrip("."), base) for k, v in value.items()}
     if isinstance(value, list):
-        return [_resolve(v, where, f"{key}[{i}]") for i, v in enumerate(value)]
+        return [_resolve(v, where, f"{key}[{i}]", base) for i, v in enumerate(value)]
     if not isinstance(value, str) or not (match := _REFERENCE.match(value)):
         return value
     name, path = match.groups()
@@ -214,6 +214,6 @@ def _resolve(value: Any, where: str, key: str) -> Any:
             raise ConfigError(f"{where}: {key}: the environment variable {name} is not set")
         return os.environ[name]
     try:
-        return Path(path).read_text("utf-8").strip()
+        return (base / path).read_text("utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{where}: {key}: {path} can't be read: {error.strerror}") from error

@@ -193,6 +193,11 @@ class Reading:
         """Whether a record's first parts have come and not its last: no offset may be committed now."""
         return self._first is not None
 
+    @property
+    def began(self) -> int | None:
+        """The offset of the first part of the record that is half read."""
+        return self._first.offset if self._first else None
+
     def __call__(self, message: Delivered) -> list[Delivered]:
         """The records that are whole with this message, each as if it had been one. Raises BrokenLog."""
         numbers = _numbers(message.headers)

@@ -28,7 +28,7 @@ KEYS = {
     "precision",
     "recall",
 }
-KEYS |= {"recall", "lost", "duplicated", "latency_ms"}
+KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,11 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     assert set(summary["duties"]) == {"excused", "late", "missed", "pending", "signed", "unknown"}
     assert (summary["precision"], summary["recall"], summary["lost"], summary["duplicated"]) == (1, 1, 0, 0)
     assert summary["latency_ms"]["block_to_store"]["n"] > 100
+    hooks = summary["webhooks"]
+    assert hooks["due"] == hooks["delivered"] == hooks["verified"] > 0
+    assert hooks["sent"] >= hooks["delivered"] + hooks["repeated_id"]
+    assert hooks["retracted"] >= sum(f["value"] == "retracted" for f in summary["found"])
+    assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
     # What it left answers with nothing running.
     here = ("--dir", "build/demo")
     asked = nektar(tmp_path, "sql", *here, "SELECT count() AS n FROM duties", "--format", "JSONEachRow")

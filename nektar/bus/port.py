@@ -131,7 +131,10 @@ class Bus(Protocol):
         on_assigned: Callable[[frozenset[int]], None] | None = None,
         on_revoked: Callable[[frozenset[int]], None] | None = None,
     ) -> Consumer:
-        """Join `group`. Reads from the committed offset, or from the first message where there is none."""
+        """Join `group`, with the first `poll`: who never polls holds nothing, and may look what is committed.
+
+        Reads from the committed offset, or from the first message where there is none.
+        """
 
     def read(
         self, stream: str, partition: int, start: int = 0, max_messages: int = 500

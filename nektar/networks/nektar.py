@@ -212,7 +212,7 @@ def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
     requested = SlashingRequested(
         at=at,
         slasher=Address(row["address"]),
-        request=_request(row["requestId"]),
+        request=Hash32(row["requestId"]),
         operator=Address(row["operator"]),
         penalty=(Position(_COLLATERAL, row["amount"]),),
         veto_deadline=Deadline("block", row["vetoDeadline"]),
@@ -223,17 +223,12 @@ def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
 
 
 def _slashing_vetoed(at: At, row: Values) -> Sequence[ChainEvent]:
-    return (SlashingVetoed(at, Address(row["address"]), _request(row["requestId"])),)
+    return (SlashingVetoed(at, Address(row["address"]), Hash32(row["requestId"])),)
 
 
 def _slashing_executed(at: At, row: Values) -> Sequence[ChainEvent]:
-    slasher, request, operator = Address(row["address"]), _request(row["requestId"]), Address(row["operator"])
+    slasher, request, operator = Address(row["address"]), Hash32(row["requestId"]), Address(row["operator"])
     return (SlashingExecuted(at, slasher, request, operator, (Position(_COLLATERAL, row["amount"]),)),)
-
-
-def _request(value: int | bytes) -> Hash32:
-    """A request's name in 32 bytes, whether the contract counts them or names them by a hash."""
-    return Hash32(value if isinstance(value, bytes) else word(value))
 
 
 def _attest(at: At, row: Values) -> Sequence[ChainEvent]:

@@ -37,11 +37,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings"]
-    commands += ["migrate", "replay", "dead"]
+    commands += ["migrate", "replay", "dead", "watchers"]
     listed = nektar("--help").stdout
     for command in commands:
         assert f"  {command}" in listed
     assert "--seed" in nektar("demo", "--help").stdout
+    assert "  test " in nektar("watchers", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
         (["demo", "--seed", "x"], 2, "--seed"),
         (["demo", "--kill", "king"], 1, "expected roles of indexer, processors, store"),
         (["demo", "--tasks", "3"], 1, "--tasks: expected at least 20"),
+        (["watchers"], 2, "Missing command"),
         (["up", "king"], 1, "expected one of indexer, processors, store"),
         (["sql", "SELECT 1"], 2, "nektar init"),
         (["check", "--config", "/no/such/nektar.yaml"], 2, "/no/such/nektar.yaml"),

@@ -289,6 +289,18 @@ class BusContract:
             assert texts(take(consumer, 2)) == [b"2", b"3"]
             assert texts(take(another, 3)) == [b"1", b"2", b"3"]
 
+    def test_a_member_that_never_polls_holds_nothing_and_may_look(self, bus: Bus, other: Bus) -> None:
+        with bus.writer("w", 0) as writer, bus.consumer("g", [S]) as consumer:
+            writer.transaction(said([b"1", b"2"]))
+            with other.consumer("g", [S]) as looking:
+                got = take(consumer, 1)
+                assert consumer.assignment() == frozenset(range(bus.partitions))
+                assert looking.committed(S, 0) is None
+                consumer.commit(S, 0, got[0].offset + 1)
+                assert looking.committed(S, 0) == got[0].offset + 1
+                assert looking.assignment() == frozenset()
+            consumer.commit(S, 0, got[0].offset + 1)  # its going takes nothing either
+
     def test_poll_waits_no_longer_than_it_was_told(self, bus: Bus) -> None:
         with bus.consumer("g", [S]) as consumer:
             settle(bus, consumer)

@@ -41,7 +41,7 @@ from nektar.model import (
     Unpaused,
 )
 from nektar.networks.adapter import AdapterError, require_known
-from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of, word
+from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of
 from nektar.networks.nektar import NektarNetwork
 
 ADAPTER = NektarNetwork()
@@ -174,12 +174,18 @@ def test_an_attestation_shows_its_signature_in_the_event_and_in_the_call() -> No
 
 
 def test_what_the_slashing_manager_says() -> None:
-    at, request, amount = At(9, 0, 0), Hash32(word(7)), (Position("collateral", 2**200),)
-    row = {"requestId": 7, "condition": b"c" * 32, "operator": ALICE, "taskHash": TASK_HASH, "amount": 2**200}
+    at, request, amount = At(9, 0, 0), Hash32(b"r" * 32), (Position("collateral", 2**200),)
+    row = {
+        "requestId": request,
+        "condition": b"c" * 32,
+        "operator": ALICE,
+        "taskHash": TASK_HASH,
+        "amount": 2**200,
+    }
     assert meaning("slashing_manager", "SlashingRequested", row | {"vetoDeadline": 12}) == SlashingRequested(
         *(at, SLASHER, request, ALICE, amount, Deadline("block", 12)), "0x" + "63" * 32, Hash32(TASK_HASH)
     )
-    vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": 7})
+    vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": request})
     assert vetoed == SlashingVetoed(at, SLASHER, request)
     executed = meaning("slashing_manager", "SlashingExecuted", row)
     assert executed == SlashingExecuted(at, SLASHER, request, ALICE, amount)
