@@ -30,6 +30,8 @@ import yaml
 from cli import demo_bus
 from cli.latency import latencies
 from cli.progress import Account, Watching, show_account
+from cli.reported import Reporters
+from cli.reported import wrong as spans_wrong
 from cli.settings import read_config
 from cli.told import Findings, compare, watcher
 from cli.up import end_all, supervised
@@ -83,6 +85,7 @@ def run(
         if role not in ROLES:
             raise ConfigError(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
+    reporters = Reporters.of(operators)
     bus = demo_bus.own(bus) if bus else None
     _clear(keep)
     if bus:
@@ -90,7 +93,7 @@ def run(
     with (
         TemporaryDirectory(prefix="nektar-truth-") as apart,
         Watching(the_plan.blocks) as watching,
-        Home(the_plan, keep) as home,
+        Home(the_plan, keep, reporters.url, reporters.tokens) as home,
     ):
         truth = Truth.write(Path(apart), the_plan.truth([o.address for o in home.operators]))
         watching.say(
@@ -98,7 +101,7 @@ def run(
             f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"
         )
         home.start()
-        config_path, sql = _write_config(keep, home, bus)
+        config_path, sql = _write_config(keep, home, bus, reporters)
         config, _ = read_config(config_path, None)
         with _pipeline(config_path) as pipeline:
             pipeline.wait_until(lambda: _answers(sql), "the store to answer SQL")
@@ -122,6 +125,11 @@ def run(
                 with Findings(config) as findings:
                     pipeline.wait_until(findings.told, "the watcher to be told of every finding")
                     due = findings.due()
+                spans = home.flush()
+                pipeline.wait_until(
+                    lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
+                    f"{spans['sent']} spans to be stored",
+                )
                 received = home.receiver.tell({"report": 1})
                 moments = probe.finish()
             finally:
@@ -132,6 +140,8 @@ def run(
             latency = latencies(config, moments["seen"]) | told.latencies
             summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
             summary["webhooks"] = told.webhooks
+            spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
+            summary["spans"] = spans
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
@@ -148,6 +158,8 @@ def run(
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
             f"see {SUMMARY}"
         )
+    if why := spans_wrong(spans):
+        raise DemoFailed(f"spans: {why}; see {SUMMARY}")
     if told.wrong:
         raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
     if not stays:
@@ -176,7 +188,7 @@ def _clear(keep: Path) -> None:
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write_config(keep: Path, home: Home, bus: str | None) -> tuple[Path, str]:
+def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters) -> tuple[Path, str]:
     """The demo's nektar.yaml, and the URL at which it will answer SQL."""
     listen = f"127.0.0.1:{free_port()}"
     config = {
@@ -191,7 +203,8 @@ def _write_config(keep: Path, home: Home, bus: str | None) -> tuple[Path, str]:
                 "contracts": home.contracts,
             }
         ],
-        "listen": {"sql": listen, "otlp": f"127.0.0.1:{free_port()}"},
+        "listen": {"sql": listen, "otlp": reporters.address},
+        "telemetry": {"senders": dict(reporters.tokens)},
         **({"bus": bus} if bus else {}),
         "watchers": [watcher(*home.start_receiver())],
     }
@@ -275,7 +288,7 @@ def _stored(sql: str, block_hash: str) -> bool:
 
 def _settled(sql: str, head_hash: str) -> bool:
     """Whether the head is stored, and every processor has put out all that follows from it."""
-    expected = {"tasks", "operators", *plugins.names("nektar.conditions")}
+    expected = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
     at_head = {
         row["processor"]
         for row in _rows(sql, "SELECT processor, block_hash FROM progress")

@@ -111,7 +111,7 @@ def show_account(account: Account) -> None:
         table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
-    hooks = summary["webhooks"]
+    hooks, spans = summary["webhooks"], summary["spans"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -120,6 +120,12 @@ def show_account(account: Account) -> None:
             f"{summary['counted']['chain']} and {summary['counted']['store']} blocks, events and calls: "
             f"{summary['lost']} lost, {summary['duplicated']} doubled",
             summary["lost"] == summary["duplicated"] == 0,
+        ),
+        (
+            "spans",
+            f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
+            f" {spans['refused']} refused",
+            spans["stored"] == spans["sent"] and not spans["refused"],
         ),
         (
             "webhooks",

@@ -29,6 +29,8 @@ SIGNATURE_SCHEME = "nektar.signature.scheme"  # bls-bn254
 # On every span in the store: whose token brought it.
 SENDER = "nektar.sender"
 UNAUTHENTICATED = "unauthenticated"
+# The service, and the sender, of what the pipeline itself says of the chain once it is final.
+CHAIN = "chain"
 
 
 def task_ids(chain_id: int, contract: bytes, task_hash: bytes) -> tuple[bytes, bytes]:

@@ -33,10 +33,11 @@ from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
 from nektar.model import ROWS as ROW_TYPES
-from nektar.model import Block, Finding, ProgressRow, Row
+from nektar.model import Block, ChainSpan, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
+from nektar.store.otel import chain_spans
 from nektar.store.port import SqlError, Store, StoreHeld, shown
 from nektar.store.schema import (
     DELETED,
@@ -45,6 +46,7 @@ from nektar.store.schema import (
     blocks_table,
     columns,
     history_table,
+    row_schema,
     row_table,
     rows_to_arrow,
 )
@@ -85,6 +87,11 @@ class Place(NamedTuple):
     def version(self) -> int:
         return self.generation << 48 | self.offset
 
+    @property
+    def token(self) -> str:
+        """What the tokens of its inserts begin with."""
+        return f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
+
     def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
         """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
         n = rows.num_rows
@@ -93,8 +100,7 @@ class Place(NamedTuple):
         rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
         rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
         rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
-        where = f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
-        return Insert(table.name, rows, f"{where}:{table.name}:{digest}")
+        return Insert(table.name, rows, f"{self.token}:{table.name}:{digest}")
 
 
 class Insert(NamedTuple):
@@ -163,6 +169,8 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
             rows = pa.Table.from_batches([_finding(value)])
             return _of_rows(place, Finding, rows, _digest(value))
         table = record.headers.get("table", b"").decode("utf-8", "replace")
+        if table == ChainSpan.table:
+            return _of_traces(place, value)
         if table not in _ROW_TYPES:
             raise BrokenRecord(f"expected rows of {', '.join(_ROW_TYPES)}; got {table[:80]!r}")
         row_type = _ROW_TYPES[table]
@@ -225,13 +233,24 @@ def _of_rows(place: Place, row_type: type[Row], rows: Any, digest: str) -> list[
     return [said, now]
 
 
+def _of_traces(place: Place, value: bytes) -> list[Insert]:
+    """What the chain says of Tasks, among the spans of their traces: nothing there is ever taken back."""
+    spans = _rows(value, ChainSpan.table, row_schema(ChainSpan))
+    return [
+        Insert("otel_traces", rows, f"{place.token}:otel_traces:{i}:{_digest(value)}")
+        for i, rows in enumerate(chain_spans(spans))
+    ]
+
+
 def _arrow(value: bytes, table: Table) -> Any:
     """The rows in an Arrow IPC stream, checked to be what `table` holds."""
+    return _rows(value, table.name, table.arrow)
+
+
+def _rows(value: bytes, name: str, schema: Any) -> Any:
     rows = pa.ipc.open_stream(value).read_all()
-    if not rows.schema.equals(table.arrow):
-        raise BrokenRecord(
-            f"{table.name}: expected the columns {_names(table.arrow)}; got {_names(rows.schema)}"
-        )
+    if not rows.schema.equals(schema):
+        raise BrokenRecord(f"{name}: expected the columns {_names(schema)}; got {_names(rows.schema)}")
     rows.validate(full=True)
     return rows
 
@@ -402,8 +421,8 @@ class Sink:
             again = read_again(stored, partition, self._bus.partitions, known)
             for stream, start in again.items():
                 if stream != NETWORK or start == 0:
-                    log.warning(
-                        "the store lacks rows of %s, partition %d: reading again from offset %d to %d",
+                    log.info(
+                        "the store may lack rows of %s, partition %d: reading again from offset %d to %d",
                         stream,
                         partition,
                         start,

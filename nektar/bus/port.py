@@ -7,8 +7,8 @@ same contract tests (`tests/nektar/bus/contract.py`):
   holes; nobody counts with them;
 * a transaction writes to any streams *of one partition number* and commits consumed offsets with them, all
   or nothing. Streams are co-partitioned: what belongs to one Network has one partition number in each;
-* a stream is the Networks' or telemetry's (`is_telemetry`): a transaction and a consumer are of one kind, and
-  no flood of telemetry holds up a Network;
+* a stream is the Networks' or telemetry's (`rules.is_telemetry`): a transaction and a consumer are of one
+  kind, and no flood of telemetry holds up a Network;
 * a writer opens with a transactional id; opening it again fences the one before, whose next call raises
   `Fenced`;
 * consumers see committed messages only, none of an aborted transaction, and not past an open one;
@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from nektar.errors import NektarError
-from nektar.log import TELEMETRY
 
 # Networks spread over this many partitions; fixed when a bus is created, as in Kafka.
 PARTITIONS = 8
@@ -151,15 +150,6 @@ class Bus(Protocol):
         """See that the streams keep what is written. Raises BusError where they would lose it."""
 
     def close(self) -> None: ...
-
-
-def is_telemetry(streams: Iterable[str]) -> bool:
-    """Whether these streams are telemetry's and not the Networks'. Raises BusError where only some are:
-    nothing moves the two together."""
-    kinds = {stream in TELEMETRY for stream in streams} or {False}
-    if len(kinds) > 1:
-        raise BusError(f"streams: expected telemetry's ({', '.join(TELEMETRY)}) alone, or none of them")
-    return kinds.pop()
 
 
 def partition_of(network: str, partitions: int) -> int:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError, Message
-from nektar.log import CHECKPOINTS
+from nektar.log import CHECKPOINTS, TELEMETRY
 
 # Streams of which only the newest message per key is kept. Offsets grow all the same.
 COMPACTED = frozenset({CHECKPOINTS})
@@ -20,6 +20,15 @@ OFFSET_BITS = 48
 
 # Kafka's rule for topic names.
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def is_telemetry(streams: Iterable[str]) -> bool:
+    """Whether these streams are telemetry's and not the Networks'. Raises BusError where only some are:
+    nothing moves the two together."""
+    kinds = {stream in TELEMETRY for stream in streams} or {False}
+    if len(kinds) > 1:
+        raise BusError(f"streams: expected telemetry's ({', '.join(TELEMETRY)}) alone, or none of them")
+    return kinds.pop()
 
 
 def checked(messages: Iterable[Message]) -> list[Message]:

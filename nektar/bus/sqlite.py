@@ -30,8 +30,8 @@ from nektar.bus.database import Database
 from nektar.bus.leases import SCHEMA as GROUPS_SCHEMA
 from nektar.bus.leases import Member
 from nektar.bus.partition import FETCH_BYTES, Partition
-from nektar.bus.port import PARTITIONS, BusError, Delivered, Fenced, Message, is_telemetry
-from nektar.bus.rules import check_lease, check_offset, check_stream, checked
+from nektar.bus.port import PARTITIONS, BusError, Delivered, Fenced, Message
+from nektar.bus.rules import check_lease, check_offset, check_stream, checked, is_telemetry
 
 # Seconds without a sign of life after which a member's partitions go to others. A member that died is seen
 # at once (its bell is gone), so this is only for one that hangs; folding a large record is no hanging.

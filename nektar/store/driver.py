@@ -74,11 +74,12 @@ class DriverStore(ABC):
     ) -> bytes:
         """See `Store.read`."""
         try:
+            chosen = readonly.settings(settings or {})
             # Under nobody's settings, some of which (`offset`, `extremes`) would change what is written.
             with self._asking(readonly.settings({}), None, query_id) as ask:
                 written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
             readonly.check(written, self._table_functions, fmt)
-            with self._asking(readonly.settings(settings or {}), database, query_id) as ask:
+            with self._asking(chosen, database, query_id) as ask:
                 return ask(written, fmt, params or {})
         except readonly.Refused as refused:
             raise refusal(refused) from None

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_repeated, groups
-from nektar.telemetry import SENDER
+from nektar.telemetry import CHAIN, SENDER
 
 TABLES: Mapping[Signal, str] = {SPANS: "otel_traces", LOGS: "otel_logs"}
 
@@ -45,6 +45,46 @@ def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
             f"expected {signal.items} of at most {MAX_DATES} dates in a message; got {len(dates)}"
         )
     return table
+
+
+def chain_spans(rows: pa.Table) -> list[pa.Table]:
+    """Rows of `model.ChainSpan` as rows of `otel_traces`, of few enough dates a table."""
+    days: dict[int, list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        days.setdefault(int(row["started"].timestamp()) // 86_400, []).append(row)
+    dates = sorted(days)
+    return [
+        _of_chain([row for date in dates[i : i + MAX_DATES] for row in days[date]])
+        for i in range(0, len(dates), MAX_DATES)
+    ]
+
+
+def _of_chain(spans: Sequence[Mapping[str, Any]]) -> pa.Table:
+    started = [int(span["started"].timestamp()) * 10**9 for span in spans]
+    ended = [int(span["ended"].timestamp()) * 10**9 for span in spans]
+    none = _offsets(0 for _ in spans)
+    columns = {
+        "Timestamp": _times(started),
+        "TraceId": _ids(span["trace_id"] for span in spans),
+        "SpanId": _ids(span["span_id"] for span in spans),
+        "ParentSpanId": _ids(span["parent_id"] for span in spans),
+        "SpanName": _texts(span["name"] for span in spans),
+        "SpanKind": _texts("Internal" for _ in spans),
+        "ServiceName": _texts(CHAIN for _ in spans),
+        "ResourceAttributes": _map_array([{"service.name": CHAIN, SENDER: CHAIN} for _ in spans]),
+        "SpanAttributes": _map_array([json.loads(span["attributes"]) for span in spans]),
+        "Duration": pa.array([end - start for start, end in zip(started, ended, strict=True)], pa.uint64()),
+        "StatusCode": _texts("Unset" for _ in spans),
+    }
+    columns |= {name: _texts("" for _ in spans) for name in ("TraceState", "ScopeName", "ScopeVersion")}
+    columns["StatusMessage"] = _texts("" for _ in spans)
+    for name, values in (("Events.Timestamp", _times(())), ("Events.Name", _texts(()))):
+        columns[name] = _lists(none, values)
+    for name in ("Links.TraceId", "Links.SpanId", "Links.TraceState"):
+        columns[name] = _lists(none, _texts(()))
+    for name in ("Events.Attributes", "Links.Attributes"):
+        columns[name] = _lists(none, _map_array([]))
+    return pa.table(columns)
 
 
 def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
