@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import stat
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
@@ -28,7 +33,7 @@ KEYS = {
     "precision",
     "recall",
 }
-KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks"}
+KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks", "spans"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +55,8 @@ def nektar(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> None:
-    stale = tmp_path / "build" / "demo" / "summary.json"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("{}")
-    done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", "--kill", ",".join(ROLES))
-    assert done.returncode == 0, done.stderr + done.stdout
-    summary = json.loads(stale.read_text())
+def exactly_right(summary: dict[str, Any]) -> None:
     assert summary.keys() >= KEYS
-    assert sorted(k["role"] for k in summary["kills"]) == sorted(ROLES)
     facts = [Counter(json.dumps(f, sort_keys=True) for f in summary[s]) for s in ("truth", "found")]
     assert facts[0] == facts[1]
     assert set(summary["duties"]) == {"excused", "late", "missed", "pending", "signed", "unknown"}
@@ -69,6 +67,20 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     assert hooks["sent"] >= hooks["delivered"] + hooks["repeated_id"]
     assert hooks["retracted"] >= sum(f["value"] == "retracted" for f in summary["found"])
     assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
+    assert summary["spans"]["stored"] == summary["spans"]["sent"] > 0
+    assert summary["spans"]["refused"] == 0
+
+
+def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> None:
+    stale = tmp_path / "build" / "demo" / "summary.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", "--kill", ",".join(ROLES))
+    assert done.returncode == 0, done.stderr + done.stdout
+    summary = json.loads(stale.read_text())
+    exactly_right(summary)
+    assert (summary["bus"], summary["store"]) == ("sqlite", "chdb")
+    assert sorted(k["role"] for k in summary["kills"]) == sorted(ROLES)
     # What it left answers with nothing running.
     here = ("--dir", "build/demo")
     asked = nektar(tmp_path, "sql", *here, "SELECT count() AS n FROM duties", "--format", "JSONEachRow")
@@ -80,3 +92,43 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None, None, None]
+
+
+def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str, tmp_path: Path) -> None:
+    with closing(KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://"))) as admin:
+
+        def runs() -> set[str]:
+            return {t.partition(".")[0] for t in admin.list_topics() if t.startswith("demo-")}
+
+        # A run that somebody asked to keep: its streams stay, until the next run into that directory.
+        kept = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "78", "--keep", "kept")
+        assert kept.returncode == 0, kept.stderr + kept.stdout
+        (first,) = runs()
+        assert stat.S_IMODE((tmp_path / "kept" / "nektar.yaml").stat().st_mode) == 0o600
+        replayed = nektar(tmp_path, "replay", "--dir", "kept", "--json")
+        assert replayed.returncode == 0, replayed.stderr
+        assert all(json.loads(line)["records"] > 20 for line in replayed.stdout.splitlines())
+
+        done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
+        assert done.returncode == 0, done.stderr + done.stdout
+        for file, kills in (("kept/summary.json", 0), ("build/demo/summary.json", len(ROLES))):
+            summary = json.loads((tmp_path / file).read_text())
+            exactly_right(summary)
+            assert summary["bus"] == "kafka"
+            assert len(summary["kills"]) == kills
+        assert runs() == {first}
+
+
+def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(tmp_path: Path) -> None:
+    left = tmp_path / "build" / "demo" / "summary.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"kafka://someone:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        done = nektar(tmp_path, "demo", "--bus", url)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "no broker answers" in line
+    assert "secret" not in done.stderr + done.stdout
+    assert left.exists()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kafka import KafkaAdminClient
 
 from devnet.anvil import anvil
 from devnet.chain import Chain, DevnetError
@@ -107,6 +108,28 @@ def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
 )
 def test_a_place_that_can_not_be(tmp_path: Path, change: dict[str, object], says: str) -> None:
     refused(nektar("up", "store", "--config", write(tmp_path, **change)), says)
+
+
+def test_brokers_that_do_not_answer(tmp_path: Path) -> None:
+    done = nektar("up", "store", "--config", write(tmp_path, bus=f"kafka://me:{SECRET}@127.0.0.1:1"))
+    refused(done, "kafka 127.0.0.1:1: no broker answers; see that one runs")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.real
+def test_a_topic_that_loses_messages(tmp_path: Path, chain: Chain, kafka_url: str) -> None:
+    contract = NOBODY.replace("aa", "bb")
+    chain.rpc("anvil_setCode", contract, "0x00")
+    bus = f"{kafka_url}?prefix=check."
+    path = write(tmp_path, chain.url, contracts={"task_manager": contract}, bus=bus)
+    done = nektar("check", "--config", path)
+    assert done.returncode == 0, done.stderr
+    assert f"bus {bus}: opens, and keeps what is written" in done.stdout
+    with KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://")) as admin:
+        name = f"check.{NETWORK}"
+        settings = {"num_partitions": 8, "configs": {"retention.ms": "604800000"}}
+        admin.create_topics({name: settings}, wait_for_metadata=True)
+    refused(nektar("check", "--config", path), f"topic {name}: expected retention.ms=-1; got 604800000")
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
