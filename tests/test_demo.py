@@ -89,6 +89,11 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
         answered = nektar(tmp_path, command, *here, "--json")
         assert answered.returncode == 0, answered.stderr
     assert len(nektar(tmp_path, "tasks", *here, "--json").stdout.splitlines()) == summary["tasks"]
+    guilty = next(f["task"] for f in summary["found"] if f["kind"] == "finding" and f["value"] == "final")
+    story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)["story"]
+    assert {"submitted", "attested", "operator.sign", "aggregator.collect"} <= {
+        line["what"] for line in story
+    }
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None, None, None]
