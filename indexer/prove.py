@@ -23,8 +23,11 @@ from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
 
-# What a signed 64-bit column holds. A header may say more, and hash right; no chain's does.
-_LATEST = 1 << 63
+# What columns hold, in bits. A header may say more and hash right, and no root covers a log's place; but no
+# chain's says more. Numbers of blocks are counted with as signed ones, times are a DateTime in the store.
+NUMBER_BITS = 63
+TIME_BITS = 32
+LOG_INDEX_BITS = 32
 
 
 class Contradiction(NektarError):
@@ -74,11 +77,9 @@ def prove(
     where = "block"
     try:
         where = f"block {quantity(parse_object(block, 'block'), 'number')}"
-        number, block_hash = quantity(block, "number"), octets(block, "hash", 32)
+        number, block_hash = quantity(block, "number", NUMBER_BITS), octets(block, "hash", 32)
         _same(where, "header hash", header_hash(block), block_hash)
-        time = quantity(block, "timestamp")
-        if max(number, time) >= _LATEST:
-            raise Contradiction(f"{where}: expected a number and a time below 2⁶³; got {number} and {time}")
+        time = quantity(block, "timestamp", TIME_BITS)
         here = {"blockHash": block_hash, "blockNumber": number}
         transactions = _transactions(where, block, here)
         _withdrawals(where, block)
@@ -197,7 +198,7 @@ def _admitted_logs(
     found: list[Log] = []
     for says in given:
         entry = read_entry(says)
-        tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex")
+        tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex", LOG_INDEX_BITS)
         at = f"{where}, log {log_index}"
         if tx_index >= len(transactions):
             raise Contradiction(f"{at}: expected a transaction below {len(transactions)}; got {tx_index}")

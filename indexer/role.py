@@ -1,6 +1,7 @@
 """The indexer as a role: one task a Network, each with its own log, until told to stop.
 
-A Network that can't go on (a reorg below finality, a changed filter) ends alone; the others are followed on.
+A Network that can't go on (a reorg below finality, a changed filter, a bug) ends alone; the others are
+followed on.
 """
 
 from __future__ import annotations
@@ -32,19 +33,22 @@ LOOK_AT_STOP = 0.05
 def run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event) -> None:
     """Follow every Network until `stop` is set. `adapters` are by the Networks' names.
 
-    Returns once stopped. Raises the first NektarError by which a Network ended, when none is left.
+    Returns once stopped. Raises the first error by which a Network ended, when none is left.
     """
     asyncio.run(_run(config, adapters, bus, stop))
 
 
 async def _run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event) -> None:
-    ended: list[NektarError] = []
+    ended: list[Exception] = []
 
     async def one(network: NetworkConfig) -> None:
         try:
             await follow(config, network, adapters[network.name], bus)
         except NektarError as error:
             logger.error("%s: stopped: %s", network.name, error)
+            ended.append(error)
+        except Exception as error:
+            logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
             ended.append(error)
 
     async with asyncio.TaskGroup() as group:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from indexer.prove import Contradiction, Proved, prove
+from indexer.prove import NUMBER_BITS, Contradiction, Proved, prove
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
 from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id
@@ -178,8 +178,8 @@ class Source:
             return None
         with _named(provider):
             block = _mapping(block)
-            if quantity(block, "number") != number:
-                raise Contradiction(f"asked for block {number}; got block {quantity(block, 'number')}")
+            if (got := quantity(block, "number", NUMBER_BITS)) != number:
+                raise Contradiction(f"asked for block {number}; got block {got}")
             if not _missing(receipts):
                 try:
                     return Served(prove(block, _mappings(receipts)), provider.name)
@@ -260,7 +260,7 @@ def _link(answer: Any, number: int | None = None) -> Link:
     """A header's link, once it hashes to what it says. Raises Contradiction, Malformed."""
     header = _mapping(answer)
     link = Link(
-        quantity(header, "number"),
+        quantity(header, "number", NUMBER_BITS),
         Hash32(octets(header, "hash", 32)),
         Hash32(octets(header, "parentHash", 32)),
     )

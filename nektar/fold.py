@@ -11,11 +11,13 @@ A `Fold` is what a processor's author writes; the calculus here is what makes it
 * rows of `model.ONCE_FINAL` are put out only then, with the mark that makes their block final: an undo never
   has to take one back.
 
-A fold says which findings hold; what is sure about them is the calculus's to say. A finding has the status
-of its block, the newest that its claims rest on; it becomes `retracted` when the fold or an undo takes it
-away, and `seen` again under the same id if it returns; once `final` it never changes.
+A fold says **once** that a finding holds, since what happened on a chain that stands has happened; what is
+sure about it is the calculus's to say. A finding has the status of its block, the newest that its claims
+rest on; it becomes `retracted` when an undo takes it away, and `seen` again under the same id if it returns;
+once `final` it never changes. So final findings need not be remembered: no fold may say one again.
 
-The log's rules are checked on the way: whatever breaks one is a BrokenLog, and nothing after it is folded.
+The log's rules and a fold's are checked on the way: whatever breaks one is a BrokenLog or a BrokenFold, and
+nothing after it is folded.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 from immutables import Map
 
+from nektar.errors import NektarError
 from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import (
     ONCE_FINAL,
@@ -51,6 +54,10 @@ State = TypeVar("State")
 MAX_SNAPSHOTS = 100_000
 
 
+class BrokenFold(NektarError):
+    """A fold said of a finding what it may not (see `Fold.step`): it is to be mended."""
+
+
 class Fold(Protocol[State]):
     """A processor's meaning. Its state is immutable (`immutables.Map`, frozen structs) and JSON-able by
     msgspec, so that it can be checkpointed."""
@@ -63,7 +70,12 @@ class Fold(Protocol[State]):
         """The state before the first block."""
 
     def step(self, state: State, event: Event) -> tuple[State, Sequence[Change]]:
-        """The state after `event`, and what changed. Pure: time is the block's."""
+        """The state after `event`, and what changed. Pure: time is the block's.
+
+        Rows come, change and go. A finding only comes, once: it is never altered nor taken back, and never
+        said again, also when the state has let go of what it is about. It rests on no block above the one
+        that it names; messages that Operators signed are no block's.
+        """
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -132,7 +144,8 @@ def apply(
 
     `events` is what happened in the blocks of a `New`, as the Network's adapter says, in the chain's order;
     other records have none. `offset` says where the record stands in the log; no change depends on it.
-    Raises BrokenLog where the record breaks the log's rules; `folded` is then what it was.
+    Raises BrokenLog where the record breaks the log's rules, BrokenFold where what the fold says of it
+    breaks a fold's; `folded` is then what it was.
     """
     work = _Work(fold, folded, offset)
     match record:
@@ -207,8 +220,7 @@ class _Work(Generic[State]):
     def signed(self, responses: tuple[Signed, ...], undone: Sequence[Change] = ()) -> None:
         """`undone` is what the undo that they are applied again after has taken back."""
         if not responses:
-            for change in collapsed(undone):
-                self._put(change)
+            self._put(undone)
             return
         top = self.steps[-1]
         if len(self.steps) > 1 and top.span is None:  # one step between two blocks, however many batches
@@ -273,8 +285,8 @@ class _Work(Generic[State]):
             said += changes
             if span is None and isinstance(event, Signed):
                 signed.append(event)
-        refused = {_key(change) for change in collapsed([*undone, *said]) if not self._put(change)}
-        kept = [change for change in collapsed(said) if _key(change) not in refused]
+        self._check_said(said, undone)
+        self._put([*undone, *said])
         if len(self.steps) >= MAX_SNAPSHOTS:
             raise BrokenLog(
                 f"expected a mark to finalize blocks within {MAX_SNAPSHOTS} snapshots; "
@@ -288,31 +300,34 @@ class _Work(Generic[State]):
                 open=self.open,
                 safe=self.safe,
                 finalized=self.finalized,
-                changes=collapsed([*onto.changes, *kept]) if onto else tuple(kept),
+                changes=collapsed([*onto.changes, *said] if onto else said),
                 signed=tuple(signed),
             )
         )
         self._head = span or self._head
 
-    def _put(self, change: Change) -> bool:
-        """Put out what the fold says; of a finding, what stands of it. False where that would alter or take
-        away a final finding: it stays as it is, and an undo has nothing to turn round."""
-        row = change.before if change.after is None else change.after
-        if isinstance(row, ONCE_FINAL):
-            return True  # `_drop_snapshots` says it, if no undo comes before
-        if not isinstance(row, Finding):
-            self.changes.append(change)
-            return True
-        held = self.open.get(row.id)
-        forgotten = held is None and change.before is not None  # final for so long that it is not held
-        if forgotten or (held is not None and held.status == FindingStatus.FINAL):
-            return change.before is None
-        if isinstance(change.after, Finding):
-            self._stand(row.id, msgspec.structs.replace(change.after, status=self._status(change.after)))
-        elif held is not None:
-            self.open = self.open.delete(row.id)
-            self.changes.append(Change(held, msgspec.structs.replace(held, status=FindingStatus.RETRACTED)))
-        return True
+    def _put(self, changes: Sequence[Change]) -> None:
+        """Put out what was undone and said; of a finding, what stands of it."""
+        for change in collapsed(changes):
+            row = change.before if change.after is None else change.after
+            if isinstance(row, ONCE_FINAL):
+                continue  # `_drop_snapshots` says it, if no undo comes before
+            if not isinstance(row, Finding):
+                self.changes.append(change)
+                continue
+            held = self.open.get(row.id)
+            if held is not None and held.status == FindingStatus.FINAL:
+                raise BrokenFold(
+                    f"{self._fold.name}: expected finding 0x{row.id.hex()} to rest on blocks up to "
+                    f"{held.block_number}, as it says, which are final; an undo of later ones alters it or "
+                    "takes it away. Mend the fold: a finding names the newest block that its claims rest on"
+                )
+            if isinstance(change.after, Finding):
+                self._stand(row.id, msgspec.structs.replace(change.after, status=self._status(change.after)))
+            elif held is not None:
+                self.open = self.open.delete(row.id)
+                retracted = msgspec.structs.replace(held, status=FindingStatus.RETRACTED)
+                self.changes.append(Change(held, retracted))
 
     def _stand(self, id_: bytes, finding: Finding) -> None:
         held = self.open.get(id_)
@@ -345,7 +360,26 @@ class _Work(Generic[State]):
         step = msgspec.structs.replace(step, open=_unsettled(step.open, ()), changes=(), signed=())
         self.steps.insert(0, step)
 
-    # --- the log's rules ----------------------------------------------------------------------------
+    # --- the fold's rules, and the log's ------------------------------------------------------------
+
+    def _check_said(self, said: Sequence[Change], undone: Sequence[Change]) -> None:
+        """A finding is said once. One that is final and not held any more can't be told from a new one: that
+        it is not said again is on the fold alone, which must bound its state too."""
+        undone_ids = {change.before.id for change in undone if isinstance(change.before, Finding)}
+        new: set[bytes] = set()
+        for change in said:
+            row = change.before if change.after is None else change.after
+            if not isinstance(row, Finding):
+                continue
+            held = row.id in new or (row.id in self.open and row.id not in undone_ids)
+            if held or change.before is not None:
+                done = "taken back" if change.after is None else "altered" if change.before else "said again"
+                raise BrokenFold(
+                    f"{self._fold.name}: expected finding 0x{row.id.hex()} to be said once; it is {done}. "
+                    "Mend the fold: what happened on a chain that stands has happened, and only an undo "
+                    "takes a finding back"
+                )
+            new.add(row.id)
 
     def _check_child(self, block: Block) -> None:
         head = self._head

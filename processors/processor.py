@@ -13,7 +13,6 @@ import msgspec
 
 from nektar import fold as calculus
 from nektar.bus.port import Delivered, Message
-from nektar.errors import NektarError
 from nektar.fold import Fold, Folded, Step
 from nektar.log import BrokenLog, Gap, New, Record, decode
 from nektar.model import ChainEvent, Network
@@ -51,7 +50,7 @@ class Interpreter:
         return record, events
 
 
-def broken_at(delivered: Delivered, error: NektarError) -> BrokenLog:
+def broken_at(delivered: Delivered, error: Exception) -> BrokenLog:
     """`error`, saying at which message of the bus."""
     return BrokenLog(
         f"{delivered.stream}, partition {delivered.partition}, offset {delivered.offset} "

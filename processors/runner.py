@@ -3,31 +3,34 @@
 One fold is one processor, one consumer group, one set of checkpoints. The order of operations, with the
 test that kills the process at each, is a table in docs/DESIGN.md ("Order of operations"). What it rests on:
 
-* a record's outputs, the group's offset after it and, now and then, a checkpoint are **one transaction**;
+* what records put out, and **how far their log is put out** now, are one transaction; now and then there is a
+  checkpoint in it;
 * outputs are a function of the log's records alone, so that what is folded again need not be put out again;
-* **no checkpoint means that nothing was ever put out**: a processor's first transaction for a Network holds
-  one. So a Network that is configured only after its log was read past is still folded from its beginning.
+* all of this is kept for each log by itself. The group's offset, which is the whole partition's, moves along
+  for whoever watches how far behind the group is, and decides nothing. So Networks and generations may come,
+  go and return, and one that can't go on ends alone.
 
-A restart goes back to the oldest checkpoint among the partition's Networks, folds from there, and is silent
-below what each Network's outputs have reached.
+A restart goes back to the oldest checkpoint among the partition's logs, folds from there, and is silent
+about what is put out already.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from nektar import checkpoint, log
-from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition_of
+from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
+from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark, Reading
+from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
 from processors.processor import Interpreter, Processor, broken_at
@@ -43,101 +46,107 @@ TRANSACTION_BYTES = 4 * 1024 * 1024
 BATCH = 64
 # How long an idle process waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.05
+# Beside a log's checkpoint `processor/network/generation`: the offset below which its records are put out.
+PUT_OUT = b"/put-out"
 
 _logger = logging.getLogger(__name__)
 
 
-class Saved(msgspec.Struct, frozen=True):
-    """A checkpoint as it lies on the bus, in numbered parts (`key`, `key#1`, …) of one transaction."""
-
-    step: msgspec.Raw  # nektar.checkpoint
-    put_out: int  # the Network's outputs stand on the bus for all records below this offset
-    behind: bool  # the group's offset is above that: the Network came when its log had been read past
-
-
 class _Following(Generic[State]):
-    """One Network's log in a partition, as far as this process has followed it."""
+    """One log in a partition, as far as this process has followed it."""
 
-    def __init__(self, processor: Processor[State], silent_below: int, behind: bool, saved: bool) -> None:
+    def __init__(self, processor: Processor[State], put_out: int, saved: bool) -> None:
         self.processor = processor
         self.read = Reading()
-        self.silent_below = silent_below
-        self.behind = behind
-        self.due = not saved  # a checkpoint belongs into the next transaction
+        self.taken = put_out  # all records that begin below this offset are put out, or about to be
+        self._put_out = put_out  # … are put out, as the bus says
+        self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
-    def take(self, delivered: Delivered) -> list[Message]:
-        """What the records that are whole with this message put out, unless that is on the bus already."""
-        said: list[Message] = []
+    def take(self, delivered: Delivered) -> Iterator[list[Message]]:
+        """What each record that is whole with this message puts out, unless that is on the bus already.
+
+        Raises what the record raises that can't be read or folded, when those before it are put out.
+        """
         for whole in self.read(delivered):
             if whole.offset < self.processor.start:
                 continue
             record, messages = self.processor.take(whole.offset, whole.value)
             if isinstance(record, Mark):
                 self._marks += 1
-                self.due = self.due or self._marks >= CHECKPOINT_MARKS
-            said += messages if whole.offset >= self.silent_below else []
-        return said
+                self._due = self._due or self._marks >= CHECKPOINT_MARKS
+            if whole.offset >= self.taken:
+                self.taken = whole.offset + 1
+                yield messages
 
-    def saved(self, read: int, group_next: int) -> bytes | None:
-        """The checkpoint to write where all below `read` is taken and the group's offset becomes
-        `group_next`, if one is due."""
-        if self.processor.folded is None or read <= self.silent_below:
-            return None
-        was_behind, self.behind = self.behind, read < group_next
-        if not (self.due or was_behind or self.behind):
-            return None
-        self.due, self._marks = False, 0
-        step = msgspec.Raw(checkpoint.encode(self.processor.folded.steps[0]))
-        return checkpoint.to_json(Saved(step, read, self.behind))
+    def moved(self, name: bytes) -> list[Message]:
+        """What the transaction that puts out all that was taken says of the log: how far it is put out now,
+        and a checkpoint where one is due."""
+        if self.taken == self._put_out:
+            return []
+        self._put_out = self.taken
+        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
+        if self._due and self.processor.folded:
+            self._due, self._marks = False, 0
+            parts = log.split(checkpoint.encode(self.processor.folded.steps[0]))
+            said += [Message(CHECKPOINTS, _part(name, i), *part) for i, part in enumerate(parts)]
+        return said
 
 
 class _Share(Generic[State]):
     """A partition that this runner holds: the logs in it, its writer, and what is not yet committed."""
 
     def __init__(
-        self, writer: Writer, group: str, committed: int, logs: dict[bytes, _Following[State]]
+        self,
+        writer: Writer,
+        processor: str,
+        committed: int,
+        logs: dict[bytes, _Following[State]],
+        stopped: dict[bytes, Exception],
     ) -> None:
+        """`stopped` says which logs are not followed any more, and why; what stops here is added to it."""
+        self.logs = logs
         self._writer = writer
-        self._group = group
+        self._processor = processor
         self._committed = committed
-        self._logs = logs
+        self._stopped = stopped
         self._messages: list[Message] = []
         self._bytes = 0
-        self.start = min((each.processor.start for each in logs.values()), default=committed)
-        self.read = self.start  # offset up to which the partition is taken
+        self.start = min(
+            (each.processor.start for key, each in logs.items() if key not in stopped), default=committed
+        )
+        self.read = self.start  # offset up to which the partition is read
         for each in logs.values():
             each.read = Reading(self.start)
 
     def take(self, delivered: Delivered) -> None:
-        """Fold what came, and put it out where the batch is full."""
-        if following := self._logs.get(delivered.key):
+        """Fold what came, and put it out where the batch is full. A log that can't be folded ends alone."""
+        following = self.logs.get(delivered.key)
+        if following and delivered.key not in self._stopped:
             try:
-                messages = following.take(delivered)
-            except NektarError as error:
-                raise broken_at(delivered, error) from error
-            self._messages += messages
-            self._bytes += sum(len(message.value) for message in messages)
+                for messages in following.take(delivered):
+                    self._messages += messages
+                    self._bytes += sum(len(message.value) for message in messages)
+            except Exception as error:
+                network = following.processor.network
+                self._stopped[delivered.key] = _stop(self._processor, network, error, delivered)
         self.read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Commit everything taken, in one transaction: outputs, checkpoints, the group's offset.
+        """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
 
-        Not while a record is half read: the offset can't stand within one, so the next batch ends it.
+        The group's offset stays below whatever is not put out: a record half read, or one that stopped a log.
         """
-        if any(following.read.half for following in self._logs.values()):
-            return
-        group_next = max(self._committed, self.read)
-        saved = [
-            Message(CHECKPOINTS, name, part, headers)
-            for key, following in self._logs.items()
-            if (value := following.saved(self.read, group_next))
-            for name, part, headers in _parts(self._group, key, value)
+        waiting = [each.taken for key, each in self.logs.items() if key in self._stopped or each.read.half]
+        group_next = max(self._committed, min([self.read, *waiting]))
+        moved = [
+            message for key, each in self.logs.items() for message in each.moved(_name(self._processor, key))
         ]
-        if self._messages or saved or group_next > self._committed:
-            self._writer.transaction([*self._messages, *saved], {NETWORK: group_next}, self._group)
+        if self._messages or moved or group_next > self._committed:
+            group = _group(self._processor)
+            self._writer.transaction([*self._messages, *moved], {NETWORK: group_next}, group)
         self._messages, self._bytes, self._committed = [], 0, group_next
 
     def close(self) -> None:
@@ -159,28 +168,30 @@ class Runner(Generic[State]):
         self._fold = fold
         self._networks = networks
         self._interpreters = interpreters
-        self._group = f"processors.{fold.name}"
         self._shares: dict[int, _Share[State]] = {}
+        self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
         self._consumer = bus.consumer(
-            self._group, [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
+            _group(fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
         )
+
+    @property
+    def ended(self) -> Exception | None:
+        """The error by which the first Network stopped, when none is left to follow."""
+        if len(self._stopped) < len(self._networks):
+            return None
+        return next(iter(self._stopped.values()), None)
 
     def turn(self, timeout: float) -> int:
         """Take one batch, waiting up to `timeout` s for it, and commit it. How many messages it was.
 
-        Raises BrokenLog where a record can't be folded, after committing those before it.
+        A Network whose log can't be read or folded is followed no further; that is logged, once.
         """
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
-        try:
-            for delivered in batch:
-                share = self._shares.get(delivered.partition) or self._open(delivered.partition, ())
-                touched[delivered.partition] = share
-                share.take(delivered)
-        except BrokenLog:
-            for share in touched.values():
-                share.flush()
-            raise
+        for delivered in batch:
+            share = self._shares.get(delivered.partition) or self._open(delivered.partition, ())
+            touched[delivered.partition] = share
+            share.take(delivered)
         for share in touched.values():
             share.flush()
         return len(batch)
@@ -209,43 +220,54 @@ class Runner(Generic[State]):
 
     def _open(self, partition: int, networks: Sequence[Network]) -> _Share[State]:
         # Opening the writer fences whoever held the partition before us: nothing read below can move then.
-        writer = self._bus.writer(self._group, partition)
+        writer = self._bus.writer(_group(self._fold.name), partition)
         committed = self._consumer.committed(NETWORK, partition)
-        logs = {log.key(n.name, n.generation): self._following(n, partition, committed) for n in networks}
-        share = _Share(writer, self._group, committed or 0, logs)
+        logs = {log.key(n.name, n.generation): self._following(n, partition) for n in networks}
+        share = _Share(writer, self._fold.name, committed or 0, logs, self._stopped)
         if logs:
             self._consumer.seek(NETWORK, partition, share.start)
         self._shares[partition] = share
         _logger.info(
-            "%s: partition %d from offset %d, committed %s", self._group, partition, share.start, committed
+            "%s: partition %d from offset %d, committed %s",
+            self._fold.name,
+            partition,
+            share.start,
+            committed,
         )
         return share
 
-    def _following(self, network: Network, partition: int, committed: int | None) -> _Following[State]:
+    def _following(self, network: Network, partition: int) -> _Following[State]:
+        """The log from its checkpoint on; stopped where that can't be read."""
+        key = log.key(network.name, network.generation)
+        name = _name(self._fold.name, key)
         interpret = self._interpreters[network.name]
-        value = _joined(self._bus, self._group, partition, log.key(network.name, network.generation))
-        if value is None:
-            return _Following(Processor(self._fold, network, interpret), 0, False, False)
+        put_out = self._bus.last(CHECKPOINTS, partition, name + PUT_OUT)
+        value = _joined(self._bus, partition, name)
         try:
-            saved = msgspec.json.decode(value, type=Saved)
-            step = checkpoint.decode(saved.step, self._fold)
-        except (msgspec.DecodeError, msgspec.ValidationError, checkpoint.BadCheckpoint) as error:
-            raise checkpoint.BadCheckpoint(
-                f"{self._fold.name}, {network.name}, generation {network.generation}: {error}. Run the "
-                "version that wrote it, or raise the Network's `generation` in nektar.yaml to begin anew"
-            ) from error
-        if committed is None:
-            raise BusError(
-                f"{self._group}, partition {partition}: there is a checkpoint of {network.name}, but the "
-                "group's offset is gone, so what is already put out can't be known. Restore the bus, or "
-                "raise the Network's `generation` in nektar.yaml to begin anew"
+            if value is None:
+                step = None
+            elif put_out is None:
+                raise BadCheckpoint("there is a checkpoint, and how far the log is put out is gone")
+            else:
+                step = checkpoint.decode(value, self._fold)
+            below = msgspec.json.decode(put_out.value, type=int) if put_out else 0
+        except (msgspec.DecodeError, BadCheckpoint) as error:
+            self._stopped[key] = _stop(
+                self._fold.name,
+                network,
+                BadCheckpoint(
+                    f"generation {network.generation}: {error}. Run the version that wrote it, or raise the "
+                    "Network's `generation` in nektar.yaml to begin anew"
+                ),
             )
-        silent_below = saved.put_out if saved.behind else committed
-        return _Following(Processor(self._fold, network, interpret, step), silent_below, saved.behind, True)
+            step, below = None, 0
+        return _Following(Processor(self._fold, network, interpret, step), below, step is not None)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
         for partition in partitions:
             if share := self._shares.pop(partition, None):
+                for key in share.logs:
+                    self._stopped.pop(key, None)
                 share.close()
 
 
@@ -258,7 +280,8 @@ def run(
 ) -> None:
     """Run every fold over every configured Network until `stop` is set; `adapters` by the Network's name.
 
-    Raises what stops the role: BrokenLog, BadCheckpoint, BusError. All that was put out before is kept.
+    Returns once stopped. Raises BusError; and when no fold has a Network left, the first error by which one
+    stopped. All that was put out before is kept.
     """
     networks = [network_of(each) for each in config.networks]
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
@@ -269,6 +292,9 @@ def run(
             next_ = _next(runners)
             taken = [runner.turn(IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
+            ended = [error for runner in runners if (error := runner.ended)]
+            if ended and len(ended) == len(runners):
+                raise ended[0]
 
 
 def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
@@ -292,19 +318,33 @@ def network_of(config: NetworkConfig) -> Network:
     return Network(config.name, config.chain_id, contracts, config.generation, config.selector, config.terms)
 
 
-def _parts(group: str, log_key: bytes, value: bytes) -> list[tuple[bytes, bytes, dict[str, bytes]]]:
-    """(key, value, headers) of the messages that carry a checkpoint: a compacted stream keeps one a key."""
-    return [
-        (_part_key(group, log_key, i), part, headers) for i, (part, headers) in enumerate(log.split(value))
-    ]
+def _stop(
+    processor: str, network: Network, error: Exception, delivered: Delivered | None = None
+) -> Exception:
+    """Say that the Network is followed no further; the error as it is kept. What no NektarError foresaw is a
+    bug: its traceback is said too."""
+    foreseen = isinstance(error, NektarError)
+    shown = broken_at(delivered, error) if delivered else error
+    how = "stopped" if foreseen else f"stopped by a bug ({type(error).__name__})"
+    trace = None if foreseen else error
+    _logger.error("%s, %s: %s: %s", processor, network.name, how, shown, exc_info=trace)
+    return shown if foreseen else error
 
 
-def _joined(bus: Bus, group: str, partition: int, log_key: bytes) -> bytes | None:
+def _group(processor: str) -> str:
+    return f"processors.{processor}"
+
+
+def _name(processor: str, log_key: bytes) -> bytes:
+    return processor.encode() + b"/" + log_key
+
+
+def _joined(bus: Bus, partition: int, name: bytes) -> bytes | None:
     """The newest checkpoint; None where there is none. All parts of one are written at once, and whoever
     could write another has been fenced."""
     join = Joiner()
     for i in range(log.MAX_RECORD_BYTES // log.PART_BYTES):
-        part = bus.last(CHECKPOINTS, partition, _part_key(group, log_key, i))
+        part = bus.last(CHECKPOINTS, partition, _part(name, i))
         if part is None:
             return None
         if (value := join(part.value, dict(part.headers))) is not None:
@@ -312,6 +352,6 @@ def _joined(bus: Bus, group: str, partition: int, log_key: bytes) -> bytes | Non
     return None
 
 
-def _part_key(group: str, log_key: bytes, i: int) -> bytes:
-    key = group.removeprefix("processors.").encode() + b"/" + log_key
-    return key + f"#{i}".encode() if i else key
+def _part(name: bytes, i: int) -> bytes:
+    """The key of a checkpoint's part: a compacted stream keeps one message a key."""
+    return name + f"#{i}".encode() if i else name

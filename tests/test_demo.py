@@ -96,7 +96,9 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     }
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * 4  # tasks, operators, traces, equivocation
+    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [
+        None
+    ] * 4  # tasks, operators, traces, equivocation
 
 
 def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str, tmp_path: Path) -> None:

@@ -18,16 +18,22 @@ class Malformed(NektarError):
     """An answer that is not of the JSON-RPC shape: ask another provider. The message names the field."""
 
 
-def quantity(of: Object, key: str) -> int:
-    """The number at `key`, which fits an EVM word as all of the chain's do."""
+WORD_BITS = 256  # of an EVM word, which all numbers of the chain fit
+
+
+def quantity(of: Object, key: str, bits: int = WORD_BITS) -> int:
+    """The number at `key`, of at most so many bits: those of what it is kept in."""
     value = of.get(key)
     # int() also takes signs, spaces and underscores.
     if isinstance(value, str) and value.startswith("0x") and value[2:].isalnum() and len(value) <= 66:
         try:
-            return int(value, 16)
+            number = int(value, 16)
         except ValueError:
             pass
-    raise Malformed(f"{key}: expected a number as 0x… of at most 32 bytes; got {_shown(value)}")
+        else:
+            if number.bit_length() <= bits:
+                return number
+    raise Malformed(f"{key}: expected a number as 0x… of at most {bits} bits; got {_shown(value)}")
 
 
 def octets(of: Object, key: str, size: int | None = None) -> bytes:

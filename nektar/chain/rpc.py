@@ -171,7 +171,7 @@ class Provider:
             body = await self._post(msgspec.json.encode(asked if len(calls) > 1 else asked[0]))
         try:
             replies = _replies.decode(body)
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
             raise _Transient(f"expected a JSON-RPC answer; {error}") from None
         if isinstance(replies, _Reply):
             if len(calls) > 1:

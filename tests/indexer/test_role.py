@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -103,14 +104,22 @@ def world() -> Iterator[World]:
         yield World(chain)
 
 
+class Buggy(OneContract):
+    def abi(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        raise ZeroDivisionError("nobody foresaw this")
+
+
 @contextmanager
-def running(config: Config, bus: SqliteBus) -> Iterator[list[BaseException]]:
+def running(
+    config: Config, bus: SqliteBus, adapters: Mapping[str, OneContract] | None = None
+) -> Iterator[list[BaseException]]:
     """The role in a thread of its own; what it raised, once the context has ended."""
     stop, raised = threading.Event(), list[BaseException]()
+    known = {each.name: OneContract() for each in config.networks} | dict(adapters or {})
 
     def run() -> None:
         try:
-            role.run(config, {each.name: OneContract() for each in config.networks}, bus, stop)
+            role.run(config, known, bus, stop)
         except BaseException as error:
             raised.append(error)
 
@@ -230,6 +239,30 @@ def test_a_network_whose_finality_fails_ends_alone(tmp_path: Path, caplog: pytes
         with running(msgspec.structs.replace(config, networks=config.networks[:1]), bus) as raised:
             until(lambda: bool(raised))
         assert isinstance(raised[0], ReorgBelowFinality)
+
+
+def test_a_network_that_meets_a_bug_ends_alone_and_shows_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world() as there, SqliteBus(tmp_path / "bus") as bus:
+        names = ("one", "two")
+        config = Config(
+            providers={name: Provider(there.chain.url) for name in names},
+            networks=tuple(network(name, there.address) for name in names),
+        )
+        with running(config, bus, {"one": Buggy()}) as raised:
+            until(lambda: tip(bus, "two") == there.chain.head()[1])
+            there.say()
+            until(lambda: tip(bus, "two") == there.chain.head()[1])
+            assert not raised
+        (line,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert line.getMessage() == "one: stopped by a bug (ZeroDivisionError): nobody foresaw this"
+        assert line.exc_info
+        with running(
+            msgspec.structs.replace(config, networks=config.networks[:1]), bus, {"one": Buggy()}
+        ) as raised:
+            until(lambda: bool(raised))
+        assert isinstance(raised[0], ZeroDivisionError)
 
 
 def test_a_wrong_chain_and_an_unknown_contract_are_said_before_anything_is_written(tmp_path: Path) -> None:

@@ -58,13 +58,11 @@ class Heard(msgspec.Struct, frozen=True):
     here: tuple[tuple[bytes, bytes], ...] = ()  # answers that the open block brought
     past: int = 0  # blocks and gaps gone by; a number that no column holds, to see all of it checkpointed
     gaps: tuple[tuple[int, int], ...] = ()
-    cancelled: frozenset[bytes] = frozenset()
 
 
 class Gossip:
-    """Who said two things about one task: on chain or signed, noticed, altered by a third thing and taken
-    back when the task is cancelled. Beside it the Operators, as rows that come, change and go, and a span for
-    each block, which is said once it is final."""
+    """Who said two things about one task, on chain or signed. Beside it the Operators, as rows that come,
+    change and go, and a span for each block, which is said once it is final."""
 
     name = "gossip"
     state_type = Heard
@@ -91,15 +89,6 @@ class Gossip:
                 if heard and (block := state.answers[heard].block):
                     return _judge(state, heard, block)
                 return state, ()
-            case TaskCancelled():
-                gone = sorted(key for key in state.answers if key[0] == event.task_hash)
-                said = [Change(f, None) for key in gone if (f := state.answers[key].finding)]
-                answers = state.answers
-                for key in gone:
-                    answers = answers.delete(key)
-                here = tuple(key for key in state.here if key[0] != event.task_hash)
-                cancelled = state.cancelled | {event.task_hash}
-                return msgspec.structs.replace(state, answers=answers, here=here, cancelled=cancelled), said
             case BlockClosed():
                 changes: list[Change] = []
                 for key in state.here:
@@ -119,7 +108,7 @@ def _hear(
     state: Heard, task: bytes, operator: bytes, digest: bytes
 ) -> tuple[Heard, tuple[bytes, bytes] | None]:
     answer = state.answers.get((task, operator), Answer((), None))
-    if digest in answer.digests or task in state.cancelled:
+    if digest in answer.digests:
         return state, None
     answer = msgspec.structs.replace(answer, digests=(*answer.digests, digest))
     return msgspec.structs.replace(state, answers=state.answers.set((task, operator), answer)), (
@@ -131,25 +120,28 @@ def _hear(
 def _judge(state: Heard, key: tuple[bytes, bytes], block: Block) -> tuple[Heard, Sequence[Change]]:
     answer = msgspec.structs.replace(state.answers[key], block=block)
     changes = []
-    if len(answer.digests) > 1:
-        task, operator = key
-        finding = Finding(
-            id=hashlib.sha256(task + operator).digest(),
-            condition="gossip",
-            operator=operator,
-            task_hash=task,
-            task_number=2**60,
-            task_input="12",
-            block_number=block.number,
-            block_hash=block.hash,
-            block_time=block.time,
-            level=block.level,
-            anchor=block.anchor,
-            facts=",".join(digest.hex() for digest in answer.digests),
-        )
-        changes = [Change(answer.finding, finding)]
-        answer = msgspec.structs.replace(answer, finding=finding)
+    if len(answer.digests) > 1 and answer.finding is None:
+        answer = msgspec.structs.replace(answer, finding=gossip(key, answer, block))
+        changes = [Change(None, answer.finding)]
     return msgspec.structs.replace(state, answers=state.answers.set(key, answer)), changes
+
+
+def gossip(key: tuple[bytes, bytes], answer: Answer, block: Block) -> Finding:
+    task, operator = key
+    return Finding(
+        id=hashlib.sha256(task + operator).digest(),
+        condition="gossip",
+        operator=operator,
+        task_hash=task,
+        task_number=2**60,
+        task_input="12",
+        block_number=block.number,
+        block_hash=block.hash,
+        block_time=block.time,
+        level=block.level,
+        anchor=block.anchor,
+        facts=",".join(digest.hex() for digest in answer.digests),
+    )
 
 
 class Plain:

@@ -39,9 +39,12 @@ def runner(bus: Bus, networks: Sequence[Network]) -> Runner[Heard]:
 
 
 def run_to_end(bus: Bus, networks: Sequence[Network]) -> None:
+    """Fold all there is. Raises what ended the last Network."""
     with runner(bus, networks) as each:
         while each.turn(0.0):
             pass
+        if each.ended:
+            raise each.ended
 
 
 def put_out(bus: Bus, network: Network, stream: str) -> Put:

@@ -224,7 +224,7 @@ def test_from_any_checkpoint_the_rest_of_the_log_says_the_same(fold: Fold[Any]) 
 
 def test_what_is_said_once_final_is_what_the_final_chain_alone_says_and_nothing_ever_takes_it_back() -> None:
     fold, said_at_all = Traces(), 0
-    for seed in range(LIVES):
+    for seed in range(2 * LIVES):
         folded, said = calculus.begin(fold, NETWORK), Rows()
         for offset, written in enumerate(life(random.Random(f"final {seed}"), 25)):
             folded, changes = calculus.apply(fold, folded, written.record, written.events, offset)

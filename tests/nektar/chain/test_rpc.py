@@ -132,6 +132,9 @@ FAULTS: dict[str, Callable[[Any], web.Response]] = {
     "overload": lambda body: web.Response(status=503),
     "too many requests": lambda body: web.Response(status=429),
     "no JSON": lambda body: web.Response(text="<html>bad gateway</html>"),
+    "no UTF-8": lambda body: web.Response(
+        body=b'{"id":%d,"result":"\xff"}' % (body[0] if isinstance(body, list) else body)["id"]
+    ),
     "JSON of another kind": lambda body: say("no"),
     "another id": lambda body: say({"jsonrpc": "2.0", "id": -7, "result": 1}),
     "a rate limit as JSON-RPC": lambda body: say(error(body, -32005, "limit exceeded")),
