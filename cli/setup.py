@@ -33,6 +33,12 @@ networks:
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
+  otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
+
+# Who may send traces and logs, each with a token of its own. While nobody is named, everyone may.
+# telemetry:
+#   senders:
+#     operator-1: ${OPERATOR_1_TOKEN}
 
 # watchers:                            # who is told of findings, by webhook (Standard Webhooks)
 #   - name: my-team
@@ -60,6 +66,7 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
+    from nektar import http
     from nektar.networks.adapter import require_known
     from nektar.store.client import ask, endpoint
     from nektar.store.port import StoreMissing, shown
@@ -86,6 +93,33 @@ def check(config_path: Path | None, directory: Path | None) -> None:
         print(f"listen.sql {config.listen.sql}: free")
     else:
         print(f"listen.sql {config.listen.sql}: the store role answers there")
+    if _collects(config):
+        print(f"listen.otlp {config.listen.otlp}: the collector answers there")
+    else:
+        http.bind(config.listen.otlp, "listen.otlp").close()
+        print(f"listen.otlp {config.listen.otlp}: free")
+    senders = config.telemetry.senders
+    print(f"telemetry.senders: {', '.join(senders) or 'nobody is named, so that everyone may send'}")
+
+
+def _collects(config: Config) -> bool:
+    """Whether a collector with these senders answers at `listen.otlp`: it takes a request of nothing."""
+    from http.client import HTTPException
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from nektar.store.client import CONNECT_TIMEOUT, REACHED_AT
+
+    host, _, port = config.listen.otlp.rpartition(":")
+    url = f"http://{REACHED_AT.get(host, host)}:{port}/v1/traces"
+    headers = {"Content-Type": "application/x-protobuf"}
+    if config.telemetry.senders:
+        headers["Authorization"] = f"Bearer {next(iter(config.telemetry.senders.values()))}"
+    try:
+        request = Request(url, b"", headers, method="POST")
+        with build_opener(ProxyHandler({})).open(request, timeout=CONNECT_TIMEOUT) as answer:
+            return bool(answer.status == 200)
+    except (OSError, HTTPException, ValueError, OverflowError):
+        return False
 
 
 async def _check_chains(config: Config) -> None:

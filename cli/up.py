@@ -75,7 +75,7 @@ def be(role: str, config: Config) -> None:
         elif role == "collector":
             from indexer import collector
 
-            collector.run(config, adapters(config), bus, stop)
+            collector.run(config, bus, stop)
         elif role == "processors":
             from processors import runner
 

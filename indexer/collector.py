@@ -38,7 +38,6 @@ from indexer.signatures import Found, Signatures, records
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
 from nektar.config import Config
 from nektar.http import Server, bind
-from nektar.networks.adapter import Adapter
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
 from nektar.telemetry import UNAUTHENTICATED
 
@@ -86,7 +85,7 @@ def _later(why: str) -> Refused:
     return Refused(503, 14, f"{why}; send it again", {"Retry-After": RETRY_AFTER})
 
 
-def run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event) -> None:
+def run(config: Config, bus: Bus, stop: threading.Event) -> None:
     """Take telemetry until `stop`. Raises CantListen; Fenced where another collector has taken over."""
     listening = bind(config.listen.otlp, "listen.otlp")
     with Collector(config, bus) as collector, Server(collector.app, listening) as server:

@@ -92,6 +92,29 @@ def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
     refused(nektar("check", "--config", write(tmp_path, chain.url)), "task_manager", NOBODY)
 
 
+@pytest.mark.real
+def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: Chain) -> None:
+    path = write(tmp_path, chain.url, contracts={}, telemetry={"senders": {"operator-1": "t" * 16}})
+    otlp = load(path).listen.otlp
+    done = nektar("check", "--config", path)
+    assert f"listen.otlp {otlp}: free\ntelemetry.senders: operator-1\n" in done.stdout
+    host, _, port = otlp.rpartition(":")
+    with socket.create_server((host, int(port))):
+        refused(nektar("check", "--config", path), "listen.otlp", otlp, "another port")
+        refused(nektar("up", "collector", "--config", path), "listen.otlp", otlp, "another port")
+    command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as collector:
+        deadline = time.monotonic() + 60
+        while "the collector answers there" not in nektar("check", "--config", path).stdout:
+            assert time.monotonic() < deadline
+            assert collector.poll() is None
+        collector.terminate()
+        _, errors = collector.communicate(timeout=30)
+    assert collector.returncode == 0
+    assert "takes it from operator-1" in errors
+    assert "t" * 16 not in errors
+
+
 def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
     path = write(tmp_path, contracts={"task_boss": NOBODY})
     refused(nektar("check", "--config", path), "task_boss", "task_manager")

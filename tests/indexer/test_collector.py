@@ -409,7 +409,7 @@ def role(bus: Bus, port: int = 0) -> tuple[threading.Event, threading.Thread, li
 
     def run() -> None:
         try:
-            collector.run(config, {}, bus, stop)
+            collector.run(config, bus, stop)
         except Exception as error:
             raised.append(error)
 
