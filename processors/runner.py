@@ -23,7 +23,7 @@ from typing import Any, Generic, Self, TypeVar
 import msgspec
 
 from nektar import checkpoint, log
-from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition_of
+from nektar.bus.port import Bus, BusError, Consumer, Delivered, Fenced, Message, Writer, partition_of
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
@@ -161,14 +161,23 @@ class Runner(Generic[State]):
         self._interpreters = interpreters
         self._group = f"processors.{fold.name}"
         self._shares: dict[int, _Share[State]] = {}
-        self._consumer = bus.consumer(
+        self._consumer = self._join()
+
+    def _join(self) -> Consumer:
+        return self._bus.consumer(
             self._group, [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
         )
+
+    def begin_anew(self) -> None:
+        """Leave the group and join it again: a partition was taken from us while we were at it."""
+        self.close()
+        self._consumer = self._join()
 
     def turn(self, timeout: float) -> int:
         """Take one batch, waiting up to `timeout` s for it, and commit it. How many messages it was.
 
-        Raises BrokenLog where a record can't be folded, after committing those before it.
+        Raises BrokenLog where a record can't be folded, after committing those before it, and Fenced where
+        the group has given a partition to another meanwhile; nothing of it is put out then.
         """
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
@@ -267,8 +276,18 @@ def run(
         idle = False
         while not stop.is_set():
             next_ = _next(runners)
-            taken = [runner.turn(IDLE if idle and runner is next_ else 0.0) for runner in runners]
+            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
+
+
+def _turn(runner: Runner[Any], timeout: float) -> int:
+    """A turn; whoever was too slow to keep a partition is no worse for it than one that starts."""
+    try:
+        return runner.turn(timeout)
+    except Fenced as error:
+        _logger.warning("%s; joining the group again", error)
+        runner.begin_anew()
+        return 0
 
 
 def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
