@@ -25,7 +25,7 @@ from typing import Any, Generic, Self, TypeVar
 import msgspec
 
 from nektar import checkpoint, log
-from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
@@ -170,9 +170,17 @@ class Runner(Generic[State]):
         self._interpreters = interpreters
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
-        self._consumer = bus.consumer(
-            _group(fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
+        self._consumer = self._join()
+
+    def _join(self) -> Consumer:
+        return self._bus.consumer(
+            _group(self._fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
         )
+
+    def begin_anew(self) -> None:
+        """Leave the group and join it again: a partition was taken from us while we were at it."""
+        self.close()
+        self._consumer = self._join()
 
     @property
     def ended(self) -> Exception | None:
@@ -185,6 +193,8 @@ class Runner(Generic[State]):
         """Take one batch, waiting up to `timeout` s for it, and commit it. How many messages it was.
 
         A Network whose log can't be read or folded is followed no further; that is logged, once.
+
+        Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
@@ -290,11 +300,21 @@ def run(
         idle = False
         while not stop.is_set():
             next_ = _next(runners)
-            taken = [runner.turn(IDLE if idle and runner is next_ else 0.0) for runner in runners]
+            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
             ended = [error for runner in runners if (error := runner.ended)]
             if ended and len(ended) == len(runners):
                 raise ended[0]
+
+
+def _turn(runner: Runner[Any], timeout: float) -> int:
+    """A turn; whoever was too slow to keep a partition is no worse for it than one that starts."""
+    try:
+        return runner.turn(timeout)
+    except Fenced as error:
+        _logger.warning("%s; joining the group again", error)
+        runner.begin_anew()
+        return 0
 
 
 def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:

@@ -27,8 +27,8 @@ from nektar.bus.servers import Servers
 from nektar.bus.topics import Topics
 from nektar.bus.transactions import KafkaWriter
 
-# Seconds without a sign of life after which a member's partitions go to others. Nobody sees sooner that a
-# member is dead. Brokers take 6 s and more by default.
+# Seconds without a heartbeat after which a member's partitions go to others: nobody sees sooner that it is
+# dead. Brokers take 6 s and more by default.
 LEASE = 10.0
 
 # A read stops at what is committed now, so a fetch that finds nothing more need not wait for it: a fetch in

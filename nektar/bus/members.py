@@ -8,8 +8,8 @@ thread of its own, where nothing may wait. What it tells therefore interrupts `p
 the caller's thread: `on_revoked` before the group is told that we are ready, so that all can be committed
 still, and `on_assigned` before anything is fetched.
 
-The client lives on in a thread even where its process is stuck; what counts as a sign of life is that `poll`
-is called or something committed.
+The client sends heartbeats from a thread of its own, also where the member itself is stuck. So there are two
+leases: of a process that is dead or cut off, and, longer, of a member that neither polls nor commits.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ FETCH_BYTES = 16 * 1024 * 1024
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 # Heartbeats in a lease. A member learns by them of a rebalance, and everybody waits for it.
 HEARTBEATS = 20
+# Leases after which a member that neither polls nor commits hangs, and its partitions go to others. A batch
+# that takes long on a busy machine is no hanging, and whoever is put out for it begins it anew.
+HANGING = 6
+# How long a poll that found no broker waits, in seconds.
+LOOK_AGAIN = 0.05
 CLOSE_SECONDS = 5.0
 
 
@@ -79,7 +84,7 @@ class KafkaMember:
                 auto_offset_reset="earliest",
                 partition_assignment_strategy=[RangePartitionAssignor],
                 session_timeout_ms=int(lease * 1000),
-                max_poll_interval_ms=int(lease * 1000),
+                max_poll_interval_ms=int(HANGING * lease * 1000),
                 heartbeat_interval_ms=max(1, int(lease * 1000 / HEARTBEATS)),
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 fetch_max_bytes=FETCH_BYTES,
@@ -100,7 +105,10 @@ class KafkaMember:
             self._client.beginning_offsets([TopicPartition(topic, 0)], timeout_ms=PATIENCE_SECONDS * 1000)
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
-        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first."""
+        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
+
+        Where no broker answers there are none: it waits for them as for messages.
+        """
         deadline = time.monotonic() + timeout
         while True:
             left = max(0.0, deadline - time.monotonic())
@@ -110,8 +118,15 @@ class KafkaMember:
             except errors.KafkaError as error:
                 if self._listener.changed:
                     self._change()
-                    continue
-                raise self._servers.in_words(error) from error
+                elif isinstance(error, errors.RetriableError):
+                    # No broker answers now. Heartbeats may have ended with that; a join begins them anew.
+                    self._client._coordinator.request_rejoin()
+                    if left == 0.0:
+                        return ()
+                    time.sleep(min(left, LOOK_AGAIN))
+                else:
+                    raise self._servers.in_words(error) from error
+                continue
             return [
                 delivered(self._streams[where.topic], record)
                 for where, records in polled.items()

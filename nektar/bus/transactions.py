@@ -105,6 +105,7 @@ class KafkaWriter:
             if group is None:
                 raise BusError("transaction: expected the group whose offsets to commit; got offsets alone")
             member = self._bus.holder(group, self._partition)
+            member.renew()
             for stream, offset in offsets.items():
                 check_offset(stream, offset)
         self._topics.ensure({message.stream for message in batch} | set(offsets or ()))

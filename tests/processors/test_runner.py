@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from nektar import checkpoint, log
-from nektar.bus.port import Message, partition_of
+from nektar.bus.port import Fenced, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
@@ -180,6 +180,26 @@ def test_partitions_that_move_between_members_lose_and_double_nothing(
         for network in networks:
             found = replay(bus, network, Plain(), Gossip())
             assert (found.difference, found.behind, found.records) == (None, 0, 60)
+
+
+def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles_nothing(
+    once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BATCH", 10)
+    source, expected = once(10)
+    directory = copy(source, tmp_path / "bus")
+    with open_bus(directory) as bus, runner(bus, [HOME]) as slow:
+        slow.turn(0.0)
+        fenced = 0
+        for i in range(40):
+            if i in (0, 2, 6):
+                with bus.writer(GROUP, 0):  # as whoever is given the partition does first
+                    pass
+                with pytest.raises(Fenced):
+                    slow.turn(0.0)
+                fenced += 1
+            running._turn(slow, 0.0)
+        assert (fenced, outputs(bus, HOME)) == (3, expected)
 
 
 # --- what is large ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nektar.bus
@@ -490,7 +490,10 @@ class BusContract:
 
     # --- against a model ----------------------------------------------------------------------------
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(data=st.data())
-    def test_the_bus_agrees_with_a_list(self, bus: Bus, data: st.DataObject) -> None:
-        Model(bus, data).run()
+    def test_the_bus_agrees_with_a_list(self, bus: Bus) -> None:
+        @settings(max_examples=40, deadline=None)
+        @given(st.data())
+        def agrees(data: st.DataObject) -> None:
+            Model(bus, data).run()
+
+        agrees()

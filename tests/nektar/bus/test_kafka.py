@@ -29,7 +29,7 @@ _n = itertools.count()
 
 @pytest.fixture
 def bus_url(kafka_url: str) -> Iterator[str]:
-    url = f"{kafka_url}?prefix=t{next(_n)}.&lease=0.5&partitions=3"
+    url = f"{kafka_url}?prefix=t{next(_n)}.&lease=1&partitions=3"
     yield url
     with opened(url) as bus:
         bus.delete()
