@@ -59,7 +59,7 @@ def run_all(ask: Ask, network: str, truth: Sequence[Fact]) -> Ran:
     wrong = [
         *(f"{id} failed: {why}" for id, why in failed.items()),
         *(f"{id} answered nothing" for id in empty),
-        *(_untrue(answers, truth) if not failed else ()),
+        *(_untrue(answers, truth) if not failed and not empty else ()),
     ]
     return Ran(counts, wrong[0] if wrong else None)
 
