@@ -29,6 +29,7 @@ import yaml
 
 from cli import demo_bus
 from cli.latency import latencies
+from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
 from cli.reported import Reporters
 from cli.reported import wrong as spans_wrong
@@ -142,6 +143,8 @@ def run(
             summary["webhooks"] = told.webhooks
             spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
             summary["spans"] = spans
+            panels = run_all(lambda statement: query(sql, statement), NETWORK, truth.facts)
+            summary["panels"] = panels.counts
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
@@ -160,6 +163,8 @@ def run(
         )
     if why := spans_wrong(spans):
         raise DemoFailed(f"spans: {why}; see {SUMMARY}")
+    if panels.wrong:
+        raise DemoFailed(f"panels: {panels.wrong}; see {SUMMARY}")
     if told.wrong:
         raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
     if not stays:

@@ -34,6 +34,8 @@ app = typer.Typer(
 
 watchers = typer.Typer(help="Those who are told of findings.")
 app.add_typer(watchers, name="watchers")
+dashboards = typer.Typer(help="What people see in Grafana.")
+app.add_typer(dashboards, name="dashboards")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
@@ -208,6 +210,25 @@ def watchers_test(
     from cli.watchers import test as run
 
     run(watcher, config, directory)
+
+
+@dashboards.callback()
+def _dashboards() -> None:  # a group of one command would else be that command itself
+    """What people see in Grafana."""
+
+
+@dashboards.command("build")
+def dashboards_build(
+    out: Annotated[Path, typer.Option(help="Where they are written")] = Path("deploy/grafana"),
+    sql: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT at which Grafana reaches `listen.sql`, by default its default"),
+    ] = None,
+) -> None:
+    """Write boards, data source and provider, as Grafana provisions itself from them."""
+    from cli.panels import build as run
+
+    run(out, sql)
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def show_account(account: Account) -> None:
         table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
-    hooks, spans = summary["webhooks"], summary["spans"]
+    hooks, spans, panels = summary["webhooks"], summary["spans"], summary["panels"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -132,6 +132,11 @@ def show_account(account: Account) -> None:
             f"{hooks['verified']} of {hooks['due']} versions of findings told and verified, "
             f"{hooks['retracted']} of them retractions; {hooks['repeated_id']} of {hooks['sent']} repeated",
             hooks["due"] == hooks["delivered"] == hooks["verified"],
+        ),
+        (
+            "panels",
+            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed",
+            not panels["empty"] and not panels["failed"],
         ),
         (
             "run",

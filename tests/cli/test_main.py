@@ -37,12 +37,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings"]
-    commands += ["migrate", "replay", "dead", "watchers"]
+    commands += ["migrate", "replay", "dead", "watchers", "dashboards"]
     listed = nektar("--help").stdout
     for command in commands:
         assert f"  {command}" in listed
     assert "--seed" in nektar("demo", "--help").stdout
     assert "  test " in nektar("watchers", "--help").stdout
+    assert "  build " in nektar("dashboards", "--help").stdout
 
 
 @pytest.mark.parametrize(
