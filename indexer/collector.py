@@ -286,16 +286,23 @@ class _Share:
 
 
 async def _read(request: Request, room: _Share) -> bytes:
-    """The body as it came. Raises Refused."""
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+    """The body as it came. Raises Refused.
+
+    Room is taken for all of it before any has come, where its length is said: of many that come at once some
+    are then taken, and not none.
+    """
+    said = int(request.headers.get("content-length") or 0)
+    if said > MAX_BODY_BYTES:
         raise _large()
+    room.take(said)
     chunks = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise _large()
-        room.take(len(chunk))
+        if size > said:
+            room.take(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 
