@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient
 
+from cli import demo_bus
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from nektar import bus as buses
+from nektar.bus.port import BusError, Message, partition_of
+from nektar.log import NETWORK, key
 from nektar.role import ROLES
 
 pytestmark = pytest.mark.real
@@ -102,28 +106,49 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
 
 
 def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str, tmp_path: Path) -> None:
+    earlier = demo_bus.own(kafka_url)
+    with closing(buses.open(earlier)) as bus:
+        partition = partition_of("devnet", bus.partitions)
+        with bus.writer("indexer/devnet/1", partition) as writer:
+            writer.transaction(
+                [Message(NETWORK, key("devnet", 1), b"an earlier run's, which nobody may read")]
+            )
+    done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
+    assert done.returncode == 0, done.stderr + done.stdout
+    summary = json.loads((tmp_path / "build" / "demo" / "summary.json").read_text())
+    exactly_right(summary)
+    assert summary["bus"] == "kafka"
+    assert len(summary["kills"]) == len(ROLES)
+    assert stat.S_IMODE((tmp_path / "build" / "demo" / "nektar.yaml").stat().st_mode) == 0o600
+    # It took its own streams with it, and those alone.
     with closing(KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://"))) as admin:
+        left = {topic.partition(".")[0] for topic in admin.list_topics() if topic.startswith("demo-")}
+    assert [earlier.partition("prefix=")[2]] == [f"{name}." for name in left]
 
-        def runs() -> set[str]:
-            return {t.partition(".")[0] for t in admin.list_topics() if t.startswith("demo-")}
 
-        # A run that somebody asked to keep: its streams stay, until the next run into that directory.
-        kept = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "78", "--keep", "kept")
-        assert kept.returncode == 0, kept.stderr + kept.stdout
-        (first,) = runs()
-        assert stat.S_IMODE((tmp_path / "kept" / "nektar.yaml").stat().st_mode) == 0o600
-        replayed = nektar(tmp_path, "replay", "--dir", "kept", "--json")
-        assert replayed.returncode == 0, replayed.stderr
-        assert all(json.loads(line)["records"] > 20 for line in replayed.stdout.splitlines())
-
-        done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
-        assert done.returncode == 0, done.stderr + done.stdout
-        for file, kills in (("kept/summary.json", 0), ("build/demo/summary.json", len(ROLES))):
-            summary = json.loads((tmp_path / file).read_text())
-            exactly_right(summary)
-            assert summary["bus"] == "kafka"
-            assert len(summary["kills"]) == kills
-        assert runs() == {first}
+@pytest.mark.parametrize("side", ["sqlite", "kafka"])
+def test_the_bus_of_a_run_is_its_own_and_is_deleted_with_it(
+    side: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = request.getfixturevalue("kafka_url") if side == "kafka" else f"sqlite://{tmp_path}/buses"
+    urls = [demo_bus.own(place) for _ in range(2)]
+    for i, url in enumerate(urls):
+        (tmp_path / str(i)).mkdir()
+        demo_bus.note(tmp_path / str(i), url)
+        with closing(buses.open(url)) as bus, bus.writer("w", 0) as writer:
+            assert not bus.read(NETWORK, 0)
+            writer.transaction([Message(NETWORK, b"k", b"v")])
+    for _ in range(2):  # the second time there is nothing left to delete
+        demo_bus.delete(tmp_path / "0")
+    for url, there in zip(urls, (0, 1), strict=True):
+        with closing(buses.open(url)) as bus:
+            assert len(bus.read(NETWORK, 0)) == there
+    for i, url in enumerate(urls):
+        demo_bus.note(tmp_path / str(i), url)
+        demo_bus.delete(tmp_path / str(i))
+    demo_bus.note(tmp_path / "0", place)
+    with pytest.raises(BusError, match="bus of a demo"):
+        demo_bus.delete(tmp_path / "0")
 
 
 def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(tmp_path: Path) -> None:
