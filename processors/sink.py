@@ -35,6 +35,7 @@ from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
 from nektar.store.client import open_store
+from nektar.store.listen import bind
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreHeld, shown
 from nektar.store.schema import (
@@ -47,7 +48,7 @@ from nektar.store.schema import (
     row_table,
     rows_to_arrow,
 )
-from nektar.store.serve import serve
+from nektar.store.serve import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,10 @@ def run(
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
-    with _opened(config.store_url, stop) as store:
+    with _opened(config.store_url, stop) as store, bind(config.listen.sql) as listener:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
-        with serve(store, config.listen.sql) as endpoint:
+        with Endpoint(store, listener) as endpoint:
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             if ready:
                 ready()

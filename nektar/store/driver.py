@@ -13,7 +13,7 @@ from nektar.store import readonly
 from nektar.store.port import failure, refusal
 
 Ask = Callable[[str, str, Mapping[str, str]], bytes]
-"""(query, format where it names none, escaped parameters) → what it answers."""
+"""(query, format where it names none, escaped parameters) → what it answers; a little of what is too long."""
 
 
 class DriverStore(ABC):
@@ -69,7 +69,7 @@ class DriverStore(ABC):
             with self._asking(readonly.settings(settings or {}), database) as ask:
                 written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
                 readonly.check(written, self._table_functions)
-                return ask(written, fmt, params or {})
+                return readonly.whole(ask(written, fmt, params or {}))
         except readonly.Refused as refused:
             raise refusal(refused) from None
         except Exception as error:

@@ -149,6 +149,8 @@ _DOWN = {
     516: "wrong user or password",
     999: "its Keeper does not answer",
 }
+# What a single query may take is used up: no fault of the store's.
+_GREEDY = "Query memory limit exceeded"
 _CODE = re.compile(r"Code: (\d+)\.\s*(?:DB::\w+: )?")
 _ORNAMENT = re.compile(r"\s*(\(version [^)]*\)\.?|\([A-Z_]+\)(?=\s*\([A-Z_]+\)$))")
 # Where the gate's own question shows through (readonly.rewriting).
@@ -163,6 +165,8 @@ def failure(error: BaseException, url: str) -> StoreError:
         why = "the disk is full" if "No space left" in text else _one_line(text)
         return StoreDown(f"store {shown(url)}: {why}; see that it runs and has room, then start again", text)
     text, code = text[match.start() :], int(match[1])
+    if _GREEDY in text:
+        return SqlError(f"{_one_line(text)}; ask for fewer rows or columns at once", text, code)
     if code in _DOWN:
         return StoreDown(f"store {shown(url)}: {_DOWN[code]} ({_one_line(text)})", text, code)
     return SqlError(_one_line(text), text, code)
@@ -170,8 +174,7 @@ def failure(error: BaseException, url: str) -> StoreError:
 
 def refusal(refused: readonly.Refused) -> SqlError:
     """What the gate refused, said as ClickHouse says it."""
-    code = readonly.READONLY
-    return SqlError(str(refused), f"Code: {code}. DB::Exception: {refused}", code)
+    return SqlError(str(refused), f"Code: {refused.code:d}. DB::Exception: {refused}", refused.code)
 
 
 def _one_line(text: str) -> str:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
 from nektar.model import ROWS, Column, DutyRow, Finding, Row
+from nektar.store.quoting import literal, quoted
 
 DELETED = "is_deleted"
 # How many inserts back a table remembers their tokens. One insert a block and table: half a day of blocks.
@@ -228,16 +229,6 @@ def create_table(table: Table) -> str:
         f"old_parts_lifetime = {OLD_PARTS_LIFETIME}\n"
         f"COMMENT {literal(table.comment)}"
     )
-
-
-def quoted(name: str) -> str:
-    """An identifier for SQL."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def literal(text: str) -> str:
-    """A string for SQL."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 def _column(name: str, type_: str, comment: str) -> str:

@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -22,15 +22,23 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from nektar.store.listen import bind
 from nektar.store.port import STORE_HEADER, Store, StoreError, identity
 from nektar.store.readonly import MAX_QUERY_BYTES
 
 log = logging.getLogger(__name__)
 
-# Queries that run at once, and those that may wait for them; each may take `readonly.LIMITS` of memory.
-RUNNING = 4
+# Queries that run, or whose answers are on their way, at once. The store's process has no memory for more:
+# see `readonly.LIMITS`.
+RUNNING = 2
+# Queries that may wait for them: so many texts are held.
 WAITING = 64
+# Seconds in which a client has to take its answer, as a query has them to run; others wait.
+SEND_SECONDS = 30.0
+# An answer is sent in pieces, since what is handed over at once is copied at once.
+PIECE_BYTES = 256 * 1024
 
 # What HTTP itself is asked for in the query string: no settings of the engine.
 _HTTP_ONLY = frozenset(
@@ -71,22 +79,18 @@ _TEXT = "text/tab-separated-values; charset=UTF-8"
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 
 
-class CantListen(StoreError):
-    """`listen.sql` is taken, or is no place to listen at."""
-
-    exit_code = 2
-
-
 class Endpoint:
     """A running SQL endpoint. `with serve(store, "127.0.0.1:8123"): …`"""
 
-    def __init__(self, store: Store, sockets: list[socket.socket]) -> None:
-        host, port = sockets[0].getsockname()[:2]
+    def __init__(self, store: Store, listener: socket.socket) -> None:
+        """Answer at `listener`, which is closed with this."""
+        host, port = listener.getsockname()[:2]
         self.address = f"{host}:{port}"
         self._store = store
-        self._sockets = sockets
-        self._queries = ThreadPoolExecutor(RUNNING, "sql")
-        self._asked = 0
+        self._listener = listener
+        self._threads = ThreadPoolExecutor(RUNNING, "sql")
+        self._slots = asyncio.Semaphore(RUNNING)
+        self._asked = 0  # those that have a slot, and those that wait for one
         routes = [
             Route("/ping", self._ping, methods=["GET"]),
             Route("/", self._answer, methods=["GET", "POST"]),
@@ -102,7 +106,7 @@ class Endpoint:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, args=(sockets,), name="sql-endpoint", daemon=True
+            target=self._server.run, args=([listener],), name="sql-endpoint", daemon=True
         )
         self._thread.start()
 
@@ -110,9 +114,8 @@ class Endpoint:
         """Stop listening, let running queries end, drop those that wait."""
         self._server.should_exit = True
         self._thread.join(timeout=5)
-        self._queries.shutdown(cancel_futures=True)
-        for each in self._sockets:
-            each.close()
+        self._threads.shutdown(cancel_futures=True)
+        self._listener.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,26 +140,33 @@ class Endpoint:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
         headers["X-ClickHouse-Format"] = fmt
-        return Response(body, headers=headers, media_type=_TYPES.get(fmt, _TEXT))
+        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), self._leave)
 
     async def _run(self, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
+        """What the query answers; then its slot is held until `_leave`. Raises StoreError."""
         if params.get("compress") == "1":
             raise _error(48, "compress=1 is not supported here; use plain HTTP")
-        if self._asked >= RUNNING + WAITING:
-            raise _error(202, f"Too many simultaneous queries. Maximum: {RUNNING + WAITING}")
         values = {k[6:]: v for k, v in params.items() if k.startswith("param_")}
         settings = {
             k: v
             for k, v in params.items()
             if k not in _HTTP_ONLY and k != "compress" and not k.startswith("param_")
         }
+        if self._asked >= RUNNING + WAITING:
+            raise _error(202, f"Too many simultaneous queries. Maximum: {RUNNING + WAITING}")
         self._asked += 1
+        await self._slots.acquire()
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._queries, self._store.read, sql, fmt, values, settings, params.get("database")
+                self._threads, self._store.read, sql, fmt, values, settings, params.get("database")
             )
-        finally:
-            self._asked -= 1
+        except BaseException:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._slots.release()
+        self._asked -= 1
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
@@ -167,32 +177,37 @@ class Endpoint:
         }
 
 
+class _Answer(Response):
+    """An answer that is sent as fast as the client takes it, and given up where that is not fast enough."""
+
+    def __init__(
+        self, body: bytes, headers: Mapping[str, str], media_type: str, sent: Callable[[], None]
+    ) -> None:
+        super().__init__(body, headers=headers, media_type=media_type)
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                for start in range(0, len(self.body), PIECE_BYTES):
+                    piece = self.body[start : start + PIECE_BYTES]
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.warning("a client has not taken its answer of %d bytes in time", len(self.body))
+        finally:
+            self._sent()
+
+
 def serve(store: Store, listen: str) -> Endpoint:
     """Answer SQL at `listen` (HOST:PORT; port 0 takes a free one) until closed.
 
     Raises CantListen.
     """
-    return Endpoint(store, [bind(listen)])
-
-
-def bind(listen: str) -> socket.socket:
-    """A socket that listens at HOST:PORT. Raises CantListen."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named TCP, since asyncio sets TCP_NODELAY only then; without it kept connections wait 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, int(port)))
-        listener.listen(128)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise CantListen(
-            f"listen.sql: {listen}: {why}; stop what listens there or choose another port in nektar.yaml"
-        ) from None
-    return listener
+    return Endpoint(store, bind(listen))
 
 
 async def _query(request: Request) -> str:

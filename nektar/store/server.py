@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import ClassVar
 
 from nektar.store import readonly
@@ -29,7 +29,8 @@ class ServerStore(DriverStore):
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None) -> Iterator[Ask]:
-        sent = {**settings, "database": database} if database else dict(settings)
+        # An error is an answer of its own, instead of the end of one.
+        sent = {**settings, "wait_end_of_query": "1"} | ({"database": database} if database else {})
 
         def ask(sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
             # Without a placeholder for the server, the client would write the values into the text itself,
@@ -38,6 +39,8 @@ class ServerStore(DriverStore):
             values = {name: unescaped(value) for name, value in params.items()}  # the client escapes them
             # The format too is the client's to write.
             sql, fmt = readonly.without_format(sql), readonly.format_of(sql, fmt)
-            return bytes(self._client.raw_query(sql, values, sent, fmt, use_database=database is None))
+            stream = self._client.raw_stream(sql, values, sent, fmt, use_database=database is None)
+            with closing(stream):
+                return bytes(stream.read(readonly.MAX_ANSWER_BYTES + 1))
 
         yield ask

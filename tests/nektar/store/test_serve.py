@@ -170,6 +170,28 @@ def test_more_queries_than_may_wait_are_told_so(store: Store, monkeypatch: pytes
     assert sorted(set(statuses)) == [200, 503]
 
 
+@pytest.mark.parametrize(
+    "params", [{"default_format": "CSV SETTINGS readonly = 0"}, {"default_format": "no-such"}]
+)
+def test_a_format_is_a_name_and_nothing_more(endpoint: Endpoint, params: dict[str, str]) -> None:
+    status, body, _ = ask(endpoint, "SELECT 1", **params)
+    assert (status, body[:9]) == (400, b"Code: 73.")
+
+
+def test_a_client_that_does_not_take_its_answer_gives_way_to_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNNING", 1)
+    monkeypatch.setattr(module, "SEND_SECONDS", 0.3)
+    long = f"/?{urlencode({'query': 'SELECT number, number FROM numbers(1000000)'})}"
+    with serve(store, "127.0.0.1:0") as narrow:
+        host, port = narrow.address.split(":")
+        with socket.create_connection((host, int(port))) as sleeping:
+            sleeping.sendall(f"GET {long} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert sleeping.recv(12) == b"HTTP/1.1 200"
+            assert ask(narrow, "SELECT 1")[1] == b"1\n"
+
+
 def test_a_busy_port_is_one_clear_line(store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -191,7 +213,7 @@ def test_closing_frees_the_port_and_ends_the_thread(store: Store) -> None:
 
 def test_a_kept_connection_is_answered_without_waiting_for_acknowledgements(endpoint: Endpoint) -> None:
     # asyncio sets TCP_NODELAY where the socket says TCP; without it each answer took 40 ms more.
-    assert endpoint._sockets[0].proto == socket.IPPROTO_TCP
+    assert endpoint._listener.proto == socket.IPPROTO_TCP
 
 
 def test_the_other_kind_of_store_reads_through_the_same_gate(endpoint: Endpoint) -> None:
