@@ -53,22 +53,17 @@ def init(path: Path) -> None:
 
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
+    from indexer.contracts import contracts_of
     from nektar import bus as buses
     from nektar.store.client import ask, endpoint
+    from nektar.store.listen import bind
     from nektar.store.port import StoreMissing, shown
-    from nektar.store.serve import bind
 
     config, path = read_config(config_path, directory)
     print(f"{path}: valid")
     named = adapters(config)
     for network in config.networks:
-        abi = named[network.name].abi()
-        for contract in network.contracts:
-            if contract not in abi:
-                raise CheckFailed(
-                    f"networks.{network.name}.contracts: expected names of the adapter {network.adapter!r} "
-                    f"({', '.join(sorted(abi))}); got {contract!r}"
-                )
+        contracts_of(network, named[network.name])
     asyncio.run(_check_chains(config))
     bus = buses.open(config.bus_url)
     bus.close()
@@ -87,16 +82,23 @@ def check(config_path: Path | None, directory: Path | None) -> None:
 
 
 async def _check_chains(config: Config) -> None:
-    from nektar.chain.rpc import Provider, check_chain_id, check_code
+    from indexer.contracts import no_contract, reached
+    from nektar.chain.rpc import Provider, check_chain_id, without_code
 
     for network in config.networks:
         for name in network.rpc:
             settings = config.providers[name]
             async with Provider(name, settings.url, settings.limits) as provider:
                 await check_chain_id(provider, network.chain_id)
-                for contract, address in network.contracts.items():
-                    await check_code(provider, contract, address)
-            print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
+                addresses = tuple(network.contracts.values())
+                missing = await without_code(provider, addresses, reached(network, None))
+            if missing:
+                raise no_contract(network, missing)
+            served = f"{network.name}: provider {name} serves chain {network.chain_id}"
+            if missing is None:
+                print(f"{served}; it is still syncing, so whether the contracts are there can't be said yet")
+            else:
+                print(f"{served} and its contracts")
 
 
 def migrate(config_path: Path | None, directory: Path | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
@@ -54,23 +54,32 @@ class Follower:
     """Keeps one Network's log level with its chain."""
 
     def __init__(
-        self, log: NetworkLog, source: Source, contracts: Mapping[Address, Abi], poll: float
+        self,
+        log: NetworkLog,
+        source: Source,
+        contracts: Mapping[Address, Abi],
+        poll: float,
+        check: Callable[[BlockRef | None], Awaitable[None]] | None = None,
     ) -> None:
-        """`poll`: seconds between two looks at the head."""
+        """`poll`: seconds between two looks at the head. `check` is called before each with the log's last
+        block; what it raises ends the Network."""
         self._log = log
         self._source = source
         self._contracts = contracts
         self._poll = poll
+        self._check = check
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
 
     async def run(self) -> None:
         """Follow until cancelled. Providers' faults are waited out; raises WrongChain,
-        ReorgBelowFinality, BusError."""
+        ReorgBelowFinality, BusError, and what the check does."""
         pause, said = FIRST_PAUSE, ""
         while True:
             try:
+                if self._check is not None:
+                    await self._check(self._log.known.tip)
                 await self.look()
             except WrongChain:  # told only now, since the provider was not there before
                 raise

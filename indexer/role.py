@@ -1,6 +1,7 @@
 """The indexer as a role: one task a Network, each with its own log, until told to stop.
 
-A Network that can't go on (a reorg below finality, a changed filter) ends alone; the others are followed on.
+A Network that can't go on (a reorg below finality, a changed filter, a mistyped address) ends alone; the
+others are followed on.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ import threading
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
+from indexer.contracts import Presence, contracts_of
 from indexer.follow import Follower
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus
-from nektar.chain import abi
-from nektar.chain.abi import Abi
 from nektar.chain.rpc import Provider
-from nektar.config import Config, ConfigError, NetworkConfig
+from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
-from nektar.model import Address
 from nektar.networks.adapter import Adapter
 
 logger = logging.getLogger(__name__)
@@ -77,22 +76,5 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             network.from_block if tip is None else tip.number + 1,
             source.name,
         )
-        await Follower(log, source, contracts, network.poll).run()
-
-
-def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:
-    """The configured contracts' ABIs by address. Raises ConfigError for a name that the adapter lacks."""
-    abis = adapter.abi()
-    found: dict[Address, Abi] = {}
-    for contract, address in network.contracts.items():
-        where = f"networks.{network.name}.contracts.{contract}"
-        if contract not in abis:
-            raise ConfigError(
-                f"{where}: expected one of {', '.join(sorted(abis))}, which the adapter {network.adapter!r} "
-                "knows"
-            )
-        key = Address(bytes.fromhex(address[2:]))
-        if key in found:
-            raise ConfigError(f"{where}: expected one contract an address; {address} is named twice")
-        found[key] = abi.load(abis[contract])
-    return found
+        presence = Presence(network, source)
+        await Follower(log, source, contracts, network.poll, presence.check).run()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from indexer.prove import Contradiction, Proved, prove
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
-from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id
+from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id, without_code
 from nektar.model import BlockRef, Hash32
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,20 @@ class Source:
                 await self._check(provider)
             except (Unreachable, Refused) as error:
                 logger.warning("%s", error)
+
+    async def without_code(self, addresses: Sequence[str], head: int) -> frozenset[str] | None:
+        """Those of the addresses at which no provider that can know has a contract; None where none can know,
+        or answers. Raises WrongChain."""
+        known = []
+        for provider in self._providers:
+            try:
+                await self._check(provider)
+                found = await without_code(provider, addresses, head)
+            except (Unreachable, Refused):
+                continue  # looking at the heads will say so
+            if found is not None:
+                known.append(found)
+        return frozenset.intersection(*known) if known else None
 
     async def heads(self) -> Heads:
         """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""

@@ -34,7 +34,7 @@ from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Un
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
-from nektar.store.client import open_store
+from nektar.store.client import endpoint, open_store
 from nektar.store.listen import bind
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreHeld, shown
@@ -86,7 +86,7 @@ def run(
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
-    with _opened(config.store_url, stop) as store, bind(config.listen.sql) as listener:
+    with _opened(config, stop) as store, bind(config.listen.sql) as listener:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
         with Endpoint(store, listener) as endpoint:
@@ -97,14 +97,14 @@ def run(
                 sink.run(stop)
 
 
-def _opened(url: str, stop: threading.Event) -> Store:
+def _opened(config: Config, stop: threading.Event) -> Store:
     """The store, waited for while a reader has it: who finds no store role opens it for a query."""
     deadline = time.monotonic() + HELD_SECONDS
     while True:
         try:
-            return open_store(url)
+            return open_store(config.store_url)
         except StoreHeld:
-            if time.monotonic() > deadline or stop.wait(0.02):
+            if endpoint(config) is not None or time.monotonic() > deadline or stop.wait(0.02):
                 raise
 
 

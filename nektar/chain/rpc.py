@@ -25,7 +25,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from nektar.chain.jsonrpc import Malformed, quantity
+from nektar.chain.jsonrpc import Malformed, parse_octets, quantity
 from nektar.config import Limits
 from nektar.errors import NektarError
 
@@ -67,10 +67,6 @@ class WrongChain(RpcError):
     """The provider serves another chain than the configuration says."""
 
     exit_code = 2
-
-
-class NoCode(RpcError):
-    """There is no contract at a configured address."""
 
 
 class Call(NamedTuple):
@@ -257,12 +253,19 @@ async def check_chain_id(provider: Provider, expected: int) -> None:
         )
 
 
-async def check_code(provider: Provider, contract: str, address: str) -> None:
-    """Raises NoCode unless there is a contract at `address`; `contract` is its name in the configuration."""
-    code = await provider.call("eth_getCode", address, "latest")
-    if not isinstance(code, str) or len(code) <= 2:
-        raise NoCode(
-            provider.name,
-            f"contracts.{contract}: expected a contract at {address}; there is no code: check the address, "
-            "and that the chain is the right one",
-        )
+async def without_code(provider: Provider, addresses: Sequence[str], head: int) -> frozenset[str] | None:
+    """Those of the addresses at which there is no contract. Raises Unreachable.
+
+    None where the provider can't know: it has not come to block `head` yet, or says that it is syncing.
+    """
+    codes = [Call("eth_getCode", (address, "latest")) for address in addresses]
+    syncing, number, *found = await provider.batch([Call("eth_syncing"), Call("eth_blockNumber"), *codes])
+    try:
+        behind = quantity({"eth_blockNumber": number}, "eth_blockNumber") < head
+        empty = [parse_octets(code, "eth_getCode") == b"" for code in found]
+    except Malformed:
+        return None
+    # Who does not offer `eth_syncing` hides a node that follows the chain.
+    if behind or not (syncing is False or isinstance(syncing, Refused)):
+        return None
+    return frozenset(address for address, none in zip(addresses, empty, strict=True) if none)

@@ -88,7 +88,11 @@ class Running:
 
     def __init__(self, *arguments: object) -> None:
         self.process = subprocess.Popen(
-            command("up", *arguments), stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_parent()
+            command("up", *arguments),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that Ctrl-C can be sent to it and its children alone
+            preexec_fn=ends_with_parent(),
         )
         self._lines: list[str] = []
         self._coming: queue.Queue[str] = queue.Queue()

@@ -17,14 +17,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-import yaml
-
 from devnet.anvil import anvil, free_port
 from devnet.chain import Chain
+from tests.cli.command import CHAIN_ID, CONTRACT, PATIENCE, command, write
 
-CHAIN_ID = 31337
-NOBODY = "0x00000000000000000000000000000000000000aa"
-PATIENCE = 60.0
 STORED = "SELECT count(), max(number) FROM blocks FORMAT CSV"
 
 Ending = tuple[int, str]
@@ -37,19 +33,11 @@ class Roles:
     def __init__(self, directory: Path, url: str) -> None:
         self._directory = directory
         self._sql = f"127.0.0.1:{free_port()}"
-        network = {"name": "one", "chain_id": CHAIN_ID, "rpc": ["a"], "contracts": {"task_manager": NOBODY}}
-        config = {
-            "data_dir": "data",
-            "bus": f"sqlite://{directory}/bus",
-            "providers": {"a": {"url": url}},
-            "networks": [network],
-            "listen": {"sql": self._sql},
-        }
-        (directory / "nektar.yaml").write_text(yaml.safe_dump(config))
+        write(directory, url, bus=f"sqlite://{directory}/bus", listen={"sql": self._sql})
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cli.main", *arguments, "--dir", str(self._directory)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        line = command(*arguments, "--dir", self._directory)
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def stored(self) -> str:
         """What the running store role answers."""
@@ -118,4 +106,5 @@ def play(directory: Path, chain: Chain) -> dict[str, Ending]:
 
 if __name__ == "__main__":
     with anvil(chain_id=CHAIN_ID, slots=2) as chain:
+        chain.rpc("anvil_setCode", CONTRACT, "0x00")
         print(json.dumps(play(Path(sys.argv[1]), chain)))

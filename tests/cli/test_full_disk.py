@@ -13,10 +13,10 @@ import pytest
 
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from tests.cli.command import ROOT, ours
 
 pytestmark = pytest.mark.real
 SCENE = Path(__file__).with_name("full_disk.py")
-ROOT = SCENE.parent.parent.parent
 
 
 def endings(directory: Path) -> dict[str, tuple[int, str]]:
@@ -46,9 +46,9 @@ def test_a_full_disk_ends_each_role_with_one_line_and_loses_nothing(tmp_path: Pa
     assert not any("Traceback" in said for _, said in ended.values())
     for run in ("store that ran", "store that starts", "indexer that ran", "indexer that starts"):
         code, said = ended[run]
-        ours = [line for line in said.splitlines() if line.startswith("nektar: ")]
-        assert (code, len(ours)) == (1, 1), said
-        assert "the disk is full" in ours[0]
+        lines = ours(said)
+        assert (code, len(lines)) == (1, 1), said
+        assert "the disk is full" in lines[0]
     assert ended["reader"] == (0, "11,10\n")
     # With room again they have gone on until the store answered with all 31 blocks, each once.
     assert [ended[f"{role} with room"][0] for role in ("indexer", "store")] == [0, 0]

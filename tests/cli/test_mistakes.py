@@ -4,131 +4,133 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
-from devnet.anvil import anvil
-from devnet.chain import Chain, DevnetError
+from devnet.chain import Chain
 from nektar import bus as buses
 from nektar.bus.port import Message, partition_of
 from nektar.config import load
 from nektar.log import NETWORK, key
+from tests.cli.command import CONTRACT, MISTAKE, ROOT, SECRET, Done, nektar, ours, refused, up, write
 
-CHAIN_ID = 31337
-SECRET = "api-key-that-nobody-may-see"
-NOBODY = "0x00000000000000000000000000000000000000aa"
-
-
-@pytest.fixture(scope="module")
-def chain() -> Iterator[Chain]:
-    try:
-        with anvil(chain_id=CHAIN_ID, slots=2) as running:
-            yield running
-    except DevnetError as error:
-        pytest.skip(f"needs anvil: {error}")
+ELSEWHERE = "0x00000000000000000000000000000000000000bb"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def taken() -> Iterator[str]:
+    """An address at which something listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -> Path:
-    """A nektar.yaml of one Network in `directory`, with these top-level keys or the Network's own changed."""
-    network = {"name": "one", "chain_id": CHAIN_ID, "rpc": ["mine"], "contracts": {"task_manager": NOBODY}}
-    config: dict[str, object] = {
-        "data_dir": "data",
-        "providers": {"mine": {"url": f"{url}/?key={SECRET}"}},
-        "networks": [network],
-        "listen": {"sql": f"127.0.0.1:{free_port()}"},
-    }
-    for name, value in changes.items():
-        (network if name in ("chain_id", "contracts", "adapter") else config)[name] = value
-    path = directory / "nektar.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+# --- nektar.yaml ------------------------------------------------------------------------------------
 
 
-def nektar(*arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *(str(a) for a in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lisen: {}", "unknown field `lisen`; expected one of providers, networks, data_dir"),
+        ("listen: {sq: x}", "unknown field `sq` - at `$.listen`; expected one of sql"),
+        ("providers: {a: {url: x, limit: 1}}", "unknown field `limit`"),
+        (": {[ no", "not YAML"),
+        ("- 1", "expected keys and values"),
+        ("\udcff", "expected text in UTF-8; got the byte 0xff"),
+    ],
+)
+def test_a_file_that_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "nektar.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    refused(nektar("check", "--config", path), says, code=MISTAKE)
 
 
-def refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
-    """It failed, its one line of ours says this, and neither a traceback nor the secret is anywhere."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("nektar: ")]
-    assert done.returncode > 0, done.stdout
-    assert len(lines) == 1, done.stderr
-    for words in says:
-        assert words in lines[0]
-    assert "Traceback" not in done.stderr
-    assert SECRET not in done.stderr + done.stdout
-
-
-def test_a_provider_that_does_not_answer(tmp_path: Path) -> None:
-    refused(nektar("check", "--config", write(tmp_path)), "provider mine", "can't connect")
-
-
-@pytest.mark.real
-def test_a_chain_of_another_id(tmp_path: Path, chain: Chain) -> None:
-    path = write(tmp_path, chain.url, chain_id=1)
-    refused(nektar("check", "--config", path), "expected chain 1", "31337")
-    refused(nektar("up", "indexer", "--config", path), "expected chain 1", "31337")
-
-
-@pytest.mark.real
-def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
-    refused(nektar("check", "--config", write(tmp_path, chain.url)), "task_manager", NOBODY)
-
-
-def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
-    path = write(tmp_path, contracts={"task_boss": NOBODY})
-    refused(nektar("check", "--config", path), "task_boss", "task_manager")
+@pytest.mark.parametrize("command", ["check", "up", "migrate", "sql x", "tasks", "replay", "dead"])
+def test_no_command_takes_a_file_with_an_unknown_key_or_none_at_all(tmp_path: Path, command: str) -> None:
+    (tmp_path / "nektar.yaml").write_text("lisen: {}")
+    refused(nektar(*command.split(), cwd=tmp_path), "nektar.yaml", "unknown field `lisen`", code=MISTAKE)
+    (tmp_path / "nektar.yaml").unlink()
+    refused(nektar(*command.split(), cwd=tmp_path), "nektar.yaml: no such file", "nektar init", code=MISTAKE)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"adapter": "unheard-of"}, "expected one of nektar"),
-        ({"bus": "pigeon://post"}, "expected sqlite:///DIRECTORY"),
+        ({"bus": f"redis://me:{SECRET}@there"}, "expected sqlite:///DIRECTORY"),
         ({"store": "drawer://left"}, "expected chdb:///PATH or clickhouse://"),
-        ({"data_dir": "nektar.yaml"}, "Not a directory"),
     ],
 )
 def test_a_place_that_can_not_be(tmp_path: Path, change: dict[str, object], says: str) -> None:
     refused(nektar("up", "store", "--config", write(tmp_path, **change)), says)
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(tmp_path, listen={"sql": listen})
-        refused(nektar("up", "store", "--config", path), listen, "in use", "another port")
+def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path, data_dir="nektar.yaml")
+    for command in ("up", "up indexer", "migrate", "replay", "dead", "sql x"):
+        refused(nektar(*command.split(), "--config", path), str(path))
 
 
-def test_sql_that_is_wrong_or_writes(tmp_path: Path) -> None:
+# --- the chain --------------------------------------------------------------------------------------
+
+
+def test_a_provider_that_does_not_answer(tmp_path: Path) -> None:
+    refused(nektar("check", "--config", write(tmp_path)), "provider mine", "can't connect", "check its url")
+
+
+@pytest.mark.real
+def test_a_chain_of_another_id(tmp_path: Path, chain: Chain) -> None:
+    path = write(tmp_path, chain.url, chain_id=1)
+    refused(nektar("check", "--config", path), "expected chain 1", "31337", code=MISTAKE)
+    refused(nektar("up", "indexer", "--config", path), "expected chain 1", "31337", code=MISTAKE)
+
+
+@pytest.mark.real
+def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
+    path = write(tmp_path, chain.url, contracts={"task_manager": ELSEWHERE, "delegation": CONTRACT})
+    for command in (["check"], ["up", "indexer"]):
+        says = "networks.one.contracts", f"chain 31337 has none at task_manager {ELSEWHERE} (asked: mine)"
+        refused(nektar(*command, "--config", path), *says, code=MISTAKE)
+
+
+@pytest.mark.parametrize(
+    ("contracts", "says"),
+    [
+        ({"task_boss": CONTRACT}, "contracts.task_boss: expected one of burner"),
+        ({"task_manager": CONTRACT, "delegation": CONTRACT}, "is named twice"),
+        ({"task_manager": "0x" + "00" * 20}, "expected the address of your contract; got the zero address"),
+    ],
+)
+def test_contracts_that_can_not_be(tmp_path: Path, contracts: dict[str, str], says: str) -> None:
+    path = write(tmp_path, contracts=contracts)
+    refused(nektar("check", "--config", path), "networks.one.contracts.", says, code=MISTAKE)
+
+
+# --- SQL --------------------------------------------------------------------------------------------
+
+
+def test_sql_that_is_wrong_where_no_store_role_runs(tmp_path: Path) -> None:
     path = write(tmp_path)
-    refused(nektar("sql", "SELECT 1", "--config", path), "there is none yet", "nektar up")
+    for command in ("sql x", "tasks", "operators", "findings"):
+        refused(nektar(*command.split(), "--config", path), "there is none yet", "nektar up")
     assert nektar("migrate", "--config", path).returncode == 0
-    for statement, says in (
-        ("SELEC 1", "Syntax error"),
-        ("SELECT * FROM nothing", "nothing"),
-        ("DROP TABLE duties_rows", "Expected SELECT"),
-        ("SELECT * FROM file('/etc/passwd')", "file"),
-    ):
-        refused(nektar("sql", statement, "--config", path), says)
-    assert nektar("sql", "SELECT count() FROM duties", "--config", path).returncode == 0
+    refused(nektar("sql", "SELEC 1", "--config", path), "Syntax error", code=MISTAKE)
+    refused(nektar("sql", "DROP TABLE duties_rows", "--config", path), "Expected SELECT", code=MISTAKE)
+    assert nektar("sql", "SELECT count() FROM duties", "--config", path, "--format", "CSV").stdout == "0\n"
+
+
+# --- the machine ------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with taken() as listen:
+        path = write(tmp_path, listen={"sql": listen})
+        refused(nektar("up", "store", "--config", path), listen, "in use", "another port", code=MISTAKE)
 
 
 def test_a_directory_that_no_demo_has_made_is_never_deleted(tmp_path: Path) -> None:
@@ -138,12 +140,9 @@ def test_a_directory_that_no_demo_has_made_is_never_deleted(tmp_path: Path) -> N
     assert (tmp_path / "precious").read_text() == "keep me"
 
 
-def test_a_missing_anvil_names_node_and_npm(tmp_path: Path) -> None:
-    environment = {**os.environ, "NEKTAR_ANVIL": str(tmp_path / "nothing")}
-    command = [sys.executable, "-m", "cli.main", "demo", "--keep", str(tmp_path / "demo")]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.mark.parametrize("command", ["demo --keep here", "devnet --out here"])
+def test_a_missing_anvil_names_node_and_npm(tmp_path: Path, command: str) -> None:
+    done = nektar(*command.split(), cwd=tmp_path, NEKTAR_ANVIL=str(tmp_path / "nothing"))
     refused(done, "NEKTAR_ANVIL")
 
 
@@ -162,10 +161,9 @@ def test_a_missing_anvil_names_node_and_npm(tmp_path: Path) -> None:
 def test_make_without_a_fitting_python_or_node(
     tmp_path: Path, target: str, tools: dict[str, str], says: str
 ) -> None:
-    root = Path(__file__).parent.parent.parent
     for name in ("Makefile", "pyproject.toml", "package.json", "package-lock.json"):
-        shutil.copy(root / name, tmp_path)
-    shutil.copytree(root / "requirements", tmp_path / "requirements")
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     path = tmp_path / "bin"
     path.mkdir()
     for name in ("make", "bash", "sh", "echo"):
@@ -174,87 +172,52 @@ def test_make_without_a_fitting_python_or_node(
     for name, script in tools.items():
         (path / name).write_text(script)
         (path / name).chmod(0o755)
-    done = subprocess.run(
+    done: Done = subprocess.run(
         ["make", target], cwd=tmp_path, env={"PATH": str(path)}, capture_output=True, text=True, check=False
     )
-    assert done.returncode != 0
-    assert says in done.stderr
-    assert sum(line.startswith("nektar: ") for line in done.stderr.splitlines()) == 1
+    refused(done, says)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_to_a_full_disk() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cli.main", "--help"]
+        done: Done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nektar: output: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+# --- the log ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     """A nektar.yaml whose Network's log begins with bytes that are no record."""
     path = write(tmp_path)
-    bus = buses.open(load(path).bus_url)
-    with bus.writer("somebody", partition_of("one", bus.partitions)) as writer:
+    with (
+        buses.open(load(path).bus_url) as bus,
+        bus.writer("somebody", partition_of("one", bus.partitions)) as writer,
+    ):
         writer.transaction([Message(NETWORK, key("one", 1), b"this is no record")])
-    bus.close()
     return path
 
 
 def test_a_broken_record_stops_the_roles_and_stays_where_it_is(broken: Path) -> None:
     partition = partition_of("one", 8)
-    for command in (["up", "processors"], ["up", "indexer"], ["replay"]):
-        done = nektar(*command, "--config", broken)
+    for command in ("up processors", "up indexer", "replay"):
+        done = nektar(*command.split(), "--config", broken)
         refused(done, NETWORK, f"partition {partition}", "offset 0", "expected a log record")
-    bus = buses.open(load(broken).bus_url)
-    assert [m.value for m in bus.read(NETWORK, partition)] == [b"this is no record"]
-    bus.close()
+    with buses.open(load(broken).bus_url) as bus:
+        assert [m.value for m in bus.read(NETWORK, partition)] == [b"this is no record"]
 
 
 def test_a_broken_record_is_a_dead_letter_of_the_store_and_does_not_stop_it(broken: Path) -> None:
-    command = [sys.executable, "-m", "cli.main", "up", "store", "--config", str(broken)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as store:
-        deadline = time.monotonic() + 30
-        while b"this is no record".hex() not in nektar("dead", "--json", "--config", broken).stdout:
-            assert time.monotonic() < deadline
-            assert store.poll() is None
-        assert nektar("sql", "SELECT count() FROM blocks", "--config", broken).returncode == 0
-        store.terminate()
-        _, errors = store.communicate(timeout=30)
-    assert store.returncode == 0
-    assert "Traceback" not in errors
-
-
-def test_a_full_disk(tmp_path: Path) -> None:
-    probe = ["unshare", "-Urm", "true"]
-    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("needs mount namespaces")
-    path, data = write(tmp_path), tmp_path / "data"
-    data.mkdir()
-    inside = (
-        f'mount -t tmpfs -o size=2m full "{data}" && head -c 4m /dev/zero > "{data}/ballast" 2>/dev/null; '
-        f'exec "{sys.executable}" -m cli.main up processors --config "{path}"'
-    )
-    done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", inside], capture_output=True, text=True, timeout=60, check=False
-    )
-    refused(done, "the disk is full")
-
-
-@pytest.mark.real
-def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
-    path = write(tmp_path, chain.url)
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "up", "--config", str(path)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
-    )
-    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ("indexer", "processors", "store")]
-    deadline = time.monotonic() + 30
-    while not all(p.exists() for p in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    children = [int(p.read_text()) for p in pids]
-    refused(nektar("up", "--config", path), "another `nektar up` runs")
-    os.killpg(supervisor.pid, signal.SIGINT)
-    _, errors = supervisor.communicate(timeout=30)
-    assert "Traceback" not in errors
-    assert SECRET not in errors
-    for child in children:
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
-    assert not any(p.exists() for p in pids)
+    with up("store", "--config", broken) as store:
+        said = store.until("is a dead letter")
+        assert "expected a log record" in said
+        assert b"this is no record".hex() in nektar("dead", "--json", "--config", broken).stdout
+        assert nektar("sql", "SELECT count() FROM blocks FORMAT CSV", "--config", broken).stdout == "0\n"
+        store.process.terminate()
+        assert store.end() == 0
+        assert ours(store.said) == []

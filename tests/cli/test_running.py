@@ -1,127 +1,52 @@
-"""What goes wrong with `nektar up` gets clear lines, no secret in them, and an exit code that fits."""
+"""What goes wrong with `nektar up` while it runs, and how it ends."""
 
 from __future__ import annotations
 
 import os
-import queue
-import socket
+import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 from devnet.anvil import find_anvil, free_port
-from devnet.chain import DevnetError
-from nektar.role import ends_with_parent
-
-CHAIN_ID = 31337
-SECRET = "api-key-that-nobody-may-see"
-NOBODY = "0x00000000000000000000000000000000000000aa"
-MISTAKE = 2
-PATIENCE = 60.0
+from devnet.chain import Chain, DevnetError
+from nektar.role import ROLES, ends_with_parent
+from tests.cli.command import MISTAKE, PATIENCE, nektar, ours, refused, up, write
+from tests.cli.test_mistakes import taken
 
 
-def write(directory: Path, rpc_port: int, **changes: object) -> Path:
-    network = {"name": "one", "chain_id": CHAIN_ID, "rpc": ["a"], "contracts": {"task_manager": NOBODY}}
-    config = {
-        "data_dir": "data",
-        "providers": {"a": {"url": f"http://127.0.0.1:{rpc_port}/?key={SECRET}"}},
-        "networks": [network],
-        "listen": {"sql": f"127.0.0.1:{free_port()}"},
-        **changes,
-    }
-    path = directory / "nektar.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def nektar(*arguments: object) -> tuple[int, list[str], str]:
-    """Exit code, our own lines, and all that was said."""
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    said = done.stdout + done.stderr
-    assert "Traceback" not in said
-    assert SECRET not in said
-    return done.returncode, ours(done.stderr.splitlines()), said
-
-
-def ours(lines: list[str]) -> list[str]:
-    return [line for line in lines if line.startswith("nektar: ")]
-
-
-class Running:
-    """`nektar up`, listened to."""
-
-    def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "cli.main", "up", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_parent()
-        )
-        self.lines: list[str] = []
-        self._coming: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as said:
-            for line in said:
-                self.lines.append(line)
-                self._coming.put(line)
-
-    def until(self, words: str) -> str:
-        """The next line that says this."""
-        deadline = time.monotonic() + PATIENCE
-        while words not in (line := self._coming.get(timeout=max(0.01, deadline - time.monotonic()))):
-            pass
-        return line
-
-    def end(self) -> int:
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        said = "".join(self.lines)
-        assert "Traceback" not in said
-        assert SECRET not in said
-        return code
-
-
-@contextmanager
-def up(*arguments: object) -> Iterator[Running]:
-    running = Running(*arguments)
-    try:
-        yield running
-    finally:
-        running.process.terminate()
-        running.end()
-
-
-def test_a_second_up_on_one_data_dir_says_so_and_leaves_the_first_alone(tmp_path: Path) -> None:
-    """Also: SQL mistakes while the store role runs, whose own line is as clear as without it."""
-    path = write(tmp_path, rpc_port=1)
+@pytest.mark.real
+def test_one_up_a_data_dir_answers_sql_and_ends_all_its_roles_on_ctrl_c(tmp_path: Path, chain: Chain) -> None:
+    path = write(tmp_path, chain.url)
+    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ROLES]
     with up("--config", path) as first:
         first.until("SQL at http://")
-        code, lines, _ = nektar("up", "--config", path)
-        assert (code, len(lines)) == (1, 1)
-        assert "another `nektar up` runs it" in lines[0]
+        refused(nektar("up", "--config", path), "another `nektar up` runs it", "another data_dir", code=1)
+        refused(nektar("up", "store", "--config", path), "held by process", code=1)
         for statement, says in (
             ("SELEC 1", "Syntax error"),
             ("SELECT * FROM nothing", "nothing"),
             ("DROP TABLE duties_rows", "Expected SELECT"),
             ("INSERT INTO duties_rows SELECT * FROM duties_rows", "Expected SELECT"),
+            ("SELECT * FROM file('/etc/passwd')", "file"),
         ):
-            code, lines, _ = nektar("sql", statement, "--config", path)
-            assert code != 0
-            assert len(lines) == 1
-            assert says in lines[0]
-        assert nektar("sql", "SELECT 1, 2 FORMAT CSV", "--config", path) == (0, [], "1,2\n")
+            refused(nektar("sql", statement, "--config", path), says, code=MISTAKE)
+        answered = nektar("sql", "SELECT 1, 2 FORMAT CSV", "--config", path)
+        assert (answered.returncode, answered.stdout) == (0, "1,2\n")
+        checked = nektar("check", "--config", path)
+        assert checked.returncode == 0, checked.stderr
+        assert "the store role answers there" in checked.stdout
         assert first.process.poll() is None
-        assert ours(first.lines) == []
+        roles = [int(pid.read_text()) for pid in pids]
+        os.killpg(first.process.pid, signal.SIGINT)
+        assert first.end() == 0
+        assert ours(first.said) == []
+    for role in roles:
+        with pytest.raises(ProcessLookupError):
+            os.kill(role, 0)
+    assert not any(pid.exists() for pid in pids)
 
 
 @pytest.mark.real
@@ -131,7 +56,7 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
     port = free_port()
-    with up("indexer", "--config", write(tmp_path, port)) as indexer:
+    with up("indexer", "--config", write(tmp_path, f"http://127.0.0.1:{port}")) as indexer:
         indexer.until("can't connect (Connection refused); check its url")
         indexer.until("indexer.follow")  # it goes on trying
         assert indexer.process.poll() is None
@@ -143,64 +68,27 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
         finally:
             chain.terminate()
             chain.wait()
-        (line,) = ours(indexer.lines)
+        (line,) = ours(indexer.said)
         assert "expected chain 31337, as chain_id says; it serves chain 5" in line
 
 
 def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(tmp_path, rpc_port=1, listen={"sql": listen})
-        code, lines, _ = nektar("up", "--config", path)
-    assert code == MISTAKE
+    with taken() as listen:
+        done = nektar("up", "--config", write(tmp_path, listen={"sql": listen}))
+    assert done.returncode == MISTAKE
+    lines = ours(done.stderr)
     assert [listen in line for line in lines] == [True, False]
     assert "store: stopped" in lines[1]
 
 
-def test_a_data_dir_that_is_a_file(tmp_path: Path) -> None:
-    path = write(tmp_path, rpc_port=1, data_dir="nektar.yaml")
-    for command in (["up"], ["up", "indexer"], ["migrate"], ["replay"], ["dead"], ["sql", "SELECT 1"]):
-        code, lines, _ = nektar(*command, "--config", path)
-        assert code != 0
-        assert len(lines) == 1
-        assert str(path) in lines[0]
-
-
-def test_a_bus_url_that_is_wrong_is_not_shown_with_its_password(tmp_path: Path) -> None:
-    path = write(tmp_path, rpc_port=1, bus=f"redis://me:{SECRET}@there")
-    code, lines, _ = nektar("up", "processors", "--config", path)
-    assert code != 0
-    assert len(lines) == 1
-    assert "bus: expected" in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("lisen: {}", "unknown field `lisen`; expected one of providers, networks, data_dir"),
-        ("listen: {sq: x}", "unknown field `sq` - at `$.listen`; expected one of sql"),
-        ("providers: {a: {url: x, limit: 1}}", "unknown field `limit`"),
-        (": {[ no", "not YAML"),
-        ("- 1", "expected keys and values"),
-        ("\udcff", "expected text in UTF-8; got the byte 0xff"),
-    ],
-)
-def test_a_file_that_is_wrong(tmp_path: Path, text: str, says: str) -> None:
-    path = tmp_path / "nektar.yaml"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    code, lines, _ = nektar("check", "--config", path)
-    assert code == MISTAKE
-    assert len(lines) == 1
-    assert says in lines[0]
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_output_to_a_full_disk() -> None:
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "cli.main", "--help"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("nektar: output: No space left on device")
-    assert done.stderr.count("\n") == 1
+def test_a_role_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    pid = tmp_path / "data" / "run" / "processors.pid"
+    with up("processors", "indexer", "--config", path) as supervisor:
+        supervisor.until("can't connect")
+        os.kill(killed := int(pid.read_text()), signal.SIGKILL)
+        supervisor.until("processors ended after")
+        deadline = time.monotonic() + PATIENCE
+        while int(pid.read_text()) == killed:
+            assert time.monotonic() < deadline
+        assert supervisor.process.poll() is None

@@ -15,14 +15,13 @@ from nektar.chain import rpc
 from nektar.chain.rpc import (
     TRIES,
     Call,
-    NoCode,
     Provider,
     Refused,
     RpcError,
     Unreachable,
     WrongChain,
     check_chain_id,
-    check_code,
+    without_code,
 )
 from nektar.config import Limits
 
@@ -287,18 +286,55 @@ def test_calls_are_spread_over_time() -> None:
     assert run_with(lambda body: say(result(body, 1)), use, Limits(requests_per_second=50)) >= 0.09
 
 
-def test_another_chain_and_an_empty_address_are_said_in_one_line() -> None:
-    def handler(body: Any) -> web.Response:
-        return say(result(body, "0x5" if body["method"] == "eth_chainId" else "0x"))
-
+def test_another_chain_is_said_in_one_line() -> None:
     async def use(provider: Provider) -> None:
         await check_chain_id(provider, 5)
         with pytest.raises(WrongChain, match="expected chain 1, as chain_id says; it serves chain 5"):
             await check_chain_id(provider, 1)
-        with pytest.raises(NoCode, match=r"contracts\.task_manager: expected a contract at 0xab"):
-            await check_code(provider, "task_manager", "0xab")
 
-    run_with(handler, use)
+    run_with(lambda body: say(result(body, "0x5")), use)
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, {"0xbb"}),
+        ({"eth_blockNumber": "0x9"}, {"0xbb"}),
+        ({"eth_blockNumber": "0x8"}, None),
+        ({"eth_blockNumber": "many"}, None),
+        ({"eth_syncing": {"currentBlock": "0x9", "highestBlock": "0xa"}}, None),
+        ({"eth_syncing": None}, None),
+        ({"eth_getCode": None}, None),
+        ({"eth_getCode": "0x6"}, None),
+    ],
+)
+def test_where_no_contract_is_only_a_provider_that_has_come_so_far_can_know(
+    changed: dict[str, Any], found: set[str] | None
+) -> None:
+    says = {"eth_syncing": False, "eth_blockNumber": "0xa", "eth_getCode": "0x60"} | changed
+
+    def answer(call: Any) -> dict[str, Any]:
+        empty = call["method"] == "eth_getCode" and call["params"] == ["0xbb", "latest"]
+        return result(call, "0x" if empty else says[call["method"]])
+
+    async def use(provider: Provider) -> frozenset[str] | None:
+        return await without_code(provider, ["0xaa", "0xbb"], 9)
+
+    assert run_with(lambda body: say([answer(call) for call in body]), use) == found
+
+
+def test_a_provider_without_eth_syncing_may_know_and_one_without_eth_get_code_can_not() -> None:
+    async def use(provider: Provider) -> frozenset[str] | None:
+        return await without_code(provider, ["0xaa"], 9)
+
+    for refused, found in (("eth_syncing", {"0xaa"}), ("eth_getCode", None), ("eth_blockNumber", None)):
+
+        def answer(call: Any, refused: str = refused) -> dict[str, Any]:
+            if call["method"] == refused:
+                return {"id": call["id"], "error": {"code": -32601, "message": "no such method"}}
+            return result(call, {"eth_syncing": False, "eth_blockNumber": "0x9"}.get(call["method"], "0x"))
+
+        assert run_with(lambda body: say([answer(call) for call in body]), use) == found
 
 
 def test_a_chain_id_that_is_no_number_is_no_chain() -> None:
