@@ -14,48 +14,47 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
-import typer
+import click
 
 from nektar.errors import NektarError
 
 # Long enough for the hook to be over.
 AGAIN_SECONDS = 0.05
 
-app = typer.Typer(
-    name="nektar",
-    help="Indexes a Nektar Network, proves what went wrong, and tells the people who must act.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
-]
-DirOption = Annotated[
-    Path | None, typer.Option("--dir", help="A data directory that holds its own nektar.yaml")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs")]
-NetworkOption = Annotated[
-    str | None, typer.Option("--network", help="Which Network, where there are several")
-]
+class _Commands(click.Group):
+    """Listed in the order in which a person comes to need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def app() -> None:
+    """Indexes a Nektar Network, proves what went wrong, and tells the people who must act."""
+
+
+_PATH = click.Path(path_type=Path)
+_config = click.option("--config", type=_PATH, help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
+_dir = click.option("--dir", "directory", type=_PATH, help="A data directory that holds its own nektar.yaml")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs")
+_limit = click.option("--limit", type=click.IntRange(min=1), default=50, help="The newest so many")
 
 
 @app.command()
-def demo(
-    seed: Annotated[int, typer.Option(help="The run is a function of it")] = 1,
-    operators: Annotated[int, typer.Option(help="How many operators")] = 7,
-    tasks: Annotated[int, typer.Option(help="How many tasks")] = 24,
-    reorgs: Annotated[int, typer.Option(help="Random reorgs beside those of every run")] = 2,
-    kill: Annotated[str, typer.Option(help="Roles to kill -9 at a random moment: ROLE[,ROLE…]")] = "",
-    keep: Annotated[Path, typer.Option(help="Where the run is left; an older one there is deleted")] = Path(
-        "build/demo"
-    ),
-    stay: Annotated[bool, typer.Option("--stay", help="Keep everything running until Ctrl-C")] = False,
-) -> None:
+@click.option("--seed", default=1, help="The run is a function of it")
+@click.option("--operators", default=7, help="How many operators")
+@click.option("--tasks", default=24, help="How many tasks")
+@click.option("--reorgs", default=2, help="Random reorgs beside those of every run")
+@click.option(
+    "--kill", default="", show_default=False, help="Roles to kill -9 at a random moment: ROLE[,ROLE…]"
+)
+@click.option(
+    "--keep", type=_PATH, default="build/demo", help="Where the run is left; an older one there is deleted"
+)
+@click.option("--stay", is_flag=True, help="Keep everything running until Ctrl-C")
+def demo(seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: Path, stay: bool) -> None:
     """A whole Network on this machine, faults and all, and what was found."""
     from cli.demo import run
 
@@ -63,12 +62,11 @@ def demo(
 
 
 @app.command()
-def devnet(
-    seed: Annotated[int, typer.Option(help="Keys and tasks are a function of it")] = 1,
-    operators: Annotated[int, typer.Option(help="How many operators")] = 7,
-    block_time: Annotated[float, typer.Option(help="Seconds between blocks")] = 1.0,
-    out: Annotated[Path, typer.Option(help="Where nektar.yaml is written")] = Path("build/devnet"),
-) -> None:
+@click.option("--seed", default=1, help="Keys and tasks are a function of it")
+@click.option("--operators", default=7, help="How many operators")
+@click.option("--block-time", default=1.0, help="Seconds between blocks")
+@click.option("--out", type=_PATH, default="build/devnet", help="Where nektar.yaml is written")
+def devnet(seed: int, operators: int, block_time: float, out: Path) -> None:
     """Only the chain, contracts and operators, with tasks flowing; prints a nektar.yaml."""
     from cli.devnet import run
 
@@ -76,15 +74,18 @@ def devnet(
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="The file to write")] = Path("nektar.yaml")) -> None:
-    """Write a starter nektar.yaml."""
+@click.argument("path", type=_PATH, default="nektar.yaml")
+def init(path: Path) -> None:
+    """Write a starter nektar.yaml, or PATH."""
     from cli.setup import init as run
 
     run(path)
 
 
 @app.command()
-def check(config: ConfigOption = None, directory: DirOption = None) -> None:
+@_config
+@_dir
+def check(config: Path | None, directory: Path | None) -> None:
     """Validate the configuration and reach everything it names."""
     from cli.setup import check as run
 
@@ -92,21 +93,20 @@ def check(config: ConfigOption = None, directory: DirOption = None) -> None:
 
 
 @app.command()
-def up(
-    roles: Annotated[
-        list[str] | None, typer.Argument(help="indexer, processors, store; all by default")
-    ] = None,
-    config: ConfigOption = None,
-    directory: DirOption = None,
-) -> None:
-    """Run all roles, or some; restart what dies."""
+@click.argument("roles", nargs=-1, metavar="[ROLE]...")
+@_config
+@_dir
+def up(roles: tuple[str, ...], config: Path | None, directory: Path | None) -> None:
+    """Run all roles (indexer, processors, store), or some; restart what dies."""
     from cli.up import run
 
-    run(roles or [], config, directory)
+    run(roles, config, directory)
 
 
 @app.command()
-def migrate(config: ConfigOption = None, directory: DirOption = None) -> None:
+@_config
+@_dir
+def migrate(config: Path | None, directory: Path | None) -> None:
     """Bring the store's schema up to date. Safe to run twice."""
     from cli.setup import migrate as run
 
@@ -114,80 +114,75 @@ def migrate(config: ConfigOption = None, directory: DirOption = None) -> None:
 
 
 @app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="A SELECT")],
-    config: ConfigOption = None,
-    directory: DirOption = None,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", help="A ClickHouse format (CSV, JSONEachRow, …) instead of a table"),
-    ] = None,
-) -> None:
-    """Ask the store in SQL."""
+@click.argument("query")
+@_config
+@_dir
+@click.option("--format", help="A ClickHouse format (CSV, JSONEachRow, …) instead of a table")
+def sql(query: str, config: Path | None, directory: Path | None, format: str | None) -> None:
+    """Ask the store in SQL: QUERY is a SELECT."""
     from cli.ask import sql as run
 
     run(query, config, directory, format)
 
 
 @app.command()
-def tasks(
-    task: Annotated[str | None, typer.Argument(help="A task's hash, number or input")] = None,
-    config: ConfigOption = None,
-    directory: DirOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
-    json: JsonOption = False,
-) -> None:
-    """Tasks and how they stand; one task with all its duties."""
+@click.argument("task", required=False)
+@_config
+@_dir
+@_limit
+@_json
+def tasks(task: str | None, config: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
+    """Tasks and how they stand; one TASK (its hash, number or input) with all its duties."""
     from cli.ask import tasks as run
 
-    run(task, config, directory, limit, json)
+    run(task, config, directory, limit, as_json)
 
 
 @app.command()
-def operators(config: ConfigOption = None, directory: DirOption = None, json: JsonOption = False) -> None:
+@_config
+@_dir
+@_json
+def operators(config: Path | None, directory: Path | None, as_json: bool) -> None:
     """Operators, their stake, and how they kept their duties."""
     from cli.ask import operators as run
 
-    run(config, directory, json)
+    run(config, directory, as_json)
 
 
 @app.command()
-def findings(
-    config: ConfigOption = None,
-    directory: DirOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
-    json: JsonOption = False,
-) -> None:
+@_config
+@_dir
+@_limit
+@_json
+def findings(config: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
     """Findings: which condition holds for whom, and how sure it is."""
     from cli.ask import findings as run
 
-    run(config, directory, limit, json)
+    run(config, directory, limit, as_json)
 
 
 @app.command()
-def replay(
-    config: ConfigOption = None,
-    directory: DirOption = None,
-    network: NetworkOption = None,
-    json: JsonOption = False,
-) -> None:
+@_config
+@_dir
+@click.option("--network", help="Which Network, where there are several")
+@_json
+def replay(config: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:
     """Fold the log again from its first record and compare with what was put out."""
     from cli.setup import replay as run
 
-    run(config, directory, network, json)
+    run(config, directory, network, as_json)
 
 
 @app.command()
-def dead(
-    config: ConfigOption = None,
-    directory: DirOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 50,
-    json: JsonOption = False,
-) -> None:
+@_config
+@_dir
+@click.option("--limit", type=click.IntRange(min=1), default=50, help="At most so many")
+@_json
+def dead(config: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
     """What could not be read, and why."""
     from cli.ask import dead as run
 
-    run(config, directory, limit, json)
+    run(config, directory, limit, as_json)
 
 
 def main() -> None:
@@ -196,17 +191,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _interrupt_again
     try:
-        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = app(args=sys.argv[1:] or ["--help"], prog_name="nektar", standalone_mode=False)
         sys.stdout.flush()
     except NektarError as error:
         fail(str(error), error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except typer.TyperException as error:
-        # The framework's own wording of a usage mistake names the option; it is not part of the base class.
-        words = getattr(error, "format_message", error.__str__)()
-        fail(f"{words} (`nektar --help` shows what there is)", 2)
-    except KeyboardInterrupt:
+    except click.ClickException as error:
+        fail(f"{error.format_message()} (`nektar --help` shows what there is)", 2)
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has seen enough
         _drop_output()
