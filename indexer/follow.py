@@ -201,7 +201,7 @@ class Follower:
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
         if dead:  # one line, since strangers decide how many there are
             logger.warning(
-                "%s: %s: %d could not be read (the first: %s); see `nektar dead`",
+                "%s: %s: %d could not be read (the first: %s); see docs/RUNBOOK.md#dead-letters",
                 self._log.network,
                 named,
                 len(dead),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from indexer.known import Kept, Known, Skipped
 from nektar.bus.port import Bus, Delivered
-from nektar.log import NETWORK, PART_HEADER, BrokenLog, Gap, Joiner, Mark, New, Record, decode
+from nektar.log import NETWORK, PART_HEADER, BrokenLog, Gap, Joiner, Mark, New, Record, broken_at, decode
 from nektar.model import Block
 
 # The header of each record that says which filter it was made with (`indexer/writer.py`).
@@ -102,10 +102,7 @@ def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mappin
                 raise BrokenLog("the record lacks its last parts")
             record = decode(whole)
         except BrokenLog as error:
-            named = key.decode("utf-8", "replace")
-            raise BrokenLog(
-                f"{NETWORK}, partition {partition}, offset {message.offset} ({named}): {error}"
-            ) from error
+            raise broken_at(message, error) from error
         yield message.headers, record
         parts.clear()
     if parts:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from nektar.bus.port import Delivered
 from nektar.errors import NektarError
 from nektar.model import Block, BlockRef, Hash32, Signed
 
@@ -43,6 +44,15 @@ _KEY = re.compile(b"(.+)/" + _NUMBER, re.DOTALL)
 
 class BrokenLog(NektarError):
     """The log breaks its own rules or can't be read: nothing after it can be trusted."""
+
+
+def broken_at(delivered: Delivered, error: NektarError) -> BrokenLog:
+    """`error`, saying at which message of the bus."""
+    return BrokenLog(
+        f"{delivered.stream}, partition {delivered.partition}, offset {delivered.offset} "
+        f"({delivered.key.decode('utf-8', 'replace')}): {error}; "
+        "see docs/RUNBOOK.md#a-record-that-cant-be-read"
+    )
 
 
 class New(msgspec.Struct, frozen=True, tag="new"):

@@ -13,7 +13,6 @@ import msgspec
 
 from nektar import fold as calculus
 from nektar.bus.port import Delivered, Message
-from nektar.errors import NektarError
 from nektar.fold import Fold, Folded, Step
 from nektar.log import BrokenLog, Gap, Joiner, New, Record, decode
 from nektar.model import ChainEvent, Network
@@ -69,14 +68,6 @@ class Reading:
         value = self._join(delivered.value, dict(delivered.headers))
         self._began = began if value is None else None
         return None if value is None else (began, value)
-
-
-def broken_at(delivered: Delivered, error: NektarError) -> BrokenLog:
-    """`error`, saying at which message of the bus."""
-    return BrokenLog(
-        f"{delivered.stream}, partition {delivered.partition}, offset {delivered.offset} "
-        f"({delivered.key.decode('utf-8', 'replace')}): {error}"
-    )
 
 
 class Processor(Generic[State]):

@@ -14,10 +14,10 @@ from nektar import log
 from nektar.bus.port import Bus, Delivered, partition_of
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import FINDINGS, NETWORK, ROWS
+from nektar.log import FINDINGS, NETWORK, ROWS, broken_at
 from nektar.model import Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, Reading
 
 
 class Replayed(NamedTuple):

@@ -27,10 +27,10 @@ from nektar.bus.port import Bus, BusError, Delivered, Message, Writer, partition
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Joiner, Mark, broken_at
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, Reading
 
 State = TypeVar("State")
 

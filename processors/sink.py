@@ -11,6 +11,8 @@ What a reader may rely on:
 * a processor's `progress` names a block whose consequences are all in the store, findings included;
 * a row that an `undo` took back is struck out by the same row with a later version.
 
+Offsets are of a group that an identity in the store names: a new store is filled from the beginning.
+
 A record that can't be stored goes to `nektar.dead`, whole, with the reason, and the next one is taken. A
 store that is down or full is no fault of a record: the role stops and says so, and nothing is lost.
 """
@@ -52,7 +54,6 @@ from nektar.store.serve import Endpoint
 
 log = logging.getLogger(__name__)
 
-GROUP = "store"
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
 MAX_REASON = 1000
@@ -254,14 +255,21 @@ def _digest(value: bytes) -> str:
 # --- the role ---------------------------------------------------------------------------------------
 
 
+def group_of(store: Store) -> str:
+    """The group in which this store reads the bus."""
+    ((identity,),) = store.rows("SELECT min(id) FROM identity")
+    return f"store-{identity}"
+
+
 class Sink:
-    """A member of group `store`: reads the bus and writes the store. One thread.
+    """A member of the store's group: reads the bus and writes the store. One thread.
 
     Entering joins the group, leaving gives its partitions back.
     """
 
     def __init__(self, store: Store, bus: Bus, known: Mapping[str, Table]) -> None:
         self._store = store
+        self._group = group_of(store)
         self._bus = bus
         self._known = known
         self._consumer: Consumer
@@ -272,7 +280,7 @@ class Sink:
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(
-            GROUP, (NETWORK, FINDINGS, ROWS), on_assigned=self._forget, on_revoked=self._revoked
+            self._group, (NETWORK, FINDINGS, ROWS), on_assigned=self._forget, on_revoked=self._revoked
         )
         return self
 
@@ -336,21 +344,21 @@ class Sink:
     def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
         """Write a dead letter, and with it that its record is done with."""
         where = f"{message.stream}/{message.partition}/{message.offset}"
-        log.error("%s is a dead letter: %s", where, error)
+        log.error("%s is a dead letter: %s; see docs/RUNBOOK.md#dead-letters", where, error)
         headers = {
             "reason": str(error).encode()[:MAX_REASON],
             "network": message.key.partition(b"/")[0],
         }
         if message.partition not in self._writers:
             self._writers[message.partition] = self._bus.writer(
-                f"store-{message.partition}", message.partition
+                f"{self._group}-{message.partition}", message.partition
             )
         letters = [
             Message(DEAD, f"store {where}".encode(), part, headers | numbered)
             for part, numbered in split(value)
         ]
         offsets = {message.stream: message.offset + 1}
-        self._writers[message.partition].transaction(letters, offsets, GROUP)
+        self._writers[message.partition].transaction(letters, offsets, self._group)
         self._done.pop((message.stream, message.partition), None)
 
     def _commit(self) -> None:

@@ -78,7 +78,7 @@ def ask(
         if held := holder(path):
             raise StoreDown(
                 f"store {path}: held by {held}, whose SQL endpoint does not answer at {config.listen.sql}; "
-                "it may be starting: try again, or stop it"
+                "it may be starting: try again, and see docs/RUNBOOK.md#a-store-that-another-process-holds"
             )
     with open_store(config.store_url) as store:
         return store.read(sql, fmt, texts)

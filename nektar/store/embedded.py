@@ -30,7 +30,10 @@ class EmbeddedStore(DriverStore):
 
     def __init__(self, url: str, path: Path) -> None:
         if held := holder(path):
-            raise StoreHeld(f"store {path}: held by {held}: the store role runs already; stop it first")
+            raise StoreHeld(
+                f"store {path}: held by {held}: the store role runs already; stop it first, and see "
+                "docs/RUNBOOK.md#a-store-that-another-process-holds"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -45,8 +48,8 @@ class EmbeddedStore(DriverStore):
             super().__init__(url, f"chdb://{self._path}")
         except SqlError as error:  # chDB does not say that another process was quicker
             raise StoreHeld(
-                f"store {path}: can't be opened ({error}); see that no other process has it open, or put a "
-                "copy of it back"
+                f"store {path}: can't be opened ({error}); see that no other process has it open, or move it "
+                "aside: a new one is filled from the bus"
             ) from error
 
     def command(self, sql: str) -> None:

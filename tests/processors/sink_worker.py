@@ -24,6 +24,7 @@ class Dying:
 
     def __init__(self, store: Any, n: int, delay: float) -> None:
         self._store, self._left, self._delay = store, n, delay
+        self.rows = store.rows
 
     def insert(self, *insert: Any) -> None:
         self._left -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -169,6 +170,34 @@ def test_a_dead_letter_is_whole_says_why_and_is_written_once(bus: Bus, store: St
     assert letter.headers["network"] == b"n"
     assert letter.headers["reason"].startswith(b"expected a log record")
     assert store.rows("SELECT number FROM blocks") == [(1,)]
+
+
+def test_a_store_that_was_deleted_is_filled_anew_and_one_that_is_there_is_not(
+    tmp_path: Path, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bus, log(New((BLOCK,), {})), finding())
+    taken: list[str] = []
+    take = Sink._take
+
+    def noted(self: Sink, message: Delivered) -> None:
+        taken.append(message.stream)
+        take(self, message)
+
+    monkeypatch.setattr(Sink, "_take", noted)
+
+    def filled(name: str) -> int:
+        """How many messages the store read."""
+        taken.clear()
+        with open_store(f"chdb://{tmp_path / name}") as opened:
+            migrate(opened, [Things()])
+            drain(opened, bus)
+            assert opened.rows("SELECT number FROM blocks") == [(1,)]
+            assert opened.rows("SELECT count() FROM findings") == [(1,)]
+        return len(taken)
+
+    assert [filled("old"), filled("old")] == [2, 0]
+    shutil.rmtree(tmp_path / "old")
+    assert filled("new") == 2
 
 
 def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path, bus: Bus) -> None:

@@ -176,6 +176,7 @@ class Watched:
 
     def __init__(self, store: Store, down_at: int = 0) -> None:
         self._store = store
+        self.rows = store.rows
         self._left = down_at
         self.inserted: list[tuple[str, Any]] = []
 
