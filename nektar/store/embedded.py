@@ -15,7 +15,7 @@ from typing import Any
 
 from nektar.store import readonly
 from nektar.store.driver import Ask, DriverStore
-from nektar.store.port import SqlError, StoreDown, StoreHeld, holder
+from nektar.store.port import SqlError, StoreDown, StoreHeld, failure, holder
 from nektar.store.quoting import literal, quoted
 
 # Far more than a definition takes, so that whatever else writes to the disk meanwhile leaves room for it.
@@ -60,7 +60,13 @@ class EmbeddedStore(DriverStore):
                 f"store {self._path}: the disk is full (expected {DEFINITION_BYTES >> 20} MB free to "
                 "define tables in); what was stored is kept: free space and start again"
             )
-        super().command(sql)
+        connection = self._connect(self._path)
+        try:
+            connection.query(sql)
+        except Exception as error:
+            raise failure(error, self.url) from error
+        finally:
+            connection.close()
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None) -> Iterator[Ask]:

@@ -58,7 +58,7 @@ class SqlError(StoreError):
 
 
 class Store(Protocol):
-    """An open store. `read` may be called from any thread; everything else from one at a time."""
+    """An open store. `read` and `command` may be called from any thread, all else from one at a time."""
 
     url: str
 
