@@ -53,14 +53,15 @@ def init(path: Path) -> None:
 
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
+    config, path = read_config(config_path, directory)
+    print(f"{path}: valid")
+
     from indexer.contracts import contracts_of
     from nektar import bus as buses
     from nektar.store.client import ask, endpoint
     from nektar.store.listen import bind
     from nektar.store.port import StoreMissing, shown
 
-    config, path = read_config(config_path, directory)
-    print(f"{path}: valid")
     named = adapters(config)
     for network in config.networks:
         contracts_of(network, named[network.name])
@@ -103,10 +104,11 @@ async def _check_chains(config: Config) -> None:
 
 def migrate(config_path: Path | None, directory: Path | None) -> None:
     """Bring the store's schema up to date."""
+    config, _ = read_config(config_path, directory)
+
     from nektar.store.client import open_store
     from nektar.store.migrate import migrate as bring_up_to_date
 
-    config, _ = read_config(config_path, directory)
     with open_store(config.store_url) as store:
         done = bring_up_to_date(store, adapters(config).values())
     print(
@@ -116,11 +118,12 @@ def migrate(config_path: Path | None, directory: Path | None) -> None:
 
 def replay(config_path: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:
     """Fold each log again and compare with what was put out. Raises CheckFailed where they differ."""
+    config, _ = read_config(config_path, directory)
+
     from nektar import bus as buses
     from processors.replay import replay as fold_again
     from processors.runner import network_of
 
-    config, _ = read_config(config_path, directory)
     chosen = [config.network(network)] if network else list(config.networks)
     named = adapters(config)
     bus = buses.open(config.bus_url)

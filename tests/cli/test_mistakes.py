@@ -51,11 +51,12 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "up", "migrate", "sql x", "tasks", "replay", "dead"])
-def test_no_command_takes_a_file_with_an_unknown_key_or_none_at_all(tmp_path: Path, command: str) -> None:
-    (tmp_path / "nektar.yaml").write_text("lisen: {}")
-    refused(nektar(*command.split(), cwd=tmp_path), "nektar.yaml", "unknown field `lisen`", code=MISTAKE)
-    (tmp_path / "nektar.yaml").unlink()
+def test_no_command_goes_without_a_file_that_is_right(tmp_path: Path, command: str) -> None:
     refused(nektar(*command.split(), cwd=tmp_path), "nektar.yaml: no such file", "nektar init", code=MISTAKE)
+
+
+def test_no_role_starts_with_an_unknown_key(tmp_path: Path) -> None:
+    refused(nektar("up", "--config", write(tmp_path, lisen={})), "unknown field `lisen`", code=MISTAKE)
 
 
 @pytest.mark.parametrize(
