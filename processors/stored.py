@@ -31,32 +31,31 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
 
 
 class Generations:
-    """Which generations of each Network's log the store has begun, and from which bus."""
+    """Which generations of each Network's log the store has begun, and from which bus each one came."""
 
     def __init__(self, store: Store, bus: Bus) -> None:
-        """Raises StoreMistake where a Network's newest generation came from another bus."""
-        self._bus = bus
-        self._begun: set[tuple[str, int]] = set()
-        newest: dict[str, tuple[int, str]] = {}
-        for network, generation, origin in store.rows(
-            f"SELECT network, generation, bus FROM {GENERATIONS.name} FINAL"  # noqa: S608
-        ):
-            self._begun.add((network, generation))
-            newest[network] = max(newest.get(network, (0, "")), (generation, origin))
-        for network, (generation, origin) in sorted(newest.items()):
-            if origin != bus.id:
-                raise StoreMistake(
-                    f"store {shown(store.url)}: it holds generation {generation} of {network} from another "
-                    "bus than this one, so that neither knows what the other has: put that bus back, set "
-                    f"networks.{network}.generation to {generation + 1}, or name an empty store"
-                )
+        self._store = store
+        self._bus = bus.id
+        asked = f"SELECT network, generation, bus FROM {GENERATIONS.name} FINAL"  # noqa: S608
+        self._begun = {(network, generation): origin for network, generation, origin in store.rows(asked)}
 
     def begin(self, network: str, generation: int) -> pa.Table | None:
-        """The row to store before the first record of a generation; None where it is there."""
-        if (network, generation) in self._begun:
+        """The row to store before the first record of a generation; None where it is there.
+
+        Raises StoreMistake where that generation came from another bus.
+        """
+        origin = self._begun.get((network, generation))
+        if origin == self._bus:
             return None
-        self._begun.add((network, generation))
-        return pa.Table.from_pylist([{"generation": generation, "bus": self._bus.id}], GENERATIONS.arrow)
+        if origin is not None:
+            newest = max(number for name, number in self._begun if name == network)
+            raise StoreMistake(
+                f"store {shown(self._store.url)}: it holds generation {generation} of {network} from another bus than "
+                "this one, so that neither knows what the other has: put that bus back, set "
+                f"networks.{network}.generation to {newest + 1}, or name an empty store"
+            )
+        self._begun[network, generation] = self._bus
+        return pa.Table.from_pylist([{"generation": generation, "bus": self._bus}], GENERATIONS.arrow)
 
 
 def positions(store: Store) -> dict[str, dict[str, int]]:

@@ -18,7 +18,7 @@ from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, ke
 from nektar.model import Address, Block, DutyRow, Finding, Hash32, Level, Network, OperatorRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.port import SqlError, Store, StoreDown, insert_failure
+from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure
 from nektar.store.schema import rows_to_ipc
 from processors import sink
 from processors.outputs import cloud_event
@@ -233,3 +233,20 @@ def test_a_dead_letters_writer_is_given_up_with_its_partition(store: Store, bus:
         while one.turn(0.0):
             pass
     assert len(bus.read(DEAD, 0)) == 2
+
+
+def test_what_the_refusal_of_another_bus_advises_is_a_way_out(store: Store, bus: Bus, tmp_path: Path) -> None:
+    put(bus, log(New((BLOCK,), {})), finding())
+    drain(store, bus)
+    with buses.open(f"sqlite://{tmp_path / 'another'}?partitions=1") as another:
+        put(another, log(New((BLOCK,), {})))
+        with pytest.raises(StoreMistake, match=r"generation to 2"):
+            drain(store, another)
+    newer = msgspec.structs.replace(BLOCK, hash=Hash32(b"\x09" * 32))
+    with buses.open(f"sqlite://{tmp_path / 'a-third'}?partitions=1") as third:
+        put(third, log(New((newer,), {}), generation=2))
+        drain(store, third)
+        assert store.rows("SELECT hash FROM blocks WHERE network = 'n'") == [("0x" + "09" * 32,)]
+        put(third, log(New((BLOCK,), {}), generation=1))
+        with pytest.raises(StoreMistake, match="generation 1 of n from another bus"):
+            drain(store, third)
