@@ -115,7 +115,7 @@ def show_account(account: Account) -> None:
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
         (
             "chain and store",
-            f"{summary['counted']['chain']} and {summary['counted']['store']} blocks, events and calls: "
+            f"{summary['counted']['chain']} and {summary['counted']['store']} things compared: "
             f"{summary['lost']} lost, {summary['duplicated']} doubled",
             summary["lost"] == summary["duplicated"] == 0,
         ),

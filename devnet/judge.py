@@ -104,7 +104,7 @@ def _found(sql: str) -> Iterable[Fact]:
 
 
 def _stored(sql: str) -> Iterator[Row]:
-    """Every block, event and call that the store says is true now, as often as it says so."""
+    """Every block, Task, Operator, event and call that the store says is true now, as often as it says so."""
     for row in query(sql, "SELECT number, hash, parent, toUnixTimestamp(time) AS time, level FROM blocks"):
         yield "block", str(row["number"]), row["hash"], row["parent"], str(row["time"]), row["level"]
     for row in query(sql, f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"):  # noqa: S608  named above
@@ -135,8 +135,8 @@ def _recount(
     abi: Mapping[str, list[dict[str, Any]]],
     withheld: Sequence[Sequence[int]],
 ) -> Iterator[Row]:
-    """Every block of the final chain, and every event and call in it, decoded by web3. The status of a call
-    in a block whose receipts were withheld is not for the pipeline to know: None."""
+    """Every block of the final chain, and every Task, Operator, event and call in it, decoded by web3. The
+    status of a call in a block whose receipts were withheld is not for the pipeline to know: None."""
     from web3 import Web3
     from web3.types import TxData
 

@@ -278,7 +278,7 @@ class Sink:
         self._joiners: dict[tuple[str, int], Joiner] = {}
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
-        self._answered: dict[tuple[str, int], int] = {}  # below it, dead letters have been written
+        self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(
@@ -352,7 +352,7 @@ class Sink:
         """Write a dead letter, and with it that its record is done with."""
         where = f"{message.stream}/{message.partition}/{message.offset}"
         source = message.stream, message.partition
-        if message.offset < self._answered.get(source, 0):
+        if message.offset < self._buried_below.get(source, 0):
             self._done[source] = message.offset + 1  # read again, and buried before
             return
         log.error("%s is a dead letter: %s", where, error)
@@ -398,7 +398,7 @@ class Sink:
                 self._consumer.seek(stream, partition, start)
             for stream, offset in known.items():
                 self._taken[stream, partition] = again.get(stream, offset)
-                self._answered[stream, partition] = offset
+                self._buried_below[stream, partition] = offset
 
     def _revoked(self, partitions: frozenset[int]) -> None:
         self._commit()
@@ -408,6 +408,6 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        for state in (self._joiners, self._taken, self._done, self._answered):
+        for state in (self._joiners, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]

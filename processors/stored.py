@@ -50,8 +50,8 @@ class Generations:
         if origin is not None:
             newest = max(number for name, number in self._begun if name == network)
             raise StoreMistake(
-                f"store {shown(self._store.url)}: it holds generation {generation} of {network} from another bus than "
-                "this one, so that neither knows what the other has: put that bus back, set "
+                f"store {shown(self._store.url)}: it holds generation {generation} of {network} from "
+                "another bus than this one, so that neither knows what the other has: put that bus back, set "
                 f"networks.{network}.generation to {newest + 1}, or name an empty store"
             )
         self._begun[network, generation] = self._bus

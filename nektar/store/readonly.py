@@ -3,9 +3,9 @@
 ClickHouse's own `readonly = 1` refuses writes and most table functions, but not all that reaches out of the
 store: `SELECT … INTO OUTFILE` writes a file, and so does the setting `output_format_schema`; the function
 `file()` reads one, `DESCRIBE url(…)` connects, `KILL QUERY` kills, `SETTINGS` in a subquery lift limits (all
-seen in chDB 26.9). So a query is first written
-anew by ClickHouse's own parser (`formatQuerySingleLine`, which takes one statement and drops comments), what
-came out is checked word by word, and that text is what runs, under `readonly = 1`.
+seen in chDB 26.9). So a query is first written anew by ClickHouse's own parser (`formatQuerySingleLine`,
+which takes one statement and drops comments), what came out is checked word by word, and that text is what
+runs, under `readonly = 1`.
 """
 
 from __future__ import annotations

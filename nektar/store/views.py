@@ -1,9 +1,9 @@
 """What people read: a view under a plain name for every table, true now, with hashes as 0x….
 
 A view shows the newest version of each row and no undone ones (`FINAL`), of the newest generation of each
-Network's log: what an older one said is in the histories. Ranges of `block_number` reach the
-table's own order, so that they are quick. Views are made anew whenever a store is opened by its owner: they
-hold nothing, so they need no migrations.
+Network's log: what an older one said is in the histories. Ranges of `block_number` reach the table's own
+order, so that they are quick. Views are made anew whenever a store is opened by its owner: they hold
+nothing, so they need no migrations.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _constant(text: str) -> Callable[[str], str]:
 def _select(table: Table, columns: Sequence[Stored]) -> str:
     # `t.` keeps an expression from meaning the alias that it is given.
     shown = ", ".join(f"{c.show(f't.{quoted(c.name)}')} AS {quoted(c.name)}" for c in columns)
-    shown_are = "" if table.history else f" WHERE (t.network, {_GENERATION}) NOT IN ({_SUPERSEDED})"
-    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{shown_are}"  # noqa: S608  # names are quoted
+    newest = "" if table.history else f" WHERE (t.network, {_GENERATION}) NOT IN ({_SUPERSEDED})"
+    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{newest}"  # noqa: S608  # names are quoted
 
 
 def _create(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:

@@ -106,9 +106,7 @@ class Ledger(msgspec.Struct, frozen=True):
     registry: Registry = Registry()
     tasks: Map[Hash32, OpenTask] = Map()
     accepted: Map[Hash32, TaskRow] = Map()  # graces over, and responses that can still be challenged
-    due: Map[int, Map[Hash32, None]] = (
-        Map()
-    )  # block → tasks whose deadline, grace or challenge deadline it is
+    due: Map[int, Map[Hash32, None]] = Map()  # block → tasks of which something ends with it
     paused: bool = False
     paused_at: int = -1  # newest block in which a pause began or ended
     doubtful: int = -1  # newest block that is not proved

@@ -144,14 +144,17 @@ class Site:
         )
 
 
-@pytest.fixture(scope="session")
-def deployed() -> Iterator[Site]:
+def on_anvil() -> Iterator[Site]:
+    """A chain of its own with the Network on it, for a fixture of any scope."""
     try:
         find_anvil()
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
     with anvil(chain_id=CHAIN_ID, slots=8) as chain:
         yield Site(chain)
+
+
+deployed = pytest.fixture(scope="session", name="deployed")(on_anvil)
 
 
 @pytest.fixture

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 
-from devnet.anvil import anvil, find_anvil
-from devnet.chain import DevnetError
 from devnet.deploy import EQUIVOCATION
 from nektar import fold as calculus
 from nektar.evidence.verify import verify
 from nektar.model import G1, Change, Finding
 from processors.conditions.equivocation import Equivocation
 from processors.folds.tasks import Tasks
-from tests.devnet.contracts.conftest import CHAIN_ID, Refused, Site, Task
+from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil
 from tests.processors.real_chain import ADAPTER, log, network
 from tests.processors.world import Rows, put
 
@@ -24,14 +20,7 @@ CONDITION = Equivocation()
 RIGHT, WRONG, LATE = (7, 13), (13, 7), (91, 1)
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    try:
-        find_anvil()
-    except DevnetError as error:
-        pytest.skip(f"needs anvil: {error}")
-    with anvil(chain_id=CHAIN_ID, slots=8) as chain:
-        yield Site(chain)
+site = pytest.fixture(scope="module", name="site")(on_anvil)
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from devnet.anvil import anvil, find_anvil
-from devnet.chain import DevnetError
 from nektar import fold as calculus
 from nektar.model import DutyRow, TaskRow
 from processors.folds.tasks import Tasks
-from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Refused, Site, Task
+from tests.devnet.contracts.conftest import TERMS, Refused, Site, Task, on_anvil
 from tests.processors.real_chain import ADAPTER, log, network
 from tests.processors.world import Rows, put
 
@@ -20,14 +16,7 @@ WRONG, REFUTED_BY = (13, 7), 7  # of n = 91
 SIGNERS = [1, 2, 3]
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    try:
-        find_anvil()
-    except DevnetError as error:
-        pytest.skip(f"needs anvil: {error}")
-    with anvil(chain_id=CHAIN_ID, slots=8) as chain:
-        yield Site(chain)
+site = pytest.fixture(scope="module", name="site")(on_anvil)
 
 
 def challenge(site: Site, task: Task) -> None:
