@@ -5,10 +5,11 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint soak bench contracts lock clean
+.PHONY: help demo kafka test lint soak bench contracts lock clean
 
 help:
 	@echo "make demo     a whole Network on this machine, faults and all   (ARGS='--seed 7')"
+	@echo "make kafka    an Apache Kafka until Ctrl-C; prints its URL      (needs Java 17 and Maven)"
 	@echo "make test     the tests                                         (ARGS='-k fold')"
 	@echo "make lint     formatting, types, floors"
 	@echo "make soak     twenty seeds, and kill -9 of each role            (ARGS='--seeds 3')"
@@ -16,6 +17,10 @@ help:
 
 demo: .venv/ready node_modules/ready
 	@.venv/bin/nektar demo $(ARGS)
+
+# For `make demo ARGS='--bus kafka://…'`. ARGS='--nodes 3' for three brokers, --dir DIR to keep their data.
+kafka: .venv/ready
+	@exec $(PY) -m devnet.kafka $(ARGS)
 
 test: .venv/ready node_modules/ready
 	$(PY) -m pytest -n 2 -m "not slow" $(ARGS)

@@ -1,6 +1,6 @@
 """The bus measured: messages and bytes a second, and how long after a commit another process has it.
 
-    python -m bench.bus [URL]        default: the embedded bus in a directory of its own
+    python -m bench.bus [URL]        default: the embedded bus, and a Kafka of one broker where one can run
 
 Figures say which bus they came from. Latency is from just before `transaction` is called to `poll` having
 returned in another process, by the clock that processes of one machine share.
@@ -17,25 +17,41 @@ from collections.abc import Callable
 from contextlib import closing
 
 import nektar.bus
+from devnet.chain import DevnetError
+from devnet.kafka import copied, kafka
 from nektar.bus.port import Bus, Message
 
 SMALL = 200  # bytes of a message as findings and small records are
 LARGE = 900_000  # bytes of a message as batches of rows are
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure the bus at the URL given, or the embedded one."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def main(url: str | None = None) -> None:
+    """Measure the bus at the URL, or both."""
+    if url:
+        measure(url)
+        return
     with tempfile.TemporaryDirectory(prefix="nektar-bench-") as directory:
-        url = arguments[0] if arguments else f"sqlite://{directory}/bus"
-        print(f"bus: {url.partition('://')[0]}")
-        with closing(nektar.bus.open(url)) as bus:
-            throughput(bus, "transactions of 1 small message", SMALL, 1, 2000)
-            throughput(bus, "transactions of 100 small messages", SMALL, 100, 300)
-            throughput(bus, "transactions of 1 large message", LARGE, 1, 300)
-            latency(bus, url, gap=0.05, count=100)
-            latency(bus, url, gap=0.0, count=2000)
-        idle(url, seconds=3)
+        measure(f"sqlite://{directory}/bus")
+    try:
+        copied()
+    except DevnetError as error:
+        print(f"bus: kafka is not measured: {error}")
+        return
+    with kafka() as cluster:
+        measure(cluster.url)
+
+
+def measure(url: str) -> None:
+    print(f"bus: {url.partition('://')[0]}")
+    with closing(nektar.bus.open(url)) as bus:
+        throughput(bus, "transactions of 1 small message", SMALL, 1, 2000)
+        throughput(bus, "transactions of 100 small messages", SMALL, 100, 300)
+        throughput(bus, "transactions of 1 large message", LARGE, 1, 300)
+        throughput(bus, "transactions of 10 large messages", LARGE, 10, 30)
+        transform(bus, 500)
+        latency(bus, url, gap=0.05, count=100)
+        latency(bus, url, gap=0.0, count=1000)
+    idle(url, seconds=3)
 
 
 def timed(work: Callable[[], int]) -> tuple[int, float]:
@@ -65,7 +81,25 @@ def throughput(bus: Bus, what: str, size: int, messages: int, transactions: int)
     for verb, work in (("written", write), ("read", read)):
         count, seconds = timed(work)
         rate = count / seconds
-        print(f"{what:36} {verb:8} {rate:10,.0f} messages/s {rate * size / 1e6:10,.1f} MB/s")
+        line = f"{what:36} {verb:8} {rate:10,.0f} messages/s {rate * size / 1e6:10,.1f} MB/s"
+        print(line + (f" {rate / messages:8,.0f} transactions/s" if verb == "written" else ""))
+
+
+def transform(bus: Bus, count: int) -> None:
+    """Take a message, put one out and commit the offset with it, one by one."""
+    taken = []
+    with bus.writer("bench-source", 0) as source, bus.writer("bench-transform", 0) as writer:
+        source.transaction([Message("bench.source", b"bench/1", bytes(SMALL))] * count)
+        with bus.consumer("bench-transform", ["bench.source"]) as consumer:
+            while len(taken) < count:
+                for message in consumer.poll(1, 20):
+                    began = time.perf_counter()
+                    out = Message("bench.target", message.key, message.value)
+                    writer.transaction([out], {"bench.source": message.offset + 1}, "bench-transform")
+                    taken.append(time.perf_counter() - began)
+    taken.sort()
+    p50, p99 = (taken[int(len(taken) * q)] * 1e3 for q in (0.5, 0.99))
+    print(f"consume, transform, produce: p50 {p50:.2f} ms, p99 {p99:.2f} ms a transaction")
 
 
 def latency(bus: Bus, url: str, gap: float, count: int) -> None:
@@ -125,4 +159,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["--idle"]:
         _idle(*sys.argv[2:])
     else:
-        main()
+        main(*sys.argv[1:2])

@@ -9,8 +9,10 @@ from typing import Any
 
 from cli.settings import read_config
 from cli.show import rows, short
+from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.store.client import ask, records
+from nektar.telemetry import task_ids
 
 
 class NotFound(NektarError):
@@ -76,11 +78,44 @@ def tasks(
         "SELECT * FROM duties WHERE task_hash = {task:String} ORDER BY state, operator",
         task=story[0]["task_hash"],
     )
+    told = _story(config, story[0])
     if as_json:
-        rows([{**story[0], "duties": duties}], [], as_json=True)
+        rows([{**story[0], "duties": duties, "story": told}], [], as_json=True)
         return
     print("\n".join(f"{key.replace('_', ' '):>18}  {value}" for key, value in story[0].items()), end="\n\n")
     rows(duties, ["operator", "state", "decided_block"], as_json=False, title="duties")
+    print()
+    rows(told, ["time", "who", "what", "ms", "about"], as_json=False, title="story")
+
+
+def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
+    """What befell the Task, in the order of its time: the chain's events, and what its agents reported of it.
+
+    The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
+    """
+    network = next((each for each in config.networks if each.name == task["network"]), None)
+    if network is None:
+        return []
+    contract = bytes.fromhex(network.contracts["task_manager"][2:])
+    trace, _ = task_ids(network.chain_id, contract, bytes.fromhex(task["task_hash"][2:]))
+    return records(
+        config,
+        """
+        SELECT toString(time) AS time, who, what, ms, about FROM (
+            SELECT toDateTime64(block_time, 9, 'UTC') AS time, 'chain' AS who, kind AS what, 0. AS ms,
+                   concat('block ', toString(block_number),
+                          if(replaceAll(operator, '0', '') = 'x', '', concat(' by ', operator))) AS about
+            FROM task_events WHERE network = {network:String} AND task_hash = {task:String}
+            UNION ALL
+            SELECT Timestamp, ServiceName, SpanName, round(Duration / 1e6, 1),
+                   SpanAttributes['nektar.operator']
+            FROM otel_traces WHERE TraceId = {trace:String} AND ResourceAttributes['nektar.sender'] != 'chain'
+        ) ORDER BY time, who, what
+        """,
+        network=task["network"],
+        task=task["task_hash"],
+        trace=trace.hex(),
+    )
 
 
 def operators(config_path: Path | None, directory: Path | None, as_json: bool) -> None:

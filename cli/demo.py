@@ -19,7 +19,7 @@ import time
 import urllib.error
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,23 +27,29 @@ from typing import Any
 import msgspec
 import yaml
 
+from cli import demo_bus
 from cli.latency import latencies
+from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
+from cli.reported import Reporters
+from cli.reported import wrong as spans_wrong
 from cli.settings import read_config
+from cli.told import Findings, compare, watcher
 from cli.up import end_all, supervised
 from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
 from devnet.plan import Fact, Plan, plan
-from devnet.processes import Child
+from devnet.processes import Child, write_private
 from devnet.scenario import Progress, Scenario
 from nektar import plugins
-from nektar.config import ConfigError
+from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
 
 NETWORK = "devnet"
-SUMMARY = Path("build/demo/summary.json")
+KEEP = Path("build/demo")
+SUMMARY = KEEP / "summary.json"
 # Only a directory that holds this is ever deleted.
 MARKER = ".nektar-demo"
 # What the pipeline may take to catch up with a head: seconds on an idle machine, more while a killed role
@@ -56,20 +62,39 @@ class DemoFailed(NektarError):
     """What was found is not what was done, or the run did not come to its end."""
 
 
-def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: Path, stay: bool) -> None:
-    """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled."""
+def run(
+    *,
+    seed: int,
+    operators: int,
+    tasks: int,
+    reorgs: int,
+    kill: str,
+    bus: str | None,
+    keep: Path | None,
+    stay: bool,
+) -> None:
+    """The command. Raises DemoFailed unless found equals truth with nothing lost or doubled.
+
+    A run on another `bus` than its own directory takes what it has there with it when it ends well, unless
+    somebody asked to `keep` it; else the next run into the same directory does.
+    """
     started = time.monotonic()
     SUMMARY.unlink(missing_ok=True)
+    asked_to_keep, keep = keep is not None, keep or KEEP
     victims = [role for role in kill.split(",") if role]
     for role in victims:
         if role not in ROLES:
             raise ConfigError(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
+    reporters = Reporters.of(operators)
+    bus = demo_bus.own(bus) if bus else None
     _clear(keep)
+    if bus:
+        demo_bus.note(keep, bus)
     with (
         TemporaryDirectory(prefix="nektar-truth-") as apart,
         Watching(the_plan.blocks) as watching,
-        Home(the_plan, keep) as home,
+        Home(the_plan, keep, reporters.url, reporters.tokens) as home,
     ):
         truth = Truth.write(Path(apart), the_plan.truth([o.address for o in home.operators]))
         watching.say(
@@ -77,7 +102,8 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"
         )
         home.start()
-        config_path, sql = _write_config(keep, home)
+        config_path, sql = _write_config(keep, home, bus, reporters)
+        config, _ = read_config(config_path, None)
         with _pipeline(config_path) as pipeline:
             pipeline.wait_until(lambda: _answers(sql), "the store to answer SQL")
             probe = Child("probe", "devnet.probe", home.chain.ws_url, sql)
@@ -96,18 +122,35 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
                 head, head_hash = scenario.head
                 watching.say(f"played {head} blocks; waiting for the pipeline to reach the head")
                 pipeline.wait_until(lambda: _settled(sql, head_hash), f"head {head} to be folded and stored")
-                seen = probe.finish()["seen"]
+                config = read_config(config_path, None)[0]
+                with Findings(config) as findings:
+                    pipeline.wait_until(findings.told, "the watcher to be told of every finding")
+                    due = findings.due()
+                spans = home.flush()
+                pipeline.wait_until(
+                    lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
+                    f"{spans['sent']} spans to be stored",
+                )
+                received = home.receiver.tell({"report": 1})
+                moments = probe.finish()
             finally:
                 probe.stop()
             watching.say("judging")
             verdict = _judge(truth, home, sql)
-            latency = latencies(read_config(config_path, None)[0], seen)
-            summary = _summary(the_plan, scenario, truth, verdict, latency, sql)
+            told = compare(lambda statement: _rows(sql, statement), due, moments["announced"], received)
+            latency = latencies(config, moments["seen"]) | told.latencies
+            summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
+            summary["webhooks"] = told.webhooks
+            spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
+            summary["spans"] = spans
+            panels = run_all(lambda statement: query(sql, statement), NETWORK, truth.facts)
+            summary["panels"] = panels.counts
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
             _write(keep, summary)
             watching.close()
-            show_account(Account(summary, keep))
+            stays = bus is None or asked_to_keep or stay
+            show_account(Account(summary, keep, stays))
             if stay:
                 _stay(sql, home)
     if murders.left:
@@ -118,6 +161,14 @@ def run(*, seed: int, operators: int, tasks: int, reorgs: int, kill: str, keep: 
             f"recall {summary['recall']:.4f}, {summary['lost']} lost, {summary['duplicated']} doubled; "
             f"see {SUMMARY}"
         )
+    if why := spans_wrong(spans):
+        raise DemoFailed(f"spans: {why}; see {SUMMARY}")
+    if panels.wrong:
+        raise DemoFailed(f"panels: {panels.wrong}; see {SUMMARY}")
+    if told.wrong:
+        raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
+    if not stays:
+        demo_bus.delete(keep)
 
 
 def _clear(keep: Path) -> None:
@@ -134,13 +185,15 @@ def _clear(keep: Path) -> None:
             raise ConfigError(
                 f"--keep: {', '.join(roles)} still run in {keep}; end them, or name another directory"
             )
+        with suppress(NektarError):  # its brokers are gone, and it with them
+            demo_bus.delete(keep)
         shutil.rmtree(keep)
     keep.mkdir(parents=True, exist_ok=True)
     (keep / MARKER).write_text("Made by `nektar demo`, which deletes this directory when it is run again.\n")
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
+def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters) -> tuple[Path, str]:
     """The demo's nektar.yaml, and the URL at which it will answer SQL."""
     listen = f"127.0.0.1:{free_port()}"
     config = {
@@ -155,11 +208,13 @@ def _write_config(keep: Path, home: Home) -> tuple[Path, str]:
                 "contracts": home.contracts,
             }
         ],
-        "listen": {"sql": listen},
+        "listen": {"sql": listen, "otlp": reporters.address},
+        "telemetry": {"senders": dict(reporters.tokens)},
+        **({"bus": bus} if bus else {}),
+        "watchers": [watcher(*home.start_receiver())],
     }
-    path = keep / "nektar.yaml"
-    path.write_text("# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False))
-    return path, f"http://{listen}"
+    text = "# Written by `nektar demo`.\n" + yaml.safe_dump(config, sort_keys=False)
+    return write_private(keep / "nektar.yaml", text.encode()), f"http://{listen}"
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -238,7 +293,7 @@ def _stored(sql: str, block_hash: str) -> bool:
 
 def _settled(sql: str, head_hash: str) -> bool:
     """Whether the head is stored, and every processor has put out all that follows from it."""
-    expected = {"tasks", "operators", *plugins.names("nektar.conditions")}
+    expected = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
     at_head = {
         row["processor"]
         for row in _rows(sql, "SELECT processor, block_hash FROM progress")
@@ -297,6 +352,7 @@ def _judge(truth: Truth, home: Home, sql: str) -> dict[str, Any]:
 
 
 def _summary(
+    config: Config,
     the_plan: Plan,
     scenario: Scenario,
     truth: Truth,
@@ -307,8 +363,8 @@ def _summary(
     duties = Counter(f["value"] for f in verdict["found"] if f["kind"] == "duty")
     return {
         "seed": the_plan.seed,
-        "bus": "sqlite",
-        "store": "chdb",
+        "bus": config.bus_url.partition("://")[0],
+        "store": config.store_url.partition("://")[0],
         "blocks": scenario.head[0],
         "reorgs": scenario.reorgs,
         "tasks": the_plan.tasks,

@@ -12,7 +12,7 @@ from nektar import bus as buses
 from nektar.bus.port import Bus, Delivered, partition_of
 from nektar.chain.table import values
 from nektar.config import Config
-from nektar.log import NETWORK, ROWS, Joiner, New, decode
+from nektar.log import NETWORK, ROWS, New, Reading, decode
 from nektar.model import ProgressRow
 
 Milliseconds = float
@@ -26,21 +26,22 @@ def latencies(config: Config, seen: Mapping[str, Sequence[float]]) -> dict[str, 
     bus = buses.open(config.bus_url)
     try:
         partition = partition_of(config.network().name, bus.partitions)
-        logged = dict(_logged(_messages(bus, NETWORK, partition)))
-        folded = dict(_folded(_messages(bus, ROWS, partition)))
+        logged = dict(_logged(messages(bus, NETWORK, partition)))
+        folded = dict(_folded(messages(bus, ROWS, partition)))
     finally:
         bus.close()
     announced = {block: moments[0] for block, moments in seen.items()}
     there = {block: moments[1] for block, moments in seen.items()}
     return {
-        "block_to_store": _figures(_between(announced, there)),
-        "block_to_log": _figures(_between(announced, logged)),
-        "log_to_fold": _figures(_between(logged, folded)),
-        "log_to_store": _figures(_between(logged, there)),
+        "block_to_store": figures(_between(announced, there)),
+        "block_to_log": figures(_between(announced, logged)),
+        "log_to_fold": figures(_between(logged, folded)),
+        "log_to_store": figures(_between(logged, there)),
     }
 
 
-def _messages(bus: Bus, stream: str, partition: int) -> Iterator[Delivered]:
+def messages(bus: Bus, stream: str, partition: int) -> Iterator[Delivered]:
+    """All that lies in the partition, in order."""
     start = 0
     while messages := bus.read(stream, partition, start):
         yield from messages
@@ -49,13 +50,13 @@ def _messages(bus: Bus, stream: str, partition: int) -> Iterator[Delivered]:
 
 def _logged(messages: Iterable[Delivered]) -> Iterator[tuple[str, float]]:
     """(block hash, when it was on the log)."""
-    join = Joiner()
+    read = Reading()
     for message in messages:
-        value = join(message.value, message.headers)
-        record = decode(value) if value is not None else None
-        if isinstance(record, New):
-            for block in record.blocks:
-                yield "0x" + block.hash.hex(), message.time
+        for whole in read(message):
+            record = decode(whole.value)
+            if isinstance(record, New):
+                for block in record.blocks:
+                    yield "0x" + block.hash.hex(), message.time
 
 
 def _folded(messages: Iterable[Delivered]) -> Iterator[tuple[str, float]]:
@@ -72,7 +73,9 @@ def _between(start: Mapping[str, float], end: Mapping[str, float]) -> list[Milli
     return sorted((end[b] - start[b]) * 1000 for b in start.keys() & end.keys() if end[b] >= start[b])
 
 
-def _figures(ordered: Sequence[Milliseconds]) -> dict[str, float]:
+def figures(ordered: Sequence[Milliseconds]) -> dict[str, float]:
+    """{p50, p99, n} of durations from the shortest to the longest."""
+
     def percentile(p: float) -> float:
         return round(ordered[min(len(ordered) - 1, int(p * len(ordered)))], 1) if ordered else 0.0
 

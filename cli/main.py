@@ -32,6 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+watchers = typer.Typer(help="Those who are told of findings.")
+app.add_typer(watchers, name="watchers")
+dashboards = typer.Typer(help="What people see in Grafana.")
+app.add_typer(dashboards, name="dashboards")
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="nektar.yaml; by default $NEKTAR_CONFIG or ./nektar.yaml")
 ]
@@ -51,15 +56,19 @@ def demo(
     tasks: Annotated[int, typer.Option(help="How many tasks")] = 24,
     reorgs: Annotated[int, typer.Option(help="Random reorgs beside those of every run")] = 2,
     kill: Annotated[str, typer.Option(help="Roles to kill -9 at a random moment: ROLE[,ROLE…]")] = "",
-    keep: Annotated[Path, typer.Option(help="Where the run is left; an older one there is deleted")] = Path(
-        "build/demo"
-    ),
+    bus: Annotated[
+        str | None, typer.Option(help="Run on this bus, kafka://HOST:PORT, instead of an embedded one")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Where the run is left, build/demo by default; an older one there is deleted"),
+    ] = None,
     stay: Annotated[bool, typer.Option("--stay", help="Keep everything running until Ctrl-C")] = False,
 ) -> None:
     """A whole Network on this machine, faults and all, and what was found."""
     from cli.demo import run
 
-    run(seed=seed, operators=operators, tasks=tasks, reorgs=reorgs, kill=kill, keep=keep, stay=stay)
+    run(seed=seed, operators=operators, tasks=tasks, reorgs=reorgs, kill=kill, bus=bus, keep=keep, stay=stay)
 
 
 @app.command()
@@ -94,7 +103,8 @@ def check(config: ConfigOption = None, directory: DirOption = None) -> None:
 @app.command()
 def up(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="indexer, processors, store; all by default")
+        list[str] | None,
+        typer.Argument(help="indexer, collector, processors, store, watchers; all by default"),
     ] = None,
     config: ConfigOption = None,
     directory: DirOption = None,
@@ -188,6 +198,37 @@ def dead(
     from cli.ask import dead as run
 
     run(config, directory, limit, json)
+
+
+@watchers.command("test")
+def watchers_test(
+    watcher: Annotated[str | None, typer.Argument(help="One watcher's name; all by default")] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """Send each watcher a signed test event, and say what came back."""
+    from cli.watchers import test as run
+
+    run(watcher, config, directory)
+
+
+@dashboards.callback()
+def _dashboards() -> None:  # a group of one command would else be that command itself
+    """What people see in Grafana."""
+
+
+@dashboards.command("build")
+def dashboards_build(
+    out: Annotated[Path, typer.Option(help="Where they are written")] = Path("deploy/grafana"),
+    sql: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT at which Grafana reaches `listen.sql`, by default its default"),
+    ] = None,
+) -> None:
+    """Write boards, data source and provider, as Grafana provisions itself from them."""
+    from cli.panels import build as run
+
+    run(out, sql)
 
 
 def main() -> None:

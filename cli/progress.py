@@ -92,6 +92,7 @@ class Account(msgspec.Struct, frozen=True):
 
     summary: dict[str, Any]
     left_in: Path
+    bus_stays: bool = True
 
 
 def show_account(account: Account) -> None:
@@ -110,6 +111,7 @@ def show_account(account: Account) -> None:
         table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
+    hooks, spans, panels = summary["webhooks"], summary["spans"], summary["panels"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -118,6 +120,23 @@ def show_account(account: Account) -> None:
             f"{summary['counted']['chain']} and {summary['counted']['store']} things compared: "
             f"{summary['lost']} lost, {summary['duplicated']} doubled",
             summary["lost"] == summary["duplicated"] == 0,
+        ),
+        (
+            "spans",
+            f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
+            f" {spans['refused']} refused",
+            spans["stored"] == spans["sent"] and not spans["refused"],
+        ),
+        (
+            "webhooks",
+            f"{hooks['verified']} of {hooks['due']} versions of findings told and verified, "
+            f"{hooks['retracted']} of them retractions; {hooks['repeated_id']} of {hooks['sent']} repeated",
+            hooks["due"] == hooks["delivered"] == hooks["verified"],
+        ),
+        (
+            "panels",
+            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed",
+            not panels["empty"] and not panels["failed"],
         ),
         (
             "run",
@@ -131,9 +150,10 @@ def show_account(account: Account) -> None:
         )
     console.print("\nslowest hops", style="bold")
     for hop, figures in sorted(summary["latency_ms"].items(), key=lambda each: -each[1]["p50"]):
+        over = "findings" if hop.endswith("webhook") else "blocks"
         console.print(
             Text(f"{hop.replace('_to_', ' → '):>18}  ", style="dim")
-            + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms over {figures['n']} blocks"
+            + f"p50 {figures['p50']:.0f} ms, p99 {figures['p99']:.0f} ms over {figures['n']} {over}"
         )
     where = f"--dir {account.left_in}"
     console.print("\ntry next", style="bold")
@@ -141,6 +161,6 @@ def show_account(account: Account) -> None:
         f"nektar tasks {where}",
         f"nektar findings {where}",
         f'nektar sql {where} "SELECT state, count() FROM duties GROUP BY state"',  # noqa: S608  shown, not run
-        f"nektar replay {where}",
+        *((f"nektar replay {where}",) if account.bus_stays else ()),
     ):
         console.print(f"  .venv/bin/{command}", style="cyan", soft_wrap=True)

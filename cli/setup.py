@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
@@ -32,6 +33,17 @@ networks:
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
+  otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
+
+# Who may send traces and logs, each with a token of its own. While nobody is named, everyone may.
+# telemetry:
+#   senders:
+#     operator-1: ${OPERATOR_1_TOKEN}
+
+# watchers:                            # who is told of findings, by webhook (Standard Webhooks)
+#   - name: my-team
+#     url: https://alerts.example.com/nektar
+#     secret: ${NEKTAR_MY_TEAM_SECRET} # whsec_ and 24 to 64 random bytes in base64; the receiver has it, too
 """
 
 
@@ -54,6 +66,8 @@ def init(path: Path) -> None:
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
     from nektar import bus as buses
+    from nektar import http
+    from nektar.networks.adapter import require_known
     from nektar.store.client import ask, endpoint
     from nektar.store.port import StoreMissing, shown
     from nektar.store.serve import bind
@@ -62,17 +76,12 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     print(f"{path}: valid")
     named = adapters(config)
     for network in config.networks:
-        abi = named[network.name].abi()
-        for contract in network.contracts:
-            if contract not in abi:
-                raise CheckFailed(
-                    f"networks.{network.name}.contracts: expected names of the adapter {network.adapter!r} "
-                    f"({', '.join(sorted(abi))}); got {contract!r}"
-                )
+        require_known(network, named[network.name])
     asyncio.run(_check_chains(config))
-    bus = buses.open(config.bus_url)
-    bus.close()
-    print(f"bus {config.bus_url}: opens")
+    asyncio.run(_check_watchers(config))
+    with closing(buses.open(config.bus_url)) as bus:
+        bus.check()
+    print(f"bus {buses.shown(config.bus_url)}: opens, and keeps what is written")
     try:
         ask(config, "SELECT 1", "TabSeparated")
     except StoreMissing:
@@ -84,6 +93,33 @@ def check(config_path: Path | None, directory: Path | None) -> None:
         print(f"listen.sql {config.listen.sql}: free")
     else:
         print(f"listen.sql {config.listen.sql}: the store role answers there")
+    if _collects(config):
+        print(f"listen.otlp {config.listen.otlp}: the collector answers there")
+    else:
+        http.bind(config.listen.otlp, "listen.otlp").close()
+        print(f"listen.otlp {config.listen.otlp}: free")
+    senders = config.telemetry.senders
+    print(f"telemetry.senders: {', '.join(senders) or 'nobody is named, so that everyone may send'}")
+
+
+def _collects(config: Config) -> bool:
+    """Whether a collector with these senders answers at `listen.otlp`: it takes a request of nothing."""
+    from http.client import HTTPException
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from nektar.store.client import CONNECT_TIMEOUT, REACHED_AT
+
+    host, _, port = config.listen.otlp.rpartition(":")
+    url = f"http://{REACHED_AT.get(host, host)}:{port}/v1/traces"
+    headers = {"Content-Type": "application/x-protobuf"}
+    if config.telemetry.senders:
+        headers["Authorization"] = f"Bearer {next(iter(config.telemetry.senders.values()))}"
+    try:
+        request = Request(url, b"", headers, method="POST")
+        with build_opener(ProxyHandler({})).open(request, timeout=CONNECT_TIMEOUT) as answer:
+            return bool(answer.status == 200)
+    except (OSError, HTTPException, ValueError, OverflowError):
+        return False
 
 
 async def _check_chains(config: Config) -> None:
@@ -97,6 +133,15 @@ async def _check_chains(config: Config) -> None:
                 for contract, address in network.contracts.items():
                     await check_code(provider, contract, address)
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
+
+
+async def _check_watchers(config: Config) -> None:
+    from processors.watchers import check as webhook_of
+
+    for watcher in config.watchers:
+        if why := await webhook_of(watcher).reach():
+            raise CheckFailed(f"watchers.{watcher.name}: {why}")
+        print(f"watcher {watcher.name}: answers; send it a test event with `nektar watchers test`")
 
 
 def migrate(config_path: Path | None, directory: Path | None) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -72,14 +72,22 @@ def be(role: str, config: Config) -> None:
             from indexer import role as indexer
 
             indexer.run(config, adapters(config), bus, stop)
+        elif role == "collector":
+            from indexer import collector
+
+            collector.run(config, bus, stop)
         elif role == "processors":
             from processors import runner
 
             runner.run(config, folds(), adapters(config), bus, stop)
-        else:
+        elif role == "store":
             from processors import sink
 
             sink.run(config, adapters(config), bus, stop)
+        else:
+            from processors import watchers
+
+            watchers.run(config, bus, stop)
     finally:
         bus.close()
 
@@ -134,7 +142,7 @@ class Supervisor:
     def _start(self, role: str) -> None:
         command = [sys.executable, "-m", "cli.main", "up", role, "--config", str(self._path)]
         self._children[role] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, preexec_fn=ends_with_parent()
+            command, stdin=subprocess.DEVNULL, preexec_fn=_ended_by_supervisor()
         )
         self._started[role] = time.monotonic()
         pid_file = self._run_dir / f"{role}.pid"
@@ -172,6 +180,19 @@ class Supervisor:
         end_all(self._children)
         for role in self._roles:
             (self._run_dir / f"{role}.pid").unlink(missing_ok=True)
+
+
+def _ended_by_supervisor() -> Callable[[], None]:
+    """What a role's process runs before it is one. Ctrl-C on a terminal reaches it too, and would end it with
+    a traceback while it is still starting: so it is deaf to that until it listens for itself."""
+    ends = ends_with_parent()
+
+    def preexec() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if ends:
+            ends()
+
+    return preexec
 
 
 def end_all(children: Mapping[str, subprocess.Popen[bytes]]) -> None:

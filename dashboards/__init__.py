@@ -1,1 +1,1 @@
-"""What people see. Empty until the first board; the floor is reserved so that nothing grows around it."""
+"""What people see: panels, each a question and the SQL that answers it, and boards of them."""

@@ -1,7 +1,8 @@
 """What operators and the aggregator have in common: a process of its own that knows its file and its URLs.
 
 An agent looks at the chain's head, acts on it, and says on standard output which head it has acted on.
-The scenario's driver waits for these lines before it mines: no step depends on how fast a machine is.
+The scenario's driver waits for these lines before it mines: no step depends on how fast a machine is. Told
+`{"flush": N}` on standard input, it sends what it has still to report, and says how much that was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import FrameType
 import msgspec
 
 from devnet.chain import Account, Chain, Contract, load_abi
+from devnet.reporter import Reporter
 from devnet.view import OpenTask, View
 from nektar.evidence import bls
 
@@ -35,6 +37,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
     aggregator: str  # URL; for the aggregator itself where it listens
     bls_secrets: tuple[str, ...] = ()  # decimal; newest last
     behaviours: dict[str, msgspec.Raw] = {}
+    collector: str = ""  # URL to which it reports its work; empty: it does not
+    token: str = ""  # that names it there
 
 
 class Agent:
@@ -47,6 +51,8 @@ class Agent:
         self.address = self.account.address
         self.view = View(self.chain, config.contracts)
         self._task_manager = Contract(load_abi("task_manager"))
+        manager = config.contracts["task_manager"]
+        self.reporter = Reporter(config.name, config.collector, config.token, config.chain_id, manager)
 
     def run(self, act: Callable[[], None]) -> None:
         """Act on each new head until SIGTERM; say so on standard output."""
@@ -57,12 +63,19 @@ class Agent:
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its agents
+        threading.Thread(target=self._obey, daemon=True).start()
         while not stop.is_set():
             if self.view.advance():
                 act()
-                print(json.dumps({"head": self.view.head[1]}), flush=True)  # noqa: T201  the barrier
+                _say({"head": self.view.head[1]})  # the barrier
             else:
                 stop.wait(POLL_SECONDS)
+        self.reporter.close()
+
+    def _obey(self) -> None:
+        for line in sys.stdin:
+            order = json.loads(line)
+            _say({**order, "spans": self.reporter.flush()})
 
     def digest(self, task: OpenTask, answer: tuple[int, int]) -> bytes:
         """What is signed: the EIP-712 digest of this answer to this task."""
@@ -74,6 +87,11 @@ class Agent:
         """Send a transaction to the TaskManager. It may revert: the next head shows."""
         data = self._task_manager.encode(function, *args)
         self.chain.send(self.account, self.config.contracts["task_manager"], data)
+
+
+def _say(report: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")  # in one write: two threads report
+    sys.stdout.flush()
 
 
 def member_tuples(task: OpenTask) -> list[tuple[str, tuple[int, int], int]]:

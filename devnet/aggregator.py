@@ -18,7 +18,9 @@ from devnet.agent import Agent, AgentConfig, main, member_tuples
 from devnet.behaviour import AggregatorBehaviour
 from devnet.chain import registered_keys
 from devnet.deploy import g1_argument, g2_argument
+from devnet.reporter import signed
 from devnet.view import OpenTask
+from nektar import telemetry
 from nektar.evidence import bls
 from nektar.model import G1
 
@@ -76,12 +78,17 @@ class Aggregator(Agent):
             task: msgspec.json.decode(raw, type=Orders) for task, raw in config.behaviours.items()
         }
         self._submitted: set[bytes] = set()
+        # taskHash → place in its set → answer, signature, key
+        self._verified: dict[bytes, dict[int, tuple[tuple[int, int], G1, bls.G2]]] = {}
         self._keys = KeyBook(self)
 
     def act(self) -> None:
         """Submit each task that has its thresholds and no response yet."""
         head, _ = self.view.head
-        for task in self.view.tasks:
+        tasks = self.view.tasks
+        self._verified = {task.hash: self._verified.get(task.hash, {}) for task in tasks}
+        for task in tasks:
+            self._collect(task)
             if task.cancelled or task.non_signers is not None or not task.submitted < head < task.deadline:
                 continue
             orders = self._orders.get(str(task.input), Orders())
@@ -90,17 +97,28 @@ class Aggregator(Agent):
             if self._submit(task, orders):
                 self._submitted.add(task.hash)
 
-    def _submit(self, task: OpenTask, orders: Orders) -> bool:
-        """Send the first answer whose signers reach both thresholds; whether there was one."""
-        signers: dict[tuple[int, int], dict[int, tuple[G1, bls.G2]]] = defaultdict(dict)
+    def _collect(self, task: OpenTask) -> None:
+        """Verify what has come for the task since, and report it: also what can't be submitted any more."""
+        verified = self._verified[task.hash]
         for operator, response in sorted(self._inbox.of(task).items()):
             index = task.index(operator)
-            if index is None or operator in orders.victims:
+            if index is None or index in verified:
                 continue
             answer = (int(response.p), int(response.q))
             signature = G1(bytes.fromhex(response.signature[2:]))
             key = self._keys.g2(task.members[index].g1)
-            if key is not None and bls.verify(key, self.digest(task, answer), signature):
+            if key is None or not bls.verify(key, self.digest(task, answer), signature):
+                continue
+            verified[index] = (answer, signature, key)
+            about = {telemetry.OPERATOR: operator, **signed(answer, signature)}
+            with self.reporter.step("aggregator.collect", task, about):
+                pass
+
+    def _submit(self, task: OpenTask, orders: Orders) -> bool:
+        """Send the first answer whose signers reach both thresholds; whether there was one."""
+        signers: dict[tuple[int, int], dict[int, tuple[G1, bls.G2]]] = defaultdict(dict)
+        for index, (answer, signature, key) in sorted(self._verified[task.hash].items()):
+            if task.members[index].operator not in orders.victims:
                 signers[answer][index] = (signature, key)
         for answer, by_index in signers.items():
             stake = sum(task.members[i].stake for i in by_index)
@@ -114,7 +132,8 @@ class Aggregator(Agent):
             signature = bls.aggregate([s for s, _ in by_index.values()])
             apk = bls.aggregate_g2([k for _, k in by_index.values()])
             sum_of = (g1_argument(signature), g2_argument(apk))
-            self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
+            with self.reporter.step("aggregator.submit", task, {}):
+                self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
             return True
         return False
 
@@ -146,7 +165,8 @@ def _handler(inbox: Inbox) -> type[BaseHTTPRequestHandler]:
                 return self._answer(404 if self.path != "/responses" else 413)
             try:
                 response = msgspec.json.decode(self.rfile.read(length), type=SignedResponse)
-                int(response.p), int(response.q), bytes.fromhex(response.signature[2:])
+                bls.response_digest(int(response.p), int(response.q))
+                bytes.fromhex(response.signature[2:])
             except (msgspec.MsgspecError, ValueError):
                 return self._answer(400)
             inbox.put(response)

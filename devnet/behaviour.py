@@ -12,8 +12,9 @@ class Behaviour(enum.StrEnum):
     OFFLINE = "offline"  # does nothing
     SLOW = "slow"  # signs when the deadline has come: `late`
     WRONG_RESPONSE = "wrong_response"  # signs a wrong answer; left out of the response, it attests it itself
-    EQUIVOCATING = "equivocating"  # attests the right answer, then a wrong one; again if a reorg undoes it
-    EQUIVOCATING_ONCE = "equivocating_once"  # the same, but never again after a reorg
+    EQUIVOCATING = "equivocating"  # attests the right answer, and sends a wrong one to the aggregator alone
+    EQUIVOCATING_ON_CHAIN = "equivocating_on_chain"  # attests both; again if a reorg undoes it
+    EQUIVOCATING_ONCE = "equivocating_once"  # attests both, but never again after a reorg
     VANISHING = "vanishing"  # signs, then goes offline: only the aggregator can save it
 
 

@@ -5,6 +5,7 @@ Every key is made from the seed, so that addresses, and with them the truth, are
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -35,14 +36,20 @@ class Home:
     Addresses are there before `start`.
     """
 
-    def __init__(self, plan: Plan, directory: Path) -> None:
+    def __init__(
+        self, plan: Plan, directory: Path, collector: str = "", tokens: Mapping[str, str] | None = None
+    ) -> None:
+        """`collector` is where agents report to, with the token that `tokens` has for each by its name."""
         self._plan = plan
         self._directory = directory
+        self._collector = collector
+        self._tokens = tokens or {}
         self._stack = ExitStack()
         self._contracts: dict[str, str] = {}
         self._abi: dict[str, Contract] = {}
         self._sent: list[tuple[str, str]] = []
         self._proxy: Child | None = None
+        self._flushes = 0
         self.chain_id = CHAIN_ID
         self.task_type = TASK_TYPE
         self.admin = self._account("admin")
@@ -50,6 +57,7 @@ class Home:
         self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
         self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
         self.agents: list[Child] = []
+        self.receiver: Child
         self.withheld: list[tuple[int, int]] = []  # block ranges whose receipts the proxy does not serve
         self.proxy_url = ""
 
@@ -61,6 +69,11 @@ class Home:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @staticmethod
+    def agent_names(operators: int) -> list[str]:
+        """Who reports, by the names that tokens are for."""
+        return ["aggregator", *(f"operator-{i}" for i in range(operators))]
 
     @property
     def contracts(self) -> dict[str, str]:
@@ -117,12 +130,28 @@ class Home:
         key = key_arguments(self._secret(operator, 1), CHAIN_ID, registry, account.address)
         self.send(account, "operator_registry", "rotateKey", *key)
 
+    def flush(self) -> dict[str, int]:
+        """Have all agents send what they have to report: how many spans the collector took so far, and how
+        many it did not."""
+        self._flushes += 1
+        reports = [agent.tell({"flush": self._flushes})["spans"] for agent in self.agents]
+        return {key: sum(report[key] for report in reports) for key in ("sent", "refused")}
+
     def withhold(self, first: int, last: int) -> None:
         """From now on the proxy serves no receipts of these blocks."""
         if self._proxy is None:
             raise DevnetError("the proxy is not started")
         self._proxy.tell({"withhold": [first, last]})
         self.withheld.append((first, last))
+
+    def start_receiver(self) -> tuple[str, str]:
+        """Start a receiver of webhooks, `receiver`; its URL, and the file of its secret in the directory."""
+        secret = "whsec_" + base64.b64encode(self._bytes("webhook")).decode()
+        file = write_private(self._directory / "webhook.secret", secret.encode())
+        port = free_port()
+        self.receiver = self._child("receiver", "devnet.receiver", str(port), str(file))
+        self.receiver.wait_for("listening", port)
+        return f"http://127.0.0.1:{port}/findings", file.name
 
     def _start_proxy(self) -> None:
         port = free_port()
@@ -147,6 +176,8 @@ class Home:
             aggregator=aggregator,
             bls_secrets=secrets,
             behaviours={task: msgspec.Raw(msgspec.json.encode(b)) for task, b in behaviours.items()},
+            collector=self._collector,
+            token=self._tokens.get(name, ""),
         )
         folder = self._directory / "agents"
         folder.mkdir(parents=True, exist_ok=True)

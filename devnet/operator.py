@@ -11,13 +11,16 @@ import enum
 import json
 import urllib.error
 import urllib.request
+from contextlib import AbstractContextManager
 
 import msgspec
 
 from devnet.agent import Agent, AgentConfig, main, member_tuples
 from devnet.behaviour import Behaviour, right_answer, wrong_answer
 from devnet.deploy import g1_argument
+from devnet.reporter import signed
 from devnet.view import OpenTask
+from nektar import telemetry
 from nektar.evidence import bls
 
 # So many blocks before the deadline an honest operator stops waiting for an aggregate.
@@ -44,10 +47,12 @@ def due(task: OpenTask, head: int, operator: str, behaviour: Behaviour) -> list[
         case Behaviour.SLOW:
             wait_over = head >= task.deadline and in_grace
             return [Action.ATTEST_RIGHT] if wait_over and not task.includes(operator) else []
-        case Behaviour.EQUIVOCATING | Behaviour.EQUIVOCATING_ONCE:
+        case Behaviour.EQUIVOCATING | Behaviour.EQUIVOCATING_ON_CHAIN | Behaviour.EQUIVOCATING_ONCE:
             digests = task.attested.get(operator, frozenset())
             if bls.response_digest(*right_answer(task.input)) not in digests:
                 return [Action.ATTEST_RIGHT] if in_time else []
+            if behaviour is Behaviour.EQUIVOCATING:
+                return [Action.SIGN_WRONG]
             if bls.response_digest(*wrong_answer(task.input)) not in digests:
                 return [Action.ATTEST_WRONG] if in_time else []
             return []
@@ -88,31 +93,38 @@ class Operator(Agent):
         wrong = action in (Action.SIGN_WRONG, Action.ATTEST_WRONG)
         if action in (Action.SIGN_RIGHT, Action.SIGN_WRONG):
             if task.hash not in self._sent:
-                answer = wrong_answer(task.input) if wrong else right_answer(task.input)
-                self._send_to_aggregator(task, answer)
+                says_so = behaviour is not Behaviour.EQUIVOCATING  # nobody reports its own offence
+                self._send_to_aggregator(task, self._answer(task, wrong), says_so)
             return
         if wrong and behaviour is Behaviour.EQUIVOCATING_ONCE:
             if task.hash in self._done_once:
                 return
             self._done_once.add(task.hash)
-        answer = wrong_answer(task.input) if wrong else right_answer(task.input)
+        answer = self._answer(task, wrong)
         signature = g1_argument(self._sign(task, answer))
         index = task.index(self.address)
-        self.send("attest", task.fields, answer, member_tuples(task), index, signature)
+        with self._step("operator.attest", task):
+            self.send("attest", task.fields, answer, member_tuples(task), index, signature)
+
+    def _answer(self, task: OpenTask, wrong: bool) -> tuple[int, int]:
+        with self._step("operator.execute", task):
+            return wrong_answer(task.input) if wrong else right_answer(task.input)
 
     def _sign(self, task: OpenTask, answer: tuple[int, int]) -> bls.G1:
         """With the key that the task's set holds, which a rotation since does not change."""
         index = task.index(self.address)
         assert index is not None  # noqa: S101  `due` asks nothing of an operator outside the set
-        return bls.sign(self._secrets[task.members[index].g1], self.digest(task, answer))
+        with self._step("operator.sign", task):
+            return bls.sign(self._secrets[task.members[index].g1], self.digest(task, answer))
 
-    def _send_to_aggregator(self, task: OpenTask, answer: tuple[int, int]) -> None:
+    def _send_to_aggregator(self, task: OpenTask, answer: tuple[int, int], says_so: bool) -> None:
+        signature = self._sign(task, answer)
         body = {
             "task_hash": "0x" + task.hash.hex(),
             "operator": self.address,
             "p": str(answer[0]),
             "q": str(answer[1]),
-            "signature": "0x" + self._sign(task, answer).hex(),
+            "signature": "0x" + signature.hex(),
         }
         request = urllib.request.Request(  # noqa: S310  the URL is this agent's own configuration
             f"{self.config.aggregator}/responses",
@@ -120,10 +132,16 @@ class Operator(Agent):
             {"content-type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT):  # noqa: S310
+            with (
+                self._step("operator.send", task, **(signed(answer, signature) if says_so else {})),
+                urllib.request.urlopen(request, timeout=HTTP_TIMEOUT),  # noqa: S310
+            ):
                 self._sent.add(task.hash)
         except (urllib.error.URLError, TimeoutError):
             return  # the next head is another chance, and so is attesting
+
+    def _step(self, name: str, task: OpenTask, **attributes: str) -> AbstractContextManager[object]:
+        return self.reporter.step(name, task, {telemetry.OPERATOR: self.address, **attributes})
 
 
 def run(config: AgentConfig) -> None:

@@ -10,8 +10,8 @@ until their grace is over, so that what it leads to can be said in advance (W = 
 | block | what is in it |
 |---|---|
 | s | the submission; on seeing it, operators sign and send to the aggregator |
-| s + 1 | an equivocator's first attestation; on seeing this block, the aggregator submits |
-| s + 2 | the response, and an equivocator's second attestation |
+| s + 1 | an equivocator's attestation; on seeing this block, the aggregator submits |
+| s + 2 | the response, and a second attestation of an equivocator that does both on chain |
 | s + 3 | attestations of operators that the response left out |
 | s + W − 1 | attestations of operators whose task found no response |
 | s + W | the deadline; slow operators sign when they see it |
@@ -204,7 +204,7 @@ def _duty(scene: Scene, operator: int, behaviour: Behaviour) -> str:
 
 def _equivocation(scene: Scene, behaviour: Behaviour) -> str | None:
     """The status of the equivocation finding that this behaviour leads to, if it does."""
-    if behaviour is Behaviour.EQUIVOCATING:
+    if behaviour in (Behaviour.EQUIVOCATING, Behaviour.EQUIVOCATING_ON_CHAIN):
         return "final"
     if behaviour is Behaviour.EQUIVOCATING_ONCE:
         return "retracted" if scene.kind is SceneKind.FINDING_LOST else "final"
@@ -294,7 +294,7 @@ class _Dealer:
                     aggregator = AggregatorBehaviour.ABANDONING
             case SceneKind.FINDING_LOST | SceneKind.FINDING_RETURNS:
                 lost = kind is SceneKind.FINDING_LOST
-                behaviours[one] = Behaviour.EQUIVOCATING_ONCE if lost else Behaviour.EQUIVOCATING
+                behaviours[one] = Behaviour.EQUIVOCATING_ONCE if lost else Behaviour.EQUIVOCATING_ON_CHAIN
                 reorg = Reorg(after=2, depth=1, witnessed=True)
             case SceneKind.NUMBER_RETURNS:
                 behaviours[one] = Behaviour.OFFLINE

@@ -1,6 +1,6 @@
 """How long a block takes from a subscriber's own `newHeads` until its row answers SQL in this other process.
 `python -m devnet.probe WS_URL SQL_URL`: when standard input closes, one JSON object on standard output with
-both moments of every block.
+both moments of every block, and with the first one of blocks that never came.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ class Probe:
 
     def __init__(self, sql: str) -> None:
         self._lock = threading.Lock()
+        self.announcements: dict[str, float] = {}  # hash → when announced, seconds since 1970
         self._awaited: dict[str, tuple[int, float]] = {}  # hash → (number, when announced)
         self._seen: dict[str, tuple[float, float]] = {}  # hash → (announced, there), seconds since 1970
         self._sql = urlsplit(sql)
         self._connection: http.client.HTTPConnection | None = None
 
     def announced(self, number: int, block_hash: str) -> None:
+        now = time.time()
         with self._lock:
-            self._awaited.setdefault(block_hash, (number, time.time()))
+            self.announcements.setdefault(block_hash, now)
+            self._awaited.setdefault(block_hash, (number, now))
 
     def ask(self) -> None:
         """One look at the store for all blocks that are awaited."""
@@ -100,7 +103,7 @@ def main(ws: str, sql: str) -> None:
         asked = time.monotonic()
         probe.ask()
         took = time.monotonic() - asked
-    print(json.dumps({"seen": probe.seen}), flush=True)  # noqa: T201
+    print(json.dumps({"announced": probe.announcements, "seen": probe.seen}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

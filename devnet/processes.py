@@ -45,7 +45,7 @@ class Child:
             reader.start()
 
     def wait_for(self, key: str, value: object) -> None:
-        """Until the newest report says `key`: `value`. Raises DevnetError if the process ends before."""
+        """Until its last report of `key` is `value`. Raises DevnetError if the process ends before."""
         deadline = time.monotonic() + BARRIER_SECONDS
         with self._changed:
             while self._newest.get(key) != value:
@@ -61,16 +61,17 @@ class Child:
                     )
                 self._changed.wait(min(left, 0.5))
 
-    def tell(self, order: dict[str, Any]) -> None:
-        """Give it an order, and wait until it has answered that it holds."""
+    def tell(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Give it an order, wait until it has answered that it holds, and return what it reported last."""
         assert self._process.stdin is not None  # noqa: S101  opened as a pipe above
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         for key, value in order.items():
             self.wait_for(key, value)
+        return self._newest
 
     def finish(self) -> dict[str, Any]:
-        """Close its input, wait for its end, and return its last report."""
+        """Close its input, wait for its end, and return what it has reported last of everything."""
         assert self._process.stdin is not None  # noqa: S101
         self._process.stdin.close()
         self._process.wait(STOP_SECONDS)
@@ -94,7 +95,7 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101
         for line in self._process.stdout:
             with self._changed:
-                self._newest = json.loads(line)
+                self._newest = {**self._newest, **json.loads(line)}
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()

@@ -64,6 +64,9 @@ class Scenario:
         for scene in self._plan.scenes:
             self._scene += 1
             self._play(scene)
+        # What agents know is with the collector before the last blocks, so that whoever has folded these has
+        # folded it too.
+        self._home.flush()
         for _ in range(CLOSING_BLOCKS):
             self._mine()
 

@@ -91,13 +91,15 @@ def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mappin
     for message in _backwards(bus, partition, last.offset + 1):
         if message.key != key:
             continue
-        parts.append(message)
+        # One that stands between the parts of another comes after it (`nektar.log.Reading`), so here before.
+        own = parts if PART_HEADER in message.headers else []
+        own.append(message)
         index, _, _ = message.headers.get(PART_HEADER, b"0").partition(b"/")
         if index != b"0":
             continue
         join = Joiner()
         try:
-            whole = [join(part.value, dict(part.headers)) for part in reversed(parts)][-1]
+            whole = [join(part.value, part.headers) for part in reversed(own)][-1]
             if whole is None:
                 raise BrokenLog("the record lacks its last parts")
             record = decode(whole)
@@ -107,7 +109,7 @@ def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mappin
                 f"{NETWORK}, partition {partition}, offset {message.offset} ({named}): {error}"
             ) from error
         yield message.headers, record
-        parts.clear()
+        own.clear()
     if parts:
         raise BrokenLog(f"a record at offset {parts[-1].offset} lacks its first parts")
 

@@ -22,7 +22,7 @@ from nektar.chain.rpc import Provider
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
 from nektar.model import Address
-from nektar.networks.adapter import Adapter
+from nektar.networks.adapter import Adapter, kind, require_known
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +86,15 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
 
 def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:
     """The configured contracts' ABIs by address. Raises ConfigError for a name that the adapter lacks."""
+    require_known(network, adapter)
     abis = adapter.abi()
     found: dict[Address, Abi] = {}
     for contract, address in network.contracts.items():
-        where = f"networks.{network.name}.contracts.{contract}"
-        if contract not in abis:
-            raise ConfigError(
-                f"{where}: expected one of {', '.join(sorted(abis))}, which the adapter {network.adapter!r} "
-                "knows"
-            )
         key = Address(bytes.fromhex(address[2:]))
         if key in found:
-            raise ConfigError(f"{where}: expected one contract an address; {address} is named twice")
-        found[key] = abi.load(abis[contract])
+            raise ConfigError(
+                f"networks.{network.name}.contracts.{contract}: expected one contract an address; "
+                f"{address} is named twice"
+            )
+        found[key] = abi.load(abis[kind(contract)])
     return found

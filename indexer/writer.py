@@ -19,6 +19,7 @@ from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
 from nektar.log import DEAD, NETWORK, Record, encode, key, split
+from nektar.networks.adapter import kind
 
 SOURCE = b"indexer"  # the key of what it could not read
 
@@ -82,16 +83,17 @@ class NetworkLog:
 
 
 def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """What decides the content of a log, hashed: other content needs another generation.
+    """What decides the content of a log, and what it means, hashed: another needs another generation.
 
     `abis` are those of the configured contracts. How fast and by whom the chain is served is no part of it.
     """
     content = {
-        "abis": {contract: abis[contract] for contract in network.contracts},
+        "abis": {kind(contract): abis[kind(contract)] for contract in network.contracts},
         "adapter": network.adapter,
         "calls": network.calls,
         "chain_id": network.chain_id,
         "contracts": {contract: address.lower() for contract, address in network.contracts.items()},
         "from_block": network.from_block,
     }
+    content |= {name: told for name in ("selector", "terms") if (told := getattr(network, name))}
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()

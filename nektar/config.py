@@ -42,17 +42,40 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where roles listen. Loopback by default: nothing here asks for a password yet."""
+    """Where roles listen. Loopback by default: only telemetry can ask for a token yet."""
 
     sql: Port = "127.0.0.1:8123"
+    otlp: Port = "127.0.0.1:4318"  # OTLP over HTTP, at the port that the protocol gives it
+    metrics: Port = "127.0.0.1:9464"  # the first role's; each next role's is one higher (nektar/role.py)
+
+
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may send telemetry, and whether roles send their own."""
+
+    # Sender's name → its bearer token. With none, everyone may send, and is marked `unauthenticated`.
+    senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
+    own: bool = True  # roles send their traces to `listen.otlp`
+
+
+class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told of findings: a webhook, signed as Standard Webhooks say."""
+
+    name: Name
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
+    secret: Annotated[str, msgspec.Meta(pattern=r"^whsec_[A-Za-z0-9+/=]{32,}$")]
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    networks: tuple[Name, ...] = ()  # none: all
+    conditions: tuple[str, ...] = ()  # none: all
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     chain_id: Annotated[int, msgspec.Meta(ge=1)]
     rpc: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]  # names of providers
-    contracts: dict[str, HexAddress]  # names the adapter knows → addresses
+    contracts: dict[str, HexAddress]  # names the adapter knows → addresses; of several of a kind: kind/name
     adapter: Name = "nektar"
+    selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
+    terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
     anchor: str = "single"
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     calls: Literal["all", "with_events"] = "all"
@@ -67,6 +90,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus: str = ""  # default: sqlite under data_dir
     store: str = ""  # default: chdb under data_dir
     listen: Listen = Listen()
+    telemetry: Telemetry = Telemetry()
+    watchers: tuple[Watcher, ...] = ()
 
     @property
     def bus_url(self) -> str:
@@ -104,7 +129,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected keys and values; write a starter with `nektar init`")
     try:
-        config = msgspec.convert(_resolve(data, where, ""), Config)
+        config = msgspec.convert(_resolve(data, where, "", base or Path()), Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}{_known_keys(str(error))}") from error
     for network in config.networks:
@@ -117,6 +142,19 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     names = [network.name for network in config.networks]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
+    tokens = list(config.telemetry.senders.values())
+    if len(set(tokens)) != len(tokens):
+        raise ConfigError(f"{where}: telemetry.senders: two senders share a token; give each one of its own")
+    told = [watcher.name for watcher in config.watchers]
+    if len(set(told)) != len(told):
+        raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")
+    for watcher in config.watchers:
+        for told_of in watcher.networks:
+            if told_of not in names:
+                raise ConfigError(
+                    f"{where}: watchers.{watcher.name}.networks: expected names of {', '.join(names)}; "
+                    f"got {told_of!r}"
+                )
     if base is not None and not Path(config.data_dir).is_absolute():
         config = msgspec.structs.replace(config, data_dir=str((base / config.data_dir).absolute()))
     return config
@@ -126,7 +164,14 @@ def _known_keys(error: str) -> str:
     """What else to write, where msgspec names an unknown field and its place (`$.networks[0]`)."""
     if "unknown field" not in error:
         return ""
-    structs = {"networks": NetworkConfig, "providers": Provider, "limits": Limits, "listen": Listen}
+    structs = {
+        "networks": NetworkConfig,
+        "providers": Provider,
+        "limits": Limits,
+        "listen": Listen,
+        "telemetry": Telemetry,
+        "watchers": Watcher,
+    }
     place = re.findall(r"[a-z]+", error.partition("$")[2])
     return f"; expected one of {', '.join(structs.get(place[-1] if place else '', Config).__struct_fields__)}"
 
@@ -155,12 +200,12 @@ def find(config: Path | None, directory: Path | None) -> Path:
     return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
 
 
-def _resolve(value: Any, where: str, key: str) -> Any:
+def _resolve(value: Any, where: str, key: str, base: Path) -> Any:
     """`value` with every `${NAME}` and `file:PATH` string replaced by what it names."""
     if isinstance(value, dict):
-        return {k: _resolve(v, where, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+        return {k: _resolve(v, where, f"{key}.{k}".lstrip("."), base) for k, v in value.items()}
     if isinstance(value, list):
-        return [_resolve(v, where, f"{key}[{i}]") for i, v in enumerate(value)]
+        return [_resolve(v, where, f"{key}[{i}]", base) for i, v in enumerate(value)]
     if not isinstance(value, str) or not (match := _REFERENCE.match(value)):
         return value
     name, path = match.groups()
@@ -169,6 +214,6 @@ def _resolve(value: Any, where: str, key: str) -> Any:
             raise ConfigError(f"{where}: {key}: the environment variable {name} is not set")
         return os.environ[name]
     try:
-        return Path(path).read_text("utf-8").strip()
+        return (base / path).read_text("utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{where}: {key}: {path} can't be read: {error.strerror}") from error

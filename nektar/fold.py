@@ -7,7 +7,9 @@ A `Fold` is what a processor's author writes; the calculus here is what makes it
 * an `Undo` goes back to the snapshot before, and puts those changes out turned round, newest first.
   `Signed` messages are not in blocks: those that came after that snapshot are applied again, in order;
 * a `Mark` moves findings `seen → safe → final` (back to `seen` where safe moves below them) and drops the
-  snapshots that can't be needed any more. The oldest one left is what a checkpoint holds.
+  snapshots that can't be needed any more. The oldest one left is what a checkpoint holds;
+* rows of `model.ONCE_FINAL` are put out only then, with the mark that makes their block final: an undo never
+  has to take one back.
 
 A fold says **once** that a finding holds, since what happened on a chain that stands has happened; what is
 sure about it is the calculus's to say. A finding has the status of its block, the newest that its claims
@@ -29,6 +31,7 @@ from immutables import Map
 from nektar.errors import NektarError
 from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import (
+    ONCE_FINAL,
     Block,
     BlockClosed,
     BlockRef,
@@ -307,6 +310,8 @@ class _Work(Generic[State]):
         """Put out what was undone and said; of a finding, what stands of it."""
         for change in collapsed(changes):
             row = change.before if change.after is None else change.after
+            if isinstance(row, ONCE_FINAL):
+                continue  # `_drop_snapshots` says it, if no undo comes before
             if not isinstance(row, Finding):
                 self.changes.append(change)
                 continue
@@ -336,12 +341,14 @@ class _Work(Generic[State]):
         return FindingStatus.SAFE if finding.block_number <= self.safe else FindingStatus.SEEN
 
     def _drop_snapshots(self, finalized: int) -> None:
-        """Forget the steps that can't be undone any more, and the final findings that none of the others
-        said: only an undo could bring those up again."""
+        """Forget the steps that can't be undone any more, having said what had to wait for that, and the
+        final findings that none of the others said: only an undo could bring those up again."""
         bottom = max(
             (i for i, step in enumerate(self.steps) if step.span and step.span.first <= finalized), default=0
         )
         step = self.steps[bottom]
+        for final in self.steps[: bottom + 1]:
+            self.changes += [change for change in final.changes if isinstance(change.after, ONCE_FINAL)]
         del self.steps[: bottom + 1]
         said = {
             change.after.id

@@ -7,8 +7,8 @@ decodes who does not need them. What consumers rely on (docs/DESIGN.md, "What fl
 * an `Undo` never reaches below the finalized block of the last `Mark`;
 * `finalized` never goes back; `safe` may.
 
-A record above the bus's message size travels as numbered parts in one
-transaction (`split`, `Joiner`): whoever reads gets the whole record or nothing.
+A record above the bus's message size travels as numbered parts in one transaction (`split`); whoever reads
+gets the whole record or nothing (`Reading`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from nektar.bus.port import Delivered
 from nektar.errors import NektarError
 from nektar.model import Block, BlockRef, Hash32, Signed
 
@@ -26,7 +27,11 @@ ROWS = "nektar.rows"
 FINDINGS = "nektar.findings"
 CHECKPOINTS = "nektar.checkpoints"
 DEAD = "nektar.dead"
-STREAMS = (NETWORK, ROWS, FINDINGS, CHECKPOINTS, DEAD)
+# As the OpenTelemetry Collector's Kafka exporter names them, so that a real collector can stand in for ours.
+OTLP_SPANS = "otlp_spans"
+OTLP_LOGS = "otlp_logs"
+TELEMETRY = (OTLP_SPANS, OTLP_LOGS)
+STREAMS = (NETWORK, ROWS, FINDINGS, CHECKPOINTS, DEAD, *TELEMETRY)
 
 # Kafka's default message.max.bytes is 1,048,588; the rest is room for the batch's own header and ours.
 PART_BYTES = 1_000_000
@@ -79,10 +84,10 @@ class Gap(msgspec.Struct, frozen=True, tag="gap"):
 
 
 class SignedBatch(msgspec.Struct, frozen=True, tag="signed"):
-    """Responses that Operators signed, as telemetry brought them, and who brought them."""
+    """Responses that Operators signed, as telemetry brought them; each says who brought it. It travels whole,
+    never in parts."""
 
     responses: tuple[Signed, ...]
-    brought_by: str
 
 
 Record = New | Undo | Mark | Gap | SignedBatch
@@ -131,7 +136,7 @@ def split(value: bytes, part_bytes: int = PART_BYTES) -> Iterator[tuple[bytes, d
 
 
 class Joiner:
-    """Puts the parts of one partition's records together again, in order.
+    """Puts the parts of records together again that come one after the other.
 
     A transaction makes all parts visible or none, so a part out of its turn is a broken log.
     """
@@ -144,15 +149,12 @@ class Joiner:
 
     def __call__(self, value: bytes, headers: Mapping[str, bytes]) -> bytes | None:
         """The whole record, or None until its last part has come. Raises BrokenLog."""
-        part = headers.get(PART_HEADER)
-        if part is None:
+        numbers = _numbers(headers)
+        if numbers is None:
             if self._parts:
                 raise BrokenLog(f"expected part {len(self._parts)}/{self._of}; got a whole record")
             return value
-        numbers = _PART.fullmatch(part)
-        if numbers is None:
-            raise BrokenLog(f"expected a part header i/n; got {part[:40]!r}")
-        i, n = int(numbers[1]), int(numbers[2])
+        i, n = numbers
         if i != len(self._parts) or (i and n != self._of) or not 0 <= i < n:
             raise BrokenLog(f"expected part {len(self._parts)}/{self._of or 'n'}; got {i}/{n}")
         self._of = n
@@ -165,3 +167,84 @@ class Joiner:
         whole = b"".join(self._parts)
         self._parts, self._size, self._of = [], 0, 0
         return whole
+
+
+class Reading:
+    """Messages of one key, in the order of the bus, as whole records.
+
+    One writer alone writes a key's records in parts. Those of others may stand between the parts, and
+    **stand after** that record: they are held back until it is whole. So records come in the order of their
+    first messages, whatever the batches, and wherever a reading starts: where the first parts of a record lie
+    before the start, its other parts are passed over, since it stands before the start too. Only the first
+    parts that a reading meets can be such; any other part out of its turn is a broken log.
+    """
+
+    def __init__(self, start: int = 0, max_bytes: int = MAX_RECORD_BYTES) -> None:
+        """`start` is the offset from which on messages are shown; of 0 all is shown."""
+        self._join = Joiner(max_bytes)
+        self._room = self._max = max_bytes
+        self._first: Delivered | None = None  # of the record that is half read
+        self._between: list[Delivered] = []
+        self._rest = start > 0  # what is met may be the rest of a record that began before
+        self._passed: tuple[int, int] | None = None  # the last part of that rest
+
+    @property
+    def half(self) -> bool:
+        """Whether a record's first parts have come and not its last: no offset may be committed now."""
+        return self._first is not None
+
+    @property
+    def began(self) -> int | None:
+        """The offset of the first part of the record that is half read."""
+        return self._first.offset if self._first else None
+
+    def __call__(self, message: Delivered) -> list[Delivered]:
+        """The records that are whole with this message, each as if it had been one. Raises BrokenLog."""
+        numbers = _numbers(message.headers)
+        if numbers is None:
+            if not self.half:
+                return [message]
+            self._room -= len(message.value)
+            if self._room < 0:
+                raise BrokenLog(f"more than {self._max} bytes stand between the parts of a record")
+            self._between.append(message)
+            return []
+        if self._rest and self._is_rest(*numbers):
+            return []
+        self._rest = False
+        whole = self._join(message.value, message.headers)
+        self._first = self._first or message
+        if whole is None:
+            return []
+        return [self._first._replace(value=whole), *self.give_up()]
+
+    def give_up(self) -> list[Delivered]:
+        """Forget the record that is half read; the records that it held back."""
+        between, self._between = self._between, []
+        self._first, self._room = None, self._max
+        self._join = Joiner(self._max)
+        return between
+
+    def _is_rest(self, i: int, n: int) -> bool:
+        """Whether this is the next part of a record that began before the start. Raises BrokenLog."""
+        if self._passed is None:
+            if i == 0:
+                return False
+        elif self._passed != (i - 1, n):
+            raise BrokenLog(f"expected part {self._passed[0] + 1}/{self._passed[1]}; got {i}/{n}")
+        if not i < n:
+            raise BrokenLog(f"expected part {i} of more; got {i}/{n}")
+        self._passed = i, n
+        self._rest = i + 1 < n
+        return True
+
+
+def _numbers(headers: Mapping[str, bytes]) -> tuple[int, int] | None:
+    """(i, n) of a part, or None of a whole record. Raises BrokenLog."""
+    part = headers.get(PART_HEADER)
+    if part is None:
+        return None
+    numbers = _PART.fullmatch(part)
+    if numbers is None:
+        raise BrokenLog(f"expected a part header i/n; got {part[:40]!r}")
+    return int(numbers[1]), int(numbers[2])

@@ -16,6 +16,8 @@ from typing import Annotated, ClassVar, Literal, NewType
 
 import msgspec
 
+from nektar.errors import NektarError
+
 Hash32 = NewType("Hash32", bytes)
 """32 bytes: a block hash, a taskHash, a digest."""
 Address = NewType("Address", bytes)
@@ -64,18 +66,23 @@ class At(msgspec.Struct, frozen=True, array_like=True, order=True):
     log: int
 
 
-class Deadline(msgspec.Struct, frozen=True, array_like=True):
-    """The last moment that still counts, in the Network's own unit."""
+class Moment(msgspec.Struct, frozen=True, array_like=True):
+    """A moment in the Network's own unit: a block, a second since 1970 UTC, an epoch of its contracts."""
 
     unit: Literal["block", "timestamp", "epoch"]
     value: int
 
 
+Deadline = Moment
+"""The last moment that still counts. Where a contract names the first that does not, it is one less."""
+
+
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Collateral of one kind behind an Operator."""
+    """Collateral of one kind behind an Operator: a token, or a strategy or vault that holds some."""
 
     asset: str
     amount: int
+    unit: Literal["wei", "wad"] = "wei"  # wad: so many parts in 10^18 of what the Operator has of it
 
 
 G1 = NewType("G1", bytes)
@@ -101,8 +108,19 @@ class OperatorSet(msgspec.Struct, frozen=True):
     preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
 
 
+class SetAt(msgspec.Struct, frozen=True, array_like=True):
+    """An OperatorSet that is kept member by member, as it stood at this moment's end."""
+
+    set: Hash32  # the contracts' own name of it
+    at: Moment
+
+
 class Task(msgspec.Struct, frozen=True):
-    """A unit of work. `hash` is its identity, which no fork can reuse; `number` is only a label."""
+    """A unit of work. `hash` is its identity, which no fork can reuse; `number` is only a label.
+
+    Where the contracts know a Task by its number alone, `hash` is of (chain id, contract, number) and there
+    is no preimage: another fork can reuse it, so that a signature for it accuses nobody.
+    """
 
     hash: Hash32
     number: int
@@ -113,9 +131,10 @@ class Task(msgspec.Struct, frozen=True):
     deadline: Deadline
     grace: int  # in the deadline's unit; attestations in it are `late`
     response_threshold: int  # basis points of members
-    stake_threshold: int  # basis points of stake
+    stake_threshold: int  # basis points of stake, in each of `sets` where there are several
     submitter: Address
     preimage: bytes = b""  # what `hash` is the hash of, as the contracts encode it
+    sets: tuple[SetAt, ...] = ()  # what `set_hash` stands for, where no set is committed whole
 
 
 # --- what can happen --------------------------------------------------------------------------------
@@ -150,18 +169,48 @@ class OperatorSetCommitted(msgspec.Struct, frozen=True, tag=True):
     set: OperatorSet
 
 
+class OperatorAdded(msgspec.Struct, frozen=True, tag=True):
+    """An OperatorSet that is kept member by member has a new member."""
+
+    at: At
+    set: Hash32
+    operator: Address
+
+
+class OperatorRemoved(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    set: Hash32
+    operator: Address
+
+
+class StakeChanged(msgspec.Struct, frozen=True, tag=True):
+    """What an Operator has at stake of one kind in such a set; it may be said before it is a member.
+
+    `operator` is the hash of its key (`evidence.bls.key_hash`) where the contract names it by that alone.
+    """
+
+    at: At
+    set: Hash32
+    operator: Address | Hash32
+    position: Position
+    effective: Moment
+
+
 class TaskSubmitted(msgspec.Struct, frozen=True, tag=True):
     at: At
     task: Task
 
 
 class Responded(msgspec.Struct, frozen=True, tag=True):
-    """The Aggregator's response was accepted. Signers = set − non_signers (indices into the set)."""
+    """The Aggregator's response was accepted. Signers = set − non_signers: indices into the set, or keys.
+
+    None where the log does not tell them: a contract may take them as arguments and emit but their hash.
+    """
 
     at: At
     task_hash: Hash32
     digest: Hash32
-    non_signers: tuple[int, ...]
+    non_signers: tuple[int | G1, ...] | None
     challenge_deadline: int = 0  # last moment to challenge it, in the unit of the Task's deadline; 0: none
 
 
@@ -195,10 +244,49 @@ class Unpaused(msgspec.Struct, frozen=True, tag=True):
     at: At
 
 
+class SlashingRequested(msgspec.Struct, frozen=True, tag=True):
+    """Somebody asked `slasher` to take collateral. `request` is a name of that contract's own.
+
+    A penalty in `wad` is of what the Operator has in the set. One without an asset is of that which the
+    execution names in its place.
+    """
+
+    at: At
+    slasher: Address
+    request: Hash32
+    operator: Address
+    penalty: tuple[Position, ...]
+    veto_deadline: Deadline
+    condition: str = ""  # what the contract says it is for: 0x… for a hash
+    task_hash: Hash32 | None = None
+    set: Hash32 | None = None  # of Networks with several: in which of them
+    captured: Moment | None = None  # whose stake is slashed; a later one that is executed voids this request
+
+
+class SlashingVetoed(msgspec.Struct, frozen=True, tag=True):
+    at: At
+    slasher: Address
+    request: Hash32
+
+
+class SlashingExecuted(msgspec.Struct, frozen=True, tag=True):
+    """Collateral was taken: of what the Operator has in all sets, where the penalty is in `wad`."""
+
+    at: At
+    slasher: Address
+    request: Hash32 | None  # None: it was not requested first, or the log does not say which it is
+    operator: Address | None  # None: the request's
+    penalty: tuple[Position, ...]
+    condition: str = ""
+    set: Hash32 | None = None
+    captured: Moment | None = None
+
+
 class Signed(msgspec.Struct, frozen=True, tag=True):
     """An Operator's signature over a response to a Task, not yet verified: it is when it first matters.
 
-    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None.
+    From calldata `at` says where and the operator is the transaction's sender; from telemetry `at` is None
+    and `brought_by` names the sender who reported it, whoever signed it.
     """
 
     at: At | None
@@ -208,6 +296,7 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     signature: G1
     response: bytes = b""  # what `digest` is the hash of, where it is known
     scheme: Literal["bls-bn254"] = "bls-bn254"
+    brought_by: str = ""  # a name under `telemetry.senders`; empty from calldata
 
 
 class BlockClosed(msgspec.Struct, frozen=True, tag=True):
@@ -228,6 +317,9 @@ ChainEvent = (
     | KeyRotated
     | OperatorDeregistered
     | OperatorSetCommitted
+    | OperatorAdded
+    | OperatorRemoved
+    | StakeChanged
     | TaskSubmitted
     | Responded
     | ResponseChallenged
@@ -235,6 +327,9 @@ ChainEvent = (
     | TaskCancelled
     | Paused
     | Unpaused
+    | SlashingRequested
+    | SlashingVetoed
+    | SlashingExecuted
     | Signed
 )
 Event = ChainEvent | BlockClosed | GapPassed
@@ -381,8 +476,44 @@ class Finding(msgspec.Struct, frozen=True):
         return BlockRef(self.block_number, Hash32(self.block_hash))
 
 
-Row = TaskRow | DutyRow | OperatorRow | ProgressRow | Finding
-ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, Finding)
+class TaskEventRow(msgspec.Struct, frozen=True):
+    """Something that befell a Task on the chain."""
+
+    table: ClassVar[str] = "task_events"
+    key: ClassVar[tuple[str, ...]] = ("task_hash", "block_hash", "log_index")
+
+    task_hash: Annotated[bytes, Column(HashColumn, "The task")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of the block that holds it")]
+    log_index: Annotated[int, Column("UInt32", "Place of its log in the block")]
+    block_number: Annotated[int, Column("UInt64", "Number of that block")]
+    block_time: Annotated[int, Column("DateTime('UTC')", "Time of that block")]
+    kind: Annotated[
+        str, Column("LowCardinality(String)", "submitted, responded, attested, challenged or cancelled")
+    ]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator that did it; zero: none by itself")]
+    detail: Annotated[str, Column("String", "What else the event says, as canonical JSON")]
+
+
+class ChainSpan(msgspec.Struct, frozen=True):
+    """What the chain tells of a Task, as a span of the Task's trace (nektar/telemetry.py)."""
+
+    table: ClassVar[str] = "chain_spans"
+    key: ClassVar[tuple[str, ...]] = ("trace_id", "span_id")
+
+    trace_id: Annotated[bytes, Column("FixedString(16)", "The task's trace")]
+    span_id: Annotated[bytes, Column("FixedString(8)", "The span")]
+    parent_id: Annotated[bytes, Column("FixedString(8)", "The span that it stands under; zero: none")]
+    name: Annotated[str, Column("LowCardinality(String)", "task, or chain.KIND of a task event")]
+    started: Annotated[int, Column("DateTime('UTC')", "Time of its (first) block")]
+    ended: Annotated[int, Column("DateTime('UTC')", "Time of its last block")]
+    attributes: Annotated[str, Column("String", "Its attributes, as canonical JSON of strings")]
+
+
+Row = TaskRow | DutyRow | OperatorRow | ProgressRow | TaskEventRow | ChainSpan | Finding
+ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, TaskEventRow, Finding)
+"""Those that are true now, and have a table of their own."""
+ONCE_FINAL: tuple[type[Row], ...] = (ChainSpan,)
+"""Those that are said once what they speak of is final, and then for good: for whoever can't take back."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -407,3 +538,20 @@ class Network(msgspec.Struct, frozen=True):
     chain_id: int
     contracts: dict[str, Address]  # the adapter's names: "task_manager", "operator_registry", …
     generation: int = 1
+    selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
+    terms: dict[str, int] = {}  # what contracts hold in their code and no event says: windows, periods
+
+    def contract(self, name: str) -> Address:
+        """The address of a contract that a fold can't do without. Raises UnknownContract."""
+        if name not in self.contracts:
+            raise UnknownContract(
+                f"networks.{self.name}.contracts: expected {name}, which signatures and traces are bound to; "
+                f"got {', '.join(sorted(self.contracts)) or 'none'}"
+            )
+        return self.contracts[name]
+
+
+class UnknownContract(NektarError):
+    """The configuration does not name a contract that is needed."""
+
+    exit_code = 2

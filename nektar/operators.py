@@ -9,6 +9,8 @@ Grows with the Operators that ever registered (some 400 bytes each); a row of th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from immutables import Map
 
@@ -53,6 +55,14 @@ class Committed(msgspec.Struct, frozen=True):
     def everyone(self) -> int:
         """The bitmap of all members."""
         return (1 << len(self.set.members)) - 1
+
+    def all_but(self, non_signers: Iterable[int | G1]) -> int:
+        """The bitmap of all members but these, named by their places or their keys."""
+        named = {*non_signers}
+        places = {each for each in named if isinstance(each, int)}
+        if len(places) < len(named):
+            places |= {place for place, member in enumerate(self.set.members) if member.key in named}
+        return self.everyone & ~sum(1 << place for place in places if place < len(self.set.members))
 
     def left_by(self, block: int) -> int:
         """The bitmap of members whose deregistration has taken effect by this block.

@@ -14,7 +14,7 @@ import msgspec
 from nektar import fold as calculus
 from nektar.bus.port import Delivered, Message
 from nektar.fold import Fold, Folded, Step
-from nektar.log import BrokenLog, Gap, Joiner, New, Record, decode
+from nektar.log import BrokenLog, Gap, New, Record, decode
 from nektar.model import ChainEvent, Network
 from nektar.networks.adapter import Adapter
 from processors import outputs
@@ -48,26 +48,6 @@ class Interpreter:
             _, (size, _, _) = self._known.popitem(last=False)
             self._room += size
         return record, events
-
-
-class Reading:
-    """The messages of one Network's log as whole records."""
-
-    def __init__(self) -> None:
-        self._join = Joiner()
-        self._began: int | None = None
-
-    @property
-    def half(self) -> bool:
-        """Whether a record's first parts have come and not its last."""
-        return self._began is not None
-
-    def __call__(self, delivered: Delivered) -> tuple[int, bytes] | None:
-        """(offset of its first part, the record) with its last part. Raises BrokenLog."""
-        began = delivered.offset if self._began is None else self._began
-        value = self._join(delivered.value, dict(delivered.headers))
-        self._began = began if value is None else None
-        return None if value is None else (began, value)
 
 
 def broken_at(delivered: Delivered, error: Exception) -> BrokenLog:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nektar import log
-from nektar.bus.port import Bus, Delivered, partition_of
+from nektar.bus.port import Bus, Delivered, Message, partition_of
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import FINDINGS, NETWORK, ROWS
+from nektar.log import FINDINGS, NETWORK, ROWS, Reading
 from nektar.model import Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
 
 
 class Replayed(NamedTuple):
@@ -50,14 +50,15 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
     for delivered in _read(bus, NETWORK, partition, bus.end(NETWORK, partition)):
         if delivered.key != key:
             continue
+        said: list[tuple[int, Message]] = []
         try:
-            if not (whole := read(delivered)):
-                continue
-            _, messages = processor.take(*whole)
+            for record in read(delivered):
+                _, messages = processor.take(record.offset, record.value)
+                said += [(record.offset, message) for message in messages]
+                records += 1
         except NektarError as error:
             raise broken_at(delivered, error) from error
-        records += 1
-        for message in messages:
+        for offset, message in said:
             for part in (
                 message.stream.encode(),
                 *map(_line, sorted(message.headers.items())),
@@ -70,7 +71,7 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
             elif (dict(found.headers), found.value) != (message.headers, message.value):
                 difference = difference or (
                     f"{found.stream}, partition {partition}, offset {found.offset} holds other bytes than "
-                    f"the log's record at offset {whole[0]} gives"
+                    f"the log's record at offset {offset} gives"
                 )
     for stream, rest in stands.items():
         for found in rest:

@@ -18,22 +18,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from nektar import checkpoint, log
-from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark
+from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
-from processors.processor import Interpreter, Processor, Reading, broken_at
+from processors.processor import Interpreter, Processor, broken_at
 
 State = TypeVar("State")
 
@@ -63,19 +63,21 @@ class _Following(Generic[State]):
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
-    def take(self, delivered: Delivered) -> list[Message]:
-        """What the record that ends with this message puts out; nothing where that is on the bus already."""
-        if not (whole := self.read(delivered)) or whole[0] < self.processor.start:
-            return []
-        offset, value = whole
-        record, messages = self.processor.take(offset, value)
-        if isinstance(record, Mark):
-            self._marks += 1
-            self._due = self._due or self._marks >= CHECKPOINT_MARKS
-        if offset < self.taken:
-            return []
-        self.taken = offset + 1
-        return messages
+    def take(self, delivered: Delivered) -> Iterator[list[Message]]:
+        """What each record that is whole with this message puts out, unless that is on the bus already.
+
+        Raises what the record raises that can't be read or folded, when those before it are put out.
+        """
+        for whole in self.read(delivered):
+            if whole.offset < self.processor.start:
+                continue
+            record, messages = self.processor.take(whole.offset, whole.value)
+            if isinstance(record, Mark):
+                self._marks += 1
+                self._due = self._due or self._marks >= CHECKPOINT_MARKS
+            if whole.offset >= self.taken:
+                self.taken = whole.offset + 1
+                yield messages
 
     def moved(self, name: bytes) -> list[Message]:
         """What the transaction that puts out all that was taken says of the log: how far it is put out now,
@@ -113,21 +115,22 @@ class _Share(Generic[State]):
         self.start = min(
             (each.processor.start for key, each in logs.items() if key not in stopped), default=committed
         )
-        self._read = self.start  # offset up to which the partition is read
+        self.read = self.start  # offset up to which the partition is read
+        for each in logs.values():
+            each.read = Reading(self.start)
 
     def take(self, delivered: Delivered) -> None:
         """Fold what came, and put it out where the batch is full. A log that can't be folded ends alone."""
         following = self.logs.get(delivered.key)
         if following and delivered.key not in self._stopped:
             try:
-                messages = following.take(delivered)
+                for messages in following.take(delivered):
+                    self._messages += messages
+                    self._bytes += sum(len(message.value) for message in messages)
             except Exception as error:
                 network = following.processor.network
                 self._stopped[delivered.key] = _stop(self._processor, network, error, delivered)
-            else:
-                self._messages += messages
-                self._bytes += sum(len(message.value) for message in messages)
-        self._read = delivered.offset + 1
+        self.read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
@@ -137,7 +140,7 @@ class _Share(Generic[State]):
         The group's offset stays below whatever is not put out: a record half read, or one that stopped a log.
         """
         waiting = [each.taken for key, each in self.logs.items() if key in self._stopped or each.read.half]
-        group_next = max(self._committed, min([self._read, *waiting]))
+        group_next = max(self._committed, min([self.read, *waiting]))
         moved = [
             message for key, each in self.logs.items() for message in each.moved(_name(self._processor, key))
         ]
@@ -167,9 +170,17 @@ class Runner(Generic[State]):
         self._interpreters = interpreters
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
-        self._consumer = bus.consumer(
-            _group(fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
+        self._consumer = self._join()
+
+    def _join(self) -> Consumer:
+        return self._bus.consumer(
+            _group(self._fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
         )
+
+    def begin_anew(self) -> None:
+        """Leave the group and join it again: a partition was taken from us while we were at it."""
+        self.close()
+        self._consumer = self._join()
 
     @property
     def ended(self) -> Exception | None:
@@ -182,6 +193,8 @@ class Runner(Generic[State]):
         """Take one batch, waiting up to `timeout` s for it, and commit it. How many messages it was.
 
         A Network whose log can't be read or folded is followed no further; that is logged, once.
+
+        Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
@@ -192,6 +205,11 @@ class Runner(Generic[State]):
         for share in touched.values():
             share.flush()
         return len(batch)
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """Partition → offset up to which it is taken."""
+        return {partition: share.read for partition, share in self._shares.items()}
 
     def close(self) -> None:
         """Leave the group. What was taken and not committed will be taken again."""
@@ -279,20 +297,45 @@ def run(
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
-        # They follow one log: who waits on the first is woken by what is new for all.
         idle = False
         while not stop.is_set():
-            taken = [runner.turn(IDLE if idle and not i else 0.0) for i, runner in enumerate(runners)]
+            next_ = _next(runners)
+            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0) for runner in runners]
             idle = not any(taken)
             ended = [error for runner in runners if (error := runner.ended)]
             if ended and len(ended) == len(runners):
                 raise ended[0]
 
 
+def _turn(runner: Runner[Any], timeout: float) -> int:
+    """A turn; whoever was too slow to keep a partition is no worse for it than one that starts."""
+    try:
+        return runner.turn(timeout)
+    except Fenced as error:
+        _logger.warning("%s; joining the group again", error)
+        runner.begin_anew()
+        return 0
+
+
+def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
+    """Who to wait for. All follow one log: what one of them has is on its way to whoever lacks it; and where
+    nobody lacks anything, whoever waits for the first is woken by what is new for all."""
+    furthest: dict[int, int] = {}
+    for runner in runners:
+        for partition, offset in runner.reached.items():
+            furthest[partition] = max(offset, furthest.get(partition, 0))
+    lacking = (
+        runner
+        for runner in runners
+        if any(offset < furthest[partition] for partition, offset in runner.reached.items())
+    )
+    return next(lacking, runners[0])
+
+
 def network_of(config: NetworkConfig) -> Network:
     """What folds know of a configured Network."""
     contracts = {name: Address(bytes.fromhex(value[2:])) for name, value in config.contracts.items()}
-    return Network(config.name, config.chain_id, contracts, config.generation)
+    return Network(config.name, config.chain_id, contracts, config.generation, config.selector, config.terms)
 
 
 def _stop(

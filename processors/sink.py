@@ -28,15 +28,16 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Joiner, New, Undo, decode, parse_key, split
+from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
 from nektar.model import ROWS as ROW_TYPES
-from nektar.model import Block, Finding, ProgressRow, Row
+from nektar.model import Block, ChainSpan, Finding, ProgressRow, Row
 from nektar.networks.adapter import Adapter
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
+from nektar.store.otel import chain_spans
 from nektar.store.port import SqlError, Store, StoreHeld, shown
 from nektar.store.schema import (
     DELETED,
@@ -45,19 +46,23 @@ from nektar.store.schema import (
     blocks_table,
     columns,
     history_table,
+    row_schema,
     row_table,
     rows_to_arrow,
 )
 from nektar.store.serve import serve
+from processors.letters import letter, where
 from processors.stored import GENERATIONS, Generations, positions, read_again
+from processors.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
+# Seconds to wait for the Networks' streams when there is no telemetry, which is looked for in between.
+IDLE = 0.05
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
-MAX_REASON = 1000
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
 
@@ -82,6 +87,11 @@ class Place(NamedTuple):
     def version(self) -> int:
         return self.generation << 48 | self.offset
 
+    @property
+    def token(self) -> str:
+        """What the tokens of its inserts begin with."""
+        return f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
+
     def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
         """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
         n = rows.num_rows
@@ -90,8 +100,7 @@ class Place(NamedTuple):
         rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
         rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
         rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
-        where = f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
-        return Insert(table.name, rows, f"{where}:{table.name}:{digest}")
+        return Insert(table.name, rows, f"{self.token}:{table.name}:{digest}")
 
 
 class Insert(NamedTuple):
@@ -120,8 +129,17 @@ def run(
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             if ready:
                 ready()
-            with Sink(store, bus, abi_tables(adapters.values())) as sink:
-                sink.run(stop)
+            known = abi_tables(adapters.values())
+            with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
+                take_turns(sink, telemetry, stop)
+
+
+def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event) -> None:
+    """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
+    wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
+    while not stop.is_set():
+        busy = telemetry.turn()
+        networks.turn(0.0 if busy else IDLE, stop)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
@@ -151,6 +169,8 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
             rows = pa.Table.from_batches([_finding(value)])
             return _of_rows(place, Finding, rows, _digest(value))
         table = record.headers.get("table", b"").decode("utf-8", "replace")
+        if table == ChainSpan.table:
+            return _of_traces(place, value)
         if table not in _ROW_TYPES:
             raise BrokenRecord(f"expected rows of {', '.join(_ROW_TYPES)}; got {table[:80]!r}")
         row_type = _ROW_TYPES[table]
@@ -213,13 +233,24 @@ def _of_rows(place: Place, row_type: type[Row], rows: Any, digest: str) -> list[
     return [said, now]
 
 
+def _of_traces(place: Place, value: bytes) -> list[Insert]:
+    """What the chain says of Tasks, among the spans of their traces: nothing there is ever taken back."""
+    spans = _rows(value, ChainSpan.table, row_schema(ChainSpan))
+    return [
+        Insert("otel_traces", rows, f"{place.token}:otel_traces:{i}:{_digest(value)}")
+        for i, rows in enumerate(chain_spans(spans))
+    ]
+
+
 def _arrow(value: bytes, table: Table) -> Any:
     """The rows in an Arrow IPC stream, checked to be what `table` holds."""
+    return _rows(value, table.name, table.arrow)
+
+
+def _rows(value: bytes, name: str, schema: Any) -> Any:
     rows = pa.ipc.open_stream(value).read_all()
-    if not rows.schema.equals(table.arrow):
-        raise BrokenRecord(
-            f"{table.name}: expected the columns {_names(table.arrow)}; got {_names(rows.schema)}"
-        )
+    if not rows.schema.equals(schema):
+        raise BrokenRecord(f"{name}: expected the columns {_names(schema)}; got {_names(rows.schema)}")
     rows.validate(full=True)
     return rows
 
@@ -275,7 +306,7 @@ class Sink:
         self._generations = Generations(store, bus)
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
-        self._joiners: dict[tuple[str, int], Joiner] = {}
+        self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
@@ -290,11 +321,6 @@ class Sink:
         for writer in self._writers.values():
             writer.close()
         self._consumer.close()
-
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop`. Raises StoreDown, BusError."""
-        while not stop.is_set():
-            self.turn(0.2, stop)
 
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
@@ -311,30 +337,42 @@ class Sink:
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:
-        """Store one message, unless it has been."""
+        """Store what is whole with one message, unless it has been."""
         source = message.stream, message.partition
         if message.offset < self._taken.get(source, 0):
             return
         self._taken[source] = message.offset + 1
+        # Each processor writes its own rows: the parts of one may come between those of another.
+        half = self._half.setdefault(source, {})
+        writer = message.key, message.headers.get("processor", b"")
+        reading = half.pop(writer, None) or Reading()
         try:
-            value = self._joiners.setdefault(source, Joiner())(message.value, dict(message.headers))
+            records = reading(message)
         except BrokenLog as error:
-            del self._joiners[source]
-            self._bury(message, message.value, error)
+            for held_back in reading.give_up():
+                self._put(held_back, None)
+            self._bury(message, None if half else message.offset + 1, error)
             return
-        if value is None:
-            return
+        if reading.half:
+            half[writer] = reading
+        done = None if half else message.offset + 1
+        for record in records:
+            self._put(record, done if record is records[-1] else None)
+
+    def _put(self, record: Delivered, done: int | None) -> None:
+        """Store a whole record, or bury it. All before offset `done` is stored then, where that is known."""
         try:
-            if message.headers.get("table") == ProgressRow.table.encode():
-                self._drain_findings(message.partition)
-            if to_store := inserts(message, value, self._known):
-                self._begin(place_of(message))
+            if record.headers.get("table") == ProgressRow.table.encode():
+                self._drain_findings(record.partition)
+            if to_store := inserts(record, record.value, self._known):
+                self._begin(place_of(record))
             for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
         except (BrokenRecord, BrokenLog, SqlError) as error:
-            self._bury(message, value, error)
+            self._bury(record, done, error)
             return
-        self._done[source] = message.offset + 1
+        if done is not None:
+            self._done[record.stream, record.partition] = done
 
     def _begin(self, place: Place) -> None:
         """Say that this generation of the Network's log is its newest, before its first rows."""
@@ -348,29 +386,24 @@ class Sink:
             for message in messages:
                 self._take(message)
 
-    def _bury(self, message: Delivered, value: bytes, error: NektarError) -> None:
-        """Write a dead letter, and with it that its record is done with."""
-        where = f"{message.stream}/{message.partition}/{message.offset}"
+    def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
+        """Write a dead letter, and with it that all before offset `done` is done with: not within a record
+        that is half read, so that a letter may be written again by whoever is killed there."""
         source = message.stream, message.partition
-        if message.offset < self._buried_below.get(source, 0):
-            self._done[source] = message.offset + 1  # read again, and buried before
+        if message.offset < self._buried_below.get(source, 0):  # read again, and buried before
+            if done is not None:
+                self._done[source] = done
             return
-        log.error("%s is a dead letter: %s", where, error)
-        headers = {
-            "reason": str(error).encode()[:MAX_REASON],
-            "network": message.key.partition(b"/")[0],
-        }
+        log.error("%s is a dead letter: %s", where(message), error)
         if message.partition not in self._writers:
             self._writers[message.partition] = self._bus.writer(
                 f"store-{message.partition}", message.partition
             )
-        letters = [
-            Message(DEAD, f"store {where}".encode(), part, headers | numbered)
-            for part, numbered in split(value)
-        ]
-        offsets = {message.stream: message.offset + 1}
+        offsets = {message.stream: done} if done is not None else None
+        letters = letter(message, message.value, error, message.key.partition(b"/")[0])
         self._writers[message.partition].transaction(letters, offsets, GROUP)
-        self._done.pop(source, None)
+        if done is not None:
+            self._done.pop(source, None)
 
     def _commit(self) -> None:
         for (stream, partition), offset in self._done.items():
@@ -388,8 +421,8 @@ class Sink:
             again = read_again(stored, partition, self._bus.partitions, known)
             for stream, start in again.items():
                 if stream != NETWORK or start == 0:
-                    log.warning(
-                        "the store lacks rows of %s, partition %d: reading again from offset %d to %d",
+                    log.info(
+                        "the store may lack rows of %s, partition %d: reading again from offset %d to %d",
                         stream,
                         partition,
                         start,
@@ -408,6 +441,6 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        for state in (self._joiners, self._taken, self._done, self._buried_below):
+        for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]

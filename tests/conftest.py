@@ -1,4 +1,5 @@
-"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil,corpora`) may not be.
+"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil`, `corpora`, `kafka`, `go`)
+may not be.
 
 A test that needs something says so in its skip reason: `pytest.skip("needs anvil: …")`.
 """
@@ -9,6 +10,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+from devnet.chain import DevnetError
+from devnet.kafka import copied, kafka
 
 REQUIRED = [name for name in os.environ.get("NEKTAR_REQUIRE", "").split(",") if name]
 
@@ -34,3 +38,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in skipped:
             why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
             terminalreporter.line(f"{report.nodeid}: {why}")
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    """A Kafka of one broker, started with the first test that needs it, one a test process."""
+    try:
+        copied()
+    except DevnetError as error:
+        pytest.skip(f"needs kafka: {error}")
+    with kafka() as cluster:
+        yield cluster.url

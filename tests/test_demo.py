@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
+import stat
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 
+from cli import demo_bus
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from nektar import bus as buses
+from nektar.bus.port import BusError, Message, partition_of
+from nektar.log import NETWORK, key
 from nektar.role import ROLES
 
 pytestmark = pytest.mark.real
@@ -28,7 +37,7 @@ KEYS = {
     "precision",
     "recall",
 }
-KEYS |= {"recall", "lost", "duplicated", "latency_ms"}
+KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks", "spans"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +59,22 @@ def nektar(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def exactly_right(summary: dict[str, Any]) -> None:
+    assert summary.keys() >= KEYS
+    facts = [Counter(json.dumps(f, sort_keys=True) for f in summary[s]) for s in ("truth", "found")]
+    assert facts[0] == facts[1]
+    assert set(summary["duties"]) == {"excused", "late", "missed", "pending", "signed", "unknown"}
+    assert (summary["precision"], summary["recall"], summary["lost"], summary["duplicated"]) == (1, 1, 0, 0)
+    assert summary["latency_ms"]["block_to_store"]["n"] > 100
+    hooks = summary["webhooks"]
+    assert hooks["due"] == hooks["delivered"] == hooks["verified"] > 0
+    assert hooks["sent"] >= hooks["delivered"] + hooks["repeated_id"]
+    assert hooks["retracted"] >= sum(f["value"] == "retracted" for f in summary["found"])
+    assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
+    assert summary["spans"]["stored"] == summary["spans"]["sent"] > 0
+    assert summary["spans"]["refused"] == 0
+
+
 def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> None:
     stale = tmp_path / "build" / "demo" / "summary.json"
     stale.parent.mkdir(parents=True)
@@ -57,13 +82,9 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", "--kill", ",".join(ROLES))
     assert done.returncode == 0, done.stderr + done.stdout
     summary = json.loads(stale.read_text())
-    assert summary.keys() >= KEYS
+    exactly_right(summary)
+    assert (summary["bus"], summary["store"]) == ("sqlite", "chdb")
     assert sorted(k["role"] for k in summary["kills"]) == sorted(ROLES)
-    facts = [Counter(json.dumps(f, sort_keys=True) for f in summary[s]) for s in ("truth", "found")]
-    assert facts[0] == facts[1]
-    assert set(summary["duties"]) == {"excused", "late", "missed", "pending", "signed", "unknown"}
-    assert (summary["precision"], summary["recall"], summary["lost"], summary["duplicated"]) == (1, 1, 0, 0)
-    assert summary["latency_ms"]["block_to_store"]["n"] > 100
     # What it left answers with nothing running.
     here = ("--dir", "build/demo")
     asked = nektar(tmp_path, "sql", *here, "SELECT count() AS n FROM duties", "--format", "JSONEachRow")
@@ -72,6 +93,74 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
         answered = nektar(tmp_path, command, *here, "--json")
         assert answered.returncode == 0, answered.stderr
     assert len(nektar(tmp_path, "tasks", *here, "--json").stdout.splitlines()) == summary["tasks"]
+    guilty = next(f["task"] for f in summary["found"] if f["kind"] == "finding" and f["value"] == "final")
+    story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)["story"]
+    assert {"submitted", "attested", "operator.sign", "aggregator.collect"} <= {
+        line["what"] for line in story
+    }
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None, None, None]
+    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [
+        None
+    ] * 4  # tasks, operators, traces, equivocation
+
+
+def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str, tmp_path: Path) -> None:
+    earlier = demo_bus.own(kafka_url)
+    with closing(buses.open(earlier)) as bus:
+        partition = partition_of("devnet", bus.partitions)
+        with bus.writer("indexer/devnet/1", partition) as writer:
+            writer.transaction(
+                [Message(NETWORK, key("devnet", 1), b"an earlier run's, which nobody may read")]
+            )
+    done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
+    assert done.returncode == 0, done.stderr + done.stdout
+    summary = json.loads((tmp_path / "build" / "demo" / "summary.json").read_text())
+    exactly_right(summary)
+    assert summary["bus"] == "kafka"
+    assert len(summary["kills"]) == len(ROLES)
+    assert stat.S_IMODE((tmp_path / "build" / "demo" / "nektar.yaml").stat().st_mode) == 0o600
+    # It took its own streams with it, and those alone.
+    with closing(KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://"))) as admin:
+        left = {topic.partition(".")[0] for topic in admin.list_topics() if topic.startswith("demo-")}
+    assert [earlier.partition("prefix=")[2]] == [f"{name}." for name in left]
+
+
+@pytest.mark.parametrize("side", ["sqlite", "kafka"])
+def test_the_bus_of_a_run_is_its_own_and_is_deleted_with_it(
+    side: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = request.getfixturevalue("kafka_url") if side == "kafka" else f"sqlite://{tmp_path}/buses"
+    urls = [demo_bus.own(place) for _ in range(2)]
+    for i, url in enumerate(urls):
+        (tmp_path / str(i)).mkdir()
+        demo_bus.note(tmp_path / str(i), url)
+        with closing(buses.open(url)) as bus, bus.writer("w", 0) as writer:
+            assert not bus.read(NETWORK, 0)
+            writer.transaction([Message(NETWORK, b"k", b"v")])
+    for _ in range(2):  # the second time there is nothing left to delete
+        demo_bus.delete(tmp_path / "0")
+    for url, there in zip(urls, (0, 1), strict=True):
+        with closing(buses.open(url)) as bus:
+            assert len(bus.read(NETWORK, 0)) == there
+    for i, url in enumerate(urls):
+        demo_bus.note(tmp_path / str(i), url)
+        demo_bus.delete(tmp_path / str(i))
+    demo_bus.note(tmp_path / "0", place)
+    with pytest.raises(BusError, match="bus of a demo"):
+        demo_bus.delete(tmp_path / "0")
+
+
+def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(tmp_path: Path) -> None:
+    left = tmp_path / "build" / "demo" / "summary.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"kafka://someone:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        done = nektar(tmp_path, "demo", "--bus", url)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "no broker answers" in line
+    assert "secret" not in done.stderr + done.stdout
+    assert left.exists()

@@ -1,8 +1,9 @@
 """One partition number of the embedded bus: a file with its streams, their consumers' offsets, and fences.
 
-All co-partitioned streams of a partition lie in this one file, so that outputs, consumed offsets and a
-checkpoint are one SQLite transaction. SQLite lets one writer in at a time and shows readers committed
-transactions only, which is the order and the isolation that the port promises.
+All co-partitioned streams of the Networks lie in one such file, so that outputs, consumed offsets and a
+checkpoint are one SQLite transaction; telemetry's lie in another, where no Network waits for them. SQLite
+lets one writer in at a time and shows readers committed transactions only, which is the order and the
+isolation that the port promises.
 
 A **fence** is a name with an epoch that only grows: `writer:<transactional id>` and `group:<group>`. Whoever
 writes shows its epoch inside its transaction; where the file knows a later one, it is a zombie.
@@ -19,14 +20,15 @@ import msgspec
 
 from nektar.bus.database import Database
 from nektar.bus.port import BusError, Delivered, Fenced, Message
-from nektar.log import CHECKPOINTS
+from nektar.bus.rules import COMPACTED, OFFSET_BITS
+from nektar.log import TELEMETRY
 
-# Streams of which only the newest message per key is kept. Offsets grow all the same.
-COMPACTED = frozenset({CHECKPOINTS})
+# Streams of which messages leave after some time, read or not, as they do from Kafka: a store that was down
+# for a night finds all of it. What the Networks' streams hold stays.
+PASSING = frozenset(TELEMETRY)
+KEPT_SECONDS = 86_400.0
 
 # A message's row id is its stream's number and its offset, so that one B-tree holds each stream in order.
-# 48 bits are also what the store's row versions leave for an offset (docs/DESIGN.md, "Store tables").
-OFFSET_BITS = 48
 MAX_STREAMS = 1 << 14
 
 # One read returns about this much at most, so that 500 large messages are not held in memory at once.
@@ -131,11 +133,13 @@ class Partition:
 
     # --- writing ------------------------------------------------------------------------------------
 
-    def raise_fence(self, fence: str) -> int:
-        """Fence whoever holds `fence`; returns the epoch that is now ours."""
+    def raise_fence(self, fence: str, above: int = 0) -> int:
+        """Fence whoever holds `fence`; returns the epoch that is now ours, which is higher than `above`."""
         with self._database.writing() as connection:
             connection.execute(
-                "INSERT INTO fences VALUES (?, 1) ON CONFLICT DO UPDATE SET epoch = epoch + 1", (fence,)
+                "INSERT INTO fences VALUES (:fence, :above + 1)"
+                " ON CONFLICT DO UPDATE SET epoch = max(epoch, :above) + 1",
+                {"fence": fence, "above": above},
             )
             row = connection.execute("SELECT epoch FROM fences WHERE name = ?", (fence,)).fetchone()
             return int(row[0])
@@ -197,6 +201,8 @@ class Partition:
         )
         for stream in COMPACTED.intersection(next_ids):
             _compact(connection, next_ids[stream], {m.key for m in messages if m.stream == stream})
+        for stream in PASSING.intersection(next_ids):
+            _let_go(connection, next_ids[stream], now - KEPT_SECONDS, 2 * len(messages))
 
 
 def _next_id(connection: sqlite3.Connection, stream: str) -> int:
@@ -219,3 +225,13 @@ def _compact(connection: sqlite3.Connection, end_id: int, keys: Iterable[bytes])
             " (SELECT max(id) FROM messages WHERE key = :key AND id >= :first AND id < :end)",
             {"key": key, "first": first, "end": end_id},
         )
+
+
+def _let_go(connection: sqlite3.Connection, end_id: int, before: float, most: int) -> None:
+    """Delete the oldest messages of the stream that ends before `end_id`, those produced before this time;
+    a few more at a time than are written, so that it keeps up and takes no long time."""
+    connection.execute(
+        "DELETE FROM messages WHERE time < :before AND id IN"
+        " (SELECT id FROM messages WHERE id >= :first AND id < :end ORDER BY id LIMIT :most)",
+        {"before": before, "first": end_id >> OFFSET_BITS << OFFSET_BITS, "end": end_id, "most": most},
+    )

@@ -7,6 +7,8 @@ same contract tests (`tests/nektar/bus/contract.py`):
   holes; nobody counts with them;
 * a transaction writes to any streams *of one partition number* and commits consumed offsets with them, all
   or nothing. Streams are co-partitioned: what belongs to one Network has one partition number in each;
+* a stream is the Networks' or telemetry's (`rules.is_telemetry`): a transaction and a consumer are of one
+  kind, and no flood of telemetry holds up a Network;
 * a writer opens with a transactional id; opening it again fences the one before, whose next call raises
   `Fenced`;
 * consumers see committed messages only, none of an aborted transaction, and not past an open one;
@@ -128,7 +130,10 @@ class Bus(Protocol):
         on_assigned: Callable[[frozenset[int]], None] | None = None,
         on_revoked: Callable[[frozenset[int]], None] | None = None,
     ) -> Consumer:
-        """Join `group`. Reads from the committed offset, or from the first message where there is none."""
+        """Join `group`, with the first `poll`: who never polls holds nothing, and may look what is committed.
+
+        Reads from the committed offset, or from the first message where there is none.
+        """
 
     def read(
         self, stream: str, partition: int, start: int = 0, max_messages: int = 500
@@ -141,13 +146,20 @@ class Bus(Protocol):
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
         """The newest committed message with this key; for compacted streams."""
 
+    def check(self) -> None:
+        """See that the streams keep what is written. Raises BusError where they would lose it."""
+
     def close(self) -> None: ...
 
 
 def partition_of(network: str, partitions: int) -> int:
-    """The partition number that a Network has in every stream: Kafka's default partitioner, murmur2 of the
-    name, so that any client of the bus finds it."""
-    return (murmur2(network.encode()) & 0x7FFFFFFF) % partitions
+    """The partition number that a Network has in every stream."""
+    return partition_of_key(network.encode(), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """Kafka's default partitioner, murmur2 of the key, so that any client of the bus finds what it names."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:

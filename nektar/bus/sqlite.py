@@ -1,11 +1,13 @@
 """The embedded bus: SQLite files in one directory, shared by several processes of one machine.
 
-    DIR/partition-3.db    everything of partition 3 (`partition.py`), made with its first message
+    DIR/partition-3.db    the Networks' streams of partition 3 (`partition.py`), made with its first writer
+    DIR/telemetry-3.db    telemetry's, likewise
     DIR/groups.db         members and leases of all groups (`leases.py`), and the number of partitions
     DIR/bells/            a FIFO per consumer, so that a commit wakes whoever waits (`bell.py`)
 
-A file per partition, since writers of one SQLite file wait for each other; a Network's bulk writing then
-holds up nobody else's. What a commit survives and what power loss may take back: see `database.py`.
+A file per partition and kind, since writers of one SQLite file wait for each other: a Network's bulk writing
+then holds up nobody else's, and telemetry holds up no Network. One transaction is in one file. What a commit
+survives and what power loss may take back: see `database.py`.
 
 Consumed offsets are committed in the partition's own file, under the epoch of the lease: of a member that
 slept and a member that has taken over, only the second can commit, whatever the first one believes. The
@@ -16,8 +18,6 @@ Writers, consumers and the bus itself may be used from any thread, each by one t
 
 from __future__ import annotations
 
-import math
-import re
 import secrets
 import threading
 import time
@@ -29,8 +29,9 @@ from nektar.bus.bell import Ringer
 from nektar.bus.database import Database
 from nektar.bus.leases import SCHEMA as GROUPS_SCHEMA
 from nektar.bus.leases import Member
-from nektar.bus.partition import FETCH_BYTES, OFFSET_BITS, Partition
-from nektar.bus.port import MAX_MESSAGE_BYTES, PARTITIONS, BusError, Delivered, Fenced, Message
+from nektar.bus.partition import FETCH_BYTES, Partition
+from nektar.bus.port import PARTITIONS, BusError, Delivered, Fenced, Message
+from nektar.bus.rules import check_lease, check_offset, check_stream, checked, is_telemetry
 
 # Seconds without a sign of life after which a member's partitions go to others. A member that died is seen
 # at once (its bell is gone), so this is only for one that hangs; folding a large record is no hanging.
@@ -39,16 +40,9 @@ LEASE = 10.0
 # Each partition in use costs three open files a reader; a machine that needs more partitions needs Kafka.
 MAX_PARTITIONS = 64
 
-# A transaction is held in memory and holds up the partition's other writers while it is written: room for
-# the longest record of the log (nektar.log.MAX_RECORD_BYTES) and what is committed with it.
-MAX_TRANSACTION_BYTES = 768 * 1024 * 1024
-
 # How long a consumer waits for its bell before it looks by itself: only a process killed between its commit
 # and its ring makes a difference.
 LOOK_AGAIN = 0.1
-
-# Kafka's rule for topic names, so that what works here works there.
-_NAME = re.compile(r"^[a-zA-Z0-9._-]{1,249}$")
 
 
 class SqliteBus:
@@ -62,8 +56,7 @@ class SqliteBus:
         """
         if not str(directory):
             raise BusError("bus: expected sqlite:///DIRECTORY; got no directory")
-        if not 0 < lease < math.inf:
-            raise BusError(f"bus: expected a lease of some seconds; got {lease}")
+        check_lease(lease)
         if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
             raise BusError(f"bus: expected 1 to {MAX_PARTITIONS} partitions; got {partitions}")
         self._directory = Path(directory).absolute()
@@ -71,7 +64,7 @@ class SqliteBus:
         self._ringer = Ringer(self._directory / "bells")
         self._writers: set[SqliteWriter] = set()
         self._consumers: set[SqliteConsumer] = set()
-        self._reading: dict[int, Partition] = {}
+        self._reading: dict[tuple[int, bool], Partition] = {}
         self._lock = threading.Lock()
         self.id, self.partitions = self._settle(partitions)
 
@@ -114,11 +107,12 @@ class SqliteBus:
     ) -> SqliteConsumer:
         """Join `group`, all of whose members read the same `streams`."""
         for stream in streams:
-            _check_stream(stream)
+            check_stream(stream)
+        telemetry = is_telemetry(streams)
         member = Member(
             self._groups, self._directory / "bells", self._ringer, group, self._lease, self.partitions
         )
-        consumer = SqliteConsumer(self, member, group, streams, on_assigned, on_revoked)
+        consumer = SqliteConsumer(self, member, group, streams, telemetry, on_assigned, on_revoked)
         self._consumers.add(consumer)
         return consumer
 
@@ -127,18 +121,21 @@ class SqliteBus:
     ) -> Sequence[Delivered]:
         """Committed messages from `start` on; about 16 MB at most, empty only at the end."""
         with self._lock:
-            file = self._readable(partition)
+            file = self._readable(stream, partition)
             return file.read(stream, start, max_messages) if file else ()
 
     def end(self, stream: str, partition: int) -> int:
         with self._lock:
-            file = self._readable(partition)
+            file = self._readable(stream, partition)
             return file.end(stream) if file else 0
 
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
         with self._lock:
-            file = self._readable(partition)
+            file = self._readable(stream, partition)
             return file.last(stream, key) if file else None
+
+    def check(self) -> None:
+        """Files keep what is written."""
 
     def close(self) -> None:
         """Close every writer and consumer that this object opened, and leave their groups."""
@@ -158,26 +155,28 @@ class SqliteBus:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _readable(self, partition: int) -> Partition | None:
-        if partition not in self._reading:
-            if not self._path(partition).exists():
+    def _readable(self, stream: str, partition: int) -> Partition | None:
+        name = partition, is_telemetry([stream])
+        if name not in self._reading:
+            if not self._path(*name).exists():
                 return None
-            self._reading[partition] = self._partition(partition)
-        return self._reading[partition]
+            self._reading[name] = self._partition(*name)
+        return self._reading[name]
 
-    def _partition(self, number: int) -> Partition:
-        """A new connection to the partition's file, which is made where there is none yet."""
-        return Partition(self._path(number), number)
+    def _partition(self, number: int, telemetry: bool) -> Partition:
+        """A new connection to the partition's file of this kind, which is made where there is none yet."""
+        return Partition(self._path(number, telemetry), number)
 
-    def _path(self, partition: int) -> Path:
+    def _path(self, partition: int, telemetry: bool) -> Path:
         if not 0 <= partition < self.partitions:
             raise BusError(f"partition: expected 0 to {self.partitions - 1}; got {partition}")
-        return self._directory / f"partition-{partition}.db"
+        return self._directory / f"{'telemetry' if telemetry else 'partition'}-{partition}.db"
 
-    def _holder(self, group: str, partition: int) -> SqliteConsumer:
+    def _holder(self, group: str, partition: int, telemetry: bool) -> SqliteConsumer:
         """This bus's consumer of `group` that holds `partition`. Raises Fenced where there is none."""
         for consumer in self._consumers:
-            if consumer.group == group and partition in consumer.assignment():
+            reads = (consumer.group, consumer.telemetry) == (group, telemetry)
+            if reads and partition in consumer.assignment():
                 return consumer
         raise Fenced(
             f"partition {partition}: no consumer of group {group!r} on this bus holds it, so its offsets are "
@@ -186,16 +185,24 @@ class SqliteBus:
 
 
 class SqliteWriter:
-    """A transactional producer for one partition. Open it with `SqliteBus.writer`."""
+    """A transactional producer for one partition. Open it with `SqliteBus.writer`.
+
+    It has one epoch in both files: given out by the Networks', shown in telemetry's before it is used.
+    """
 
     def __init__(self, bus: SqliteBus, transactional_id: str, partition: int) -> None:
         self._bus = bus
-        self._file = bus._partition(partition)
+        self._partition = partition
         self._fence = f"writer:{transactional_id}"
+        self._files: dict[bool, Partition] = {}  # whether it is telemetry's → the file
         try:
-            self._epoch = self._file.raise_fence(self._fence)
+            for telemetry in (False, True):
+                self._files[telemetry] = bus._partition(partition, telemetry)
+            above = self._files[True].epoch(self._fence)  # higher only where power loss took ours back
+            self._epoch = self._files[False].raise_fence(self._fence, above)
+            self._files[True].hold(self._fence, self._epoch)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def transaction(
@@ -210,24 +217,27 @@ class SqliteWriter:
         object and holds the partition (Kafka: `send_offsets_to_transaction` with that consumer's group
         metadata); where there is none, or its lease has moved, the transaction is Fenced.
         """
-        batch = _checked(messages)
+        batch = checked(messages)
+        telemetry = is_telemetry({message.stream for message in batch} | (offsets or {}).keys())
+        file = self._files[telemetry]
         fences = {self._fence: self._epoch}
         holder = None
         if offsets:
             if group is None:
                 raise BusError("transaction: expected the group whose offsets to commit; got offsets alone")
-            holder = self._bus._holder(group, self._file.number)
-            fences |= holder.fence(self._file.number)
+            holder = self._bus._holder(group, self._partition, telemetry)
+            fences |= holder.fence(self._partition)
             for stream, offset in offsets.items():
-                _check_offset(stream, offset)
-        self._file.write(batch, offsets or {}, group or "", fences)
+                check_offset(stream, offset)
+        file.write(batch, offsets or {}, group or "", fences)
         self._bus._ringer.ring()
         if holder:
             holder.renew()
 
     def close(self) -> None:
         self._bus._writers.discard(self)
-        self._file.close()
+        for file in self._files.values():
+            file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -249,10 +259,12 @@ class SqliteConsumer:
         member: Member,
         group: str,
         streams: Sequence[str],
+        telemetry: bool,
         on_assigned: Callable[[frozenset[int]], None] | None,
         on_revoked: Callable[[frozenset[int]], None] | None,
     ) -> None:
         self.group = group
+        self.telemetry = telemetry
         self._bus = bus
         self._member = member
         self._streams = tuple(streams)
@@ -281,7 +293,7 @@ class SqliteConsumer:
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""
-        _check_offset(stream, offset)
+        check_offset(stream, offset)
         if partition not in self._epochs:
             raise BusError(f"seek: expected a partition that is held ({self._held()}); got {partition}")
         self._next[partition, stream] = offset
@@ -293,7 +305,7 @@ class SqliteConsumer:
 
     def commit(self, stream: str, partition: int, offset: int) -> None:
         """Commit without a transaction. Raises Fenced where the partition has moved."""
-        _check_offset(stream, offset)
+        check_offset(stream, offset)
         self._file(partition).write((), {stream: offset}, self.group, self.fence(partition))
         self.renew()
 
@@ -402,40 +414,11 @@ class SqliteConsumer:
         return file
 
     def _readable(self, partition: int) -> Partition | None:
-        there = partition in self._files or self._bus._path(partition).exists()
+        there = partition in self._files or self._bus._path(partition, self.telemetry).exists()
         return self._file(partition) if there else None
 
     def _file(self, partition: int) -> Partition:
         """Our connection to the partition's file, which is made where there is none yet."""
         if partition not in self._files:
-            self._files[partition] = self._bus._partition(partition)
+            self._files[partition] = self._bus._partition(partition, self.telemetry)
         return self._files[partition]
-
-
-def _checked(messages: Iterable[Message]) -> list[Message]:
-    """The messages, drawn whole before the partition is locked, and within the limits."""
-    batch: list[Message] = []
-    size = 0
-    for message in messages:
-        if len(message.value) > MAX_MESSAGE_BYTES:
-            raise BusError(
-                f"stream {message.stream!r}: expected a message of at most {MAX_MESSAGE_BYTES} bytes; got "
-                f"{len(message.value)}: write it in parts (nektar.log.split)"
-            )
-        size += len(message.value) + len(message.key)
-        if size > MAX_TRANSACTION_BYTES:
-            raise BusError(f"transaction: expected at most {MAX_TRANSACTION_BYTES} bytes; use several")
-        batch.append(message)
-    for stream in {message.stream for message in batch}:
-        _check_stream(stream)
-    return batch
-
-
-def _check_stream(stream: str) -> None:
-    if not _NAME.match(stream):
-        raise BusError(f"stream: expected 1 to 249 letters, digits, '.', '_' or '-'; got {stream[:80]!r}")
-
-
-def _check_offset(stream: str, offset: int) -> None:
-    if not 0 <= offset < 1 << OFFSET_BITS:
-        raise BusError(f"stream {stream!r}: expected an offset from 0 to 2^{OFFSET_BITS}; got {offset}")

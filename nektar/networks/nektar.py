@@ -31,15 +31,19 @@ from nektar.model import (
     OperatorRegistered,
     OperatorSetCommitted,
     Paused,
+    Position,
     Responded,
     ResponseChallenged,
     Signed,
+    SlashingExecuted,
+    SlashingRequested,
+    SlashingVetoed,
     Task,
     TaskCancelled,
     TaskSubmitted,
     Unpaused,
 )
-from nektar.networks.adapter import AdapterError
+from nektar.networks.adapter import AdapterError, kind
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set, word
 
 Values = Mapping[str, Any]
@@ -57,6 +61,8 @@ class NektarNetwork:
     """The adapter `nektar`."""
 
     name = "nektar"
+    selector: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         text = Path(__file__).with_name("nektar.abi.json").read_bytes()
@@ -81,11 +87,11 @@ class NektarNetwork:
             meaning = self._meanings.get(table)
             if meaning is None:
                 continue
-            address = network.contracts.get(meaning.contract)
+            addresses = {at for name, at in network.contracts.items() if kind(name) == meaning.contract}
             places = _CALL_PLACE if table.startswith("call_") else _EVENT_PLACE
             try:
                 for row in values(stream, (*places, *meaning.columns)):
-                    if row["address"] == address:
+                    if row["address"] in addresses:
                         at = At(row["block_number"], row["tx_index"], row.get("log_index", -1))
                         found += ((at, event) for event in meaning.events(at, row))
             except (pa.ArrowException, KeyError) as error:
@@ -101,6 +107,7 @@ def _place(found: tuple[At, ChainEvent]) -> At:
     return found[0]
 
 
+_COLLATERAL = "collateral"  # the one token that Operators put up
 _EVENT_PLACE = ("address", "block_number", "tx_index", "log_index")
 _CALL_PLACE = ("address", "block_number", "tx_index", "sender")
 
@@ -144,7 +151,7 @@ def _deregistered(at: At, row: Values) -> Sequence[ChainEvent]:
 
 def _set_committed(at: At, row: Values) -> Sequence[ChainEvent]:
     members = [(each["operator"], _g1(each["key"]), each["stake"]) for each in row["members"]]
-    committed = operator_set(encode_members(members), asset="collateral")
+    committed = operator_set(encode_members(members), asset=_COLLATERAL)
     if committed.hash != row["setHash"]:
         raise AdapterError(
             f"OperatorSetCommitted in block {at.block}: expected the hash of its members, "
@@ -201,6 +208,29 @@ def _cancelled(at: At, row: Values) -> Sequence[ChainEvent]:
     return (TaskCancelled(at, Hash32(row["taskHash"])),)
 
 
+def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
+    requested = SlashingRequested(
+        at=at,
+        slasher=Address(row["address"]),
+        request=Hash32(row["requestId"]),
+        operator=Address(row["operator"]),
+        penalty=(Position(_COLLATERAL, row["amount"]),),
+        veto_deadline=Deadline("block", row["vetoDeadline"]),
+        condition="0x" + row["condition"].hex(),
+        task_hash=Hash32(row["taskHash"]),
+    )
+    return (requested,)
+
+
+def _slashing_vetoed(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (SlashingVetoed(at, Address(row["address"]), Hash32(row["requestId"])),)
+
+
+def _slashing_executed(at: At, row: Values) -> Sequence[ChainEvent]:
+    slasher, request, operator = Address(row["address"]), Hash32(row["requestId"]), Address(row["operator"])
+    return (SlashingExecuted(at, slasher, request, operator, (Position(_COLLATERAL, row["amount"]),)),)
+
+
 def _attest(at: At, row: Values) -> Sequence[ChainEvent]:
     """A call of `attest`, whether it succeeded or not: a signature proves itself, and its sender alone can
     be accused by it."""
@@ -210,7 +240,7 @@ def _attest(at: At, row: Values) -> Sequence[ChainEvent]:
     return (Signed(at, task_hash, Address(row["sender"]), digest, _g1(row["signature"]), response),)
 
 
-_REGISTRY, _TASKS = "operator_registry", "task_manager"
+_REGISTRY, _TASKS, _SLASHINGS = "operator_registry", "task_manager", "slashing_manager"
 _EVENTS = {
     "OperatorRegistered": Meaning(
         _REGISTRY, ("operator", "key", "keyG2", "region", "validators"), _registered
@@ -229,5 +259,12 @@ _EVENTS = {
     "TaskCancelled": Meaning(_TASKS, ("taskHash",), _cancelled),
     "Paused": Meaning(_TASKS, (), lambda at, row: (Paused(at),)),
     "Unpaused": Meaning(_TASKS, (), lambda at, row: (Unpaused(at),)),
+    "SlashingRequested": Meaning(
+        _SLASHINGS,
+        ("requestId", "condition", "operator", "taskHash", "amount", "vetoDeadline"),
+        _slashing_requested,
+    ),
+    "SlashingVetoed": Meaning(_SLASHINGS, ("requestId",), _slashing_vetoed),
+    "SlashingExecuted": Meaning(_SLASHINGS, ("requestId", "operator", "amount"), _slashing_executed),
 }
 _CALLS = {"attest": Meaning(_TASKS, ("task", "answer", "signature"), _attest)}

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nektar.store import readonly
+from nektar.store import native, readonly
 from nektar.store.driver import Ask, DriverStore
-from nektar.store.port import SqlError, StoreDown, StoreHeld, holder
+from nektar.store.port import SqlError, StoreDown, StoreHeld, failure, holder
 from nektar.store.schema import literal, quoted
 
 # Far more than a definition takes, so that whatever else writes to the disk meanwhile leaves room for it.
 DEFINITION_BYTES = 16 << 20
+
+_NAMES_AND_TYPES = "JSONCompactEachRowWithNamesAndTypes"
 
 
 class EmbeddedStore(DriverStore):
@@ -50,9 +52,23 @@ class EmbeddedStore(DriverStore):
             )
         super().command(sql)
 
+    def end(self, query_id: str) -> None:
+        """See `Store.end`."""
+        connection = self._connect(self._path)
+        try:
+            connection.query(f"KILL QUERY WHERE Settings['log_comment'] = {literal(query_id)} ASYNC")
+        except Exception as error:
+            raise failure(error, self.url) from error
+        finally:
+            connection.close()
+
     @contextmanager
-    def _asking(self, settings: Mapping[str, str], database: str | None) -> Iterator[Ask]:
+    def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
         """A connection of its own keeps USE and SET private and runs beside others."""
+        # chDB gives queries ids of its own, so ours is the comment by which `end` finds them. It stands
+        # first, since what is set after `readonly` is refused, and is not for the asker to choose.
+        mark = {"log_comment": query_id}
+        settings = {**mark, **settings, **mark}
         connection = self._connect(self._path)
         try:
             if database:
@@ -72,18 +88,10 @@ class EmbeddedStore(DriverStore):
 
 def _no_rows(connection: Any, sql: str, params: Mapping[str, str]) -> bytes:
     """The Native block that names a query's columns and holds no rows, which chDB leaves out."""
-    asked = connection.query(f"DESCRIBE TABLE ({sql})", "JSONCompactEachRow", params=dict(params))
-    columns = [json.loads(line)[:2] for line in asked.bytes().splitlines()]
-    parts = [_varint(len(columns)), _varint(0)]
-    for text in (text for column in columns for text in column):
-        parts += [_varint(len(text.encode())), text.encode()]
-    return b"".join(parts)
-
-
-def _varint(number: int) -> bytes:
-    """LEB128, as ClickHouse's Native format counts."""
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
+    if sql.startswith(("SELECT", "WITH")):
+        described = connection.query(f"DESCRIBE TABLE ({sql})", "JSONCompactEachRow", params=dict(params))
+        columns = [native.Values(*json.loads(line)[:2]) for line in described.bytes().splitlines()]
+    else:  # SHOW and its like stand in no other query, and cost nothing to ask again
+        names, types = connection.query(sql, _NAMES_AND_TYPES, params=dict(params)).bytes().splitlines()
+        columns = [native.Values(*pair) for pair in zip(json.loads(names), json.loads(types), strict=True)]
+    return native.block(columns, 0)

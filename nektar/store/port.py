@@ -58,7 +58,7 @@ class SqlError(StoreError):
 
 
 class Store(Protocol):
-    """An open store. `read` may be called from any thread; everything else from one at a time."""
+    """An open store. `read` and `end` may be called from any thread; everything else from one at a time."""
 
     url: str
 
@@ -81,12 +81,16 @@ class Store(Protocol):
         params: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         database: str | None = None,
+        query_id: str = "",
     ) -> bytes:
         """What a stranger's query answers, as `fmt` unless it names another: see `readonly`.
 
-        `params` fill `{name:Type}`, as escaped text. Raises SqlError (code 164 where it does more than
-        read), StoreDown.
+        `params` fill `{name:Type}`, as escaped text. `end` finds the query by `query_id`. Raises SqlError
+        (code 164 where it does more than read, 394 where it was ended), StoreDown.
         """
+
+    def end(self, query_id: str) -> None:
+        """End what runs of the query of this id, from any thread. Raises StoreError."""
 
     def close(self) -> None: ...
 
@@ -132,6 +136,8 @@ def holder(path: Path) -> str | None:
 # --- what went wrong --------------------------------------------------------------------------------
 
 
+# ClickHouse's code for merges that are behind; also for one insert into more than a hundred partitions.
+TOO_MANY_PARTS = 252
 # ClickHouse error codes that say nothing about the rows: the same insert may succeed when the cause is gone.
 _DOWN = {
     74: "reading the disk failed",
@@ -144,7 +150,7 @@ _DOWN = {
     241: "out of memory",
     242: "a table is read-only now",
     243: "the disk is full",
-    252: "too many parts: merges are behind",
+    TOO_MANY_PARTS: "too many parts: merges are behind",
     285: "too few replicas are alive",
     319: "the state of the insert is unknown",
     425: "a system call failed",

@@ -25,6 +25,8 @@ LIMITS: Mapping[str, int] = {
     "max_threads": 2,  # the sink needs the machine too
 }
 MAX_QUERY_BYTES = 256 * 1024
+# The time zone of answers, so that they are the same on every machine; an asker may choose another.
+UTC = "UTC"
 
 # Settings of the asker's own: how results look. Anything else could lift a limit or reach out. Formats are
 # named one by one, since `output_format_schema` is a path that is written to.
@@ -119,7 +121,7 @@ def settings(wanted: Mapping[str, str]) -> dict[str, str]:
 
     `readonly` comes last: what is set after it counts as a modification. Raises Refused.
     """
-    chosen: dict[str, str] = {}
+    chosen = {"session_timezone": UTC}
     for name, value in wanted.items():
         if name in LIMITS:
             continue

@@ -1,21 +1,23 @@
 """The SQL endpoint: ClickHouse's HTTP interface over the store, for reading.
 
-Enough of it for clickhouse-connect, curl and `nektar sql`: the query in the URL or the body, `database`,
-`default_format`, `param_*` and settings in the URL, `/ping`, errors as ClickHouse words them. What may be
-asked is in `readonly`. It runs in a thread of the store role; queries run in a few threads more.
+Enough of it for clickhouse-connect, clickhouse-go (hence Grafana's ClickHouse plugin), curl and `nektar sql`:
+the query in the URL or the body, `database`, `default_format`, `param_*` and settings in the URL, gzip both
+ways, `/ping`, errors as ClickHouse words them. What may be asked is in `readonly`. It runs in a thread of the
+store role; queries run in a few threads more, and one whose client goes is ended, since it holds a place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
 import threading
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,14 +25,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nektar.store import native
+from nektar.store.coding import WORTH_PACKING, BadGzip, Body, TooLong, gzipped, wants_gzip
 from nektar.store.port import STORE_HEADER, Store, StoreError, identity
-from nektar.store.readonly import MAX_QUERY_BYTES
+from nektar.store.readonly import MAX_QUERY_BYTES, READONLY, UTC
 
 log = logging.getLogger(__name__)
 
+# What the endpoint calls itself; ClickHouse would tell the machine's name.
+NAME = "nektar"
 # Queries that run at once, and those that may wait for them; each may take `readonly.LIMITS` of memory.
 RUNNING = 4
 WAITING = 64
+# Seconds until a query whose client has gone is told to end again: what is told between the two steps of
+# one (see DriverStore.read) is heard by neither.
+END_AGAIN = 0.2
 
 # What HTTP itself is asked for in the query string: no settings of the engine.
 _HTTP_ONLY = frozenset(
@@ -41,15 +50,16 @@ _HTTP_ONLY = frozenset(
         quota_key role wait_end_of_query buffer_size decompress client_protocol_version
         enable_http_compression http_zlib_compression_level send_progress_in_http_headers
         http_headers_progress_interval_ms add_http_cors_header http_write_exception_in_output_format
-        network_compression_method compress
+        network_compression_method network_zstd_compression_level compress
         """,
     )
 )
 # HTTP status of ClickHouse error codes, as its own server maps them; 500 for the rest.
 _STATUS = {
-    **dict.fromkeys((6, 26, 27, 38, 41, 53, 62, 70, 72, 73, 117, 131, 223, 457), 400),
+    **dict.fromkeys((6, 26, 27, 38, 41, 53, 62, 70, 72, 73, 89, 117, 131, 223, 354, 457), 400),
     **dict.fromkeys((46, 47, 50, 56, 60, 81, 115), 404),
     **dict.fromkeys((164, 497), 403),
+    48: 501,
     159: 408,
     202: 503,
     307: 413,
@@ -67,6 +77,7 @@ _TYPES = {
     "RowBinary": "application/octet-stream",
     "RowBinaryWithNamesAndTypes": "application/octet-stream",
 }
+_GONE = 210, "The client has gone"
 _TEXT = "text/tab-separated-values; charset=UTF-8"
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 
@@ -125,44 +136,75 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         params = dict(request.query_params)
-        query_id = params.get("query_id") or str(uuid.uuid4())
-        headers = self._headers(query_id)
+        headers = self._headers(params.get("query_id") or str(uuid.uuid4()))
         try:
             sql = await _query(request)
             if not sql.strip():
                 return Response("Ok.\n", headers=headers)
             fmt = _wanted_format(request, sql)
-            body = await self._run(sql, fmt, params)
+            body = await self._body(request, sql, fmt, params)
         except StoreError as error:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
         headers["X-ClickHouse-Format"] = fmt
+        if len(body) >= WORTH_PACKING and _gzip_wanted(request):
+            body = await asyncio.to_thread(gzipped, body)
+            headers["Content-Encoding"] = "gzip"
         return Response(body, headers=headers, media_type=_TYPES.get(fmt, _TEXT))
 
-    async def _run(self, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
-        if params.get("compress") == "1":
-            raise _error(48, "compress=1 is not supported here; use plain HTTP")
+    async def _body(self, request: Request, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
+        if "1" in (params.get("compress"), params.get("decompress")):
+            raise _error(48, "compress=1 and decompress=1 (LZ4, ZSTD) are not supported; use gzip or none")
         if self._asked >= RUNNING + WAITING:
             raise _error(202, f"Too many simultaneous queries. Maximum: {RUNNING + WAITING}")
         values = {k[6:]: v for k, v in params.items() if k.startswith("param_")}
-        settings = {
-            k: v
-            for k, v in params.items()
-            if k not in _HTTP_ONLY and k != "compress" and not k.startswith("param_")
-        }
+        settings = {k: v for k, v in params.items() if k not in _HTTP_ONLY and not k.startswith("param_")}
+        database = params.get("database") or request.headers.get("X-ClickHouse-Database")
+        revision = _revision(params) if fmt == "Native" and sql.strip() == native.GREETING else 0
+        query_id = uuid.uuid4().hex  # not the client's own: nobody may end another's query by naming his so
         self._asked += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._queries, self._store.read, sql, fmt, values, settings, params.get("database")
-            )
+            if revision:
+                answer = self._queries.submit(self._greeting, settings, database, revision)
+            else:
+                answer = self._queries.submit(
+                    self._store.read, sql, fmt, values, settings, database, query_id
+                )
+            return await self._unless_gone(request, answer, query_id)
         finally:
             self._asked -= 1
 
+    def _greeting(self, settings: Mapping[str, str], database: str | None, revision: int) -> bytes:
+        """The answer to clickhouse-go's first query; it fails where the next one would."""
+        self._store.read("SELECT 1", settings=settings, database=database)
+        version = self._store.read("SELECT version()").decode().strip()
+        return native.greeting(NAME, version, settings.get("session_timezone") or UTC, revision)
+
+    async def _unless_gone(self, request: Request, query: Future[bytes], query_id: str) -> bytes:
+        """What `query` answers, unless its client goes before: then it is ended."""
+        answer = asyncio.wrap_future(query)
+        gone = asyncio.ensure_future(request.receive())  # the body has been read: only the end is left
+        either: set[asyncio.Future[Any]] = {answer, gone}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            query.cancel()  # where it has not begun
+            while not answer.done():
+                with contextlib.suppress(StoreError):
+                    await asyncio.to_thread(self._store.end, query_id)
+                await asyncio.wait({answer}, timeout=END_AGAIN)
+            if not answer.cancelled():
+                answer.exception()  # nobody is left to be told
+            raise _error(*_GONE)
+        finally:
+            gone.cancel()
+
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
-            "X-ClickHouse-Server-Display-Name": "nektar",
+            "X-ClickHouse-Server-Display-Name": NAME,
             "X-ClickHouse-Query-Id": re.sub(r"[^\w.:-]", "", query_id)[:100],
-            "X-ClickHouse-Timezone": "UTC",
+            "X-ClickHouse-Timezone": UTC,
             STORE_HEADER: identity(self._store.url),
         }
 
@@ -196,20 +238,32 @@ def bind(listen: str) -> socket.socket:
 
 
 async def _query(request: Request) -> str:
-    """The statement: the `query` parameter, then the body. Raises StoreError where it is too long."""
-    parts = [request.query_params.get("query", "").encode()]
-    size = len(parts[0])
+    """The statement: the `query` parameter, then the body. Raises StoreError where it is none."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise _error(89, f"Unknown compression method {encoding[:40]}; expected gzip or none")
+    if request.headers.get("Content-Type", "").startswith("multipart/"):
+        raise _error(48, "External tables are not supported; expected the query alone as the body")
+    in_url = request.query_params.get("query", "").encode()
+    body = Body(MAX_QUERY_BYTES - len(in_url), packed=encoding == "gzip")
     try:
+        body.feed(b"")
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_QUERY_BYTES:
-                raise _error(307, f"Max query size exceeded: expected at most {MAX_QUERY_BYTES} bytes")
-            parts.append(chunk)
+            body.feed(chunk)
+        rest = body.whole()
+    except TooLong:
+        raise _error(307, f"Max query size exceeded: expected at most {MAX_QUERY_BYTES} bytes") from None
+    except BadGzip:
+        raise _error(354, "The request's body is not one whole gzip stream") from None
     except ClientDisconnect:
-        raise _error(210, "The client has gone") from None
+        raise _error(*_GONE) from None
     try:
-        return (b"\n" if parts[0] else b"").join([parts[0], b"".join(parts[1:])]).decode()
+        return (b"\n" if in_url else b"").join([in_url, rest]).decode()
     except UnicodeDecodeError:
+        if in_url:  # the body is rows for it
+            raise _error(
+                READONLY, "Expected a query that reads; got one with data. The store is read-only"
+            ) from None
         raise _error(62, "Syntax error: the query is not UTF-8") from None
 
 
@@ -218,6 +272,18 @@ def _wanted_format(request: Request, sql: str) -> str:
         return match[1].decode()
     asked = request.query_params.get("default_format") or request.headers.get("X-ClickHouse-Format")
     return asked or "TabSeparated"
+
+
+def _gzip_wanted(request: Request) -> bool:
+    """As ClickHouse has it: whoever accepts gzip gets it, unless `enable_http_compression=0` says not."""
+    asked = request.query_params.get("enable_http_compression", "1")
+    return asked != "0" and wants_gzip(request.headers.get("Accept-Encoding", ""))
+
+
+def _revision(params: Mapping[str, str]) -> int:
+    """The protocol revision that the client reads Native at; 0 where it names none."""
+    named = params.get("client_protocol_version", "")
+    return int(named) if re.fullmatch(r"[0-9]{1,9}", named) else 0
 
 
 def _error(code: int, why: str) -> StoreError:

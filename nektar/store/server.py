@@ -14,6 +14,7 @@ from typing import ClassVar
 from nektar.store import readonly
 from nektar.store.driver import Ask, DriverStore
 from nektar.store.port import unescaped
+from nektar.store.schema import literal
 
 _PLACEHOLDER = re.compile(r"\{\w+:[^}]+\}")
 
@@ -27,9 +28,15 @@ class ServerStore(DriverStore):
         # Without a session, requests of several threads may run beside each other.
         super().__init__(url, url, autogenerate_session_id=False)
 
+    def end(self, query_id: str) -> None:
+        """See `Store.end`."""
+        self.command(f"KILL QUERY WHERE query_id = {literal(query_id)} ASYNC")
+
     @contextmanager
-    def _asking(self, settings: Mapping[str, str], database: str | None) -> Iterator[Ask]:
-        sent = {**settings, "database": database} if database else dict(settings)
+    def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
+        sent = {**settings, **({"database": database} if database else {})}
+        if query_id:
+            sent["query_id"] = query_id
 
         def ask(sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
             # Without a placeholder for the server, the client would write the values into the text itself,

@@ -4,10 +4,10 @@ A taskHash is no fork's but its own, so nobody honest can be made to sign two re
 finding per (task, operator). Its evidence is the first two digests in the order of the log, however many more
 are signed; an undo of one takes the finding back, or leaves it to the next two.
 
-Signatures come from attestations: from calldata, of reverted calls too, and from events. They are verified
-when they first matter, which is when another one stands beside the one that is held; at most one that is not
-verified is held for each Operator, so no number of false ones hides a true one. What is signed for a Task
-before the log has its submission is not heard.
+Signatures come from attestations (from calldata, of reverted calls too, and from events) and from telemetry,
+whoever reports them. They are verified when they first matter, which is when another one stands beside the
+one that is held; at most one that is not verified is held for each Operator, so no number of false ones hides
+a true one. What telemetry brings before the log has the Task waits for it (`processors/early.py`).
 
 A signature by the aggregate, which `Responded` shows, does not count yet.
 """
@@ -22,7 +22,6 @@ from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import operators
-from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.evidence.bundle import Claim, SignatureClaim, Verified
 from nektar.evidence.verify import verify
@@ -45,16 +44,13 @@ from nektar.model import (
 )
 from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, is_answer, word
 from nektar.operators import Committed, Registry
+from processors import early
 
 # Blocks after deadline + grace in which a second signature can still be slashed for: the reference contracts'
 # slashing window (`SlashingManager.slashingWindow`, immutable there). Later ones prove nothing that counts.
 # So long are those Tasks watched that somebody attested for; the others, nearly all, leave with their grace:
 # who signs for them first when that is over can't have misled anybody.
 SLASHING_WINDOW = 100_000
-
-
-class UnknownContract(NektarError):
-    """The configuration does not name a contract that signatures are bound to."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +82,7 @@ class Watch(msgspec.Struct, frozen=True):
     due: Map[int, Map[Hash32, None]] = Map()  # block → tasks whose grace, then whose window, ends with it
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
     calls: tuple[Signed, ...] = ()  # in that block; heard when it is closed, since that names it
+    early: early.Waiting = early.Waiting()  # brought before their Task
 
 
 class Detect:
@@ -96,13 +93,7 @@ class Detect:
 
     def initial(self, network: Network) -> Watch:
         """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
-        contract = network.contracts.get("task_manager")
-        if contract is None:
-            raise UnknownContract(
-                f"networks.{network.name}.contracts: expected task_manager, to which "
-                f"what Operators sign is bound; got {', '.join(sorted(network.contracts)) or 'none'}"
-            )
-        return Watch(network.chain_id, contract)
+        return Watch(network.chain_id, network.contract("task_manager"))
 
     def step(self, state: Watch, event: Event) -> tuple[Watch, list[Change]]:
         """What telemetry brings is heard at once, what a block holds when the block is closed."""
@@ -110,15 +101,15 @@ class Detect:
             case TaskSubmitted(task=task):
                 return _submitted(state, task), []
             case Signed(at=None):
-                return _heard(state, event, None)
+                return _brought(state, event)
             case Signed():
                 if event.task_hash in state.tasks:
                     state = msgspec.structs.replace(state, calls=(*state.calls, event))
                 return state, []
             case BlockClosed(block=block):
                 return _closed(state, block)
-            case GapPassed():
-                return _pass(state, event.last, sorted(each for each in state.due if each <= event.last)), []
+            case GapPassed(first=first, last=last):
+                return _pass(state, first, last, sorted(each for each in state.due if each <= last)), []
         registry = operators.step(state.registry, event)
         return (
             state if registry is state.registry else msgspec.structs.replace(state, registry=registry)
@@ -180,8 +171,11 @@ def finding_id(
 
 def _submitted(state: Watch, task: Task) -> Watch:
     """Watch a Task. One whose set was committed before the log begins has no members that are known; one
-    whose deadline is no block can't be told from the reference contracts' and is not theirs."""
-    if task.set_hash not in state.registry.sets or task.hash in state.tasks or task.deadline.unit != "block":
+    whose deadline is no block, or whose hash is of nothing that could be shown, is no Task of the reference
+    contracts."""
+    if task.set_hash not in state.registry.sets or task.hash in state.tasks:
+        return state
+    if task.deadline.unit != "block" or not task.preimage:
         return state
     return msgspec.structs.replace(
         state,
@@ -193,20 +187,24 @@ def _submitted(state: Watch, task: Task) -> Watch:
 
 
 def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
+    """Hear what waited for the block's Tasks, which is older in the log, then what the block holds."""
     tasks = state.tasks
     for task_hash in state.submitted:
         tasks = tasks.set(task_hash, msgspec.structs.replace(tasks[task_hash], block=block))
+    left, waited = early.come(state.early, state.submitted)
     calls = state.calls
-    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), calls=())
+    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), calls=(), early=left)
     changes: list[Change] = []
-    for signed in calls:
-        state, found = _heard(state, signed, block)
+    for signed in (*waited, *calls):
+        state, found = _heard(state, signed, block if signed.at else None)
         changes += found
-    return (_pass(state, block.number, [block.number]) if block.number in state.due else state), changes
+    due = [block.number] if block.number in state.due else []
+    return _pass(state, block.number, block.number, due), changes
 
 
-def _pass(state: Watch, last: int, due: Iterable[int]) -> Watch:
-    """Blocks up to `last` have passed: forget what no second signature can matter for any more."""
+def _pass(state: Watch, first: int, last: int, due: Iterable[int]) -> Watch:
+    """Blocks `first` to `last` have passed: forget what no second signature can matter for any more."""
+    state = msgspec.structs.replace(state, early=early.passed(state.early, last - first + 1))
     for block in due:
         for task_hash in sorted(state.due[block]):
             watched = state.tasks[task_hash]
@@ -234,12 +232,24 @@ def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Ma
 # --- signatures -------------------------------------------------------------------------------------
 
 
+def _brought(state: Watch, signed: Signed) -> tuple[Watch, list[Change]]:
+    """Hear what telemetry brings, now or when its Task has come."""
+    if signed.task_hash in state.tasks or not _disputable(signed):
+        return _heard(state, signed, None)
+    return msgspec.structs.replace(state, early=early.wait(state.early, signed)), []
+
+
+def _disputable(signed: Signed) -> bool:
+    """Whether the response is known, and an Answer: another could not be disputed, so that whoever signs it
+    first would be safe with two others."""
+    return is_answer(signed.response) and keccak(signed.response) == signed.digest
+
+
 def _heard(state: Watch, signed: Signed, block: Block | None) -> tuple[Watch, list[Change]]:
     """Hold a signature that may come to matter, or find two. Those of no member, of an Operator already found
-    or of a response that is not known are none of these. Nor is one that is no Answer: it could not be
-    disputed, so that whoever signs it first would be safe with two others."""
+    or of a response that can't be disputed are none of these."""
     watched = state.tasks.get(signed.task_hash)
-    if watched is None or not is_answer(signed.response) or keccak(signed.response) != signed.digest:
+    if watched is None or not _disputable(signed):
         return state, []
     committed = state.registry.sets[watched.task.set_hash]
     place = committed.places.get(signed.operator)

@@ -9,7 +9,8 @@ A Duty's state comes from verified blocks alone; the first row that holds counts
 | signed  | in the response's signers, or attested by the Operator itself, in a block ≤ deadline |
 | late    | attested in deadline < block ≤ deadline + grace |
 | pending | none of these, and deadline + grace is not yet passed |
-| unknown | none of these, and some block from submission to deadline + grace is not proved |
+| unknown | none of these, and some block from submission to deadline + grace is not proved, or a |
+|         | response was accepted that does not tell who signed it |
 | missed  | none of these, all those blocks proved |
 
 *Paused at a block* is paused at its end or at any time within it. *Passed* is a block once it is closed, or
@@ -83,6 +84,7 @@ class OpenTask(msgspec.Struct, frozen=True):
     task: Task
     everyone: int  # 0 where the set was committed before the log begins: then no duty is known
     decided: tuple[Decided, ...] = ()
+    untold: bool = False  # a response was accepted, and who signed it is not known
     settled: int = 0  # all whom `decided` holds
     excused: int = 0  # those of them that are excused, which is for good
     state: TaskState = TaskState.OPEN
@@ -185,11 +187,13 @@ def _responded(state: Ledger, event: Responded) -> tuple[Ledger, list[Change]]:
     opened = state.tasks.get(event.task_hash)
     if opened is None or event.at.block > opened.deadline:
         return state, []
-    signers = opened.everyone
-    for place in event.non_signers:
-        if place < opened.everyone.bit_length():
-            signers &= ~(1 << place)
-    after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
+    if event.non_signers is None:
+        after = msgspec.structs.replace(opened, untold=True)
+    elif opened.everyone:
+        signers = state.registry.sets[opened.task.set_hash].all_but(event.non_signers)
+        after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
+    else:
+        after = opened
     if opened.state is TaskState.OPEN:
         after = msgspec.structs.replace(
             after,
@@ -260,7 +264,7 @@ def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Ch
                 state = msgspec.structs.replace(state, due=_file(state.due, opened.end, task_hash))
                 state, moved = _moved(state, opened, after)
             else:
-                unknown = state.doubtful >= opened.task.submitted.block
+                unknown = opened.untold or state.doubtful >= opened.task.submitted.block
                 duty = DutyState.UNKNOWN if unknown else DutyState.MISSED
                 after = _decide(after, duty, opened.end, opened.everyone)
                 state, moved = _moved(state, opened, after)

@@ -13,6 +13,7 @@ import pytest
 
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from nektar.role import ROLES
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parent.parent.parent
@@ -60,7 +61,7 @@ def descendants(pid: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_ctrl_c_ends_the_demo_and_all_that_it_started(tmp_path: Path) -> None:
     running = demo(tmp_path, "by a person")
-    roles = [tmp_path / "demo" / "run" / f"{role}.pid" for role in ("indexer", "processors", "store")]
+    roles = [tmp_path / "demo" / "run" / f"{role}.pid" for role in ROLES]
     deadline = time.monotonic() + 60
     while not all(role.exists() for role in roles):
         assert running.poll() is None, running.communicate()

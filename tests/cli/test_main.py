@@ -37,11 +37,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings"]
-    commands += ["migrate", "replay", "dead"]
+    commands += ["migrate", "replay", "dead", "watchers", "dashboards"]
     listed = nektar("--help").stdout
     for command in commands:
         assert f"  {command}" in listed
     assert "--seed" in nektar("demo", "--help").stdout
+    assert "  test " in nektar("watchers", "--help").stdout
+    assert "  build " in nektar("dashboards", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -49,9 +51,10 @@ def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     [
         (["bogus"], 2, "No such command"),
         (["demo", "--seed", "x"], 2, "--seed"),
-        (["demo", "--kill", "king"], 2, "expected roles of indexer, processors, store"),
+        (["demo", "--kill", "king"], 2, "expected roles of indexer, collector, processors, store"),
         (["demo", "--tasks", "3"], 2, "--tasks: expected at least 20"),
-        (["up", "king"], 2, "expected one of indexer, processors, store"),
+        (["watchers"], 2, "Missing command"),
+        (["up", "king"], 2, "expected one of indexer, collector, processors, store"),
         (["sql", "SELECT 1"], 2, "nektar init"),
         (["check", "--config", "/no/such/nektar.yaml"], 2, "/no/such/nektar.yaml"),
     ],

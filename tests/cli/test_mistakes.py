@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kafka import KafkaAdminClient
 
 from devnet.anvil import anvil
 from devnet.chain import Chain, DevnetError
@@ -21,6 +22,7 @@ from nektar import bus as buses
 from nektar.bus.port import Message, partition_of
 from nektar.config import load
 from nektar.log import NETWORK, key
+from nektar.role import ROLES
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
@@ -49,7 +51,7 @@ def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -
         "data_dir": "data",
         "providers": {"mine": {"url": f"{url}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {"sql": f"127.0.0.1:{free_port()}"},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")},
     }
     for name, value in changes.items():
         (network if name in ("chain_id", "contracts", "adapter") else config)[name] = value
@@ -90,6 +92,29 @@ def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
     refused(nektar("check", "--config", write(tmp_path, chain.url)), "task_manager", NOBODY)
 
 
+@pytest.mark.real
+def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: Chain) -> None:
+    path = write(tmp_path, chain.url, contracts={}, telemetry={"senders": {"operator-1": "t" * 16}})
+    otlp = load(path).listen.otlp
+    done = nektar("check", "--config", path)
+    assert f"listen.otlp {otlp}: free\ntelemetry.senders: operator-1\n" in done.stdout
+    host, _, port = otlp.rpartition(":")
+    with socket.create_server((host, int(port))):
+        refused(nektar("check", "--config", path), "listen.otlp", otlp, "another port")
+        refused(nektar("up", "collector", "--config", path), "listen.otlp", otlp, "another port")
+    command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as collector:
+        deadline = time.monotonic() + 60
+        while "the collector answers there" not in nektar("check", "--config", path).stdout:
+            assert time.monotonic() < deadline
+            assert collector.poll() is None
+        collector.terminate()
+        _, errors = collector.communicate(timeout=30)
+    assert collector.returncode == 0
+    assert "takes it from operator-1" in errors
+    assert "t" * 16 not in errors
+
+
 def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
     path = write(tmp_path, contracts={"task_boss": NOBODY})
     refused(nektar("check", "--config", path), "task_boss", "task_manager")
@@ -106,6 +131,28 @@ def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
 )
 def test_a_place_that_can_not_be(tmp_path: Path, change: dict[str, object], says: str) -> None:
     refused(nektar("up", "store", "--config", write(tmp_path, **change)), says)
+
+
+def test_brokers_that_do_not_answer(tmp_path: Path) -> None:
+    done = nektar("up", "store", "--config", write(tmp_path, bus=f"kafka://me:{SECRET}@127.0.0.1:1"))
+    refused(done, "kafka 127.0.0.1:1: no broker answers; see that one runs")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.real
+def test_a_topic_that_loses_messages(tmp_path: Path, chain: Chain, kafka_url: str) -> None:
+    contract = NOBODY.replace("aa", "bb")
+    chain.rpc("anvil_setCode", contract, "0x00")
+    bus = f"{kafka_url}?prefix=check."
+    path = write(tmp_path, chain.url, contracts={"task_manager": contract}, bus=bus)
+    done = nektar("check", "--config", path)
+    assert done.returncode == 0, done.stderr
+    assert f"bus {bus}: opens, and keeps what is written" in done.stdout
+    with KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://")) as admin:
+        name = f"check.{NETWORK}"
+        settings = {"num_partitions": 8, "configs": {"retention.ms": "604800000"}}
+        admin.create_topics({name: settings}, wait_for_metadata=True)
+    refused(nektar("check", "--config", path), f"topic {name}: expected retention.ms=-1; got 604800000")
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
@@ -243,7 +290,7 @@ def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
-    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ("indexer", "processors", "store")]
+    pids = [tmp_path / "data" / "run" / f"{role}.pid" for role in ROLES]
     deadline = time.monotonic() + 30
     while not all(p.exists() for p in pids):
         assert time.monotonic() < deadline

@@ -33,7 +33,7 @@ def write(directory: Path, rpc_port: int, **changes: object) -> Path:
         "data_dir": "data",
         "providers": {"a": {"url": f"http://127.0.0.1:{rpc_port}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {"sql": f"127.0.0.1:{free_port()}"},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")},
         **changes,
     }
     path = directory / "nektar.yaml"
@@ -152,7 +152,7 @@ def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(tmp_path, rpc_port=1, listen={"sql": listen})
+        path = write(tmp_path, rpc_port=1, listen={"sql": listen, "otlp": f"127.0.0.1:{free_port()}"})
         code, lines, _ = nektar("up", "--config", path)
     assert code == MISTAKE
     assert [listen in line for line in lines] == [True, False]

@@ -62,7 +62,12 @@ def test_nobody_attests_again_what_the_chain_already_shows(head: int, behaviour:
     assert not {Action.ATTEST_RIGHT, Action.ATTEST_WRONG} & set(actions)
 
 
-@pytest.mark.parametrize("behaviour", [Behaviour.EQUIVOCATING, Behaviour.EQUIVOCATING_ONCE])
+def test_an_equivocator_attests_one_answer_and_sends_another_to_the_aggregator_alone() -> None:
+    assert due(task(), SUBMITTED, ME, Behaviour.EQUIVOCATING) == [Action.ATTEST_RIGHT]
+    assert due(task(attested=attested(RIGHT)), SUBMITTED, ME, Behaviour.EQUIVOCATING) == [Action.SIGN_WRONG]
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.EQUIVOCATING_ON_CHAIN, Behaviour.EQUIVOCATING_ONCE])
 def test_an_equivocator_attests_right_then_wrong_then_nothing(behaviour: Behaviour) -> None:
     assert due(task(), SUBMITTED, ME, behaviour) == [Action.ATTEST_RIGHT]
     assert due(task(attested=attested(RIGHT)), SUBMITTED, ME, behaviour) == [Action.ATTEST_WRONG]

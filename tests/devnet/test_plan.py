@@ -50,7 +50,7 @@ def test_honest_operators_are_accused_of_nothing_in_the_truth(seed: int, operato
         for s in run.scenes
         for t in s.tasks
         for a, b in zip(addresses(operators), t.behaviours, strict=True)
-        if b in (Behaviour.EQUIVOCATING, Behaviour.EQUIVOCATING_ONCE)
+        if b.startswith("equivocating")
     }
     accused = [(f.task, f.operator) for f in run.truth(addresses(operators)) if f.kind == "finding"]
     assert Counter(accused) == Counter(equivocators)

@@ -58,7 +58,7 @@ def test_each_gap_but_the_first_needs_an_undo_of_its_own() -> None:
 
 
 def test_what_operators_signed_changes_nothing() -> None:
-    assert known(7, 3).after(SignedBatch((), "op")) == known(7, 3)
+    assert known(7, 3).after(SignedBatch(())) == known(7, 3)
 
 
 def test_nothing_is_kept_of_what_is_final() -> None:

@@ -63,7 +63,7 @@ def test_what_is_read_back_is_what_was_known_at_every_record(bus: SqliteBus, see
                     [
                         Message(NETWORK, key("other", 1), b"not ours"),
                         Message(NETWORK, key("net", 2), b"another generation"),
-                        Message(NETWORK, key("net", 1), encode(SignedBatch((), "op"))),
+                        Message(NETWORK, key("net", 1), encode(SignedBatch(()))),
                     ]
                     * rng.choice([1, 30])
                 )
@@ -79,6 +79,17 @@ def test_a_record_in_parts_is_read_back_whole(bus: SqliteBus) -> None:
     with NetworkLog(bus, network(), FILTER) as log:
         assert log.known.tip == ref(1)
         assert log.known.unfinal[0].source == big  # type: ignore[union-attr]
+
+
+def test_what_stands_between_the_parts_of_a_record_stands_after_it(bus: SqliteBus) -> None:
+    big = New((block(0),), {"event_x": random.Random(1).randbytes(2_500_000)})
+    later = New((block(1),), {})
+    first, *others = [Message(NETWORK, key("net", 1), v, h) for v, h in split(encode(big))]
+    between = Message(NETWORK, key("net", 1), encode(later))
+    partition = partition_of("net", bus.partitions)
+    bus.writer("w", partition).transaction([first, between, *others])
+    known, _ = read_back(bus, partition, key("net", 1), 0)
+    assert known == Known(0).fold([big, later])
 
 
 def test_a_part_that_is_missing_is_a_broken_log(bus: SqliteBus) -> None:
@@ -134,7 +145,13 @@ def test_the_filter_is_what_decides_a_logs_content_and_nothing_else() -> None:
     abis = {"c": [{"type": "event", "name": "E"}], "unused": [{"type": "event", "name": "F"}]}
     base = filter_hash(network(), abis)
     assert base == filter_hash(network("renamed", poll=1.0, generation=3), {"c": abis["c"]})
-    for other in (network(from_block=1), network(calls="with_events"), network(adapter="other")):
+    for other in (
+        network(from_block=1),
+        network(calls="with_events"),
+        network(adapter="other"),
+        network(selector={"avs": "0xaa"}),
+        network(terms={"veto_period": 3}),
+    ):
         assert filter_hash(other, abis) != base
     assert filter_hash(network(), {"c": [{"type": "event", "name": "G"}]}) != base
 

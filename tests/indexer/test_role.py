@@ -43,6 +43,8 @@ class OneContract:
     """An adapter that knows a contract whose only event is `Happened`."""
 
     name = "one"
+    selector: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         return {"happening": ABI}
@@ -271,7 +273,7 @@ def test_a_wrong_chain_and_an_unknown_contract_are_said_before_anything_is_writt
             (
                 NetworkConfig("net", 31337, ("net",), {"nothing": there.address}, adapter="one"),
                 ConfigError,
-                "networks.net.contracts.nothing: expected one of happening",
+                "networks.net.contracts: expected names that the adapter 'one' knows (happening)",
             ),
         ):
             with running(Config(providers=providers, networks=(wrong,)), bus) as raised:

@@ -20,6 +20,7 @@ from nektar.model import (
     Block,
     BlockClosed,
     ChainEvent,
+    ChainSpan,
     Change,
     Event,
     Finding,
@@ -61,7 +62,7 @@ class Heard(msgspec.Struct, frozen=True):
 
 class Gossip:
     """Who said two things about one task, on chain or signed. Beside it the Operators, as rows that come,
-    change and go."""
+    change and go, and a span for each block, which is said once it is final."""
 
     name = "gossip"
     state_type = Heard
@@ -93,6 +94,10 @@ class Gossip:
                 for key in state.here:
                     state, said = _judge(state, key, event.block)
                     changes += said
+                id_ = event.block.hash[:16]
+                changes.append(
+                    Change(None, ChainSpan(id_, id_[:8], bytes(8), "block", 0, 0, str(state.past)))
+                )
                 return msgspec.structs.replace(state, here=(), past=(state.past + 1) * 3 % 2**100), changes
             case GapPassed():
                 return msgspec.structs.replace(state, gaps=(*state.gaps, (event.first, event.last))), ()
@@ -143,6 +148,8 @@ class Plain:
     """An adapter whose tables hold the events themselves."""
 
     name = "plain"
+    selector: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         return {}
@@ -242,7 +249,7 @@ def random_log(rng: random.Random, records: int, first: int = 7) -> Iterator[Wri
                 record = Gap(number, last, rng.choice((None, hash32("gap", salt))), "no provider has them")
                 parts.append(Part(record))
             case "s":
-                record = SignedBatch(tuple(signed(rng) for _ in range(rng.randint(1, 3))), "collector")
+                record = SignedBatch(tuple(signed(rng) for _ in range(rng.randint(1, 3))))
                 parts += [Part(each) for each in record.responses]
             case _:
                 new = []

@@ -47,6 +47,13 @@ def test_a_mistake_is_named(change: tuple[str, str], says: str) -> None:
     assert "here.yaml" in str(caught.value)
 
 
+def test_a_network_says_which_part_of_shared_contracts_it_is() -> None:
+    told = 'selector: {avs: "0xaa", operator_set: "3"}\n    terms: {veto_period: 259200}'
+    (network,) = parse(GOOD.replace("chain_id: 31337", f"chain_id: 31337\n    {told}")).networks
+    assert network.selector == {"avs": "0xaa", "operator_set": "3"}
+    assert network.terms == {"veto_period": 259200}
+
+
 def test_two_networks_of_one_name_are_refused() -> None:
     twice = GOOD + GOOD.split("networks:\n")[1]
     with pytest.raises(ConfigError, match="share a name"):

@@ -19,6 +19,7 @@ from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import (
     G1,
     G2,
+    ONCE_FINAL,
     Address,
     At,
     Attested,
@@ -119,8 +120,16 @@ def check_reorg_equivalence(log: Sequence[Written]) -> None:
         final = {id_: finding for id_, finding in expected.items() if finding.status == "final"}
         found = {row.id: row for row in stored.values() if isinstance(row, Finding)}
         assert {id_: row for id_, row in found.items() if row.status != "retracted"} == expected
-        others = {key: row for key, row in rows.items() if not isinstance(row, Finding)}
-        assert {key: row for key, row in stored.items() if not isinstance(row, Finding)} == others
+        once = {row.trace_id: row for row in rows.values() if isinstance(row, ONCE_FINAL)}
+        blocks = [part.what for part in written.surviving if isinstance(part.what, Block)]
+        assert {row.trace_id for row in stored.values() if isinstance(row, ONCE_FINAL)} == {
+            each.hash[:16] for each in blocks if each.number <= written.finalized
+        }
+        now = (Finding, *ONCE_FINAL)
+        assert {key: row for key, row in stored.items() if not isinstance(row, now)} == {
+            key: row for key, row in rows.items() if not isinstance(row, now)
+        }
+        assert all(once[row.trace_id] == row for row in stored.values() if isinstance(row, ONCE_FINAL))
 
 
 def check_restarts(log: Sequence[Written], rng: random.Random) -> None:
@@ -214,7 +223,7 @@ class Log:
         return self.put(Mark(refs[safe], refs[finalized]))
 
     def signed(self, *responses: Signed) -> list[str]:
-        return self.put(SignedBatch(responses, "collector"))
+        return self.put(SignedBatch(responses))
 
     def put(self, record: Record, happened: Sequence[ChainEvent] = ()) -> list[str]:
         self.folded, changes = calculus.apply(GOSSIP, self.folded, record, happened)

@@ -207,7 +207,7 @@ def test_a_finding_is_said_once_whether_it_is_final_or_not(
     """So that a fold that is wrong in this is found so by its first test, and not by a chain's finality."""
     marked = Mark(BLOCKS[1].ref, BLOCKS[1].ref)
     # Said by a message above the block that it rests on, so that it is held when that is final.
-    begun = [new(7, 8, *attested(8, 0)), (SignedBatch((heard(1),), "collector"), ())]
+    begun = [new(7, 8, *attested(8, 0)), (SignedBatch((heard(1),)), ())]
     with pytest.raises(
         BrokenFold, match=rf"^gossip: expected finding 0x\w+ to be said once; it is {done}\. Mend"
     ):

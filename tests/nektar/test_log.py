@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nektar import log
-from nektar.log import MAX_RECORD_BYTES, PART_BYTES, PART_HEADER, BrokenLog, Joiner
+from nektar.bus.port import Delivered
+from nektar.log import MAX_RECORD_BYTES, PART_BYTES, PART_HEADER, BrokenLog, Joiner, Reading
 from nektar.model import G1, Address, At, Block, BlockRef, Hash32, Level, Signed
 
 numbers = st.integers(0, 2**63 - 1)
@@ -33,7 +34,7 @@ records = st.one_of(
     st.builds(log.Undo, several, tables, st.none() | st.tuples(numbers, numbers)),
     st.builds(log.Mark, refs, refs, several, st.lists(addresses, max_size=3).map(tuple)),
     st.builds(log.Gap, numbers, numbers, st.none() | hashes, st.text(max_size=20)),
-    st.builds(log.SignedBatch, st.lists(signed, max_size=3).map(tuple), st.text(max_size=8)),
+    st.builds(log.SignedBatch, st.lists(signed, max_size=3).map(tuple)),
 )
 
 
@@ -186,3 +187,117 @@ def test_a_count_of_parts_beyond_any_record_breaks_the_log() -> None:
     with pytest.raises(BrokenLog) as told:
         Joiner()(b"", {PART_HEADER: b"0/" + b"9" * 5000})
     assert len(str(told.value)) < 500
+
+
+# --- records among each other -----------------------------------------------------------------------
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Delivered]:
+    """One writer's records, some in parts, and others' whole ones anywhere among them; offsets with holes."""
+    ours: list[tuple[bytes, dict[str, bytes]]] = []
+    for i in range(draw(st.integers(0, 5))):
+        ours += log.split(b"%d " % i + b"x" * draw(st.integers(0, 12)), 3)
+    theirs = [(b"their %d" % i, {}) for i in range(draw(st.integers(0, 6)))]
+    turns = draw(st.permutations([ours] * len(ours) + [theirs] * len(theirs)))
+    messages, offset = [], -1
+    for writer in turns:
+        offset += draw(st.integers(1, 3))
+        value, headers = writer.pop(0)
+        messages.append(Delivered("s", 0, offset, b"k", value, headers, 0.0))
+    return messages
+
+
+def plainly(messages: list[Delivered]) -> list[tuple[int, bytes]]:
+    """(offset of the first message, record), put together with all at hand and sorted."""
+    whole = {m.offset: m.value for m in messages if PART_HEADER not in m.headers}
+    first = 0
+    for message in messages:
+        if part := message.headers.get(PART_HEADER):
+            first = message.offset if part.startswith(b"0/") else first
+            whole[first] = whole.get(first, b"") + message.value
+    return sorted(whole.items())
+
+
+def read(reading: Reading, messages: list[Delivered]) -> list[tuple[int, bytes]]:
+    return [(record.offset, record.value) for m in messages for record in reading(m)]
+
+
+@given(streams())
+def test_records_come_whole_in_the_order_of_their_first_messages(messages: list[Delivered]) -> None:
+    reading = Reading()
+    assert read(reading, messages) == plainly(messages)
+    assert not reading.half
+
+
+@given(streams())
+def test_a_reading_from_any_record_on_gives_that_record_and_what_stands_after_it(
+    messages: list[Delivered],
+) -> None:
+    records = plainly(messages)
+    for i, (start, _) in enumerate(records):
+        shown = [m for m in messages if m.offset >= start]
+        assert read(Reading(start), shown) == records[i:]
+
+
+@given(streams(), st.data())
+def test_a_restart_where_nothing_is_half_read_loses_and_doubles_nothing(
+    messages: list[Delivered], data: st.DataObject
+) -> None:
+    reading, got = Reading(), []
+    for message in messages:
+        got += read(reading, [message])
+        if not reading.half and data.draw(st.booleans()):
+            reading = Reading(message.offset + 1)
+    assert got == plainly(messages)
+
+
+@given(streams(), st.data())
+def test_a_message_missing_from_a_log_shown_whole_is_a_record_missing_or_a_broken_log(
+    messages: list[Delivered], data: st.DataObject
+) -> None:
+    if not messages:
+        return
+    lost = messages.pop(data.draw(st.integers(0, len(messages) - 1)))
+    reading = Reading()
+    if PART_HEADER not in lost.headers:
+        assert read(reading, messages) == plainly(messages)
+        return
+    try:
+        read(reading, messages)
+    except BrokenLog:
+        return
+    assert reading.half  # it waits for the last part
+
+
+def part(offset: int, header: bytes, value: bytes = b"x") -> Delivered:
+    return Delivered("s", 0, offset, b"k", value, {PART_HEADER: header}, 0.0)
+
+
+def test_only_the_first_parts_that_a_reading_meets_may_lack_their_beginning() -> None:
+    with pytest.raises(BrokenLog, match="expected part 0/n"):
+        Reading()(part(0, b"1/2"))
+    reading = Reading(7)
+    assert [reading(part(7, b"1/3")), reading(part(8, b"2/3"))] == [[], []]
+    with pytest.raises(BrokenLog, match="expected part 0/n"):
+        reading(part(9, b"1/2"))
+    reading = Reading(7)
+    reading(part(7, b"1/4"))
+    for other in (b"3/4", b"2/5", b"0/2"):
+        with pytest.raises(BrokenLog, match="expected part 2/4"):
+            reading(part(8, other))
+    reading = Reading(7)
+    reading(part(7, b"0/2"))
+    with pytest.raises(BrokenLog, match="expected part 1/2"):
+        reading(part(8, b"0/2"))
+
+
+def test_what_a_record_holds_back_is_bounded_and_not_lost_with_it() -> None:
+    reading = Reading(max_bytes=10)
+    reading(part(0, b"0/2"))
+    between = Delivered("s", 0, 1, b"k", b"y" * 10, {}, 0.0)
+    assert reading(between) == []
+    with pytest.raises(BrokenLog, match="10 bytes stand between"):
+        reading(between._replace(offset=2, value=b"z"))
+    assert reading.give_up() == [between]
+    assert not reading.half

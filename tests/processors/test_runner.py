@@ -17,10 +17,10 @@ import msgspec
 import pytest
 
 from nektar import checkpoint, log
-from nektar.bus.port import Message, partition_of
+from nektar.bus.port import Fenced, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
-from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record
+from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
 from nektar.model import ChainEvent, Change, Event, Network, OperatorRow
 from processors import runner as running
 from processors.processor import Interpreter, Processor
@@ -32,6 +32,7 @@ from tests.nektar.logs import Gossip, Plain, block, hash32, random_log
 from tests.processors.dying import COMMITTED, FOLDED, INSIDE, POINTS, Died, DyingBus
 from tests.processors.logs_on_bus import open_bus, outputs, put_out, run_to_end, runner, write
 
+AWAY = msgspec.structs.replace(HOME, name="away")
 GROUP = "processors.gossip"
 
 
@@ -181,6 +182,26 @@ def test_partitions_that_move_between_members_lose_and_double_nothing(
             assert (found.difference, found.behind, found.records) == (None, 0, 60)
 
 
+def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles_nothing(
+    once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BATCH", 10)
+    source, expected = once(10)
+    directory = copy(source, tmp_path / "bus")
+    with open_bus(directory) as bus, runner(bus, [HOME]) as slow:
+        slow.turn(0.0)
+        fenced = 0
+        for i in range(40):
+            if i in (0, 2, 6):
+                with bus.writer(GROUP, 0):  # as whoever is given the partition does first
+                    pass
+                with pytest.raises(Fenced):
+                    slow.turn(0.0)
+                fenced += 1
+            running._turn(slow, 0.0)
+        assert (fenced, outputs(bus, HOME)) == (3, expected)
+
+
 # --- what is large ----------------------------------------------------------------------------------
 
 
@@ -236,6 +257,62 @@ def test_what_is_larger_than_a_message_travels_in_parts(
         first = bus.last(CHECKPOINTS, 0, b"crowds/home/1")
         assert first is not None
         assert first.headers["nektar-part"].startswith(b"0/")
+
+
+@pytest.fixture(scope="module")
+def interleaved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A bus on which two Networks' records in parts and whole signed ones stand between each other's parts,
+    and what an uninterrupted run puts out."""
+    rng = random.Random("interleaved")
+    directory = tmp_path_factory.mktemp("interleaved")
+    signed = log.encode(SignedBatch((), "a peer"))
+    with open_bus(directory / "log") as bus, bus.writer("all of them", 0) as writer:
+        for mine, theirs in zip(records(1), records(4), strict=True):
+            queues = [
+                [
+                    Message(NETWORK, log.key(network.name, 1), part, headers)
+                    for part, headers in log.split(log.encode(record), 200)
+                ]
+                for network, record in ((HOME, mine), (AWAY, theirs))
+            ]
+            turns = rng.sample([q for q in queues for _ in q], sum(map(len, queues)))
+            messages = []
+            for queue in turns:
+                messages.append(queue.pop(0))
+                if rng.random() < 0.3:
+                    messages.append(Message(NETWORK, messages[-1].key, signed))
+            writer.transaction(messages)
+    shutil.copytree(directory / "log", directory / "run")
+    with open_bus(directory / "run") as bus:
+        run_to_end(bus, [HOME, AWAY])
+        for network in (HOME, AWAY):
+            found = replay(bus, network, Plain(), Gossip())
+            assert (found.difference, found.behind) == (None, 0)
+            assert found.records > 60
+        return directory / "log", outputs(bus, HOME, AWAY)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_records_among_each_others_parts_lead_to_the_same_bytes_wherever_it_dies(
+    batch: int,
+    interleaved: tuple[Path, list[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "BATCH", batch)
+    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 1)
+    source, expected = interleaved
+    with open_bus(copy(source, tmp_path / "bus")) as bus:
+        deaths = 0
+        for n in [1, 2, 3, 5, 2, 4, 1, 3]:
+            dying: Any = DyingBus(bus, (COMMITTED, FOLDED)[n % 2], n)
+            try:
+                run_to_end(dying, [HOME, AWAY])
+            except Died:
+                deaths += 1
+        assert deaths > 4
+        run_to_end(bus, [HOME, AWAY])
+        assert outputs(bus, HOME, AWAY) == expected
 
 
 # --- what is broken ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from nektar.log import (
     Undo,
     encode,
     key,
+    split,
 )
 from nektar.model import DutyRow, Finding, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import Store, StoreDown, StoreMistake
+from nektar.store.schema import rows_to_ipc
 from processors.sink import BrokenRecord, inserts
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import block, hash32
@@ -349,6 +352,41 @@ def test_parts_out_of_turn_are_dead_letters_and_the_next_record_is_stored(
         b"expected part 0/n",
         b"expected part 1/3",
     ]
+
+
+def test_records_in_parts_may_stand_among_each_other(store: Store, tmp_path: Path) -> None:
+    """Two Networks' in the log, two processors' in the rows; and offsets wait for the last of them."""
+    rows = {
+        name: rows_to_ipc(DutyRow, [(DutyRow(hash32(f"{i}"), bytes(20), i, "10", "signed", 9, 0, 7), False)])
+        for i, name in enumerate((b"one", b"two"))
+    }
+    headers = {"generation": b"1", "table": b"duties"}
+    parts = [
+        [
+            Message(ROWS, HOME.name.encode(), part, headers | {"processor": name} | numbered)
+            for part, numbered in split(value, 400)
+        ]
+        for name, value in rows.items()
+    ]
+    new = [
+        [
+            Message(NETWORK, key(network.name, 1), part, numbered)
+            for part, numbered in split(encode(record), 50)
+        ]
+        for network, record in ((HOME, New(BLOCKS[:1], {})), (AWAY, New(BLOCKS, {})))
+    ]
+    with open_bus(tmp_path / "bus") as bus, bus.writer("both", 0) as writer:
+        for left, right in (parts, new):
+            for message in [m for pair in zip_longest(left, right) for m in pair if m]:
+                writer.transaction([message])
+                drain(bus, store, KNOWN)  # each time as after a restart
+    assert store.rows("SELECT count() FROM duties") == [(2,)]
+    assert store.rows("SELECT network, number FROM blocks ORDER BY ALL") == [
+        ("away", 7),
+        ("away", 8),
+        ("home", 7),
+    ]
+    assert letters(tmp_path / "bus") == []
 
 
 RECORDS = (

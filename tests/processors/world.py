@@ -53,6 +53,7 @@ NETWORK = Network("home", CHAIN_ID, {"task_manager": MANAGER})
 OPERATORS = [Address(bytes([0xE0 + i]) * 20) for i in range(4)]
 STRANGER = Address(b"\x66" * 20)
 ANSWERS = [(2, 5), (3, 7), (5, 11)]
+BRINGERS = ["aggregator", "peer"]
 FIRST = 5
 ZERO = Hash32(bytes(32))
 
@@ -128,7 +129,8 @@ class World:
         count = len(OPERATORS) + 1 if self.number == FIRST else rng.choice((0, 1, 2, 3, 5, 8))
         events: list[ChainEvent] = []
         for i in range(count):
-            event = self._first(i) if self.number == FIRST else self._any(At(self.number, i, 0))
+            at = At(self.number, i, i)
+            event = self._first(i) if self.number == FIRST else self._any(at)
             events += [event] if event else []
         self.number, self.parent = self.number + 1, made.hash
         return made, events
@@ -140,7 +142,8 @@ class World:
 
     def telemetry(self) -> Signed | None:
         """A message that some Operator signed, or is said to have."""
-        return self._signed(None)
+        made = self._signed(None)
+        return made and msgspec.structs.replace(made, brought_by=self.rng.choice(BRINGERS))
 
     def _first(self, i: int) -> ChainEvent:
         at = At(self.number, i, 0)
@@ -266,17 +269,18 @@ def rng_choice(rng: random.Random, among: list[Task]) -> Task:
 
 
 def history(rng: random.Random, blocks: int, pauses: bool = True) -> list[Event]:
-    """What a fold is shown of so many blocks, gaps and messages."""
+    """What a fold is shown of so many blocks, gaps and messages, some of which come before their Task."""
     world = World(rng, pauses)
-    events: list[Event] = []
+    records: list[list[Event]] = []
     for i in range(blocks):
         if i and rng.random() < 0.04:
-            events.append(world.gap())
-        if (message := world.telemetry()) and rng.random() < 0.3:
-            events.append(message)
+            records.append([world.gap()])
+        for _ in range(2):
+            if (message := world.telemetry()) and rng.random() < 0.3:
+                records.insert(len(records) - rng.choice((0, 0, 1, 2, 4, 8)), [message])
         made, happened = world.next_block()
-        events += [*happened, BlockClosed(made)]
-    return events
+        records.append([*happened, BlockClosed(made)])
+    return [event for record in records for event in record]
 
 
 Rows = dict[tuple[object, ...], Row]

@@ -181,3 +181,23 @@ CREATE TABLE IF NOT EXISTS `findings_history_rows` (
 ENGINE = ReplacingMergeTree ORDER BY (`network`, `id`, `version`, `position`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'A condition that holds for a subject. Every version ever put out, undone ones included.';
+
+CREATE TABLE IF NOT EXISTS `task_events_rows` (
+  `network` LowCardinality(String) COMMENT 'Network that it belongs to',
+  `task_hash` FixedString(32) COMMENT 'The task',
+  `block_hash` FixedString(32) COMMENT 'Hash of the block that holds it',
+  `log_index` UInt32 COMMENT 'Place of its log in the block',
+  `block_number` UInt64 COMMENT 'Number of that block',
+  `block_time` DateTime('UTC') COMMENT 'Time of that block',
+  `kind` LowCardinality(String) COMMENT 'submitted, responded, attested, challenged or cancelled',
+  `operator` FixedString(20) COMMENT 'The Operator that did it; zero: none by itself',
+  `detail` String COMMENT 'What else the event says, as canonical JSON',
+  `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
+  `is_deleted` UInt8 COMMENT '1: taken back by an undo',
+  `task_hash_hex` String ALIAS concat('0x', lower(hex(`task_hash`))) COMMENT 'task_hash as 0x…',
+  `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…',
+  `operator_hex` String ALIAS concat('0x', lower(hex(`operator`))) COMMENT 'operator as 0x…'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `task_hash`, `block_hash`, `log_index`)
+SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
+COMMENT 'Something that befell a Task on the chain.';

@@ -9,7 +9,7 @@ from typing import Any
 from nektar.bus.port import Bus, Consumer, Delivered, Message
 
 # How long anything may take before it counts as never: generous, since machines are shared.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 S, T = "test.s", "test.t"
 

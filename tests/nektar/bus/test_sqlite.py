@@ -18,7 +18,7 @@ import nektar.bus
 from nektar.bus.partition import FETCH_BYTES
 from nektar.bus.port import BusError, Message
 from nektar.bus.sqlite import SqliteBus
-from nektar.log import CHECKPOINTS
+from nektar.log import CHECKPOINTS, OTLP_SPANS
 from tests.nektar.bus.contract import BusContract
 
 
@@ -135,6 +135,52 @@ def test_other_streams_keep_everything(tmp_path: Path) -> None:
         writer.transaction(said(b"1", b"2"))
         writer.transaction(said(b"x", stream=CHECKPOINTS))
         assert [m.offset for m in bus.read("s", 0)] == [0, 1]
+
+
+def test_no_network_waits_for_whoever_writes_telemetry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of it is a lock that is always held: at worst by a process that hangs."""
+    monkeypatch.setattr("nektar.bus.database.BUSY_SECONDS", 0.1)
+    with (
+        closing(SqliteBus(tmp_path)) as bus,
+        bus.writer("w", 0) as writer,
+        bus.consumer("g", ["s"]) as consumer,
+    ):
+        writer.transaction(said(b"span", stream=OTLP_SPANS))
+        with closing(sqlite3.connect(tmp_path / "telemetry-0.db", isolation_level=None)) as flood:
+            flood.execute("BEGIN IMMEDIATE")
+            writer.transaction(said(b"1"))
+            (message,) = consumer.poll(1)
+            writer.transaction(said(b"out", stream="t"), {"s": message.offset + 1}, "g")
+            with pytest.raises(BusError, match=r"telemetry-0\.db"):
+                writer.transaction(said(b"late", stream=OTLP_SPANS))
+            flood.execute("ROLLBACK")
+        writer.transaction(said(b"again", stream=OTLP_SPANS))
+        assert [m.value for m in bus.read(OTLP_SPANS, 0)] == [b"span", b"again"]
+
+
+def test_telemetry_passes_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SqliteBus(tmp_path)) as bus, bus.writer("w", 0) as writer:
+        for stream in ("s", OTLP_SPANS):
+            writer.transaction(said(*[b"old"] * 5, stream=stream))
+        monkeypatch.setattr("nektar.bus.partition.KEPT_SECONDS", 0.0)
+        for stream in ("s", OTLP_SPANS):
+            writer.transaction(said(b"new", stream=stream))
+            writer.transaction(said(b"newest", stream=stream))
+        assert [m.offset for m in bus.read("s", 0)] == list(range(7))
+        assert [m.offset for m in bus.read(OTLP_SPANS, 0)] == [4, 5, 6]
+
+
+def test_a_writer_opens_though_power_loss_took_its_epoch_back(tmp_path: Path) -> None:
+    for _ in range(3):
+        with closing(SqliteBus(tmp_path)) as bus, bus.writer("w", 0) as writer:
+            writer.transaction(said(b"x", stream=OTLP_SPANS))
+    for path in tmp_path.glob("partition-0.db*"):
+        path.unlink()
+    with closing(SqliteBus(tmp_path)) as bus, bus.writer("w", 0) as writer:
+        writer.transaction(said(b"y", stream=OTLP_SPANS))
+        writer.transaction(said(b"z"))
 
 
 def test_the_number_of_partitions_is_settled_by_the_first_who_opens(tmp_path: Path) -> None:

@@ -52,6 +52,20 @@ def hang(bus: Bus, stream: str, partition: str) -> None:
         writer.transaction(messages())
 
 
+def leave_open(bus: Bus, stream: str, partition: str, seconds: str) -> None:
+    """Kafka: send half a transaction, which brokers abort after so many seconds, and never end it."""
+    from nektar.bus import transactions
+
+    transactions.TRANSACTION_SECONDS = float(seconds)
+    with bus.writer("leave-open", int(partition)) as writer:
+        producer = writer._producer
+        producer.begin_transaction()
+        bus._topics.ensure([stream])
+        producer.send(bus._topics.name(stream), b"half", b"k", [], int(partition)).get(30)
+        say("open")
+        sys.stdin.readline()
+
+
 def member(bus: Bus, group: str, stream: str) -> None:
     """Join a group, say what is assigned and read, commit nothing."""
     with bus.consumer(group, [stream], on_assigned=lambda p: say("assigned", *sorted(p))) as consumer:
@@ -88,6 +102,6 @@ def transform(bus: Bus, group: str, source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {f.__name__: f for f in (produce, produce_large, hang, member, transform)}
+    commands = {f.__name__: f for f in (produce, produce_large, hang, leave_open, member, transform)}
     with closing(nektar.bus.open(sys.argv[2])) as opened:
         commands[sys.argv[1]](opened, *sys.argv[3:])

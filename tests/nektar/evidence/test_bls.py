@@ -3,65 +3,36 @@
 from __future__ import annotations
 
 import pytest
+from eth_hash.auto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_ecc import optimized_bn128 as oracle
-from py_ecc.optimized_bn128 import FQ, FQ2
+from py_ecc.optimized_bn128 import FQ
 
 from nektar.evidence import bls
 from nektar.evidence.bls import G1, G2, P, R
+from tests.nektar.evidence.points import (
+    IDENTITY_1,
+    IDENTITY_2,
+    SMALL_ORDERS,
+    bytes1,
+    bytes2,
+    digests,
+    fuzz,
+    key1,
+    key2,
+    of_small_order,
+    off_the_subgroup,
+    oracle1,
+    oracle2,
+    packed,
+    points1,
+    points2,
+    secrets,
+    words,
+)
 
 SECRET, DIGEST = 123456789, b"\x11" * 32
-secrets = st.integers(1, R - 1)
-digests = st.binary(min_size=32, max_size=32)
-IDENTITY_1, IDENTITY_2 = G1(bytes(64)), G2(bytes(128))
-
-
-def words(point: bytes) -> list[int]:
-    return [int.from_bytes(point[i : i + 32], "big") for i in range(0, len(point), 32)]
-
-
-def packed(*numbers: int) -> bytes:
-    return b"".join(number.to_bytes(32, "big") for number in numbers)
-
-
-def oracle1(point: G1):
-    x, y = words(point)
-    return FQ(x), FQ(y), FQ(1)
-
-
-def oracle2(point: G2):
-    x1, x0, y1, y0 = words(point)
-    return FQ2([x0, x1]), FQ2([y0, y1]), FQ2.one()
-
-
-def bytes1(point) -> G1:
-    x, y = oracle.normalize(point)
-    return G1(packed(int(x), int(y)))
-
-
-def bytes2(point) -> G2:
-    x, y = oracle.normalize(point)
-    (x0, x1), (y0, y1) = map(int, x.coeffs), map(int, y.coeffs)
-    return G2(packed(x1, x0, y1, y0))
-
-
-def off_the_subgroup(start: int) -> G2:
-    """A point of the twist that is not of order r: nearly all of them."""
-    x = start
-    while True:
-        square = bls._add(bls._mul(bls._mul((x, 1), (x, 1)), (x, 1)), bls._TWIST_B)
-        for norm_root in _roots((square[0] ** 2 + square[1] ** 2) % P):
-            for real in _roots((square[0] + norm_root) * pow(2, -1, P) % P):
-                y = (real, square[1] * pow(2 * real, -1, P) % P)
-                if bls._mul(y, y) == square:
-                    return G2(packed(1, x, y[1], y[0]))
-        x += 1
-
-
-def _roots(number: int) -> list[int]:
-    root = pow(number, (P + 1) // 4, P)
-    return [root, P - root] if root and root * root % P == number else []
 
 
 # --- against py_ecc ---------------------------------------------------------------------------------
@@ -176,6 +147,10 @@ def bad_g2():
     yield "identity, not canonical", packed(P, P, P, P)
     for start in (1, 1000, P // 2):
         yield f"out of the subgroup {start}", off_the_subgroup(start)
+    for order in SMALL_ORDERS:
+        yield f"of order {order}", of_small_order(order)
+        mixed = oracle.add(oracle2(of_small_order(order)), oracle2(key2(SECRET)))
+        yield f"a key and a point of order {order}", bytes2(mixed)
     yield "a point of G1", bls.public_keys(SECRET)[0]
     yield "empty", b""
     yield "all ones", b"\xff" * 128
@@ -199,14 +174,87 @@ def test_what_is_no_point_of_g2_passes_nowhere(point):
         bls.aggregate_g2([twin, G2(point)])
 
 
+def test_cheap_checks_come_first(monkeypatch):
+    """What the bytes alone show to be no point costs no multiplication and no pairing, of whatever else."""
+    cold = key2(SECRET + 1)
+
+    def dear(*args):
+        raise AssertionError("a dear step for what a cheap one refuses")
+
+    for step in ("_in_subgroup", "_pairs", "hash_to_g1"):
+        monkeypatch.setattr(bls, step, dear)
+    for name, point in bad_g1():
+        assert not bls.verify(cold, DIGEST, G1(point)), name
+        assert not bls.keys_match(G1(point), cold), name
+    for name, point in bad_g2():
+        if "order" not in name and "subgroup" not in name:
+            assert not passes(bls.aggregate_g2, G2(point)), name
+
+
+def test_an_answer_takes_one_pairing_of_two_and_no_more(monkeypatch):
+    pairings = []
+    pairs = bls._pairs
+    monkeypatch.setattr(bls, "_pairs", lambda *points: pairings.append(points) or pairs(*points))
+    key, twin = bls.public_keys(SECRET)
+    for answer, most in (
+        (lambda: bls.verify(twin, DIGEST, bls.sign(SECRET, DIGEST)), 1),
+        (lambda: bls.verify(twin, DIGEST, bls.sign(SECRET + 1, DIGEST)), 1),
+        (lambda: bls.keys_match(key, twin), 1),
+        (lambda: bls.aggregate([key] * 50), 0),
+        (lambda: bls.aggregate_g2([twin] * 50), 0),
+    ):
+        pairings.clear()
+        answer()
+        assert len(pairings) == most
+
+
+def test_hashing_takes_few_tries():
+    """Two on average; each more is half as likely, and costs whoever looks for it twice the hashes."""
+    tries = [
+        (words(bls.hash_to_g1(digest))[0] - int.from_bytes(digest, "big")) % P + 1
+        for digest in (keccak(bytes([i >> 8, i & 255])) for i in range(1000))
+    ]
+    assert 1.8 < sum(tries) / len(tries) < 2.2
+    assert max(tries) < 20
+
+
 def test_the_identity_verifies_nothing():
     assert not bls.verify(IDENTITY_2, DIGEST, IDENTITY_1)
 
 
-@given(point=st.binary(min_size=128, max_size=128), signature=st.binary(min_size=64, max_size=64))
-def test_noise_verifies_nothing_and_stops_nothing(point, signature):
-    assert not bls.verify(G2(point), DIGEST, G1(signature))
-    assert not bls.keys_match(G1(signature), G2(point))
+@given(point=points1)
+@fuzz(150)
+def test_a_point_of_g1_passes_where_py_ecc_finds_it_on_the_curve(point):
+    there = len(point) == 64 and max(words(point)) < P and point != IDENTITY_1
+    there = there and oracle.is_on_curve(oracle1(point), oracle.b)
+    assert passes(bls.aggregate, G1(point)) is there
+    assert bls.keys_match(G1(point), key2(SECRET)) is (point == key1(SECRET))
+
+
+@given(point=points2)
+@fuzz(40)
+def test_a_point_of_g2_passes_where_py_ecc_finds_it_of_order_r(point):
+    there = len(point) == 128 and max(words(point)) < P and point != IDENTITY_2
+    there = there and oracle.is_on_curve(oracle2(point), oracle.b2)
+    there = there and oracle.is_inf(oracle.multiply(oracle2(point), R))
+    assert passes(bls.aggregate_g2, G2(point)) is there
+    assert bls.keys_match(key1(SECRET), G2(point)) is (point == key2(SECRET))
+
+
+def passes(gate, point):
+    try:
+        return gate([point]) == point
+    except bls.InvalidPoint:
+        return False
+
+
+@given(key=points1, twin=points2, digest=st.binary(max_size=40), signature=points1)
+@fuzz(40)
+def test_whatever_is_sent_is_answered(key, twin, digest, signature):
+    """Nothing raises, whatever stands where; zksnake's panics are no Exception, and would end the test."""
+    assert not bls.verify(G2(twin), digest, G1(signature))
+    assert not bls.verify_possession(1, bytes(20), digest[:20], G1(key), G2(twin), G1(signature))
+    assert bls.keys_match(G1(key), G2(twin)) in (True, False)  # true where both secrets are drawn alike
 
 
 @given(secret=secrets)
@@ -225,6 +273,45 @@ def test_the_subgroup_check_is_multiplication_by_the_order(start, secret):
     x1, x0, y1, y0 = words(mixed)
     assert not bls._in_subgroup((x0, x1), (y0, y1))
     assert not oracle.is_inf(oracle.multiply(oracle2(mixed), R))
+
+
+# --- proof of possession ----------------------------------------------------------------------------
+
+CHAIN_ID, REGISTRY, OPERATOR = 31337, b"\x7b" * 20, b"\xe0" * 20
+
+
+def proof_of(secret, key, operator=OPERATOR, registry=REGISTRY, chain_id=CHAIN_ID):
+    return bls.sign(secret, bls.proof_digest(chain_id, registry, operator, key))
+
+
+def possesses(key, twin, proof, operator=OPERATOR):
+    return bls.verify_possession(CHAIN_ID, REGISTRY, operator, key, twin, proof)
+
+
+def test_a_proof_of_possession_is_one_operator_s_for_one_key_here():
+    key, twin = bls.public_keys(SECRET)
+    assert possesses(key, twin, proof_of(SECRET, key))
+    assert not possesses(key, twin, proof_of(SECRET, key), b"\xe1" * 20)
+    assert not possesses(key, twin, proof_of(SECRET, key), b"\xe0" * 19)
+    assert not possesses(key, twin, proof_of(SECRET, key, chain_id=1))
+    assert not possesses(key, twin, proof_of(SECRET, key, registry=bytes(20)))
+    assert not possesses(key, twin, proof_of(SECRET + 1, key))
+    assert not possesses(key, twin, bls.sign(SECRET, DIGEST))
+
+
+def test_no_key_is_possessed_that_cancels_others():
+    """A rogue key: made from another's so that their sum is one's own. Nobody has its secret."""
+    mine, victim = 77, SECRET
+    rogue, rogue_twin = bls.public_keys((mine - victim) % R)
+    assert bls.aggregate([rogue, key1(victim)]) == key1(mine)
+    assert bls.keys_match(rogue, rogue_twin)
+    assert not possesses(rogue, rogue_twin, proof_of(mine, rogue))
+
+
+def test_a_proof_with_another_key_s_twin_shows_nothing():
+    key, other = key1(SECRET), key2(SECRET + 1)
+    assert not possesses(key, other, proof_of(SECRET, key))
+    assert not possesses(key, other, proof_of(SECRET + 1, key))
 
 
 def test_a_digest_that_is_not_32_bytes_is_refused():

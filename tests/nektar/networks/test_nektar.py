@@ -14,6 +14,7 @@ from eth_hash.auto import keccak
 from nektar import plugins
 from nektar.chain.abi import load
 from nektar.chain.table import write_table
+from nektar.config import ConfigError, NetworkConfig
 from nektar.model import (
     G1,
     G2,
@@ -21,6 +22,7 @@ from nektar.model import (
     At,
     Attested,
     Deadline,
+    Hash32,
     KeyRotated,
     Network,
     OperatorDeregistered,
@@ -31,17 +33,21 @@ from nektar.model import (
     Responded,
     ResponseChallenged,
     Signed,
+    SlashingExecuted,
+    SlashingRequested,
+    SlashingVetoed,
     TaskCancelled,
     TaskSubmitted,
     Unpaused,
 )
-from nektar.networks.adapter import AdapterError
+from nektar.networks.adapter import AdapterError, require_known
 from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of
 from nektar.networks.nektar import NektarNetwork
 
 ADAPTER = NektarNetwork()
-REGISTRY, TASKS, OTHER = (Address(bytes([c]) * 20) for c in (1, 2, 3))
-NETWORK = Network("home", 31337, {"operator_registry": REGISTRY, "task_manager": TASKS})
+REGISTRY, TASKS, OTHER, SLASHER = (Address(bytes([c]) * 20) for c in (1, 2, 3, 4))
+CONTRACTS = {"operator_registry": REGISTRY, "task_manager": TASKS, "slashing_manager": SLASHER}
+NETWORK = Network("home", 31337, CONTRACTS)
 ALICE, BOB = (Address(bytes([c]) * 20) for c in (0xA1, 0xB0))
 # As eth_abi takes a Task: taskType, input, parentHash, setHash, deadline, grace, two thresholds, number.
 TASK = (b"t" * 32, 91, b"p" * 32, b"s" * 32, 40, 3, 6700, 5000, 2**40)
@@ -62,7 +68,7 @@ def table(contract: str, name: str, *rows: Mapping[str, Any]) -> dict[str, bytes
     known = [each for each in (*abi.events, *abi.functions) if each.name == name]
     schema = known[0].schema
     empty = {"block_number": 9, "block_hash": bytes(32), "block_time": 0, "tx_index": 0, "tx_hash": bytes(32)}
-    empty |= {"log_index": 0, "address": TASKS if contract == "task_manager" else REGISTRY}
+    empty |= {"log_index": 0, "address": CONTRACTS[contract]}
     empty |= {"sender": ALICE, "value": 0, "status": False, "revert": None}
     columns = [
         pa.array([_arrow((empty | dict(row)).get(f.name), f) for row in rows], type=f.type) for f in schema
@@ -165,6 +171,48 @@ def test_an_attestation_shows_its_signature_in_the_event_and_in_the_call() -> No
         event = meaning("task_manager", "attest", call | {"status": status})
         assert (event.at, event.operator, event.digest) == (At(9, 0, -1), ALICE, DIGEST)
         assert (event.task_hash, event.signature) == (TASK_HASH, signed.signature)
+
+
+def test_what_the_slashing_manager_says() -> None:
+    at, request, amount = At(9, 0, 0), Hash32(b"r" * 32), (Position("collateral", 2**200),)
+    row = {
+        "requestId": request,
+        "condition": b"c" * 32,
+        "operator": ALICE,
+        "taskHash": TASK_HASH,
+        "amount": 2**200,
+    }
+    assert meaning("slashing_manager", "SlashingRequested", row | {"vetoDeadline": 12}) == SlashingRequested(
+        *(at, SLASHER, request, ALICE, amount, Deadline("block", 12)), "0x" + "63" * 32, Hash32(TASK_HASH)
+    )
+    vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": request})
+    assert vetoed == SlashingVetoed(at, SLASHER, request)
+    executed = meaning("slashing_manager", "SlashingExecuted", row)
+    assert executed == SlashingExecuted(at, SLASHER, request, ALICE, amount)
+
+
+def test_several_contracts_of_one_kind_are_told_apart_after_a_slash() -> None:
+    several = Network("home", 31337, {"task_manager/old": OTHER, "task_manager/new": TASKS})
+    rows = [{"account": BOB, "address": each, "log_index": i} for i, each in enumerate((OTHER, TASKS, BOB))]
+    found = ADAPTER.events(several, table("task_manager", "Paused", *rows))
+    assert found == [Paused(At(9, 0, 0)), Paused(At(9, 0, 1))]
+
+
+def test_names_that_the_adapter_does_not_know_are_refused() -> None:
+    def configured(**settings: Any) -> NetworkConfig:
+        address = "0x" + "11" * 20
+        contracts = {"task_manager": address, "task_manager/old": address}
+        settings = {"contracts": contracts, "name": "home", "chain_id": 1, "rpc": ("mine",)} | settings
+        return NetworkConfig(**settings)
+
+    require_known(configured(), ADAPTER)
+    for settings, says in (
+        ({"contracts": {"taskmanager/old": "0x" + "11" * 20}}, "contracts: expected names .* task_manager.*"),
+        ({"selector": {"avs": "0x" + "11" * 20}}, r"selector: .* knows \(none\); got 'avs'"),
+        ({"terms": {"veto_period": 3}}, r"terms: .* knows \(none\); got 'veto_period'"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            require_known(configured(**settings), ADAPTER)
 
 
 def test_a_contract_that_is_not_configured_means_nothing() -> None:

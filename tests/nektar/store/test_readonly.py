@@ -140,6 +140,21 @@ def test_what_reads_the_store_is_answered(store: Store, sql: str, answer: bytes)
     assert store.read(sql) == answer
 
 
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"extremes": "1"}, b"0\n1\n2\n\n0\n2\n"),
+        ({"offset": "1"}, b"1\n2\n"),
+        ({"limit": "1"}, b"0\n"),
+        ({"output_format_tsv_crlf_end_of_line": "1"}, b"0\r\n1\r\n2\r\n"),
+    ],
+)
+def test_settings_change_how_the_answer_looks_and_not_what_is_asked(
+    store: Store, settings: dict[str, str], answer: bytes
+) -> None:
+    assert store.read("SELECT number FROM numbers(3) FORMAT TSV", settings=settings) == answer
+
+
 def test_parameters_are_values_and_never_sql(store: Store) -> None:
     value = "a'\\ b\t\n) FROM file('x') --"
     assert (

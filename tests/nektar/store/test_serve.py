@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,8 +19,10 @@ import pytest
 
 from nektar.store import serve as module
 from nektar.store.client import open_store
+from nektar.store.native import GREETING, Values, block, greeting
 from nektar.store.port import SqlError, Store, StoreError, escaped
 from nektar.store.readonly import MAX_QUERY_BYTES
+from nektar.store.schema import literal
 from nektar.store.serve import Endpoint, serve
 
 MAX = 2**256 - 1
@@ -117,7 +121,7 @@ def test_formats_databases_and_settings_come_in_the_url_and_transport_keys_are_d
         ask(endpoint, "SELECT 1", query_id="a\r\nSet-Cookie: b")[2]["X-ClickHouse-Query-Id"]
         == "aSet-Cookie:b"
     )
-    assert ask(endpoint, "SELECT 1", compress="1")[0] == 500
+    assert ask(endpoint, "SELECT 1", compress="1")[0] == 501
     assert ask(endpoint, "SELECT 1", allow_ddl="1")[0] == 403
 
 
@@ -160,6 +164,117 @@ def test_queries_run_beside_each_other_and_beside_inserts(endpoint: Endpoint, st
         )
         writing.result()
     assert [body for _, body, _ in answers] == [f"{i}\n".encode() for i in range(40)]
+
+
+def send(endpoint: Endpoint, body: bytes, path: str = "/", **headers: str) -> tuple[int, bytes, Any]:
+    """(status, body as it came, headers) of a POST with these headers, their _ read as -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"http://{endpoint.address}{path}", body, named)
+    try:
+        with urllib.request.urlopen(request, timeout=40) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+def test_answers_are_packed_for_who_takes_gzip_and_is_worth_it(endpoint: Endpoint) -> None:
+    many = b"SELECT number FROM numbers(1000)"
+    plain = send(endpoint, many)
+    assert plain[2]["Content-Encoding"] is None
+    _, body, headers = send(endpoint, many, Accept_Encoding="zstd, gzip;q=0.9")
+    assert headers["Content-Encoding"] == "gzip"
+    assert len(body) < len(plain[1])
+    assert gzip.decompress(body) == plain[1]
+    for answer in (
+        send(endpoint, b"SELECT 1", Accept_Encoding="gzip"),
+        send(endpoint, many, Accept_Encoding="br, zstd"),
+        send(endpoint, many, "/?enable_http_compression=0", Accept_Encoding="gzip"),
+        send(endpoint, b"SELECT nope", Accept_Encoding="gzip"),
+    ):
+        assert answer[2]["Content-Encoding"] is None
+
+
+def test_a_packed_query_is_read_and_a_bomb_is_not(endpoint: Endpoint) -> None:
+    def packed(body: bytes, encoding: str = "gzip") -> tuple[int, bytes, Any]:
+        return send(endpoint, body, Content_Encoding=encoding)
+
+    assert packed(gzip.compress(b"SELECT 1 + 1"))[:2] == (200, b"2\n")
+    for status, code, answer in [
+        (413, 307, packed(gzip.compress(b"SELECT 1 -- " + bytes(50 << 20), 1))),
+        (400, 354, packed(b"SELECT 1")),
+        (400, 354, packed(gzip.compress(b"SELECT 1")[:-4])),
+        (400, 89, packed(b"SELECT 1", "br")),
+        (501, 48, send(endpoint, b"--x--", Content_Type="multipart/form-data; boundary=x")),
+        (501, 48, send(endpoint, b"SELECT 1", "/?decompress=1")),
+    ]:
+        assert (answer[0], answer[2]["X-ClickHouse-Exception-Code"]) == (status, str(code))
+    assert ask(endpoint, "SELECT 1")[1] == b"1\n"
+
+
+def test_rows_sent_to_be_inserted_are_refused_as_such(endpoint: Endpoint) -> None:
+    query = urlencode({"query": "INSERT INTO progress_rows FORMAT Native"})
+    status, body, _ = send(endpoint, b"\1\1\1a\6UInt64\xff\xff\xff\xff\xff\xff\xff\xff", f"/?{query}")
+    assert (status, body[:9]) == (403, b"Code: 164")
+
+
+def test_the_first_query_of_clickhouse_go_is_answered_at_the_revision_that_it_reads(
+    endpoint: Endpoint, store: Store
+) -> None:
+    ((version,),) = store.rows("SELECT version()")
+    native = {"default_format": "Native", "client_protocol_version": "54460"}
+    assert ask(endpoint, GREETING, **native)[1] == greeting("nektar", version, "UTC", 54460)
+    # It fails where the next query would, and everyone else is answered by ClickHouse.
+    assert ask(endpoint, GREETING, database="nope", **native)[0] == 404
+    assert ask(endpoint, GREETING, default_format="Native")[1].startswith(b"\x04\x01")
+    assert ask(endpoint, GREETING, client_protocol_version="54460")[1].split(b"\t")[3] == b"UTC\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("SELECT operator, stake FROM operators WHERE 0", [("operator", "String"), ("stake", "UInt256")]),
+        ("WITH 1 AS x SELECT x WHERE x = 2", [("x", "UInt8")]),
+        ("SELECT {n:UInt8} AS n WHERE n = 2 FORMAT Native", [("n", "UInt8")]),
+        ("SHOW TABLES LIKE 'nope'", [("name", "String")]),
+    ],
+)
+def test_an_answer_without_rows_names_its_columns_in_native(
+    endpoint: Endpoint, sql: str, columns: list[tuple[str, str]]
+) -> None:
+    _, body, _ = ask(endpoint, sql, default_format="Native", param_n="1")
+    assert body == block([Values(*column) for column in columns], 0)
+
+
+def test_the_time_zone_is_utc_until_the_asker_names_one(endpoint: Endpoint) -> None:
+    assert ask(endpoint, "SELECT timezone(), toDateTime(0)")[1] == b"UTC\t1970-01-01 00:00:00\n"
+    told = ask(endpoint, "SELECT toDateTime(0)", session_timezone="Asia/Tokyo")[1]
+    assert told == b"1970-01-01 09:00:00\n"
+
+
+def test_a_query_whose_client_goes_is_ended_and_makes_room(store: Store) -> None:
+    endless = f"SELECT sum(cityHash64(number)), '{time.time_ns()}' FROM numbers(1000000000000)"
+    running = f"SELECT count() FROM system.processes WHERE query = {literal(endless)}"
+
+    def until(number: int) -> None:
+        deadline = time.monotonic() + 20
+        while store.rows(running) != [(number,)]:
+            assert time.monotonic() < deadline, f"{store.rows(running)} queries run, not {number}"
+
+    with serve(store, "127.0.0.1:0") as narrow:
+        host, port = narrow.address.split(":")
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(endless)}\r\n\r\n"
+        asking = [socket.create_connection((host, int(port))) for _ in range(module.RUNNING + 2)]
+        for connection in asking:
+            connection.sendall(f"{head}{endless}".encode())
+        until(module.RUNNING)
+        for connection in asking:
+            connection.close()
+        until(0)
+        assert ask(narrow, "SELECT 1")[1] == b"1\n"
+        deadline = time.monotonic() + 20
+        while narrow._asked:
+            assert time.monotonic() < deadline, f"{narrow._asked} still hold a place"
+            time.sleep(0.01)
 
 
 def test_more_queries_than_may_wait_are_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,8 @@ class Things:
     """An adapter that knows these bytes and no meaning."""
 
     name = "things"
+    selector: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         return {"things": ABI}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
@@ -32,12 +33,13 @@ from nektar.model import (
     OperatorSetCommitted,
     Signed,
     TaskSubmitted,
+    UnknownContract,
 )
 from nektar.networks.encoding import BadEncoding, encode_answer
+from processors import early
 from processors.conditions.equivocation import (
     SLASHING_WINDOW,
     Equivocation,
-    UnknownContract,
     Watch,
     finding_id,
 )
@@ -71,13 +73,19 @@ SEEDS = 60
 def oracle(events: Sequence[Event]) -> dict[bytes, tuple[bytes, bytes, int, str]]:
     """Finding id → (first digest, second digest, block, level), for all that ever happened."""
     found: dict[bytes, tuple[bytes, bytes, int, str]] = {}
+    lost = forgotten(events)
     blocks = {e.block.number: e.block for e in events if isinstance(e, BlockClosed)}
     sets = {e.set.hash: e.set for e in events if isinstance(e, OperatorSetCommitted)}
     for i, event in enumerate(events):
         if not isinstance(event, TaskSubmitted) or event.task.set_hash not in sets:
             continue
         for member in sets[event.task.set_hash].members:
-            true = [e for e in events[i:] if isinstance(e, Signed) and is_true(e, event, member.key)]
+            true = [
+                e
+                for j, e in enumerate(events)
+                if isinstance(e, Signed) and is_true(e, event, member.key) and j not in lost
+                if j > i or e.at is None
+            ]
             mine = [e for e in true if e.operator == member.operator]
             others = [e for e in mine if e.digest != mine[0].digest]
             if not others:
@@ -90,11 +98,53 @@ def oracle(events: Sequence[Event]) -> dict[bytes, tuple[bytes, bytes, int, str]
     return found
 
 
+def forgotten(events: Sequence[Event]) -> set[int]:
+    """The places of early messages that did not wait until their Task came."""
+    submitted = {e.task.hash: i for i, e in enumerate(events) if isinstance(e, TaskSubmitted)}
+    waited: dict[str, list[int]] = defaultdict(list)
+    lost: set[int] = set()
+    for i, event in enumerate(events):
+        match event:
+            case Signed(at=None) if submitted.get(event.task_hash, i) >= i and is_sound(event):
+                waited[event.brought_by].append(i)
+            case BlockClosed() | GapPassed():
+                for queue in waited.values():
+                    queue[:] = [
+                        j
+                        for j in queue
+                        if submitted.get(events[j].task_hash, i) >= i  # type: ignore[union-attr]
+                        and blocks_in(events[j : i + 1]) <= early.BLOCKS
+                    ]
+            case _:
+                continue
+        for queue in waited.values():
+            del queue[: -early.MOST]
+        waiting = {j for queue in waited.values() for j in queue}
+        lost |= {
+            j
+            for j, e in enumerate(events[: i + 1])
+            if isinstance(e, Signed) and e.at is None and submitted.get(e.task_hash, -1) > i
+        } - waiting
+    return lost
+
+
+def blocks_in(events: Sequence[Event]) -> int:
+    """How many blocks passed in these."""
+    return sum(
+        1 if isinstance(e, BlockClosed) else e.last - e.first + 1 if isinstance(e, GapPassed) else 0
+        for e in events
+    )
+
+
+def is_sound(signed_: Signed) -> bool:
+    return keccak(signed_.response) == signed_.digest
+
+
 def is_true(signed_: Signed, about: TaskSubmitted, key: G1) -> bool:
     secret = SECRETS[key]
     return (
         signed_.task_hash == about.task.hash
-        and keccak(signed_.response) == signed_.digest
+        and is_sound(signed_)
         and signed_.signature == signature(secret, about.task.hash, signed_.digest)
     )
 
@@ -103,8 +153,13 @@ def is_true(signed_: Signed, about: TaskSubmitted, key: G1) -> bool:
 SECRETS = {key_of(secret)[0]: secret for secret in range(1, 60)}
 
 
+@pytest.mark.parametrize(("most", "blocks"), [(early.MOST, early.BLOCKS), (1, early.BLOCKS), (1024, 3)])
 @pytest.mark.parametrize("part", range(3))
-def test_what_is_found_is_what_was_signed(part: int) -> None:
+def test_what_is_found_is_what_was_signed(
+    part: int, most: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "MOST", most)
+    monkeypatch.setattr(early, "BLOCKS", blocks)
     count = 0
     for seed in range(part, SEEDS, 3):
         events = history(random.Random(f"equivocation {seed}"), 24, pauses=False)
@@ -236,9 +291,70 @@ def test_a_signature_for_another_task_manager_or_chain_does_not_count() -> None:
         assert play(*elsewhere)[1] == []
 
 
+def test_a_task_known_by_its_number_alone_accuses_nobody() -> None:
+    """Another fork can reuse its hash, so that honest Operators sign two responses under it."""
+    numbered = msgspec.structs.replace(TASK, preimage=b"")
+    begun = [TaskSubmitted(numbered.submitted, numbered) if e is BEGIN[4] else e for e in BEGIN]
+    state = FOLD.initial(NETWORK)
+    for event in (*begun, by_alice(0), by_alice(1)):
+        state, changes = FOLD.step(state, event)
+        assert changes == []
+    assert not state.tasks
+
+
 def test_a_network_without_a_task_manager_is_refused() -> None:
     with pytest.raises(UnknownContract, match="expected task_manager"):
         FOLD.initial(Network("home", 1, {"operator_registry": STRANGER}))
+
+
+# --- what comes before its Task ---------------------------------------------------------------------
+
+BEFORE = BEGIN[:4]  # all but the Task and the block that holds it
+
+
+def after(*brought: Event) -> list[Finding]:
+    """What is found once the Task has come, when this came first."""
+    state, said = FOLD.initial(NETWORK), list[Change]()
+    for event in (*BEFORE, *brought, *BEGIN[4:]):
+        state, changes = FOLD.step(state, event)
+        said += changes
+    return [change.after for change in said if isinstance(change.after, Finding)]
+
+
+def junk(bringer: str, count: int) -> list[Signed]:
+    return [
+        msgspec.structs.replace(by_alice(0), task_hash=Hash32(keccak(b"%d" % i)), brought_by=bringer)
+        for i in range(count)
+    ]
+
+
+def test_two_signatures_that_come_before_their_task_are_found_with_its_block() -> None:
+    (finding,) = after(by_alice(0), by_alice(1))
+    assert (finding.block_number, finding.level, finding.operator) == (2, "proved", ALICE)
+
+
+def test_a_flood_by_one_bringer_pushes_out_no_other_ones_and_of_its_own_the_oldest() -> None:
+    mine = [msgspec.structs.replace(by_alice(i), brought_by="peer") for i in (0, 1)]
+    assert len(after(*mine, *junk("mallory", 3 * early.MOST))) == 1
+    assert len(after(*mine, *junk("peer", early.MOST - 2))) == 1
+    assert len(after(*mine, *junk("peer", early.MOST - 1))) == 0
+
+
+def test_what_can_never_matter_does_not_wait() -> None:
+    odd = msgspec.structs.replace(by_alice(0), response=b"no answer", digest=Hash32(keccak(b"no answer")))
+    unlike = msgspec.structs.replace(by_alice(0), response=encode_answer(9, 9))
+    state = FOLD.initial(NETWORK)
+    for signed_ in (odd, unlike):
+        state, _ = FOLD.step(state, signed_)
+    assert state.early == early.Waiting()
+
+
+def test_nothing_waits_for_ever() -> None:
+    state, _ = FOLD.step(FOLD.initial(NETWORK), by_alice(0))
+    state, _ = FOLD.step(state, GapPassed(10**7, 10**7 + early.BLOCKS - 1))
+    assert state.early.queues
+    state, _ = FOLD.step(state, BlockClosed(block(10**7 + early.BLOCKS)))
+    assert not state.early.queues
 
 
 # --- what is kept -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from immutables import Map
 from nektar import checkpoint
 from nektar.fold import Step
 from nektar.model import (
+    G1,
     Address,
     At,
     Attested,
@@ -256,6 +257,23 @@ def test_a_non_signer_that_no_set_could_have_is_nobody() -> None:
     odd = Responded(At(3, 0, 0), TASK.hash, DIGEST, (1, 2, 2**256 - 1))
     _, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), odd, *closed(2, 3, 4, 5, 6))
     assert states(rows) == ["signed", "missed"]
+
+
+def test_non_signers_are_known_by_their_keys_as_well() -> None:
+    by_key = Responded(At(3, 0, 0), TASK.hash, DIGEST, (MEMBERS.members[1].key, G1(bytes(64))))
+    _, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), by_key, *closed(2, 3, 4, 5, 6))
+    assert states(rows) == ["signed", "missed"]
+
+
+def test_nobody_has_missed_a_task_whose_signers_are_not_told() -> None:
+    untold = Responded(At(3, 0, 0), TASK.hash, DIGEST, None)
+    attested = Attested(At(3, 1, 0), TASK.hash, BOB, DIGEST, True)
+    state, rows = play(*BEGIN, TaskSubmitted(TASK.submitted, TASK), untold, attested, *closed(2, 3, 4, 5, 6))
+    assert states(rows) == ["unknown", "signed"]
+    row = rows["tasks", TASK.hash]
+    assert isinstance(row, TaskRow)
+    assert (row.state, row.response_digest) == ("responded", DIGEST)
+    assert not state.tasks
 
 
 def test_who_registers_again_owes_nothing_as_a_member_of_the_old_set() -> None:

@@ -1,0 +1,361 @@
+"""The role `collector`: takes telemetry by OTLP over HTTP, and puts it onto the bus.
+
+    POST /v1/traces, /v1/logs      protobuf or JSON, plain or gzip
+
+A request answered 200 is on the bus: its signed responses on their Networks' logs first (`signatures.py`),
+then its spans or records on `otlp_spans` or `otlp_logs`. Killed in between, it has answered nothing, and the
+client sends again: the same bytes are the same rows, and the same signature changes nothing.
+
+Nothing that is sent is believed (`otlp.py`) or can take more than its share: bodies are bounded before and
+after they are unpacked, and what all requests under way hold together is bounded, too. Answers are those of
+the OTLP specification, by which clients send again what got a 503 and drop what got a 4xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, Self
+
+from google.protobuf import json_format
+from google.rpc.status_pb2 import Status
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from indexer import otlp, otlp_json
+from indexer.lanes import Lane
+from indexer.signatures import Found, Signatures, records
+from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
+from nektar.config import Config
+from nektar.http import Server, bind
+from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
+from nektar.telemetry import UNAUTHENTICATED
+
+log = logging.getLogger(__name__)
+
+# Of one request, packed or not: what a stock exporter sends at once is far below.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+# Of all requests under way together, as they came and as they were unpacked.
+MAX_HELD_BYTES = 32 * 1024 * 1024
+# Seconds that a client may take to send a body, and the bus to commit it; stock exporters wait ten in all.
+READ_SECONDS = 10.0
+COMMIT_SECONDS = 8.0
+# Of a body that is refused before it has come: read and dropped, or the client would find the connection
+# broken in place of the answer.
+MAX_DROPPED_BYTES = 4 * MAX_BODY_BYTES
+RETRY_AFTER = "1"
+# Seconds between two looks at `stop`, which another thread or a signal sets.
+LOOK_AT_STOP = 0.05
+
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+
+
+class Refused(Exception):
+    """A request that gets another answer than 200. `code` is google.rpc's."""
+
+    def __init__(self, status: int, code: int, why: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+def _bad(why: str) -> Refused:
+    return Refused(400, 3, why)
+
+
+def _large() -> Refused:
+    return Refused(
+        413, 8, f"expected a body of at most {MAX_BODY_BYTES} bytes, packed or not; send smaller batches"
+    )
+
+
+def _later(why: str) -> Refused:
+    return Refused(503, 14, f"{why}; send it again", {"Retry-After": RETRY_AFTER})
+
+
+def run(config: Config, bus: Bus, stop: threading.Event) -> None:
+    """Take telemetry until `stop`. Raises CantListen; Fenced where another collector has taken over."""
+    listening = bind(config.listen.otlp, "listen.otlp")
+    with Collector(config, bus) as collector, Server(collector.app, listening) as server:
+        who = ", ".join(config.telemetry.senders) or "everyone, since telemetry.senders names nobody"
+        log.info("OTLP over HTTP at http://%s; takes it from %s", server.address, who)
+        while not stop.wait(LOOK_AT_STOP):
+            collector.check()
+
+
+class _Taken(NamedTuple):
+    """What is to be written of a request, and what the client is told about the rest."""
+
+    found: list[Found]
+    messages: list[Message]
+    rejected: int
+    why: str
+
+
+class Collector:
+    """The ASGI application, and the lanes that it writes by."""
+
+    def __init__(self, config: Config, bus: Bus) -> None:
+        self._bus = bus
+        self._senders = [(name, _hashed(token)) for name, token in config.telemetry.senders.items()]
+        self._signatures = Signatures(config.networks)
+        self._room = _Room(MAX_HELD_BYTES)
+        # One thread, since requests are unpacked and checked under one interpreter lock anyhow: so only one
+        # is in memory in its largest form.
+        self._unpacking = ThreadPoolExecutor(1, "otlp")
+        self._opened = ExitStack()
+        try:
+            self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
+            self._logs = {
+                network.name: self._lane(
+                    f"collector/{network.name}", partition_of(network.name, bus.partitions)
+                )
+                for network in config.networks
+            }
+        except BaseException:
+            self._opened.close()
+            raise
+        self.app = Starlette(
+            routes=[
+                *(Route(f"/v1/{s.name}", self._endpoint(s), methods=["POST"]) for s in SIGNALS),
+                Route("/v1/metrics", self._no_metrics, methods=["POST"]),
+            ]
+        )
+
+    def check(self) -> None:
+        """Raises Fenced where another collector writes by our lanes."""
+        for lane in (*self._lanes.values(), *self._logs.values()):
+            if lane.fenced:
+                raise lane.fenced
+
+    def close(self) -> None:
+        """Write what was taken, then end."""
+        self._unpacking.shutdown(cancel_futures=True)
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _lane(self, transactional_id: str, partition: int) -> Lane:
+        return self._opened.enter_context(Lane(self._bus, transactional_id, partition))
+
+    # --- one request --------------------------------------------------------------------------------
+
+    def _endpoint(self, signal: Signal) -> Any:
+        async def answer(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            room = _Share(self._room)
+            try:
+                sender = self._sender(request)
+                if kind not in (PROTOBUF, JSON):
+                    raise Refused(415, 3, f"content type: expected {PROTOBUF} or {JSON}; got {kind[:80]!r}")
+                gzip = _is_gzip(request)
+                async with asyncio.timeout(READ_SECONDS):
+                    body = await _read(request, room)
+                taken = await asyncio.get_running_loop().run_in_executor(
+                    self._unpacking, self._take, signal, kind, gzip, body, sender, room
+                )
+                del body
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await self._write(taken, sender)
+            except Refused as refused:
+                await _drop(request)
+                return _error(kind, refused)
+            except BadRequest as error:
+                return _error(kind, _bad(str(error)))
+            except TimeoutError:
+                return _error(kind, _later("it took too long"))
+            except BusError as error:
+                log.error("%s", error)
+                return _error(kind, _later("the bus does not take it now"))
+            except ClientDisconnect:
+                return Response(status_code=400)
+            finally:
+                room.free()
+            said = signal.response()
+            if taken.rejected:
+                setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
+                said.partial_success.error_message = taken.why
+            return _answer(kind, 200, said)
+
+        return answer
+
+    async def _no_metrics(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return _error(kind, Refused(404, 12, "metrics are not taken here; export traces and logs"))
+
+    def _sender(self, request: Request) -> str:
+        """Whose token it is. All are compared, each in a time that tells nothing."""
+        if not self._senders:
+            return UNAUTHENTICATED
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = _hashed(token.strip())
+        names = [name for name, known in self._senders if hmac.compare_digest(given, known)]
+        if scheme.lower() != "bearer" or not names:
+            raise Refused(
+                401,
+                16,
+                "expected `Authorization: Bearer TOKEN` with a token of telemetry.senders",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return names[0]
+
+    def _take(self, signal: Signal, kind: str, gzip: bool, body: bytes, sender: str, room: _Share) -> _Taken:
+        """Unpack and check a request, in a thread. Raises Refused, BadRequest."""
+        if gzip:
+            body = _unzipped(body)
+            room.take(len(body))
+        request = parse(signal, body) if kind == PROTOBUF else otlp_json.parse(signal, body)
+        check_repeated(signal, request)
+        reasons = otlp.refuse(signal, request, time.time_ns())
+        why = "; ".join(f"{n} {signal.items}: {reason}" for reason, n in reasons.most_common(5))
+        left = otlp.count(signal, request)
+        if reasons and not left:
+            raise _bad(why)
+        if kind == JSON or reasons:
+            body = request.SerializeToString(deterministic=True)
+        found = self._signatures.fresh(signal, request, body, sender)
+        headers = {"sender": sender.encode()}
+        messages = otlp.messages(signal, request, body, headers) if left else []
+        return _Taken(found, messages, reasons.total(), why)
+
+    async def _write(self, taken: _Taken, sender: str) -> None:
+        """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
+        await _all([self._logs[network.name].write([message]) for network, message in records(taken.found)])
+        if taken.found:
+            self._signatures.written(taken.found, sender)
+        of: dict[int, list[Message]] = {}
+        for message in taken.messages:
+            of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
+        await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
+
+
+async def _all(writes: Sequence[Any]) -> None:
+    await asyncio.gather(*map(asyncio.wrap_future, writes))
+
+
+class _Room:
+    """What all requests under way may hold in memory together. Shared between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Raises Refused."""
+        with self._lock:
+            if size > self._left:
+                raise _later("too many requests are under way")
+            self._left -= size
+
+    def free(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+class _Share:
+    """One request's part of it."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """Raises Refused."""
+        self._room.take(size)
+        self._taken += size
+
+    def free(self) -> None:
+        self._room.free(self._taken)
+        self._taken = 0
+
+
+async def _read(request: Request, room: _Share) -> bytes:
+    """The body as it came. Raises Refused.
+
+    Room is taken for all of it before any has come, where its length is said: of many that come at once some
+    are then taken, and not none.
+    """
+    said = int(request.headers.get("content-length") or 0)
+    if said > MAX_BODY_BYTES:
+        raise _large()
+    room.take(said)
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _large()
+        if size > said:
+            room.take(len(chunk))
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _drop(request: Request) -> None:
+    """Read what is left of the body, for nobody."""
+    dropped = 0
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: there was none left
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.stream():
+                dropped += len(chunk)
+                if dropped > MAX_DROPPED_BYTES:
+                    return
+
+
+def _is_gzip(request: Request) -> bool:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise Refused(415, 3, f"content encoding: expected gzip or none; got {encoding[:80]!r}")
+    return encoding == "gzip"
+
+
+def _unzipped(body: bytes) -> bytes:
+    """What was packed, however often (gzip members follow each other); no more of it than is taken is ever
+    unpacked. Raises Refused."""
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES + 1
+    try:
+        while body and room:
+            unpacking = zlib.decompressobj(wbits=31)  # gzip alone
+            parts.append(unpacking.decompress(body, room))
+            room -= len(parts[-1])
+            if room and not unpacking.eof:
+                raise _bad("expected a body in gzip; it ends too early")
+            body = unpacking.unused_data
+    except zlib.error as error:
+        raise _bad(f"expected a body in gzip; {error}") from None
+    if not room:
+        raise _large()
+    return b"".join(parts)
+
+
+def _hashed(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _error(kind: str, refused: Refused) -> Response:
+    said = Status(code=refused.code, message=str(refused))
+    return _answer(kind, refused.status, said, refused.headers)
+
+
+def _answer(kind: str, status: int, said: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """In the request's content type; in JSON where that is unknown."""
+    if kind == PROTOBUF:
+        return Response(said.SerializeToString(), status, headers, PROTOBUF)
+    return Response(json_format.MessageToJson(said, indent=None), status, headers, JSON)

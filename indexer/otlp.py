@@ -1,0 +1,144 @@
+"""What is sound of a request of telemetry, and how it is cut into messages of the bus. Pure.
+
+Who sends is not believed: ids, times and sizes are checked one by one, and what fails is refused by itself,
+so that one bad span costs no other (OTLP's partial success).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nektar.bus.port import Message
+from nektar.log import PART_BYTES
+from nektar.otlp import LOGS, SPAN_ID_BYTES, SPANS, TRACE_ID_BYTES, Group, Signal, groups, own_bytes
+
+# Nanoseconds around the collector's clock in which telemetry may lie. What is older than a week helps nobody
+# to act in time, and each further date is one more partition of the store's tables; a clock that somebody
+# minds is not wrong by an hour.
+BACK = 7 * 24 * 3600 * 10**9
+AHEAD = 3600 * 10**9
+
+# Each message that a long request is cut into repeats the resource and the scope: at most as much again.
+MAX_OWN_BYTES = PART_BYTES // 2
+
+_NO_TRACE = bytes(TRACE_ID_BYTES)
+_NO_SPAN = bytes(SPAN_ID_BYTES)
+
+
+def refuse(signal: Signal, request: Any, now: int) -> Counter[str]:
+    """Take out of `request` what is not sound at `now` (ns since 1970): reason → how many were for it."""
+    why = _CHECKS[signal]
+    reasons: Counter[str] = Counter()
+    for group in groups(signal, request):
+        large = own_bytes(group) > MAX_OWN_BYTES
+        refused = {
+            i: reason for i, item in enumerate(group.items) if (reason := _reason(why, item, now, large))
+        }
+        if refused:
+            reasons.update(refused.values())
+            kept = [item for i, item in enumerate(group.items) if i not in refused]
+            del group.items[:]
+            group.items.extend(kept)
+    return reasons
+
+
+def messages(signal: Signal, request: Any, body: bytes, headers: dict[str, bytes]) -> list[Message]:
+    """`request`, whose protobuf is `body`, as messages for the bus, each whole in itself."""
+    if len(body) <= PART_BYTES:
+        return [Message(signal.stream, _key(signal, request), body, headers)]
+    return [
+        Message(signal.stream, _key(signal, piece), piece.SerializeToString(), headers)
+        for piece in _pieces(signal, request)
+    ]
+
+
+def count(signal: Signal, request: Any) -> int:
+    """How many spans or log records it has."""
+    return sum(len(group.items) for group in groups(signal, request))
+
+
+# --- what is sound ----------------------------------------------------------------------------------
+
+
+def _reason(why: Callable[[Any, int], str], item: Any, now: int, large: bool) -> str:
+    if large or item.ByteSize() > PART_BYTES - MAX_OWN_BYTES:
+        return f"larger, with its resource and scope, than {PART_BYTES} bytes"
+    return why(item, now)
+
+
+def _of_span(span: Any, now: int) -> str:
+    """Why the span is refused; empty where it is sound."""
+    if len(span.trace_id) != TRACE_ID_BYTES or span.trace_id == _NO_TRACE:
+        return f"trace id: expected {TRACE_ID_BYTES} bytes, not all zero"
+    if len(span.span_id) != SPAN_ID_BYTES or span.span_id == _NO_SPAN:
+        return f"span id: expected {SPAN_ID_BYTES} bytes, not all zero"
+    if len(span.parent_span_id) not in (0, SPAN_ID_BYTES):
+        return f"parent span id: expected {SPAN_ID_BYTES} bytes or none"
+    for link in span.links:
+        if len(link.trace_id) != TRACE_ID_BYTES or len(link.span_id) != SPAN_ID_BYTES:
+            return "link: expected a trace id and a span id"
+    if not now - BACK <= span.start_time_unix_nano <= now + AHEAD:
+        return _FAR
+    return "" if span.end_time_unix_nano <= now + AHEAD else _FAR
+
+
+def _of_record(record: Any, now: int) -> str:
+    """The same of a log record, which need not belong to a span."""
+    if len(record.trace_id) not in (0, TRACE_ID_BYTES) or len(record.span_id) not in (0, SPAN_ID_BYTES):
+        return "ids: expected those of a span, or none"
+    when = record.time_unix_nano or record.observed_time_unix_nano
+    return "" if now - BACK <= when <= now + AHEAD else _FAR
+
+
+_FAR = "time: expected one of the last 7 days, or the next hour, by the collector's clock"
+_CHECKS: dict[Signal, Callable[[Any, int], str]] = {SPANS: _of_span, LOGS: _of_record}
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+def _key(signal: Signal, request: Any) -> bytes:
+    """The first trace id, in hex; empty where there is none."""
+    for group in groups(signal, request):
+        for item in group.items:
+            if len(item.trace_id) == TRACE_ID_BYTES and item.trace_id != _NO_TRACE:
+                return bytes(item.trace_id).hex().encode()
+    return b""
+
+
+def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
+    """The same items in the same order, in requests that each fit into a message. Equal requests are cut
+    equally, so that one that is sent again is the same messages again."""
+    piece, size = signal.request(), 0
+    for group in groups(signal, request):
+        own = own_bytes(group) + _GROUP_FRAME
+        into: Any = None
+        for item in group.items:
+            needed = item.ByteSize() + _ITEM_FRAME
+            if size and size + needed + (0 if into is not None else own) > PART_BYTES:
+                yield piece
+                piece, size, into = signal.request(), 0, None
+            if into is None:
+                into, size = _open(signal, piece, group), size + own
+            into.append(item)
+            size += needed
+    if size:
+        yield piece
+
+
+# Tags and lengths around an item, and around a group and what it says.
+_ITEM_FRAME = 4
+_GROUP_FRAME = 32
+
+
+def _open(signal: Signal, piece: Any, group: Group) -> Any:
+    """A group like `group` at the end of `piece`, without items; returns where they go."""
+    resource = getattr(piece, signal.resources).add()
+    resource.resource.CopyFrom(group.resource.resource)
+    resource.schema_url = group.resource.schema_url
+    scope = getattr(resource, signal.scopes).add()
+    scope.scope.CopyFrom(group.scope.scope)
+    scope.schema_url = group.scope.schema_url
+    return getattr(scope, signal.items)

@@ -1,0 +1,199 @@
+"""Signed responses that telemetry brings: found in spans and log records, and put onto the Networks' logs.
+
+A signature proves itself, so it counts whoever reports it: a peer, an Aggregator, the Operator itself. It is
+not verified here, which would take the Network's state, but when it first matters. What is done here keeps a
+log from being flooded: what can't be a signature stays off it, each is written once for each sender, and a
+sender has a budget. The span that carries one is stored whatever becomes of it.
+
+What was written is remembered for each sender apart: were another one's report enough, an Operator could
+report its own second signature and then so much else that folds forget it (`processors/early.py`), and the
+peer's later report would be taken for the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from eth_hash.auto import keccak
+
+from nektar import telemetry
+from nektar.bus.port import Message
+from nektar.config import NetworkConfig
+from nektar.log import NETWORK, PART_BYTES, SignedBatch, encode, key
+from nektar.model import G1, Address, Hash32, Signed
+from nektar.otlp import Signal, groups
+
+log = logging.getLogger(__name__)
+
+# Signatures a sender may bring in a minute: an Aggregator of two hundred Operators with a Task every ten
+# seconds brings as many. Each is 0.3 KB of a log that keeps everything.
+PER_MINUTE = 1_200
+# Signatures of a sender that are remembered: those of half an hour at full budget, in some MB.
+REMEMBERED = 32_768
+# The longest preimage of a digest. The reference contracts' is 64 bytes.
+MAX_RESPONSE_BYTES = 1_024
+SCHEME = "bls-bn254"
+
+_NEEDED = (
+    telemetry.CHAIN_ID,
+    telemetry.CONTRACT,
+    telemetry.TASK_HASH,
+    telemetry.OPERATOR,
+    telemetry.RESPONSE,
+    telemetry.RESPONSE_DIGEST,
+    telemetry.SIGNATURE,
+)
+_MARK = telemetry.SIGNATURE.encode()
+
+
+class Place(NamedTuple):
+    """What a signature is bound to."""
+
+    chain_id: int
+    contract: Address
+
+
+class Found(NamedTuple):
+    """A signed response, the Network that it is for, and what it is remembered by."""
+
+    network: NetworkConfig
+    signed: Signed
+    digest: bytes
+
+
+class Signatures:
+    """Signed responses of the configured Networks. Safe to share between threads."""
+
+    def __init__(
+        self,
+        networks: Sequence[NetworkConfig],
+        per_minute: int = PER_MINUTE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._networks: dict[Place, list[NetworkConfig]] = {}
+        for network in networks:
+            if address := network.contracts.get("task_manager"):
+                place = Place(network.chain_id, Address(bytes.fromhex(address[2:])))
+                self._networks.setdefault(place, []).append(network)
+        self._per_minute = per_minute
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._senders: dict[str, _Sender] = {}
+
+    def fresh(self, signal: Signal, request: Any, body: bytes, sender: str) -> list[Found]:
+        """What of `request`, whose protobuf is `body`, belongs onto a log and is not there yet."""
+        if _MARK not in body:
+            return []
+        with self._lock:
+            known = self._senders.setdefault(sender, _Sender(self._per_minute, self._clock()))
+            found: dict[bytes, Found] = {}
+            for place, signed in _signed(signal, request, sender):
+                for network in self._networks.get(place, ()):
+                    each = Found(network, signed, _digest(network, signed))
+                    if each.digest not in known.written and each.digest not in found:
+                        found[each.digest] = each
+            allowed = known.spend(len(found), self._clock(), sender)
+            return list(found.values())[:allowed]
+
+    def written(self, found: Sequence[Found], sender: str) -> None:
+        """These stand on their logs now."""
+        with self._lock:
+            written = self._senders[sender].written
+            for each in found:
+                written[each.digest] = None
+            while len(written) > REMEMBERED:
+                written.popitem(last=False)
+
+
+class _Sender:
+    """What a sender has brought, and what is left of its budget."""
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
+        self._per_minute = per_minute
+        self._left = float(per_minute)
+        self._at = now
+        self._dropped = 0
+        self._said = -60.0
+
+    def spend(self, wanted: int, now: float, sender: str) -> int:
+        """How many of `wanted` the budget allows. Says so, at most once a minute, where it is not all."""
+        self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
+        self._at = now
+        allowed = min(wanted, int(self._left))
+        self._left -= allowed
+        self._dropped += wanted - allowed
+        if self._dropped and now - self._said >= 60:
+            log.warning(
+                "sender %s: %d signed responses beyond %d a minute are not on the log; their spans are kept",
+                sender,
+                self._dropped,
+                self._per_minute,
+            )
+            self._dropped, self._said = 0, now
+        return allowed
+
+
+def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Message]]:
+    """The messages that put these onto their logs, each a record that travels whole."""
+    of: dict[str, tuple[NetworkConfig, list[Signed]]] = {}
+    for each in found:
+        of.setdefault(each.network.name, (each.network, []))[1].append(each.signed)
+    for network, responses in of.values():
+        # Twice its parts is more than any of them takes as msgpack.
+        most = max(1, PART_BYTES // (2 * max(len(s.response) for s in responses) + 1_000))
+        for i in range(0, len(responses), most):
+            batch = tuple(responses[i : i + most])
+            headers = {"sender": batch[0].brought_by.encode()}
+            value = encode(SignedBatch(batch))
+            yield network, Message(NETWORK, key(network.name, network.generation), value, headers)
+
+
+def _signed(signal: Signal, request: Any, sender: str) -> Iterator[tuple[Place, Signed]]:
+    for group in groups(signal, request):
+        for item in group.items:
+            said = {a.key: a.value for a in item.attributes if a.key.startswith("nektar.")}
+            if telemetry.SIGNATURE in said and (found := _read(said, sender)):
+                yield found
+
+
+def _read(said: Mapping[str, Any], sender: str) -> tuple[Place, Signed] | None:
+    """The signed response that these attributes are; None where they are none."""
+    scheme = said.get(telemetry.SIGNATURE_SCHEME)
+    if any(name not in said for name in _NEEDED) or (scheme is not None and scheme.string_value != SCHEME):
+        return None
+    try:
+        contract = Address(_octets(said[telemetry.CONTRACT], 20))
+        task_hash = Hash32(_octets(said[telemetry.TASK_HASH], 32))
+        operator = Address(_octets(said[telemetry.OPERATOR], 20))
+        digest = Hash32(_octets(said[telemetry.RESPONSE_DIGEST], 32))
+        signature = G1(_octets(said[telemetry.SIGNATURE], 64))
+        response = _octets(said[telemetry.RESPONSE])
+    except ValueError:
+        return None
+    if len(response) > MAX_RESPONSE_BYTES or keccak(response) != digest:
+        return None
+    place = Place(said[telemetry.CHAIN_ID].int_value, contract)
+    return place, Signed(None, task_hash, operator, digest, signature, response, brought_by=sender)
+
+
+def _octets(value: Any, length: int | None = None) -> bytes:
+    """The bytes in a string 0x…. Raises ValueError."""
+    text = value.string_value
+    octets = bytes.fromhex(text[2:])
+    if text != "0x" + octets.hex() or length not in (None, len(octets)):
+        raise ValueError(text)
+    return octets
+
+
+def _digest(network: NetworkConfig, signed: Signed) -> bytes:
+    """What makes it the same as another, of one sender."""
+    log_of = key(network.name, network.generation)
+    parts = (log_of, signed.operator, signed.task_hash, signed.digest, signed.signature)
+    return hashlib.sha256(b"".join(parts)).digest()[:16]

@@ -1,0 +1,283 @@
+"""The bus on Apache Kafka (3.9, 4.x): a stream is a topic, and the port's promises are Kafka's own.
+
+    kafka://host:port[,host:port]?partitions=8&prefix=…     streams of a prefix are a bus of their own
+
+`transactions.py` writes, `members.py` consumes in a group, `topics.py` makes and checks topics; here is what
+is read without a group. All clients read committed messages only.
+
+Offsets have holes: each transaction ends with a marker that takes one, and what was aborted keeps its own.
+Nothing here counts with them, and that an offset is below the end does not mean that a message is there.
+
+Writers, consumers and the bus itself may be used from any thread, each by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+from nektar.bus.members import KafkaMember, delivered
+from nektar.bus.port import Bus, BusError, Delivered, Fenced
+from nektar.bus.rules import check_lease
+from nektar.bus.servers import Servers
+from nektar.bus.topics import Topics
+from nektar.bus.transactions import KafkaWriter
+
+# Seconds without a heartbeat after which a member's partitions go to others: nobody sees sooner that it is
+# dead. Brokers take 6 s and more by default.
+LEASE = 10.0
+
+# A read stops at what is committed now, so a fetch that finds nothing more need not wait for it: a fetch in
+# waiting holds up whatever is asked on its connection next.
+READ_WAIT_MS = 2
+# At least one message of the largest size, and about what a reader holds in memory.
+FETCH_BYTES = 16 * 1024 * 1024
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+# How far `last` goes back at once.
+BACK = 256
+
+# The client logs what it meets and mends by itself, each refused connection with a traceback; what it can't
+# mend is raised, and told in one line.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+class KafkaBus:
+    """A bus on the Kafka at `servers`. `nektar.bus.open("kafka://HOST:PORT")` opens one."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        *,
+        prefix: str = "",
+        lease: float = LEASE,
+        partitions: int | None = None,
+    ) -> None:
+        """Open the bus whose streams, groups and writers are named with `prefix`; where there is none, with
+        `partitions` (default 8), fixed from then on. `lease` in seconds. Raises BusError."""
+        check_lease(lease)
+        self._servers = servers
+        self._prefix = prefix
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._members: set[KafkaMember] = set()
+        self._writers: set[KafkaWriter] = set()
+        self._reader: Any = None
+        self._assigned: list[TopicPartition] = []
+        self._empty: dict[TopicPartition, tuple[int, int]] = {}  # where reads found no message: [start, end)
+        self._seen: dict[TopicPartition, _Seen] = {}
+        with servers.told():
+            self._admin = KafkaAdminClient(**servers.admin())
+        try:
+            self._topics = Topics(servers, self._admin, prefix, partitions)
+            with servers.told():
+                self.id = f"{self._admin.describe_cluster()['cluster_id']}/{prefix}"
+        except BaseException:
+            self._admin.close()
+            raise
+        self.partitions = self._topics.partitions
+
+    def writer(self, transactional_id: str, partition: int) -> KafkaWriter:
+        """Open (and fence any earlier) writer of this id; an id belongs to one partition."""
+        self._check_partition(partition)
+        id_ = f"{self._prefix}{transactional_id}/{partition}"
+        writer = KafkaWriter(self, self._servers, self._topics, id_, partition)
+        self._writers.add(writer)
+        return writer
+
+    def consumer(
+        self,
+        group: str,
+        streams: Sequence[str],
+        *,
+        on_assigned: Callable[[frozenset[int]], None] | None = None,
+        on_revoked: Callable[[frozenset[int]], None] | None = None,
+    ) -> KafkaMember:
+        """Join `group`, all of whose members read the same `streams`."""
+        member = KafkaMember(
+            self,
+            self._servers,
+            self._topics,
+            self._prefix + group,
+            streams,
+            self._lease,
+            on_assigned,
+            on_revoked,
+        )
+        self._members.add(member)
+        return member
+
+    def read(
+        self, stream: str, partition: int, start: int = 0, max_messages: int = 500
+    ) -> Sequence[Delivered]:
+        """Committed messages from `start` on; about 16 MB at most, empty only at the end."""
+        where = self._where(stream, partition)
+        if not self._topics.there(stream):
+            return ()
+        with self._lock, self._servers.told():
+            return self._read(stream, where, start, self._end(where), max_messages)
+
+    def end(self, stream: str, partition: int) -> int:
+        """Where the first transaction still open begins, or the log ends."""
+        where = self._where(stream, partition)
+        if not self._topics.there(stream):
+            return 0
+        with self._lock, self._servers.told():
+            return self._end(where)
+
+    def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
+        """The newest committed message with this key.
+
+        Kafka has no index by key. What was ever looked at is remembered (keys and offsets, no values): what
+        is new since the last call is read, and then further back, until the key is met.
+        """
+        where = self._where(stream, partition)
+        if not self._topics.there(stream):
+            return None
+        with self._lock, self._servers.told():
+            seen = self._seen.setdefault(where, _Seen())
+            while True:
+                self._look(stream, where, seen, key)
+                offset = seen.newest.get(key)
+                if offset is None:
+                    return None
+                found = self._read(stream, where, offset, offset + 1, 1)
+                if found:
+                    return found[0]
+                # Compaction took it, so a newer one has been written since we looked.
+
+    def check(self) -> None:
+        """See that the streams keep what is written. Raises BusError, saying which topic does not."""
+        self._topics.check()
+
+    def delete(self) -> None:
+        """Delete every topic and group of this bus's prefix. Raises BusError where it has none."""
+        if not self._prefix:
+            raise BusError("bus: expected a prefix of the streams to delete; whole brokers are not deleted")
+        self._topics.delete()
+
+    def close(self) -> None:
+        """Close every writer and consumer that this object opened, and leave their groups."""
+        for member in list(self._members):
+            member.close()
+        for writer in list(self._writers):
+            writer.close()
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+        self._admin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- for writers and members ---------------------------------------------------------------------
+
+    def holder(self, group: str, partition: int) -> KafkaMember:
+        """This bus's member of `group` that holds `partition`. Raises Fenced where there is none."""
+        for member in list(self._members):
+            if member.group == self._prefix + group and partition in member.assignment():
+                return member
+        raise Fenced(
+            f"partition {partition}: no consumer of group {group!r} on this bus holds it, so its offsets are "
+            "not ours to commit; poll again to see what is"
+        )
+
+    def wait_until_read(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether whoever reads committed messages sees what lies below `ends`, after one look."""
+        with self._lock, self._servers.told():
+            try:
+                now = self._client().end_offsets(list(ends))
+            except KeyError:  # the client leaves out those whose leader it has not met yet
+                now = {where: self._end(where) for where in ends}
+        return all(now[where] >= end for where, end in ends.items())
+
+    def forget(self, closed: KafkaMember | KafkaWriter) -> None:
+        self._members -= {closed}
+        self._writers -= {closed}
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def _read(
+        self, stream: str, where: TopicPartition, start: int, end: int, max_messages: int
+    ) -> list[Delivered]:
+        """The first messages between two offsets; none where there are none."""
+        empty = self._empty.get(where, (0, 0))
+        if empty[0] <= start < empty[1]:
+            start = empty[1]
+        if start >= end:
+            return []
+        reader = self._client()
+        if where not in self._assigned:
+            self._assigned.append(where)
+            reader.assign(self._assigned)
+        reader.pause(*[other for other in self._assigned if other != where])
+        reader.resume(where)
+        reader.seek(where, start)
+        while reader.position(where) < end:
+            for records in reader.poll(timeout_ms=READ_WAIT_MS, max_records=max_messages).values():
+                return [delivered(stream, record) for record in records if record.offset < end]
+        self._empty[where] = (start, end)
+        return []
+
+    def _all(self, stream: str, where: TopicPartition, start: int, end: int) -> Iterator[Delivered]:
+        while found := self._read(stream, where, start, end, 500):
+            yield from found
+            start = found[-1].offset + 1
+
+    def _look(self, stream: str, where: TopicPartition, seen: _Seen, key: bytes) -> None:
+        """Bring `seen` up to now, and back to `key`, if need be to the beginning."""
+        end = self._end(where)
+        if seen.high is None:
+            seen.low = seen.high = end
+        seen.newest |= {m.key: m.offset for m in self._all(stream, where, seen.high, end)}
+        seen.high = end
+        while key not in seen.newest and seen.low > 0:
+            start = max(0, seen.low - BACK)
+            older = {m.key: m.offset for m in self._all(stream, where, start, seen.low)}
+            seen.newest = older | seen.newest
+            seen.low = start
+
+    def _end(self, where: TopicPartition) -> int:
+        return int(self._client().end_offsets([where])[where])
+
+    def _client(self) -> Any:
+        if self._reader is None:
+            self._reader = KafkaConsumer(
+                **self._servers.client(),
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                # A start that is gone is an error: a log without its beginning is another log.
+                auto_offset_reset="none",
+                fetch_max_wait_ms=READ_WAIT_MS,
+                fetch_max_bytes=FETCH_BYTES,
+                max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            )
+        return self._reader
+
+    def _where(self, stream: str, partition: int) -> TopicPartition:
+        self._check_partition(partition)
+        return TopicPartition(self._topics.name(stream), partition)
+
+    def _check_partition(self, partition: int) -> None:
+        if not 0 <= partition < self.partitions:
+            raise BusError(f"partition: expected 0 to {self.partitions - 1}; got {partition}")
+
+
+class _Seen:
+    """The newest offset of every key between two offsets of a partition."""
+
+    def __init__(self) -> None:
+        self.low = 0
+        self.high: int | None = None
+        self.newest: dict[bytes, int] = {}
+
+
+_: type[Bus] = KafkaBus

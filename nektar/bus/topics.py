@@ -1,0 +1,166 @@
+"""A stream's topic: its name, made where it is missing, and kept for ever.
+
+`nektar.checkpoints` is made when a bus is first opened and settles the number of partitions; the others come
+with their first writer or consumer. A topic that somebody else has made is taken as it is, if it has as many
+partitions; whether it keeps its messages is what `check` sees.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kafka import errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from nektar.bus.port import PARTITIONS, BusError
+from nektar.bus.rules import COMPACTED, check_stream
+from nektar.bus.servers import OPEN_SECONDS, Servers
+from nektar.log import CHECKPOINTS, STREAMS
+
+MAX_PARTITIONS = 1024
+
+# A message of MAX_MESSAGE_BYTES with its key and headers; Kafka's default leaves them 588 bytes.
+MAX_BYTES = "2097152"
+FOR_EVER = "-1"
+
+# A new topic's partitions have leaders after some ms, which nothing announces.
+LOOK_AGAIN = 0.005
+
+
+class Topics:
+    """The topics of the bus that `prefix` names."""
+
+    def __init__(self, servers: Servers, admin: Any, prefix: str, partitions: int | None) -> None:
+        """Raises BusError where the bus has another number of partitions than wanted."""
+        if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
+            raise BusError(f"bus: expected 1 to {MAX_PARTITIONS} partitions; got {partitions}")
+        if prefix:
+            check_stream(prefix)
+        self._servers = servers
+        self._admin = admin
+        self._prefix = prefix
+        self._known: set[str] = set()
+        with servers.told():
+            found = self._found([self.name(CHECKPOINTS)])
+            self.partitions = len(next(iter(found.values()), ())) or partitions or PARTITIONS
+            if partitions not in (None, self.partitions):
+                raise BusError(
+                    f"{self.name(CHECKPOINTS)}: this bus was made with {self.partitions} partitions, which "
+                    f"can't change; got partitions={partitions}"
+                )
+        self.ensure([CHECKPOINTS])
+
+    def name(self, stream: str) -> str:
+        check_stream(self._prefix + stream)
+        return self._prefix + stream
+
+    def there(self, stream: str) -> bool:
+        """Whether the stream has a topic."""
+        if stream not in self._known:
+            with self._servers.told():
+                found = self._found([self.name(stream)])
+            self._know(found)
+        return stream in self._known
+
+    def ensure(self, streams: Iterable[str]) -> None:
+        """Make the topics that are missing, and wait until they can be used. Raises BusError."""
+        wanted = {self.name(stream) for stream in streams if stream not in self._known}
+        if not wanted:
+            return
+        with self._servers.told():
+            found = self._found(wanted)
+            if missing := wanted - found.keys():
+                self._make(missing)
+                deadline = time.monotonic() + OPEN_SECONDS
+                while wanted - (found := self._found(wanted)).keys():
+                    if time.monotonic() > deadline:
+                        raise BusError(
+                            f"topics {', '.join(sorted(wanted - found.keys()))}: made, but no broker leads "
+                            "their partitions; see that enough brokers run for their replicas"
+                        )
+                    time.sleep(LOOK_AGAIN)
+        self._know(found)
+
+    def check(self) -> None:
+        """Raises BusError for the first topic that loses messages or keeps what it should not."""
+        names = [self.name(stream) for stream in STREAMS]
+        with self._servers.told():
+            there = self._found(names)
+            asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(there)]
+            configured = self._admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
+        for name, settings in sorted(configured.items()):
+            wanted = _settings(name.removeprefix(self._prefix))
+            for key in ("cleanup.policy", "retention.ms", "retention.bytes"):
+                got = settings[key]["value"]
+                if got != wanted[key]:
+                    raise BusError(
+                        f"topic {name}: expected {key}={wanted[key]}; got {got}: what the log loses can't be "
+                        f"folded again. Set it (kafka-configs --alter --topic {name} --add-config "
+                        f"{key}={wanted[key]})"
+                    )
+        self._know(there)
+
+    def epoch(self, transactional_id: str) -> tuple[int, int]:
+        """(producer id, epoch) of whoever opened this id last."""
+        known = self._admin.describe_transactions([transactional_id])[transactional_id]
+        return known.producer_id, known.producer_epoch
+
+    def delete(self) -> None:
+        """Delete all topics of the prefix, and what its groups have committed."""
+        with self._servers.told():
+            topics = [name for name in self._admin.list_topics() if name.startswith(self._prefix)]
+            if topics:
+                self._admin.delete_topics(topics)
+            groups = [
+                group["group_id"]
+                for group in self._admin.list_groups()
+                if group["group_id"].startswith(self._prefix)
+            ]
+            if groups:
+                self._admin.delete_groups(groups)
+        self._known.clear()
+
+    def _found(self, names: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
+        """Topic → its partitions, of those topics that are there and whose partitions all have leaders."""
+        found = {}
+        for topic in self._admin.describe_topics(sorted(names)):
+            if topic["error_code"] == 0 and all(each["leader_id"] >= 0 for each in topic["partitions"]):
+                found[topic["name"]] = topic["partitions"]
+        return found
+
+    def _know(self, found: Mapping[str, list[Mapping[str, Any]]]) -> None:
+        for name, partitions in found.items():
+            if len(partitions) != self.partitions:
+                raise BusError(
+                    f"topic {name}: expected {self.partitions} partitions, as the bus's other streams have; "
+                    f"got {len(partitions)}. Delete the topic, or name another prefix"
+                )
+            self._known.add(name.removeprefix(self._prefix))
+
+    def _make(self, names: Iterable[str]) -> None:
+        """Ask for topics; one that another process has just made is as good."""
+        asked = {
+            name: {
+                "num_partitions": self.partitions,
+                "configs": _settings(name.removeprefix(self._prefix)),
+            }
+            for name in sorted(names)
+        }
+        answer = self._admin.create_topics(asked, raise_errors=False)
+        for topic in answer["topics"]:
+            kind = errors.for_code(topic["error_code"])
+            if kind not in (errors.NoError, errors.TopicAlreadyExistsError):
+                raise BusError(
+                    f"topic {topic['name']}: can't be made: {kind.__name__}: {topic['error_message']}"
+                )
+
+
+def _settings(stream: str) -> dict[str, str]:
+    return {
+        "cleanup.policy": "compact" if stream in COMPACTED else "delete",
+        "retention.ms": FOR_EVER,
+        "retention.bytes": FOR_EVER,
+        "max.message.bytes": MAX_BYTES,
+    }

@@ -1,0 +1,108 @@
+"""OTLP as it travels here: spans and log records, in groups of one resource and one scope.
+
+A message on the bus is what a client sends (opentelemetry-proto, `Export…ServiceRequest`), whoever wrote it:
+our collector, or a stock one with its Kafka exporter. Requests of several messages join and split by group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from nektar.errors import NektarError
+from nektar.log import OTLP_LOGS, OTLP_SPANS
+
+TRACE_ID_BYTES = 16
+SPAN_ID_BYTES = 8
+
+# A row of the store repeats its resource and its scope, so that a small message may be a large insert. A
+# batch of 8,192 spans whose resource takes 5 KB is within this; one that is not is meant to hurt.
+MAX_REPEATED_BYTES = 64 * 1024 * 1024
+
+
+class BadRequest(NektarError):
+    """Bytes that are no request of OTLP, or one that nobody should have to store."""
+
+
+class Signal(NamedTuple):
+    """A kind of telemetry, and what OTLP calls its parts."""
+
+    name: str  # as in the path /v1/NAME
+    stream: str
+    request: type[Any]
+    response: type[Any]
+    resources: str
+    scopes: str
+    items: str
+
+
+SPANS = Signal(
+    "traces",
+    OTLP_SPANS,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+    "resource_spans",
+    "scope_spans",
+    "spans",
+)
+LOGS = Signal(
+    "logs",
+    OTLP_LOGS,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+    "resource_logs",
+    "scope_logs",
+    "log_records",
+)
+SIGNALS = (SPANS, LOGS)
+
+
+class Group(NamedTuple):
+    """Items of one resource and one scope: `ResourceSpans` and `ScopeSpans`, or their likes of records."""
+
+    resource: Any
+    scope: Any
+    items: Any
+
+
+def parse(signal: Signal, body: bytes) -> Any:
+    """The request in protobuf. Raises BadRequest."""
+    request = signal.request()
+    try:
+        request.ParseFromString(body)
+    except DecodeError as error:
+        raise BadRequest(f"expected an {signal.request.__name__} in protobuf; {error}") from None
+    return request
+
+
+def groups(signal: Signal, request: Any) -> Iterator[Group]:
+    """All groups, in the request's order."""
+    for resource in getattr(request, signal.resources):
+        for scope in getattr(resource, signal.scopes):
+            yield Group(resource, scope, getattr(scope, signal.items))
+
+
+def own_bytes(group: Group) -> int:
+    """What a group says beside its items, in bytes."""
+    urls = len(group.resource.schema_url.encode()) + len(group.scope.schema_url.encode())
+    return int(group.resource.resource.ByteSize() + group.scope.scope.ByteSize()) + urls
+
+
+def check_repeated(signal: Signal, request: Any) -> None:
+    """Raises BadRequest where resources and scopes, repeated for each item, are too much to store."""
+    repeated = sum(len(group.items) * own_bytes(group) for group in groups(signal, request))
+    if repeated > MAX_REPEATED_BYTES:
+        raise BadRequest(
+            f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, counted for each of their "
+            f"{signal.items}; got {repeated}"
+        )

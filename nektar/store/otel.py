@@ -1,0 +1,285 @@
+"""Telemetry as rows: a message of OTLP as the columns of `otel_traces` or `otel_logs`. Pure.
+
+The columns and what stands in them are those of the OpenTelemetry Collector's ClickHouse exporter. Whatever
+can be told of a span is kept; where a column can't hold it, it holds the nearest that it can.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_repeated, groups
+from nektar.telemetry import CHAIN, SENDER
+
+TABLES: Mapping[Signal, str] = {SPANS: "otel_traces", LOGS: "otel_logs"}
+
+# The tables have a partition for each date, and ClickHouse refuses an insert into more than a hundred: not
+# only this one then, since whoever inserts can't tell it from merges that are behind.
+MAX_DATES = 50
+# DateTime64(9) ends in 2262.
+_LAST = 2**63 - 1
+_DAY = 86_400 * 10**9
+
+_TEXT = pa.utf8()
+_TIME = pa.timestamp("ns")
+_KINDS = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
+_STATUSES = ("Unset", "Ok", "Error")
+_FATAL = 24  # the highest severity
+
+
+def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
+    """The rows of a request that `sender` brought. Raises BadRequest where they are too much for one."""
+    check_repeated(signal, request)
+    columns: dict[str, pa.Array] = _ROWS[signal](request, sender)
+    table = pa.table(columns)
+    dates = {time // _DAY for time in columns["Timestamp"].cast(pa.int64()).to_pylist()}
+    if len(dates) > MAX_DATES:
+        raise BadRequest(
+            f"expected {signal.items} of at most {MAX_DATES} dates in a message; got {len(dates)}"
+        )
+    return table
+
+
+def chain_spans(rows: pa.Table) -> list[pa.Table]:
+    """Rows of `model.ChainSpan` as rows of `otel_traces`, of few enough dates a table."""
+    days: dict[int, list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        days.setdefault(int(row["started"].timestamp()) // 86_400, []).append(row)
+    dates = sorted(days)
+    return [
+        _of_chain([row for date in dates[i : i + MAX_DATES] for row in days[date]])
+        for i in range(0, len(dates), MAX_DATES)
+    ]
+
+
+def _of_chain(spans: Sequence[Mapping[str, Any]]) -> pa.Table:
+    started = [int(span["started"].timestamp()) * 10**9 for span in spans]
+    ended = [int(span["ended"].timestamp()) * 10**9 for span in spans]
+    none = _offsets(0 for _ in spans)
+    columns = {
+        "Timestamp": _times(started),
+        "TraceId": _ids(span["trace_id"] for span in spans),
+        "SpanId": _ids(span["span_id"] for span in spans),
+        "ParentSpanId": _ids(span["parent_id"] for span in spans),
+        "SpanName": _texts(span["name"] for span in spans),
+        "SpanKind": _texts("Internal" for _ in spans),
+        "ServiceName": _texts(CHAIN for _ in spans),
+        "ResourceAttributes": _map_array([{"service.name": CHAIN, SENDER: CHAIN} for _ in spans]),
+        "SpanAttributes": _map_array([json.loads(span["attributes"]) for span in spans]),
+        "Duration": pa.array([end - start for start, end in zip(started, ended, strict=True)], pa.uint64()),
+        "StatusCode": _texts("Unset" for _ in spans),
+    }
+    columns |= {name: _texts("" for _ in spans) for name in ("TraceState", "ScopeName", "ScopeVersion")}
+    columns["StatusMessage"] = _texts("" for _ in spans)
+    for name, values in (("Events.Timestamp", _times(())), ("Events.Name", _texts(()))):
+        columns[name] = _lists(none, values)
+    for name in ("Links.TraceId", "Links.SpanId", "Links.TraceState"):
+        columns[name] = _lists(none, _texts(()))
+    for name in ("Events.Attributes", "Links.Attributes"):
+        columns[name] = _lists(none, _map_array([]))
+    return pa.table(columns)
+
+
+def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
+    groups_ = _Groups(sender)
+    spans = []
+    for group in groups(SPANS, request):
+        groups_.add(group, len(group.items))
+        spans += group.items
+    events = [event for span in spans for event in span.events]
+    links = [link for span in spans for link in span.links]
+    of_events = _offsets(len(span.events) for span in spans)
+    of_links = _offsets(len(span.links) for span in spans)
+    return {
+        "Timestamp": _times(span.start_time_unix_nano for span in spans),
+        "TraceId": _ids(span.trace_id for span in spans),
+        "SpanId": _ids(span.span_id for span in spans),
+        "ParentSpanId": _ids(span.parent_span_id for span in spans),
+        "TraceState": _texts(span.trace_state for span in spans),
+        "SpanName": _texts(span.name for span in spans),
+        "SpanKind": _texts(_named(_KINDS, span.kind) for span in spans),
+        "ServiceName": groups_.texts(groups_.services),
+        "ResourceAttributes": groups_.maps(groups_.resources),
+        "ScopeName": groups_.texts(groups_.scopes),
+        "ScopeVersion": groups_.texts(groups_.versions),
+        "SpanAttributes": _maps(span.attributes for span in spans),
+        "Duration": pa.array(
+            [max(0, span.end_time_unix_nano - span.start_time_unix_nano) for span in spans], pa.uint64()
+        ),
+        "StatusCode": _texts(_named(_STATUSES, span.status.code) for span in spans),
+        "StatusMessage": _texts(span.status.message for span in spans),
+        "Events.Timestamp": _lists(of_events, _times(event.time_unix_nano for event in events)),
+        "Events.Name": _lists(of_events, _texts(event.name for event in events)),
+        "Events.Attributes": _lists(of_events, _maps(event.attributes for event in events)),
+        "Links.TraceId": _lists(of_links, _ids(link.trace_id for link in links)),
+        "Links.SpanId": _lists(of_links, _ids(link.span_id for link in links)),
+        "Links.TraceState": _lists(of_links, _texts(link.trace_state for link in links)),
+        "Links.Attributes": _lists(of_links, _maps(link.attributes for link in links)),
+    }
+
+
+def _records(request: Any, sender: str) -> dict[str, pa.Array]:
+    groups_ = _Groups(sender)
+    records = []
+    for group in groups(LOGS, request):
+        groups_.add(group, len(group.items))
+        records += group.items
+    return {
+        "Timestamp": _times(record.time_unix_nano or record.observed_time_unix_nano for record in records),
+        "TraceId": _ids(record.trace_id for record in records),
+        "SpanId": _ids(record.span_id for record in records),
+        "TraceFlags": pa.array([record.flags & 0xFF for record in records], pa.uint8()),
+        "SeverityText": _texts(record.severity_text for record in records),
+        "SeverityNumber": pa.array(
+            [n if 0 <= (n := record.severity_number) <= _FATAL else 0 for record in records], pa.uint8()
+        ),
+        "ServiceName": groups_.texts(groups_.services),
+        "Body": _texts(text(record.body) for record in records),
+        "ResourceSchemaUrl": groups_.texts(groups_.resource_urls),
+        "ResourceAttributes": groups_.maps(groups_.resources),
+        "ScopeSchemaUrl": groups_.texts(groups_.scope_urls),
+        "ScopeName": groups_.texts(groups_.scopes),
+        "ScopeVersion": groups_.texts(groups_.versions),
+        "ScopeAttributes": groups_.maps(groups_.scope_attributes),
+        "LogAttributes": _maps(record.attributes for record in records),
+        "EventName": _texts(record.event_name for record in records),
+    }
+
+
+_ROWS: Mapping[Signal, Callable[[Any, str], dict[str, pa.Array]]] = {SPANS: _spans, LOGS: _records}
+
+
+class _Groups:
+    """What groups say once and each of their rows repeats: read once, repeated by Arrow."""
+
+    def __init__(self, sender: str) -> None:
+        self._sender = sender
+        self._group_of: list[int] = []  # of each row
+        self.services: list[str] = []
+        self.resources: list[dict[str, str]] = []
+        self.resource_urls: list[str] = []
+        self.scopes: list[str] = []
+        self.versions: list[str] = []
+        self.scope_attributes: list[dict[str, str]] = []
+        self.scope_urls: list[str] = []
+
+    def add(self, group: Any, count: int) -> None:
+        """The next `count` rows are of this group."""
+        resource = attributes(group.resource.resource.attributes)
+        resource[SENDER] = self._sender  # whatever the sender says of it
+        self._group_of += [len(self.services)] * count
+        self.services.append(resource.get("service.name", ""))
+        self.resources.append(resource)
+        self.resource_urls.append(group.resource.schema_url)
+        self.scopes.append(group.scope.scope.name)
+        self.versions.append(group.scope.scope.version)
+        self.scope_attributes.append(attributes(group.scope.scope.attributes))
+        self.scope_urls.append(group.scope.schema_url)
+
+    def texts(self, of_groups: list[str]) -> pa.Array:
+        return self._repeated(pa.array(of_groups, _TEXT))
+
+    def maps(self, of_groups: list[dict[str, str]]) -> pa.Array:
+        return self._repeated(_map_array(of_groups))
+
+    def _repeated(self, of_groups: pa.Array) -> pa.Array:
+        return of_groups.take(pa.array(self._group_of, pa.int32()))
+
+
+# --- columns ----------------------------------------------------------------------------------------
+
+
+def _times(nanoseconds: Iterable[int]) -> pa.Array:
+    return pa.array([min(each, _LAST) for each in nanoseconds], pa.int64()).cast(_TIME)
+
+
+def _ids(ids: Iterable[bytes]) -> pa.Array:
+    return pa.array([each.hex() if any(each) else "" for each in ids], _TEXT)
+
+
+def _texts(texts: Iterable[str]) -> pa.Array:
+    return pa.array(list(texts), _TEXT)
+
+
+def _maps(of_rows: Iterable[Any]) -> pa.Array:
+    return _map_array([attributes(each) for each in of_rows])
+
+
+def _map_array(maps: list[dict[str, str]]) -> pa.Array:
+    keys = pa.array([key for each in maps for key in each], _TEXT)
+    values = pa.array([value for each in maps for value in each.values()], _TEXT)
+    return pa.MapArray.from_arrays(_offsets(map(len, maps)), keys, values)
+
+
+def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def _offsets(lengths: Iterable[int]) -> pa.Array:
+    ends = [0]
+    for length in lengths:
+        ends.append(ends[-1] + length)
+    return pa.array(ends, pa.int32())
+
+
+def _named(names: tuple[str, ...], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else ""
+
+
+# --- values -----------------------------------------------------------------------------------------
+
+
+def attributes(pairs: Iterable[Any]) -> dict[str, str]:
+    """Key → value as text; of keys that come twice the last."""
+    return {pair.key: text(pair.value) for pair in pairs}
+
+
+def text(value: Any) -> str:
+    """An AnyValue as text: numbers, lists and maps as JSON writes them, bytes in base64."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return str(value.string_value)
+    plain = _plain(value, kind)
+    if isinstance(plain, str):
+        return plain
+    if plain is None:
+        return ""
+    if isinstance(plain, float):
+        return _decimal(plain)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def _plain(value: Any, kind: str | None) -> Any:
+    match kind:
+        case "array_value":
+            return [_plain(each, each.WhichOneof("value")) for each in value.array_value.values]
+        case "kvlist_value":
+            return {
+                pair.key: _plain(pair.value, pair.value.WhichOneof("value"))
+                for pair in value.kvlist_value.values
+            }
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case "double_value":
+            number = value.double_value
+            if not math.isfinite(number):
+                return {math.inf: "+Inf", -math.inf: "-Inf"}.get(number, "NaN")
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        case "string_value" | "int_value" | "bool_value":
+            return getattr(value, kind)
+    return None
+
+
+def _decimal(number: float) -> str:
+    """A fraction, or what is too large to be written out, as JavaScript writes it."""
+    if 1e-6 <= abs(number) < 1e21:
+        return format(Decimal(repr(number)), "f")
+    mantissa, _, exponent = repr(number).partition("e")
+    return f"{mantissa}e{int(exponent):+d}"

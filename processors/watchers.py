@@ -1,0 +1,318 @@
+"""The role `watchers`: tells each configured watcher every version of every finding that it wants.
+
+The outbox is `nektar.findings` itself: what a watcher has not taken lies there, and the offset of its group,
+`watchers.NAME`, says up to where it has taken all. So nothing has to be written before something is sent, and
+nothing is lost by a receiver that is down or breaks off, by kill -9, or by the role's moving to another host.
+What the receiver may rely on:
+
+* at least once: the offset moves only after a whole answer of 2xx. A repeat has the same `webhook-id`;
+* the versions of one finding come in their order; those of different findings may overtake each other;
+* nothing is given up: what it does not take is sent again, ever more slowly, and what comes after it waits;
+* a watcher begins with the first finding that the bus holds, so that one that is configured after a slashing
+  became due hears of it. The group's name is the watcher's: under another name it begins again.
+
+A watcher has a thread, a membership and connections of its own, so that none waits for another's receiver.
+What can't be read is told to nobody and goes to `nektar.dead`, whole, with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from nektar import plugins
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message
+from nektar.config import Config, ConfigError, Watcher
+from nektar.errors import NektarError
+from nektar.log import DEAD, FINDINGS, BrokenLog, Reading, split
+from processors.webhook import Answer, Outcome, Webhook
+
+log = logging.getLogger(__name__)
+
+# Messages a turn: so many are under way to a receiver at once, since it is far and an outage makes many, and
+# so many are sent a second time after a kill. A receiver that did not take the last one gets one at a time.
+BATCH = 8
+# How long an idle watcher waits for the bus before it looks whether to stop, in seconds.
+IDLE = 0.2
+# How often whoever rests or sends looks whether to stop and says that it lives. A lease is some seconds.
+LOOK = 0.1
+ALIVE = 1.0
+# A receiver that does not take what it is sent is one log line so often.
+SAY_EVERY = 60.0
+MAX_REASON = 1000
+
+# Seconds before the second attempt, which double with every further one, and the most that they become. A
+# receiver that is restarted is back in moments; what a person has to mend takes longer; who asks for no more
+# is asked again now and then, in case it was a mistake.
+PAUSES = {
+    Outcome.LATER: (0.25, 30.0),
+    Outcome.REFUSED: (5.0, 300.0),
+    Outcome.GONE: (3600.0, 3600.0),
+}
+
+
+class Unreadable(NektarError):
+    """What lies on the bus is no finding's CloudEvent, and why: it becomes a dead letter."""
+
+
+def run(config: Config, bus: Bus, stop: threading.Event) -> None:
+    """Be the watchers role until `stop`. Raises ConfigError, BusError."""
+    webhooks = [check(watcher) for watcher in config.watchers]
+    if not webhooks:
+        log.info("nobody is to be told: nektar.yaml names no watchers")
+        stop.wait()
+        return
+    with ThreadPoolExecutor(len(webhooks), thread_name_prefix="watcher") as pool:
+        told = [
+            pool.submit(asyncio.run, Outbox(watcher, bus).run(webhook, stop))
+            for watcher, webhook in zip(config.watchers, webhooks, strict=True)
+        ]
+        wait(told, return_when=FIRST_EXCEPTION)
+        stop.set()  # where one ends by an error, the role does
+    for each in told:
+        each.result()
+
+
+def check(watcher: Watcher) -> Webhook:
+    """The watcher's webhook. Raises ConfigError where what it wants, its URL or its secret can't be right."""
+    known = plugins.names("nektar.conditions")
+    for condition in watcher.conditions:
+        if condition not in known:
+            raise ConfigError(
+                f"watchers.{watcher.name}.conditions: expected names of {', '.join(known)}; got {condition!r}"
+            )
+    return Webhook(watcher)
+
+
+# --- what there is to tell --------------------------------------------------------------------------
+
+
+class _Subject(msgspec.Struct, frozen=True):
+    condition: str
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What of a finding's CloudEvent decides to whom and when it is sent."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    type: Annotated[str, msgspec.Meta(min_length=1)]
+    subject: Annotated[str, msgspec.Meta(min_length=1)]
+    data: _Subject
+
+
+_events = msgspec.json.Decoder(_Event)
+
+
+class Due(NamedTuple):
+    """One version of a finding that the watcher is to be told."""
+
+    partition: int
+    offset: int  # of the record's first part
+    finding: str
+    name: str  # for people
+    event: bytes
+
+    @property
+    def at(self) -> tuple[int, int]:
+        return self.partition, self.offset
+
+
+def due(watcher: Watcher, record: Delivered, offset: int, value: bytes) -> Due | None:
+    """What of a record, whose parts joined are `value`, the watcher is to be told. Raises Unreadable."""
+    if watcher.networks and record.key.decode("utf-8", "replace") not in watcher.networks:
+        return None
+    try:
+        event = _events.decode(value.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"expected a finding's CloudEvent; {error}") from error
+    if watcher.conditions and event.data.condition not in watcher.conditions:
+        return None
+    return Due(record.partition, offset, event.subject, f"{event.type} {event.id}", value)
+
+
+# --- how it is told ---------------------------------------------------------------------------------
+
+
+def pause(answer: Answer, failures: int, chance: float) -> float:
+    """Seconds until the next attempt after so many failures in a row; `chance` is in [0, 1)."""
+    first, longest = PAUSES[answer.outcome]
+    return max(answer.after, min(longest, first * 2.0 ** min(failures - 1, 32)) * (1 + chance) / 2)
+
+
+class Outbox:
+    """A watcher's part of the bus. One thread."""
+
+    def __init__(self, watcher: Watcher, bus: Bus) -> None:
+        self._watcher = watcher
+        self._bus = bus
+        self._group = f"watchers.{watcher.name}"
+        self._consumer: Consumer
+        self._reading: dict[int, Reading] = {}
+        self._done: set[tuple[int, int]] = set()  # (partition, offset) at or above what is committed
+        self._trouble = Trouble(watcher.name)
+
+    async def run(self, webhook: Webhook, stop: threading.Event) -> None:
+        """Until `stop`. Raises BusError.
+
+        Nothing else lives in this event loop, so waiting for the bus may hold it up.
+        """
+        with self._bus.consumer(
+            self._group, [FINDINGS], on_assigned=self._forget, on_revoked=self._forget
+        ) as self._consumer:
+            async with webhook:
+                while not stop.is_set():
+                    if answer := await self.turn(webhook, stop):
+                        self._rest(self._trouble.met(answer), stop)
+
+    async def turn(self, webhook: Webhook, stop: threading.Event) -> Answer | None:
+        """Tell what one poll brings, and commit what is taken; the answer that ended it, if one did."""
+        batch = self._consumer.poll(IDLE, 1 if self._trouble else BATCH)
+        told = [each for message in batch for each in self._read(message)]
+        answer = await self._tell(webhook, told, stop)
+        self._commit(batch, told)
+        return answer
+
+    def _read(self, message: Delivered) -> list[Due]:
+        """What is whole with this message, and says something to the watcher that it was not told before."""
+        reading = self._reading.setdefault(message.partition, Reading())
+        try:
+            records = reading(message)
+        except BrokenLog as error:
+            records = reading.give_up()
+            self._reading.pop(message.partition, None)
+            self._bury_once(message, error)
+        told = []
+        for record in records:
+            try:
+                each = due(self._watcher, record, record.offset, record.value)
+            except Unreadable as error:
+                self._bury_once(record, error)
+                continue
+            if each is not None and each.at not in self._done:
+                told.append(each)
+        return told
+
+    async def _tell(self, webhook: Webhook, told: Sequence[Due], stop: threading.Event) -> Answer | None:
+        """Send each, a finding's versions one after the other; the answer of one that is not taken."""
+        findings: dict[tuple[int, str], list[Due]] = {}
+        for each in told:
+            findings.setdefault((each.partition, each.finding), []).append(each)
+
+        async def in_order(versions: Iterable[Due]) -> Answer | None:
+            for each in versions:
+                answer = await webhook.send(each.event)
+                if answer.outcome is not Outcome.TAKEN:
+                    return answer
+                self._done.add(each.at)
+                self._trouble.over()
+                log.info("watcher %s: told of %s", self._watcher.name, each.name)
+            return None
+
+        telling = asyncio.gather(*map(in_order, findings.values()))
+        while not telling.done():
+            await asyncio.wait({telling}, timeout=LOOK)
+            if stop.is_set():
+                telling.cancel()
+        try:
+            return next((answer for answer in telling.result() if answer), None)
+        except asyncio.CancelledError:
+            return None
+
+    def _commit(self, batch: Sequence[Delivered], told: Sequence[Due]) -> None:
+        """Commit each partition up to the first that is not taken, and go back there."""
+        for partition, end in {message.partition: message.offset + 1 for message in batch}.items():
+            reading = self._reading.get(partition)
+            upto = end if reading is None or reading.began is None else reading.began
+            left = [each for each in told if each.partition == partition and each.at not in self._done]
+            if left:
+                upto = left[0].offset
+                self._go_back(partition, upto)
+            self._done = {at for at in self._done if at[0] != partition or at[1] >= upto}
+            try:
+                self._consumer.commit(FINDINGS, partition, upto)
+            except Fenced as error:
+                log.warning("%s", error)  # whoever has it now tells again what was not committed
+
+    def _go_back(self, partition: int, offset: int) -> None:
+        self._consumer.seek(FINDINGS, partition, offset)
+        self._reading.pop(partition, None)
+
+    def _bury_once(self, message: Delivered, error: NektarError) -> None:
+        """Write a dead letter. Killed before its offset is committed, it is written again."""
+        at = message.partition, message.offset
+        if at in self._done:
+            return
+        self._done.add(at)
+        where = f"{FINDINGS}/{message.partition}/{message.offset}"
+        log.error("watcher %s: %s is a dead letter: %s", self._watcher.name, where, error)
+        headers = {"reason": str(error).encode()[:MAX_REASON], "network": message.key}
+        letters = [
+            Message(DEAD, f"{self._group} {where}".encode(), part, headers | numbered)
+            for part, numbered in split(message.value)
+        ]
+        with self._bus.writer(f"{self._group}-{message.partition}", message.partition) as writer:
+            writer.transaction(letters)
+
+    def _rest(self, seconds: float, stop: threading.Event) -> None:
+        """Wait, and stay a member: who does not poll for a lease loses its partitions."""
+        until = time.monotonic() + seconds
+        alive = time.monotonic() + ALIVE
+        while (left := until - time.monotonic()) > 0 and not stop.wait(min(LOOK, left)):
+            if time.monotonic() >= alive:
+                alive = time.monotonic() + ALIVE
+                for message in self._consumer.poll(0, 1):
+                    reading = self._reading.get(message.partition)
+                    began = reading.began if reading else None
+                    self._go_back(message.partition, message.offset if began is None else began)
+
+    def _forget(self, partitions: frozenset[int]) -> None:
+        """What a partition's reading has to begin anew with."""
+        for partition in partitions:
+            self._reading.pop(partition, None)
+        self._done = {at for at in self._done if at[0] not in partitions}
+
+
+class Trouble:
+    """How long a receiver has taken nothing, and how often that is worth a line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failures = 0
+        self._since = 0.0
+        self._said = -SAY_EVERY
+
+    def __bool__(self) -> bool:
+        return self._failures > 0
+
+    def met(self, answer: Answer) -> float:
+        """Count one more, and say so if it is time; seconds to wait."""
+        now = time.monotonic()
+        self._failures += 1
+        if self._failures == 1:
+            self._since = now
+        if now - self._said >= SAY_EVERY:
+            self._said = now
+            log.warning(
+                "watcher %s: not told, for %.0f s and %d attempts now: %s. It is sent again; nothing is lost",
+                self._name,
+                now - self._since,
+                self._failures,
+                answer.words,
+            )
+        return pause(answer, self._failures, random.random())  # noqa: S311  no secret
+
+    def over(self) -> None:
+        """It has taken one."""
+        if self._failures and self._said >= self._since:
+            log.info("watcher %s: told again, after %.0f s", self._name, time.monotonic() - self._since)
+        self._failures = 0

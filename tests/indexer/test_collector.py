@@ -1,0 +1,453 @@
+"""The collector over HTTP: the right answer to whatever is sent, and what it says yes to is on the bus."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from google.rpc.status_pb2 import Status
+
+from indexer import collector
+from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
+from nektar.bus.port import Bus, BusError, BusFull, Delivered, Fenced, Message, partition_of, partition_of_key
+from nektar.bus.sqlite import SqliteBus
+from nektar.config import Config, Listen, NetworkConfig, Telemetry
+from nektar.http import CantListen, Server, bind
+from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
+from nektar.otlp import LOGS, SPANS, parse
+from tests import otlp
+from tests.indexer.test_signatures import HOME, attributes
+
+TOKENS = {"operator-1": "0123456789abcdef", "aggregator": "fedcba9876543210"}
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def why(self) -> str:
+        """What an error says, of protobuf or JSON."""
+        if self.headers["content-type"] == JSON:
+            return str(json.loads(self.body)["message"])
+        return str(Status.FromString(self.body).message)
+
+
+class Client:
+    """Whoever sends to the collector at `address`."""
+
+    def __init__(self, address: str, token: str | None = None) -> None:
+        self._address, self._token = address, token
+
+    def post(self, body: bytes, kind: str = PROTOBUF, path: str = "/v1/traces", **headers: str) -> Answer:
+        sent = {"content-type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        if self._token:
+            sent["authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(f"http://{self._address}{path}", body, sent, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return Answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.headers, error.read())
+
+
+@contextmanager
+def serving(
+    bus: Any, senders: Mapping[str, str] = {}, networks: tuple[NetworkConfig, ...] = ()
+) -> Iterator[str]:
+    config = Config(providers={}, networks=networks, telemetry=Telemetry(senders=dict(senders)))
+    with Collector(config, bus) as made, Server(made.app, bind("127.0.0.1:0", "listen.otlp")) as server:
+        yield server.address
+
+
+@pytest.fixture
+def client(bus: SqliteBus) -> Iterator[Client]:
+    with serving(bus, networks=(HOME,)) as address:
+        yield Client(address)
+
+
+def told(bus: Bus, stream: str = OTLP_SPANS) -> list[Delivered]:
+    """All that is on the bus."""
+    return [message for p in range(bus.partitions) for message in bus.read(stream, p, 0, 10_000)]
+
+
+def sound(count: int = 3, **kwargs: Any) -> Any:
+    return otlp.spans(count, time.time_ns(), **kwargs)
+
+
+# --- what is taken ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+@pytest.mark.parametrize("signal", [SPANS, LOGS], ids=lambda signal: signal.name)
+def test_what_is_sent_is_on_the_bus_as_the_collectors_kafka_exporter_writes_it(
+    client: Client, bus: SqliteBus, signal: Any, kind: str, packed: bool
+) -> None:
+    request = sound() if signal is SPANS else otlp.records(3, time.time_ns())
+    body = request.SerializeToString() if kind == PROTOBUF else otlp.to_json(request)
+    encoding = {"content_encoding": "gzip"} if packed else {}
+    path = f"/v1/{signal.name}"
+    answer = client.post(gzip.compress(body) if packed else body, f"{kind}; charset=utf-8", path, **encoding)
+    assert (answer.status, answer.headers["content-type"]) == (200, kind)
+    assert answer.body == (b"" if kind == PROTOBUF else b"{}")
+    (message,) = told(bus, signal.stream)
+    assert parse(signal, message.value) == request
+    items = getattr(getattr(getattr(request, signal.resources)[0], signal.scopes)[0], signal.items)
+    assert message.key == items[0].trace_id.hex().encode()
+    assert message.partition == partition_of_key(message.key, bus.partitions)
+    assert message.headers == {"sender": b"unauthenticated"}
+
+
+def test_a_request_of_nothing_is_taken_and_writes_nothing(client: Client, bus: SqliteBus) -> None:
+    assert client.post(b"").status == 200
+    assert client.post(b"{}", JSON, "/v1/logs").status == 200
+    assert told(bus) == told(bus, OTLP_LOGS) == []
+
+
+def test_a_long_request_is_several_messages(client: Client, bus: SqliteBus) -> None:
+    request = sound(30, attributes=[("t", "x" * 100_000)])
+    assert client.post(request.SerializeToString()).status == 200
+    found = told(bus)
+    assert len(found) > 2
+    names = [s.name for m in found for s in parse(SPANS, m.value).resource_spans[0].scope_spans[0].spans]
+    assert sorted(names) == sorted(f"step {i}" for i in range(30))
+
+
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+def test_what_is_not_sound_is_refused_alone_and_counted(client: Client, bus: SqliteBus, kind: str) -> None:
+    request = sound(5)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    spans[0].span_id, spans[1].start_time_unix_nano, spans[2].trace_id = b"", 0, bytes(16)
+    answer = client.post(request.SerializeToString() if kind == PROTOBUF else otlp.to_json(request), kind)
+    assert answer.status == 200
+    if kind == PROTOBUF:
+        said = SPANS.response.FromString(answer.body).partial_success
+        assert (said.rejected_spans, "1 spans: span id: expected 8 bytes" in said.error_message) == (3, True)
+    else:
+        assert json.loads(answer.body)["partialSuccess"]["rejectedSpans"] == "3"
+    (message,) = told(bus)
+    assert [s.name for s in parse(SPANS, message.value).resource_spans[0].scope_spans[0].spans] == [
+        "step 3",
+        "step 4",
+    ]
+
+
+def test_who_sent_it_is_told_by_the_token_alone(bus: SqliteBus) -> None:
+    with serving(bus, TOKENS) as address:
+        for name, token in TOKENS.items():
+            request = sound(1, resource=[("nektar.sender", "mallory")])
+            assert Client(address, token).post(request.SerializeToString(), sender="mallory").status == 200
+            assert told(bus)[-1].headers.keys() == {"sender"}
+            assert {m.headers["sender"] for m in told(bus)} >= {name.encode()}
+        before = len(told(bus))
+        for wrong in (None, "0123456789abcde", "0123456789abcdef0", "ä" * 16):
+            body = sound(1).SerializeToString()
+            answer = Client(address).post(body, **({"authorization": f"Bearer {wrong}"} if wrong else {}))
+            assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert "telemetry.senders" in answer.why
+            assert "0123456789abcdef" not in answer.why
+        basic = Client(address).post(b"", authorization=f"Basic {TOKENS['aggregator']}")
+        assert basic.status == 401
+        assert len(told(bus)) == before == 2
+
+
+# --- what is not ------------------------------------------------------------------------------------
+
+
+def far() -> bytes:
+    return bytes(otlp.spans(2, 10**18).SerializeToString())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "says"),
+    [
+        (b"junk", PROTOBUF, 400, "expected an ExportTraceServiceRequest in protobuf"),
+        (b"junk", JSON, 400, "expected an ExportTraceServiceRequest in JSON"),
+        (b"\x0a\x05\x12\x03\x12\x01\xff", PROTOBUF, 400, "protobuf"),
+        (b'{"resourceSpans": 5}', JSON, 400, "expected an array"),
+        (far(), PROTOBUF, 400, "2 spans: time: expected one of the last 7 days"),
+        (otlp.to_json(otlp.spans(1, 10**18)), JSON, 400, "1 spans: time"),
+        (bytes(MAX_BODY_BYTES + 1), PROTOBUF, 413, f"at most {MAX_BODY_BYTES} bytes"),
+        (b"", "text/plain", 415, "content type: expected application/x-protobuf or application/json"),
+        (b"", "", 415, "content type"),
+    ],
+)
+def test_the_right_answer_to_what_is_wrong(
+    client: Client, bus: SqliteBus, body: bytes, kind: str, status: int, says: str, packed: bool
+) -> None:
+    answer = (
+        client.post(gzip.compress(body), kind, content_encoding="gzip") if packed else client.post(body, kind)
+    )
+    assert answer.status == status
+    assert answer.headers["content-type"] == (kind if kind == PROTOBUF else JSON)
+    assert says in answer.why
+    assert told(bus) == []
+    assert client.post(sound().SerializeToString()).status == 200
+
+
+def test_an_encoding_that_is_not_known_or_not_true(client: Client) -> None:
+    body = sound().SerializeToString()
+    assert client.post(body, content_encoding="br").status == 415
+    assert client.post(body, content_encoding="identity").status == 200
+    for broken in (b"no gzip", gzip.compress(body)[:-9], gzip.compress(body) + b"more", zlib.compress(body)):
+        answer = client.post(broken, content_encoding="gzip")
+        assert (answer.status, "gzip" in answer.why) == (400, True)
+    halves = gzip.compress(body[:50]) + gzip.compress(body[50:])
+    assert client.post(halves, content_encoding="gzip").status == 200
+
+
+def test_a_bomb_is_never_unpacked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = 0
+    unzipped = collector._unzipped
+
+    def watched(body: bytes) -> bytes:
+        nonlocal longest
+        made = zlib.decompressobj
+
+        class Watched:
+            def __init__(self, wbits: int) -> None:
+                self._real = made(wbits)
+
+            def decompress(self, data: bytes, most: int) -> bytes:
+                nonlocal longest
+                out = self._real.decompress(data, most)
+                longest += len(out)
+                return out
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._real, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(collector.zlib, "decompressobj", Watched)
+            return unzipped(body)
+
+    monkeypatch.setattr(collector, "_unzipped", watched)
+    one = gzip.compress(bytes(64 << 20))
+    for bomb in (one, one * 40, gzip.compress(bytes(1000)) * 50_000):
+        longest = 0
+        assert client.post(bomb, content_encoding="gzip").status == 413
+        assert 0 < longest <= MAX_BODY_BYTES + 1
+
+
+def test_what_repeats_too_much_is_refused(client: Client) -> None:
+    request = sound(3_000, resource=[("t", "x" * 100_000)])
+    answer = client.post(request.SerializeToString())
+    assert (answer.status, "for each of their spans" in answer.why) == (400, True)
+
+
+def test_other_paths_and_methods(client: Client) -> None:
+    answer = client.post(b"", path="/v1/metrics")
+    assert (answer.status, "metrics are not taken" in answer.why) == (404, True)
+    assert client.post(b"", path="/v2/traces").status == 404
+    with pytest.raises(urllib.error.HTTPError, match="405"):
+        urllib.request.urlopen(f"http://{client._address}/v1/traces")
+
+
+# --- signed responses -------------------------------------------------------------------------------
+
+
+def test_what_was_signed_is_on_the_networks_log_and_the_span_is_kept(client: Client, bus: SqliteBus) -> None:
+    request = sound(2, attributes=attributes(7))  # the same in both
+    for _ in range(2):
+        assert client.post(request.SerializeToString()).status == 200
+    (record,) = told(bus, NETWORK)
+    assert (record.partition, record.key) == (partition_of("home", bus.partitions), b"home/3")
+    assert record.headers == {"sender": b"unauthenticated"}
+    batch = decode(record.value)
+    assert isinstance(batch, SignedBatch)
+    assert [(s.brought_by, s.response[-1]) for s in batch.responses] == [("unauthenticated", 7)]
+    assert len(told(bus)) == 2
+
+
+def test_a_signature_in_a_log_record_counts_as_well(client: Client, bus: SqliteBus) -> None:
+    request = otlp.records(1, time.time_ns(), attributes=attributes(1))
+    assert client.post(otlp.to_json(request), JSON, "/v1/logs").status == 200
+    assert len(told(bus, NETWORK)) == 1
+
+
+def test_a_signature_in_a_span_that_is_refused_stays_off_the_log(client: Client, bus: SqliteBus) -> None:
+    request = sound(2)
+    otlp.put(request.resource_spans[0].scope_spans[0].spans[0].attributes, attributes(1))
+    request.resource_spans[0].scope_spans[0].spans[0].span_id = b""
+    assert client.post(request.SerializeToString()).status == 200
+    assert told(bus, NETWORK) == []
+
+
+# --- a bus that does not take it --------------------------------------------------------------------
+
+
+class Faulty:
+    """A bus whose transactions wait, fail or are counted as the test wants."""
+
+    def __init__(self, bus: SqliteBus) -> None:
+        self._bus = bus
+        self.fault: dict[str, BusError] = {}  # stream → what writing to it raises
+        self.open = threading.Event()
+        self.open.set()
+        self.transactions: list[int] = []
+
+    def writer(self, transactional_id: str, partition: int) -> Any:
+        outer, writer = self, self._bus.writer(transactional_id, partition)
+
+        class Writer:
+            def transaction(self, messages: Iterable[Message]) -> None:
+                batch = list(messages)
+                outer.open.wait(30)
+                for message in batch:
+                    if message.stream in outer.fault:
+                        raise outer.fault[message.stream]
+                writer.transaction(batch)
+                outer.transactions.append(len(batch))
+
+            def close(self) -> None:
+                writer.close()
+
+        return Writer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+def test_what_the_bus_does_not_take_is_to_be_sent_again(bus: SqliteBus) -> None:
+    faulty = Faulty(bus)
+    with serving(faulty, networks=(HOME,)) as address:
+        client, body = Client(address), sound(1, attributes=attributes(1)).SerializeToString()
+        faulty.fault[OTLP_SPANS] = BusFull("the disk is full")
+        for _ in range(2):
+            answer = client.post(body)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert told(bus) == []
+        assert len(told(bus, NETWORK)) == 1  # first of all, and only once
+        faulty.fault.clear()
+        assert client.post(body).status == 200
+        assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
+
+
+def test_no_span_is_there_whose_signature_is_not(bus: SqliteBus) -> None:
+    faulty = Faulty(bus)
+    with serving(faulty, networks=(HOME,)) as address:
+        client, body = Client(address), sound(1, attributes=attributes(1)).SerializeToString()
+        faulty.fault[NETWORK] = BusError("down")
+        assert client.post(body).status == 503
+        assert told(bus) == told(bus, NETWORK) == []
+        faulty.fault.clear()
+        assert client.post(body).status == 200
+        assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
+
+
+def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    request = sound(1).SerializeToString()
+    with serving(faulty) as address, ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(Client(address).post, request) for _ in range(20)]
+        time.sleep(0.5)
+        assert not any(each.done() for each in waiting)  # durable before 200
+        faulty.open.set()
+        assert {each.result().status for each in waiting} == {200}
+    assert sum(faulty.transactions) == len(told(bus)) == 20
+    assert len(faulty.transactions) < 20
+
+
+def test_more_than_can_be_held_is_turned_away_until_there_is_room(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "MAX_HELD_BYTES", 2_000_000)
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    body = sound(8, attributes=[("t", "x" * 50_000)]).SerializeToString()  # 0.4 MB
+    with serving(faulty) as address, ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(Client(address).post, body) for _ in range(10)]
+        deadline = time.monotonic() + 30
+        while sum(each.done() for each in waiting) < 6:  # these were turned away; the others wait for the bus
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        faulty.open.set()
+        answers = [each.result() for each in waiting]
+        assert sorted(a.status for a in answers) == [200] * 4 + [503] * 6
+        assert {a.headers["retry-after"] for a in answers if a.status == 503} == {"1"}
+        assert Client(address).post(body).status == 200
+    assert len(told(bus)) == 5
+
+
+def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.2)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    body = sound(1).SerializeToString()
+    with serving(faulty) as address:
+        client = Client(address)
+        assert [client.post(body).status for _ in range(3)] == [503] * 3
+        faulty.open.set()
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 30.0)
+        assert client.post(body).status == 200
+    # The first may have been in its transaction; those that nobody waited for any more were not written.
+    assert len(told(bus)) in (1, 2)
+
+
+# --- the role ---------------------------------------------------------------------------------------
+
+
+def role(bus: Bus, port: int = 0) -> tuple[threading.Event, threading.Thread, list[Exception]]:
+    config = Config(providers={}, networks=(), listen=Listen(otlp=f"127.0.0.1:{port}"))
+    stop, raised = threading.Event(), list[Exception]()
+
+    def run() -> None:
+        try:
+            collector.run(config, bus, stop)
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return stop, thread, raised
+
+
+def test_the_role_ends_where_another_collector_has_taken_over(bus: SqliteBus) -> None:
+    with bind("127.0.0.1:0", "x") as probe:
+        port = probe.getsockname()[1]
+    stop, thread, raised = role(bus, port)
+    try:
+        request = sound(1)
+        key = request.resource_spans[0].scope_spans[0].spans[0].trace_id.hex().encode()
+        client = Client(f"127.0.0.1:{port}")
+        deadline = time.monotonic() + 30
+        while thread.is_alive() and not told(bus):
+            try:
+                client.post(request.SerializeToString())
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline
+        partition = partition_of_key(key, bus.partitions)
+        bus.writer(f"collector/{partition}", partition).close()
+        assert client.post(request.SerializeToString()).status == 503
+        thread.join(30)
+        assert isinstance(raised[0], Fenced)
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def test_a_port_that_is_taken_is_one_clear_line(bus: SqliteBus) -> None:
+    with bind("127.0.0.1:0", "x") as taken:
+        stop, thread, raised = role(bus, taken.getsockname()[1])
+        thread.join(30)
+        assert isinstance(raised[0], CantListen)
+        assert "listen.otlp: 127.0.0.1:" in str(raised[0])
+        stop.set()

@@ -1,0 +1,127 @@
+"""The collector killed at any moment: what it said yes to is stored once, however often it is sent."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nektar.bus import open as open_bus
+from nektar.config import load
+from nektar.log import NETWORK, SignedBatch, decode
+from nektar.otlp import SPANS
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from processors.telemetry import Telemetry
+from tests import otlp
+from tests.indexer.test_collector import Client, told
+from tests.indexer.test_signatures import HOME, MANAGER, attributes
+
+REQUESTS, KILLS, PATIENCE = 90, 3, 60.0
+
+
+def free_address() -> str:
+    from nektar.http import bind
+
+    with bind("127.0.0.1:0", "listen.otlp") as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+class Role:
+    """`nektar up collector`, killed and started again."""
+
+    def __init__(self, path: Path) -> None:
+        self._command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+    address = free_address()
+    path = tmp_path / "nektar.yaml"
+    network = {
+        "name": "home",
+        "chain_id": HOME.chain_id,
+        "rpc": ["a"],
+        "contracts": {"task_manager": MANAGER},
+    }
+    config = {
+        "data_dir": "data",
+        "providers": {"a": {"url": "http://127.0.0.1:1"}},
+        "networks": [network],
+        "listen": {"otlp": address},
+    }
+    path.write_text(yaml.safe_dump(config))
+    bodies = [
+        otlp.spans(5, time.time_ns(), seed=(seed, i), attributes=attributes(i)).SerializeToString()
+        for i in range(REQUESTS)
+    ]
+    acknowledged = threading.Semaphore(0)
+
+    def send(body: bytes) -> None:
+        """As an exporter does: again, until it is taken."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                status = Client(address).post(body).status
+            except (urllib.error.URLError, HTTPException, OSError):
+                status = 0
+            if status == 200:
+                acknowledged.release()
+                return
+            assert status in (0, 503)
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    rng = random.Random(seed)
+    role = Role(path)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(send, body) for body in bodies]
+            for _ in range(KILLS):  # each in the middle of some requests, however fast they are
+                for _ in range(rng.randrange(1, REQUESTS // KILLS)):
+                    assert acknowledged.acquire(timeout=PATIENCE)
+                time.sleep(rng.uniform(0, 0.01))
+                role.kill()
+                role.start()
+            for each in waiting:
+                each.result()
+    finally:
+        role.kill()
+
+    bus = open_bus(load(path).bus_url)
+    with bus, open_store(f"chdb://{tmp_path / 'store'}") as store:
+        migrate(store, [])
+        with Telemetry(store, bus) as telemetry:
+            while telemetry.turn():
+                pass
+        stored = Counter(id_ for (id_,) in store.rows("SELECT SpanId FROM otel_traces"))
+        signed = [decode(message.value) for message in told(bus, NETWORK)]
+    sent = {
+        span.span_id.hex()
+        for body in bodies
+        for span in SPANS.request.FromString(body).resource_spans[0].scope_spans[0].spans
+    }
+    assert stored == dict.fromkeys(sent, 1)
+    responses = [s.response for batch in signed if isinstance(batch, SignedBatch) for s in batch.responses]
+    assert set(responses) == {i.to_bytes(64, "big") for i in range(REQUESTS)}
+    assert (
+        len(responses) <= REQUESTS + 4 * KILLS
+    )  # what was under way may stand there twice, which is nothing

@@ -1,0 +1,188 @@
+"""What of a request is sound, and how it is cut into messages."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer import otlp
+from indexer.otlp import AHEAD, BACK, MAX_OWN_BYTES, count, messages, refuse
+from nektar.bus.port import MAX_MESSAGE_BYTES
+from nektar.log import PART_BYTES
+from nektar.otlp import LOGS, MAX_REPEATED_BYTES, SIGNALS, SPANS, BadRequest, check_repeated, groups, parse
+from tests.otlp import put, records, requests, spans
+
+NOW = 1_790_000_000 * 10**9
+MESSAGE = dict[str, bytes]
+
+
+def the_span(request: Any) -> Any:
+    return request.resource_spans[0].scope_spans[0].spans[0]
+
+
+def the_record(request: Any) -> Any:
+    return request.resource_logs[0].scope_logs[0].log_records[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"trace_id": b""}, "trace id"),
+        ({"trace_id": bytes(16)}, "trace id"),
+        ({"trace_id": b"\1" * 15}, "trace id"),
+        ({"trace_id": b"\1" * 17}, "trace id"),
+        ({"span_id": bytes(8)}, "span id"),
+        ({"span_id": b"\1" * 16}, "span id"),
+        ({"parent_span_id": b"\1"}, "parent span id"),
+        ({"start_time_unix_nano": 0}, "time"),
+        ({"start_time_unix_nano": NOW - BACK - 1}, "time"),
+        ({"start_time_unix_nano": NOW + AHEAD + 1}, "time"),
+        ({"end_time_unix_nano": 2**64 - 1}, "time"),
+        ({"name": "x" * (PART_BYTES - MAX_OWN_BYTES)}, "larger"),
+    ],
+)
+def test_a_span_that_is_not_sound_is_refused_and_no_other(change: dict[str, Any], why: str) -> None:
+    request = spans(5, NOW)
+    kept = [span.span_id for span in request.resource_spans[0].scope_spans[0].spans][1:]
+    for name, value in change.items():
+        setattr(the_span(request), name, value)
+    ((reason, refused),) = refuse(SPANS, request, NOW).items()
+    assert (reason.startswith(why), refused) == (True, 1)
+    assert [span.span_id for span in request.resource_spans[0].scope_spans[0].spans] == kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start_time_unix_nano": NOW - BACK},
+        {"start_time_unix_nano": NOW + AHEAD, "end_time_unix_nano": NOW},  # an end before the beginning
+        {"end_time_unix_nano": 0},
+        {"parent_span_id": bytes(8)},
+        {"kind": 99},
+    ],
+)
+def test_a_span_at_the_limit_is_not(change: dict[str, Any]) -> None:
+    request = spans(1, NOW)
+    for name, value in change.items():
+        setattr(the_span(request), name, value)
+    assert not refuse(SPANS, request, NOW)
+
+
+def test_a_link_to_no_span_is_refused() -> None:
+    request = spans(1, NOW)
+    the_span(request).links.add(trace_id=b"\1" * 16, span_id=b"\1" * 7)
+    assert list(refuse(SPANS, request, NOW)) == ["link: expected a trace id and a span id"]
+
+
+def test_a_record_need_not_belong_to_a_span_and_may_be_observed_alone() -> None:
+    request = records(3, NOW)
+    bare, wrong, _ = request.resource_logs[0].scope_logs[0].log_records
+    for name in ("trace_id", "span_id", "time_unix_nano"):
+        bare.ClearField(name)
+    bare.observed_time_unix_nano = NOW
+    wrong.trace_id = b"\1" * 8
+    assert refuse(LOGS, request, NOW).total() == 1
+    the_record(request).observed_time_unix_nano = 0
+    assert refuse(LOGS, request, NOW).total() == 1
+    assert count(LOGS, request) == 1
+
+
+def test_nothing_goes_with_a_resource_that_is_too_large() -> None:
+    request = spans(3, NOW, resource=[("text", "x" * MAX_OWN_BYTES)])
+    assert refuse(SPANS, request, NOW).total() == 3
+
+
+def test_a_resource_that_many_repeat_is_too_much_to_store() -> None:
+    resource = [("text", "x" * 100_000)]
+    check_repeated(SPANS, spans(600, NOW, resource=resource))
+    with pytest.raises(BadRequest, match=str(MAX_REPEATED_BYTES)):
+        check_repeated(SPANS, spans(700, NOW, resource=resource))
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+def cut(signal: Any, request: Any) -> list[Any]:
+    return messages(signal, request, request.SerializeToString(), {"sender": b"me"})
+
+
+def test_a_request_that_fits_is_a_message_as_it_came() -> None:
+    request = spans(3, NOW)
+    body = request.SerializeToString() + b"\x52\x01x"  # a field that is not known here
+    (message,) = messages(SPANS, request, body, {"sender": b"me"})
+    assert message == (SPANS.stream, the_span(request).trace_id.hex().encode(), body, {"sender": b"me"})
+
+
+def test_the_key_is_the_first_trace_that_is_named() -> None:
+    request = records(3, NOW)
+    the_record(request).trace_id = b""
+    (message,) = cut(LOGS, request)
+    assert message.key == request.resource_logs[0].scope_logs[0].log_records[1].trace_id.hex().encode()
+    for record in request.resource_logs[0].scope_logs[0].log_records:
+        record.trace_id = bytes(16)
+    assert cut(LOGS, request)[0].key == b""
+
+
+@pytest.mark.parametrize("text", [10, 3_000, 200_000, 480_000])
+def test_a_long_request_is_cut_into_messages_that_are_whole(text: int) -> None:
+    request = spans(8, NOW)
+    for seed in range(3):
+        request.MergeFrom(spans(8 + 900_000 // (60 + text), NOW, seed=seed, attributes=[("t", "x" * text)]))
+        second = request.resource_spans[-1].scope_spans.add()
+        second.scope.name, second.schema_url = f"scope {seed}", "https://schema"
+        second.spans.extend(spans(4, NOW, seed=f"more {seed}").resource_spans[0].scope_spans[0].spans)
+    assert not refuse(SPANS, request, NOW)
+    made = cut(SPANS, request)
+    assert len(made) > 1
+    assert all(len(message.value) <= MAX_MESSAGE_BYTES for message in made)
+    pieces = [parse(SPANS, message.value) for message in made]
+    assert told(pieces) == told([request])
+    for message, piece in zip(made, pieces, strict=True):
+        assert message.key == next(groups(SPANS, piece)).items[0].trace_id.hex().encode()
+    assert cut(SPANS, parse(SPANS, request.SerializeToString())) == made
+    # No piece could have gone into the one before.
+    for one, other in pairwise(pieces):
+        assert one.ByteSize() + next(groups(SPANS, other)).items[0].ByteSize() > PART_BYTES * 0.97
+
+
+def told(pieces: list[Any]) -> list[tuple[bytes, ...]]:
+    """Every item in order, with all that its group says."""
+    return [
+        (
+            group.resource.resource.SerializeToString(),
+            group.resource.schema_url.encode(),
+            group.scope.scope.SerializeToString(),
+            group.scope.schema_url.encode(),
+            item.SerializeToString(),
+        )
+        for piece in pieces
+        for group in groups(SPANS, piece)
+        for item in group.items
+    ]
+
+
+def test_what_is_repeated_in_each_message_is_at_most_a_few_times_what_came() -> None:
+    request = spans(13, NOW, resource=[("t", "x" * 480_000)], attributes=[("t", "x" * 250_000)])
+    body = request.SerializeToString()
+    assert sum(len(message.value) for message in cut(SPANS, request)) < 4 * len(body)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SIGNALS).flatmap(lambda s: st.tuples(st.just(s), requests(s))))
+def test_what_is_left_of_any_request_is_sound(made: tuple[Any, Any]) -> None:
+    signal, request = made
+    before = count(signal, request)
+    refused = refuse(signal, request, NOW).total()
+    assert count(signal, request) == before - refused
+    assert not refuse(signal, request, NOW)
+
+
+def test_a_group_of_many_attributes_is_no_less_sound() -> None:
+    request = spans(2, NOW)
+    put(the_span(request).attributes, [(f"key {i}", i) for i in range(10_000)])
+    assert not refuse(SPANS, request, NOW)
+    assert otlp.count(SPANS, request) == 2

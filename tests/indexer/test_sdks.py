@@ -1,0 +1,148 @@
+"""What stock SDKs send arrives whole: those of Python and Node, as an operator's program uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.trace import StatusCode
+
+from nektar.bus.sqlite import SqliteBus
+from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS
+from nektar.otlp import LOGS, SPANS, parse
+from nektar.store.otel import rows
+from tests.indexer.test_collector import TOKENS, serving, told
+from tests.indexer.test_signatures import HOME
+from tests.indexer.test_signatures import attributes as signed
+
+ROOT = Path(__file__).parent.parent.parent
+TOKEN = TOKENS["operator-1"]
+
+
+def spans_on(bus: SqliteBus) -> list[dict[str, Any]]:
+    """Every span on the bus as a row of the store."""
+    found = []
+    for message in told(bus, OTLP_SPANS):
+        assert message.headers == {"sender": b"operator-1"}
+        found += rows(SPANS, parse(SPANS, message.value), "operator-1").to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
+    with serving(bus, TOKENS, (HOME,)) as address:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        resource = Resource({"service.name": "operator-in-python"})
+        exporter = OTLPSpanExporter(f"http://{address}/v1/traces", headers=headers, compression=compression)
+        provider = TracerProvider(resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=60_000))
+        tracer = provider.get_tracer("python", "1")
+        ids = set()
+        for i in range(600):  # more than a batch
+            with tracer.start_as_current_span(f"task {i}") as span:
+                span.set_attributes({"n": 2**40, "half": 0.5, "ok": True, "list": ["a", "ä"]})
+                span.add_event("seen", {"block": i})
+                span.set_status(StatusCode.ERROR, "late")
+                ids.add(f"{span.get_span_context().span_id:016x}")
+        with tracer.start_as_current_span("attest") as span:
+            span.set_attributes(dict(signed(7)))
+        provider.shutdown()
+
+        loggers = LoggerProvider(resource=resource)
+        loggers.add_log_record_processor(
+            SimpleLogRecordProcessor(OTLPLogExporter(f"http://{address}/v1/logs", headers=headers))
+        )
+        loggers.get_logger("operator").emit(
+            LogRecord(timestamp=time.time_ns(), severity_text="WARN", body="no peer answers")
+        )
+        loggers.shutdown()
+    found = spans_on(bus)
+    assert len(found) == 601
+    assert {row["SpanId"] for row in found if row["SpanName"] != "attest"} == ids
+    (one,) = (row for row in found if row["SpanName"] == "task 17")
+    assert dict(one["SpanAttributes"]) == {
+        "n": "1099511627776",
+        "half": "0.5",
+        "ok": "true",
+        "list": '["a","ä"]',
+    }
+    assert (one["ServiceName"], one["StatusCode"], one["StatusMessage"]) == (
+        "operator-in-python",
+        "Error",
+        "late",
+    )
+    assert (one["Events.Name"], dict(one["Events.Attributes"][0])) == (["seen"], {"block": "17"})
+    assert len(told(bus, NETWORK)) == 1
+    (record,) = told(bus, OTLP_LOGS)
+    (line,) = rows(LOGS, parse(LOGS, record.value), "x").to_pylist()
+    assert (line["Body"], line["SeverityText"], line["ServiceName"]) == (
+        "no peer answers",
+        "WARN",
+        "operator-in-python",
+    )
+
+
+def test_the_python_sdk_is_told_of_a_token_that_is_wrong(bus: SqliteBus) -> None:
+    with serving(bus, TOKENS) as address:
+        exporter = OTLPSpanExporter(f"http://{address}/v1/traces", headers={"authorization": "Bearer no"})
+        provider = TracerProvider()
+        results: list[SpanExportResult] = []
+        export = exporter.export
+        exporter.export = lambda spans: results.append(export(spans)) or results[-1]  # type: ignore[method-assign,func-returns-value]
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        with provider.get_tracer("x").start_as_current_span("s"):
+            pass
+        provider.shutdown()
+    assert results == [SpanExportResult.FAILURE]
+    assert told(bus) == []
+
+
+@pytest.mark.parametrize(("form", "compression"), [("proto", "none"), ("proto", "gzip"), ("json", "gzip")])
+@pytest.mark.real
+def test_the_node_sdk(bus: SqliteBus, form: str, compression: str) -> None:
+    node = shutil.which("node")
+    if node is None or not (ROOT / "node_modules" / "@opentelemetry").is_dir():
+        pytest.skip("needs anvil: Node, and what `npm install` brings")
+    with serving(bus, TOKENS) as address:
+        done = subprocess.run(
+            [node, Path(__file__).with_name("export.mjs"), address, form, compression, TOKEN],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={k: v for k, v in os.environ.items() if not k.startswith("OTEL_")},
+        )
+    assert done.returncode == 0, done.stderr
+    sent = json.loads(done.stdout)
+    found = spans_on(bus)
+    children = [row for row in found if row["SpanName"] == "compute"]
+    assert sorted([r["TraceId"], r["SpanId"], r["ParentSpanId"]] for r in children) == sorted(sent)
+    assert Counter(row["SpanKind"] for row in found) == {"Internal": 5, "Server": 5}
+    for row in children:
+        assert dict(row["SpanAttributes"]) == {
+            "n": "1099511627776",
+            "half": "0.5",
+            "ok": "true",
+            "list": '["a","ä"]',
+        }
+        assert (row["StatusCode"], row["ServiceName"]) == ("Error", "operator-in-node")
+        assert dict(row["Events.Attributes"][0]) == {"digest": "0x00"}
+    (record,) = told(bus, OTLP_LOGS)
+    (line,) = rows(LOGS, parse(LOGS, record.value), "x").to_pylist()
+    assert (line["Body"], dict(line["LogAttributes"])) == ("hello", {"k": "v"})

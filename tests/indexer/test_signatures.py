@@ -1,0 +1,171 @@
+"""Which signed responses of telemetry come onto a log, and how often."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from eth_hash.auto import keccak
+
+from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Signatures, records
+from nektar import telemetry
+from nektar.bus.port import MAX_MESSAGE_BYTES
+from nektar.config import NetworkConfig
+from nektar.log import NETWORK, SignedBatch, decode, key
+from nektar.model import Signed
+from nektar.otlp import LOGS, SPANS
+from tests import otlp
+
+NOW = 1_790_000_000 * 10**9
+MANAGER = "0x" + "7a" * 20
+HOME = NetworkConfig("home", 31337, ("p",), {"task_manager": MANAGER}, generation=3)
+ALIAS = NetworkConfig("alias", 31337, ("p",), {"task_manager": MANAGER.upper().replace("0X", "0x")})
+AWAY = NetworkConfig("away", 1, ("p",), {"task_manager": MANAGER})
+BARE = NetworkConfig("bare", 31337, ("p",), {})
+
+
+def attributes(i: int = 0, **changes: str | int) -> list[tuple[str, str | int]]:
+    """What says that an Operator signed response `i`, with these attributes changed (`""`: left out)."""
+    response = i.to_bytes(64, "big")
+    said: dict[str, str | int] = {
+        telemetry.CHAIN_ID: 31337,
+        telemetry.CONTRACT: MANAGER,
+        telemetry.TASK_HASH: "0x" + "11" * 32,
+        telemetry.OPERATOR: "0x" + "e0" * 20,
+        telemetry.RESPONSE: "0x" + response.hex(),
+        telemetry.RESPONSE_DIGEST: "0x" + keccak(response).hex(),
+        telemetry.SIGNATURE: "0x" + "5a" * 64,
+        telemetry.SIGNATURE_SCHEME: SCHEME,
+    }
+    for name, value in changes.items():
+        said[getattr(telemetry, name)] = value
+    return [(name, value) for name, value in said.items() if value != ""]
+
+
+def spans(*of: list[tuple[str, str | int]]) -> Any:
+    request = SPANS.request()
+    for i, each in enumerate(of):
+        request.MergeFrom(otlp.spans(1, NOW, seed=i, attributes=each))
+    return request
+
+
+def fresh(signatures: Signatures, request: Any, sender: str = "peer", signal: Any = SPANS) -> list[Signed]:
+    """What is new of the request, and is written."""
+    found = signatures.fresh(signal, request, request.SerializeToString(), sender)
+    signatures.written(found, sender)
+    return [each.signed for each in found]
+
+
+def test_a_signed_response_in_a_span_or_a_record_is_found_as_it_was_signed() -> None:
+    for signal, request in (
+        (SPANS, spans([("other", 1)], attributes(7))),
+        (LOGS, otlp.records(1, NOW, attributes=attributes(7))),
+    ):
+        (signed,) = fresh(Signatures([HOME]), request, signal=signal)
+        response = (7).to_bytes(64, "big")
+        assert signed == Signed(
+            None, b"\x11" * 32, b"\xe0" * 20, keccak(response), b"\x5a" * 64, response, brought_by="peer"
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CHAIN_ID": 1},
+        {"CHAIN_ID": "31337"},
+        {"CONTRACT": "0x" + "7b" * 20},
+        {"CONTRACT": "0x" + "7a" * 19},
+        {"TASK_HASH": "0x" + "11" * 31},
+        {"TASK_HASH": "11" * 32},
+        {"TASK_HASH": "0x" + "zz" * 32},
+        {"TASK_HASH": 17},
+        {"OPERATOR": "0x" + "E0" * 20},
+        {"RESPONSE": "0x00"},
+        {"RESPONSE": ""},
+        {"RESPONSE_DIGEST": "0x" + "00" * 32},
+        {"SIGNATURE": "0x" + "5a" * 63},
+        {"SIGNATURE": "0x" + "5a" * 65},
+        {"SIGNATURE_SCHEME": "ecdsa"},
+        {
+            "RESPONSE": "0x" + "00" * (MAX_RESPONSE_BYTES + 1),
+            "RESPONSE_DIGEST": "0x" + keccak(bytes(MAX_RESPONSE_BYTES + 1)).hex(),
+        },
+    ],
+)
+def test_what_can_be_no_signature_of_a_network_stays_off_its_log(changes: dict[str, str | int]) -> None:
+    assert fresh(Signatures([HOME, BARE]), spans(attributes(**changes), attributes(1)))[0].response[-1] == 1
+
+
+def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
+    signatures = Signatures([HOME, ALIAS, AWAY, BARE])
+    request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+    written = {network.name: message for network, message in records(found)}
+    assert {name: m.key for name, m in written.items()} == {
+        "home": key("home", 3),
+        "alias": key("alias", 1),
+        "away": key("away", 1),
+    }
+    for name, message in written.items():
+        batch = decode(message.value)
+        assert isinstance(batch, SignedBatch)
+        assert (message.stream, message.headers) == (NETWORK, {"sender": b"peer"})
+        assert [s.response[-1] for s in batch.responses] == ([2] if name == "away" else [0, 1])
+        assert {s.brought_by for s in batch.responses} == {"peer"}
+
+
+def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
+    signatures = Signatures([HOME])
+    request = spans(attributes(0), attributes(0), attributes(1))
+    assert len(fresh(signatures, request)) == 2
+    assert fresh(signatures, request) == []
+    assert [s.brought_by for s in fresh(signatures, request, "aggregator")] == ["aggregator"] * 2
+    assert len(fresh(signatures, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
+
+
+def test_what_was_not_written_is_new_again() -> None:
+    signatures = Signatures([HOME])
+    request = spans(attributes(0))
+    assert len(signatures.fresh(SPANS, request, request.SerializeToString(), "peer")) == 1
+    assert len(fresh(signatures, request)) == 1
+
+
+def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.signatures.REMEMBERED", 2)
+    signatures = Signatures([HOME])
+    for i in range(3):
+        fresh(signatures, spans(attributes(i)))
+    assert [len(fresh(signatures, spans(attributes(i)))) for i in (2, 1, 0)] == [0, 0, 1]
+
+
+def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    signatures = Signatures([HOME], per_minute=3, clock=lambda: now[0])
+    with caplog.at_level(logging.WARNING):
+        flood = [spans(*[attributes(10 * i + j) for j in range(10)]) for i in range(5)]
+        assert [len(fresh(signatures, each)) for each in flood] == [3, 0, 0, 0, 0]
+        assert len(fresh(signatures, spans(attributes(0)), "peer 2")) == 1
+        assert len(caplog.records) == 1
+        assert "sender peer: 7 signed responses beyond 3 a minute" in caplog.text
+        now[0] = 20.0  # a third of a minute
+        assert len(fresh(signatures, flood[4])) == 1
+        now[0] = 6000.0
+        assert len(fresh(signatures, flood[4])) == 3
+    assert len(caplog.records) == 2
+    assert "sender peer: 55 signed" in caplog.text
+
+
+def test_a_record_of_many_travels_whole() -> None:
+    signatures = Signatures([HOME], per_minute=10**6)
+    long = ["0x" + i.to_bytes(MAX_RESPONSE_BYTES, "big").hex() for i in range(2_000)]
+    said = [
+        attributes(0, RESPONSE=each, RESPONSE_DIGEST="0x" + keccak(bytes.fromhex(each[2:])).hex())
+        for each in long
+    ]
+    request = spans(*said)
+    made = list(records(signatures.fresh(SPANS, request, request.SerializeToString(), "peer")))
+    assert len(made) > 1
+    assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, message in made)
+    batches = [decode(message.value) for _, message in made]
+    assert [int.from_bytes(s.response, "big") for b in batches for s in b.responses] == list(range(2_000))  # type: ignore[union-attr]

@@ -1,0 +1,357 @@
+"""The contract on Apache Kafka, and what only Kafka has to show."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+import nektar.bus
+from nektar.bus import kafka, servers, topics
+from nektar.bus.kafka import KafkaBus
+from nektar.bus.port import BusError, Delivered, Fenced, Message
+from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, STREAMS
+from tests.nektar.bus.contract import BusContract
+from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
+
+pytestmark = pytest.mark.real
+
+_n = itertools.count()
+
+
+@pytest.fixture
+def bus_url(kafka_url: str) -> Iterator[str]:
+    url = f"{kafka_url}?prefix=t{next(_n)}.&lease=1&partitions=3"
+    yield url
+    with opened(url) as bus:
+        bus.delete()
+
+
+class TestKafkaBus(BusContract):
+    """The contract, held by Kafka."""
+
+
+def opened(url: str) -> KafkaBus:
+    bus = nektar.bus.open(url)
+    assert isinstance(bus, KafkaBus)
+    return bus
+
+
+@pytest.fixture
+def bus(bus_url: str) -> Iterator[KafkaBus]:
+    with opened(bus_url) as bus:
+        yield bus
+
+
+@pytest.fixture
+def admin(kafka_url: str) -> Iterator[Any]:
+    with closing(KafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://"))) as admin:
+        yield admin
+
+
+# --- writers ----------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_writer_left_open_holds_readers_up_until_brokers_abort_it(
+    bus: KafkaBus, bus_url: str, start: Any
+) -> None:
+    seconds = 2.0
+    process = start("leave_open", bus_url, S, 0, seconds)
+    assert process.stdout.readline() == "open\n"
+    began = time.monotonic()
+    process.kill()
+    process.wait()
+    with bus.writer("another", 0) as writer, bus.consumer("g", [S]) as consumer:
+        settle(bus, consumer)  # nothing comes
+        assert list(bus.read(S, 0)) == []
+        writer.transaction(said([b"after"]))
+        # Whoever writes behind it is told when it is read, not before.
+        assert texts(everything(bus, S, 0)) == [b"after"]
+        assert texts(take(consumer, 1)) == [b"after"]
+    assert time.monotonic() - began < seconds + 8  # the brokers look twice a second
+
+
+def test_a_writer_that_is_opened_again_aborts_at_once_what_it_left_open(
+    bus: KafkaBus, bus_url: str, start: Any
+) -> None:
+    process = start("leave_open", bus_url, S, 0, 600)
+    assert process.stdout.readline() == "open\n"
+    process.kill()
+    process.wait()
+    with bus.writer("leave-open", 0) as successor:
+        successor.transaction(said([b"after"]))
+    assert texts(everything(bus, S, 0)) == [b"after"]
+
+
+def test_a_zombie_is_fenced_in_the_middle_of_its_transaction(bus: KafkaBus, bus_url: str) -> None:
+    with bus.writer("role", 0) as zombie, opened(bus_url) as other:
+
+        def overtaken() -> None:
+            with other.writer("role", 0) as successor:
+                successor.transaction(said([b"successor"]))
+
+        zombie._producer, producer = _Interrupted(zombie._producer, overtaken), zombie._producer
+        with pytest.raises(Fenced):
+            zombie.transaction(said([b"zombie"]))
+        zombie._producer = producer
+        with pytest.raises(Fenced):
+            zombie.transaction(said([b"zombie"]))
+    assert texts(everything(bus, S, 0)) == [b"successor"]
+
+
+class _Interrupted:
+    """A producer to which something happens after its messages are sent and before their end is written."""
+
+    def __init__(self, producer: Any, happens: Any) -> None:
+        self._producer = producer
+        self._happens = happens
+
+    def flush(self, timeout: float) -> None:
+        self._producer.flush(timeout)
+        self._happens()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+
+def test_a_message_that_came_too_late_takes_its_whole_transaction_with_it(bus: KafkaBus) -> None:
+    with bus.writer("w", 0) as writer:
+        producer = writer._producer
+
+        class Late(_Interrupted):
+            def send(self, *arguments: Any) -> Any:
+                sent = producer.send(*arguments)
+                return _Failed() if arguments[1] == b"late" else sent
+
+        writer._producer = Late(producer, lambda: None)
+        with pytest.raises(BusError, match="no broker answers"):
+            writer.transaction(said([b"1", b"late", b"2"]))
+        writer._producer = producer
+        writer.transaction(said([b"3"]))
+    assert texts(everything(bus, S, 0)) == [b"3"]
+
+
+class _Failed:
+    exception = errors.KafkaTimeoutError("expired")
+
+    def failed(self) -> bool:
+        return True
+
+
+# --- groups -----------------------------------------------------------------------------------------
+
+
+def test_a_members_streams_are_of_the_same_partitions(bus: KafkaBus, bus_url: str) -> None:
+    streams = [NETWORK, FINDINGS, ROWS]
+    with opened(bus_url) as other, bus.consumer("g", streams) as a:
+        settle(bus, a)
+        with other.consumer("g", streams) as b:
+            settle(bus, a, b)
+            for member in (a, b):
+                of = {stream: set() for stream in streams}
+                for topic, partition in member._client.assignment():
+                    of[topic.partition(".")[2]].add(partition)
+                assert all(partitions == member.assignment() for partitions in of.values())
+
+
+def test_groups_that_are_polled_without_waiting_come_to_hold_their_partitions(bus: KafkaBus) -> None:
+    members = [bus.consumer(f"g{i}", [S]) for i in range(3)]
+
+    def held() -> bool:
+        for member in members:
+            assert list(member.poll(0)) == []
+            time.sleep(0.005)
+        return all(len(member.assignment()) == bus.partitions for member in members)
+
+    until(held)
+
+
+def test_a_members_error_in_a_callback_reaches_whoever_polls(bus: KafkaBus) -> None:
+    def refuse(_: frozenset[int]) -> None:
+        raise LookupError("no such checkpoint")
+
+    with bus.consumer("g", [S], on_assigned=refuse) as member, pytest.raises(LookupError, match="checkpoint"):
+        until(lambda: bool(member.poll(0.1)))
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_stream_may_be_no_message(bus: KafkaBus) -> None:
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"1"]))
+        (message,) = bus.read(S, 0)
+        assert bus.end(S, 0) == message.offset + 2  # the transaction's marker has an offset
+        for _ in range(2):
+            assert list(bus.read(S, 0, message.offset + 1)) == []
+        writer.transaction(said([b"2"]))
+        assert texts(bus.read(S, 0, message.offset + 1)) == [b"2"]
+
+
+def test_last_finds_what_lies_far_back_and_what_is_new(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "BACK", 5)
+    rng = random.Random(1)
+    newest: dict[bytes, bytes] = {}
+    with bus.writer("w", 0) as writer:
+        for i in range(30):
+            keys = [b"%d" % min(rng.randrange(12), rng.randrange(12)) for _ in range(rng.randrange(1, 5))]
+            writer.transaction([Message(CHECKPOINTS, key, b"%d" % i) for key in keys])
+            newest |= dict.fromkeys(keys, b"%d" % i)
+            key = b"%d" % rng.randrange(13)
+            found = bus.last(CHECKPOINTS, 0, key)
+            assert (found and found.value) == newest.get(key)
+
+
+def test_messages_that_are_gone_are_not_passed_over(bus: KafkaBus, admin: Any) -> None:
+    with bus.writer("w", 0) as writer:
+        for i in range(3):
+            writer.transaction(said([b"%d" % i]))
+    (where,) = (bus._where(S, 0),)
+    admin.delete_records({where: 4})
+    with pytest.raises(BusError, match="are gone; set retention"):
+        bus.read(S, 0)
+    assert texts(bus.read(S, 0, 4)) == [b"2"]
+
+
+# --- topics -----------------------------------------------------------------------------------------
+
+
+def test_topics_are_made_to_keep_everything_and_less_is_refused(
+    bus: KafkaBus, bus_url: str, admin: Any
+) -> None:
+    with bus.consumer("g", STREAMS):
+        bus.check()
+    for stream, setting, value in (
+        (NETWORK, "retention.ms", "604800000"),
+        (FINDINGS, "retention.bytes", "1000000"),
+        (ROWS, "cleanup.policy", "compact"),
+        (CHECKPOINTS, "cleanup.policy", "delete"),
+    ):
+        name = bus._topics.name(stream)
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {setting: value})
+        admin.alter_configs([resource])
+        until(lambda: complaint(bus) != "")  # brokers take a moment to know
+        assert f"topic {name}: expected {setting}=" in complaint(bus)
+        assert f"got {value}" in complaint(bus)
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, topics._settings(stream))])
+        until(lambda: complaint(bus) == "")
+
+
+def complaint(bus: KafkaBus) -> str:
+    try:
+        bus.check()
+    except BusError as error:
+        return str(error)
+    return ""
+
+
+def test_the_number_of_partitions_is_settled_by_the_first_who_opens(bus: KafkaBus, bus_url: str) -> None:
+    with opened(bus_url.replace("&partitions=3", "")) as again:
+        assert again.partitions == 3
+    with pytest.raises(BusError, match="made with 3 partitions"):
+        opened(bus_url.replace("partitions=3", "partitions=4"))
+
+
+def test_a_topic_of_another_number_of_partitions_is_refused(bus: KafkaBus, admin: Any) -> None:
+    admin.create_topics({bus._topics.name(S): {"num_partitions": 2}}, wait_for_metadata=True)
+    with pytest.raises(BusError, match="expected 3 partitions"):
+        bus.consumer("g", [S])
+
+
+def test_buses_of_two_prefixes_share_nothing_and_are_deleted_apart(bus: KafkaBus, kafka_url: str) -> None:
+    with opened(f"{kafka_url}?prefix=other{next(_n)}.&partitions=2") as other:
+        for each in (bus, other):
+            with each.writer("w", 0) as writer, each.consumer("g", [S]) as consumer:
+                writer.transaction(said([b"mine"]))
+                consumer.commit(S, 0, take(consumer, 1)[0].offset + 1)
+        other.delete()
+        assert list(other.read(S, 0)) == []
+    assert texts(bus.read(S, 0)) == [b"mine"]
+    with bus.consumer("g", [S]) as consumer:
+        assert consumer.committed(S, 0) is not None
+
+
+def test_whole_brokers_are_not_deleted(kafka_url: str) -> None:
+    with opened(kafka_url) as whole, pytest.raises(BusError, match="prefix"):
+        whole.delete()
+
+
+# --- URLs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("kafka://", "no host"),
+        ("kafka://localhost", "HOST:PORT"),
+        ("kafka://localhost:x", "HOST:PORT"),
+        ("kafka://localhost:9092/topic", "HOST:PORT"),
+        ("kafka://localhost:9092,:1", "HOST:PORT"),
+        ("kafka://localhost:9092?lease=soon", "number"),
+        ("kafka://localhost:9092?lease=-1", "lease"),
+        ("kafka://localhost:9092?leash=1", "leash"),
+        ("kafka://u:secret@localhost:9092?tls=yes", "tls"),
+        ("kafka://u:secret@localhost:9092?sasl=GSSAPI", "sasl"),
+        ("kafka://u:secret@localhost:9092?ca=/nowhere", "ca=FILE"),
+        ("kafka://u:se@cret@localhost", "HOST:PORT"),
+    ],
+)
+def test_a_url_that_names_no_kafka_gets_one_clear_line(url: str, says: str) -> None:
+    with pytest.raises(BusError, match=says) as told:
+        nektar.bus.open(url)
+    assert "\n" not in str(told.value)
+    assert "cret" not in str(told.value)
+
+
+def test_brokers_that_do_not_answer_get_one_clear_line_without_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "OPEN_SECONDS", 0.3)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"kafka://someone:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(BusError, match="no broker answers; see that one runs") as told:
+            nektar.bus.open(url)
+    assert "\n" not in str(told.value)
+    assert "secret" not in str(told.value)
+    assert nektar.bus.shown(url) == url.replace("someone:secret@", "")
+
+
+def test_a_login_and_certificates_are_what_the_client_is_given(tmp_path: Any) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    given = servers.servers("someone:p%40ss%3A@a:1,b:2", {"sasl": "SCRAM-SHA-512", "ca": str(ca)}).client()
+    expected = {
+        "bootstrap_servers": ["a:1", "b:2"],
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "someone",
+        "sasl_plain_password": "p@ss:",
+        "ssl_cafile": str(ca),
+    }
+    assert given.items() >= expected.items()
+    assert servers.servers("a:1", {}).client()["security_protocol"] == "PLAINTEXT"
+    assert servers.servers("a:1", {"tls": "1"}).client()["security_protocol"] == "SSL"
+
+
+def test_a_stream_with_its_prefix_is_a_name_that_kafka_takes(bus: KafkaBus) -> None:
+    with pytest.raises(BusError, match="stream"), bus.writer("w", 0) as writer:
+        writer.transaction([Message("x" * 249, b"k", b"v")])
+
+
+def test_a_record_of_somebody_elses_without_key_or_value_is_read_as_empty() -> None:
+    class Theirs:
+        partition, offset, key, value, timestamp = 1, 7, None, None, 2500
+        headers = (("h", b"v"),)
+
+    assert kafka.delivered(T, Theirs()) == Delivered(T, 1, 7, b"", b"", {"h": b"v"}, 2.5)

@@ -1,0 +1,237 @@
+"""Telemetry as rows: whatever a message holds, in the Collector's own columns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from indexer import otlp_json
+from nektar.otlp import LOGS, SIGNALS, SPANS, BadRequest, Signal, groups
+from nektar.store.otel import MAX_DATES, TABLES, rows, text
+from nektar.store.port import Store
+from tests import otlp
+
+NOW = 1_790_000_000 * 10**9
+DAY = 86_400 * 10**9
+ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal), otlp.requests(signal)))
+
+
+@pytest.fixture
+def telemetry(store: Store) -> Iterator[Store]:
+    """The store, with no telemetry in it."""
+    yield store
+    for table in (*TABLES.values(), "otel_traces_trace_id_ts"):
+        store.command(f"TRUNCATE TABLE {table}")
+
+
+def shown(store: Store, table: str, columns: str = "*") -> list[dict[str, Any]]:
+    answer = store.read(f"SELECT {columns} FROM {table} ORDER BY ALL", "JSONEachRow")
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+def test_a_span_stands_as_the_collector_would_write_it(telemetry: Store) -> None:
+    request = otlp.spans(1, NOW, attributes=[("nektar.task.number", 7), ("text", "ä")])
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.parent_span_id, span.trace_state, span.kind = b"\2" * 8, "a=b", 2
+    span.status.code, span.status.message = 2, "no answer"
+    event = span.events.add(time_unix_nano=NOW - 5, name="signed")
+    otlp.put(event.attributes, [("n", 1)])
+    span.links.add(trace_id=b"\3" * 16, span_id=b"\4" * 8, trace_state="c=d")
+    telemetry.insert("otel_traces", rows(SPANS, request, "operator-1"), "a")
+    assert shown(telemetry, "otel_traces") == [
+        {
+            "Timestamp": "2026-09-21 14:13:19.999000000",
+            "TraceId": span.trace_id.hex(),
+            "SpanId": span.span_id.hex(),
+            "ParentSpanId": "02" * 8,
+            "TraceState": "a=b",
+            "SpanName": "step 0",
+            "SpanKind": "Server",
+            "ServiceName": "operator",
+            "ResourceAttributes": {"service.name": "operator", "nektar.sender": "operator-1"},
+            "ScopeName": "devnet",
+            "ScopeVersion": "1",
+            "SpanAttributes": {"nektar.task.number": "7", "text": "ä"},
+            "Duration": 1_000_000,
+            "StatusCode": "Error",
+            "StatusMessage": "no answer",
+            "Events.Timestamp": ["2026-09-21 14:13:19.999999995"],
+            "Events.Name": ["signed"],
+            "Events.Attributes": [{"n": "1"}],
+            "Links.TraceId": ["03" * 16],
+            "Links.SpanId": ["04" * 8],
+            "Links.TraceState": ["c=d"],
+            "Links.Attributes": [{}],
+        }
+    ]
+
+
+def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -> None:
+    request = otlp.records(1, NOW, attributes=[("k", "v")])
+    group = request.resource_logs[0]
+    group.schema_url, group.scope_logs[0].schema_url = "https://resource", "https://scope"
+    group.scope_logs[0].scope.name, group.scope_logs[0].scope.version = "lib", "2"
+    otlp.put(group.scope_logs[0].scope.attributes, [("s", 1)])
+    record = group.scope_logs[0].log_records[0]
+    record.flags, record.event_name = 0x101, "missed"
+    telemetry.insert("otel_logs", rows(LOGS, request, "operator-1"), "a")
+    assert shown(telemetry, "otel_logs") == [
+        {
+            "Timestamp": "2026-09-21 14:13:20.000000000",
+            "TimestampTime": "2026-09-21 14:13:20",
+            "TraceId": record.trace_id.hex(),
+            "SpanId": record.span_id.hex(),
+            "TraceFlags": 1,
+            "SeverityText": "INFO",
+            "SeverityNumber": 9,
+            "ServiceName": "operator",
+            "Body": "record 0",
+            "ResourceSchemaUrl": "https://resource",
+            "ResourceAttributes": {"service.name": "operator", "nektar.sender": "operator-1"},
+            "ScopeSchemaUrl": "https://scope",
+            "ScopeName": "lib",
+            "ScopeVersion": "2",
+            "ScopeAttributes": {"s": "1"},
+            "LogAttributes": {"k": "v"},
+            "EventName": "missed",
+        }
+    ]
+
+
+def test_who_sent_it_is_the_tokens_to_say(telemetry: Store) -> None:
+    request = otlp.spans(1, NOW, resource=[("nektar.sender", "somebody else")])
+    assert rows(SPANS, request, "mallory")["ResourceAttributes"].to_pylist() == [
+        [("nektar.sender", "mallory")]
+    ]
+
+
+def test_an_insert_that_comes_twice_is_stored_once_in_the_view_too(telemetry: Store) -> None:
+    table = rows(SPANS, otlp.spans(9, NOW), "me")
+    for token in ("a", "a", "b", "a"):
+        telemetry.insert("otel_traces", table, token)
+    for name in ("otel_traces", "otel_traces_trace_id_ts"):
+        assert telemetry.rows(f"SELECT count() FROM {name}") == [(18,)]
+
+
+def test_a_trace_is_found_by_its_table_of_times(telemetry: Store) -> None:
+    request = otlp.spans(4, NOW)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    for i, span in enumerate(spans):
+        span.trace_id, span.start_time_unix_nano = b"\7" * 16, NOW - i * 10**9
+    telemetry.insert("otel_traces", rows(SPANS, request, "me"), "a")
+    assert shown(telemetry, "otel_traces_trace_id_ts") == [
+        {"TraceId": "07" * 16, "Start": "2026-09-21 14:13:17", "End": "2026-09-21 14:13:20"}
+    ]
+
+
+# --- what it may be like ----------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(made=ANY)
+def test_any_request_makes_rows_and_the_same_from_json(made: tuple[Signal, Any]) -> None:
+    signal, request = made
+    table = rows(signal, request, "me")
+    assert table.num_rows == sum(len(group.items) for group in groups(signal, request))
+    table.validate(full=True)
+    assert rows(signal, otlp_json.parse(signal, otlp.to_json(request)), "me").equals(table)
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_the_store_takes_any_rows(telemetry: Store, signal: Signal) -> None:
+    taken = []
+
+    @settings(deadline=None, max_examples=40)
+    @given(otlp.requests(signal))
+    def take(request: Any) -> None:
+        table = rows(signal, request, "me")
+        if table.num_rows:
+            telemetry.insert(TABLES[signal], table, str(len(taken)))
+            taken.append(table.num_rows)
+
+    take()
+    assert telemetry.rows(f"SELECT count() FROM {TABLES[signal]}") == [(sum(taken),)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shows", "duration"),
+    [
+        (0, 5, "1970-01-01 00:00:00.000000000", 5),
+        (NOW, NOW - 1, "2026-09-21 14:13:20.000000000", 0),
+        (NOW, 0, "2026-09-21 14:13:20.000000000", 0),
+        (2**63, 2**64 - 1, "2262-04-11 23:47:16.854775807", 2**63 - 1),
+        (0, 2**64 - 1, "1970-01-01 00:00:00.000000000", 2**64 - 1),
+    ],
+)
+def test_times_that_nobody_should_send(
+    telemetry: Store, start: int, end: int, shows: str, duration: int
+) -> None:
+    request = otlp.spans(1, NOW)
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.start_time_unix_nano, span.end_time_unix_nano = start, end
+    telemetry.insert("otel_traces", rows(SPANS, request, "me"), "a")
+    (row,) = shown(telemetry, "otel_traces", "Timestamp, Duration")
+    assert (row["Timestamp"], int(row["Duration"])) == (shows, duration)
+
+
+def over(dates: int) -> Any:
+    request = otlp.spans(dates, NOW)
+    for i, span in enumerate(request.resource_spans[0].scope_spans[0].spans):
+        span.start_time_unix_nano = NOW - i * DAY
+    return request
+
+
+def test_many_dates_are_refused_before_the_store_would(telemetry: Store) -> None:
+    telemetry.insert("otel_traces", rows(SPANS, over(MAX_DATES), "me"), "a")
+    assert telemetry.rows("SELECT uniqExact(toDate(Timestamp)) FROM otel_traces") == [(MAX_DATES,)]
+    with pytest.raises(BadRequest, match=f"at most {MAX_DATES} dates in a message; got 101"):
+        rows(SPANS, over(101), "me")
+
+
+def test_ten_thousand_attributes_and_a_key_that_comes_twice(telemetry: Store) -> None:
+    attributes = [(f"key {i}", i) for i in range(10_000)] + [("key 0", "last")]
+    telemetry.insert("otel_traces", rows(SPANS, otlp.spans(1, NOW, attributes=attributes), "me"), "a")
+    asked = (
+        "SELECT length(SpanAttributes), SpanAttributes['key 0'], SpanAttributes['key 9999'] FROM otel_traces"
+    )
+    assert telemetry.rows(asked) == [(10_000, "last", "9999")]
+
+
+def test_resources_that_are_repeated_too_often_are_refused() -> None:
+    with pytest.raises(BadRequest, match="for each of their spans"):
+        rows(SPANS, otlp.spans(700, NOW, resource=[("t", "x" * 100_000)]), "me")
+
+
+@pytest.mark.parametrize(
+    ("value", "shows"),
+    [
+        ({}, ""),
+        ({"string_value": "a"}, "a"),
+        ({"bool_value": True}, "true"),
+        ({"int_value": -(2**63)}, "-9223372036854775808"),
+        ({"double_value": 1.0}, "1"),
+        ({"double_value": 0.1}, "0.1"),
+        ({"double_value": 1e-5}, "0.00001"),
+        ({"double_value": 1.5e-9}, "1.5e-9"),
+        ({"double_value": 1e21}, "1e+21"),
+        ({"double_value": 123456789012345680000.0}, "123456789012345680000"),
+        ({"double_value": math.nan}, "NaN"),
+        ({"double_value": -math.inf}, "-Inf"),
+        ({"bytes_value": b"\0\xff"}, "AP8="),
+        ({"array_value": {"values": [{"int_value": 1}, {"string_value": "ä"}, {}]}}, '[1,"ä",null]'),
+        (
+            {"kvlist_value": {"values": [{"key": "b", "value": {"bool_value": False}}, {"key": "a"}]}},
+            '{"a":null,"b":false}',
+        ),
+        ({"array_value": {"values": [{"double_value": math.nan}, {"bytes_value": b"a"}]}}, '["NaN","YQ=="]'),
+    ],
+)
+def test_a_value_as_text(value: dict[str, Any], shows: str) -> None:
+    assert text(AnyValue(**value)) == shows

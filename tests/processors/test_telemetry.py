@@ -1,0 +1,229 @@
+"""Telemetry from a real bus into a real chDB: each message once, and nothing in one stops the store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nektar.bus.port import Bus, Message
+from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
+from nektar.model import Block, Hash32, Level
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
+from processors.sink import Sink, take_turns
+from processors.telemetry import Telemetry
+from tests import otlp
+from tests.nektar.store.things import Things
+from tests.processors.logs_on_bus import open_bus
+
+NOW = 1_790_000_000 * 10**9
+DAY = 86_400 * 10**9
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    with open_bus(tmp_path / "bus", partitions=2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with open_store(f"chdb://{tmp_path_factory.mktemp('telemetry') / 'store'}") as store:
+        migrate(store, [Things()])
+        yield store
+
+
+@pytest.fixture
+def store(opened: Store) -> Store:
+    for table in ("otel_traces", "otel_logs", "otel_traces_trace_id_ts"):
+        opened.command(f"TRUNCATE TABLE {table}")
+    return opened
+
+
+def spans(count: int = 3, seed: object = 0) -> bytes:
+    return bytes(otlp.spans(count, NOW, seed=seed).SerializeToString())
+
+
+def put(bus: Bus, *messages: Message, partition: int = 0) -> None:
+    with bus.writer("test", partition) as writer:
+        for message in messages:
+            writer.transaction([message])
+
+
+def sent(value: bytes, sender: str = "operator-1", stream: str = OTLP_SPANS) -> Message:
+    return Message(stream, b"", value, {"sender": sender.encode()})
+
+
+def drain(store: Any, bus: Bus) -> None:
+    with Telemetry(store, bus) as telemetry:
+        while telemetry.turn():
+            pass
+        telemetry.turn()  # which commits
+
+
+def count(store: Store, table: str = "otel_traces") -> int:
+    return int(store.rows(f"SELECT count() FROM {table}")[0][0])
+
+
+def letters(bus: Bus, partition: int = 0) -> list[tuple[bytes, bytes, bytes]]:
+    """(key, reason, value) of each dead letter, joined."""
+    join, found = Joiner(), []
+    for message in bus.read(DEAD, partition):
+        if (value := join(message.value, message.headers)) is not None:
+            found.append((message.key, message.headers["reason"], value))
+    return found
+
+
+def test_spans_and_records_are_stored_with_who_sent_them(bus: Bus, store: Store) -> None:
+    put(bus, sent(spans()), sent(spans(2, "stock"))._replace(headers={}))
+    records = otlp.records(4, NOW).SerializeToString()
+    put(bus, sent(records, "aggregator", OTLP_LOGS), partition=1)
+    drain(store, bus)
+    asked = "SELECT ResourceAttributes['nektar.sender'], count() FROM otel_traces GROUP BY 1 ORDER BY 1"
+    assert store.rows(asked) == [("operator-1", 3), ("unauthenticated", 2)]
+    assert store.rows("SELECT ResourceAttributes['nektar.sender'] FROM otel_logs") == [("aggregator",)] * 4
+
+
+def test_what_is_read_again_or_sent_again_is_stored_once(bus: Bus, store: Store) -> None:
+    put(bus, sent(spans()), sent(spans(1, "other")), sent(spans()))
+    put(bus, sent(spans(), "mallory"))  # copied by somebody else, who can't keep ours out by it
+    for _ in range(2):
+        with Telemetry(store, bus) as telemetry:  # ends without a commit
+            while telemetry.turn():
+                telemetry._done.clear()
+    drain(store, bus)
+    for table in ("otel_traces", "otel_traces_trace_id_ts"):
+        assert count(store, table) == 3 + 1 + 3
+    put(bus, sent(spans(1, "later")))
+    drain(store, bus)
+    assert count(store) == 8
+
+
+class Watched:
+    """`store`, which raises what `faults` has next, and remembers into what was inserted."""
+
+    def __init__(self, store: Store, *faults: Exception | None) -> None:
+        self._store, self._faults = store, list(faults)
+        self.inserted: list[str] = []
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        if self._faults and (fault := self._faults.pop(0)):
+            raise fault
+        self._store.insert(table, rows, token)
+        self.inserted.append(table)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def over(dates: int) -> bytes:
+    request = otlp.spans(dates, NOW)
+    for i, span in enumerate(request.resource_spans[0].scope_spans[0].spans):
+        span.start_time_unix_nano = NOW - i * DAY
+    return bytes(request.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"junk", b"expected an ExportTraceServiceRequest in protobuf"),
+        (b"\x0a\x09\x12\x07\x12\x05\x2a\x03a\xffb", b"protobuf"),  # a name that is not UTF-8
+        (b"\xff" * 1_048_000, b"protobuf"),
+        (over(101), b"at most 50 dates in a message; got 101"),
+        (
+            bytes(otlp.spans(9_000, NOW, resource=[("t", "x" * 10_000)]).SerializeToString()),
+            b"counted for each of their spans",
+        ),
+    ],
+)
+def test_what_can_not_be_stored_is_a_dead_letter_whole_and_the_next_is_taken(
+    bus: Bus, store: Store, value: bytes, why: bytes
+) -> None:
+    put(bus, sent(spans()), sent(value), sent(spans(2, "after")))
+    drain(store, bus)
+    assert count(store) == 5
+    ((source, reason, whole),) = letters(bus)
+    assert (source, whole) == (b"store otlp_spans/0/1", value)
+    assert why in reason
+
+
+@pytest.mark.parametrize("start", [0, 1, NOW - 40 * DAY, 2**63, 2**64 - 1])
+def test_a_far_date_is_stored_by_whoever_writes_past_the_collector(
+    bus: Bus, store: Store, start: int
+) -> None:
+    request = otlp.spans(3, NOW)
+    request.resource_spans[0].scope_spans[0].spans[1].start_time_unix_nano = start
+    put(bus, sent(request.SerializeToString()))
+    drain(store, bus)
+    assert (count(store), letters(bus)) == (3, [])
+
+
+def test_rows_that_clickhouse_refuses_are_a_dead_letter(bus: Bus, store: Store) -> None:
+    put(bus, sent(spans()), sent(spans(2, "after")))
+    drain(Watched(store, SqlError("Cannot parse", "Code: 6", 6)), bus)
+    assert count(store) == 2
+    assert letters(bus) == [(b"store otlp_spans/0/0", b"Cannot parse", spans())]
+
+
+def test_a_letter_is_written_once_though_its_message_is_read_again(bus: Bus, store: Store) -> None:
+    put(bus, sent(b"junk"))
+    with Telemetry(store, bus) as telemetry:  # killed after the letter
+        telemetry.turn()
+        telemetry._done.clear()
+    drain(store, bus)
+    drain(store, bus)
+    assert len(letters(bus)) == 1
+
+
+def test_a_store_whose_merges_are_behind_gets_it_later(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("processors.telemetry.PAUSE", 0.05)
+    put(bus, sent(spans()), sent(spans(2, "after")))
+    behind = StoreDown("too many parts", "Code: 252", TOO_MANY_PARTS)
+    with caplog.at_level(logging.WARNING), Telemetry(Watched(store, behind, behind), bus) as telemetry:
+        assert not telemetry.turn()
+        assert not telemetry.turn()  # left alone
+        while not telemetry.turn():
+            pass
+        while telemetry.turn():
+            pass
+    assert (count(store), letters(bus)) == (5, [])
+    assert caplog.text.count("telemetry waits") == 2
+
+
+def test_a_store_that_is_down_ends_the_role_and_loses_nothing(bus: Bus, store: Store) -> None:
+    put(bus, sent(spans()), sent(spans(2, "after")))
+    with pytest.raises(StoreDown):
+        drain(Watched(store, None, StoreDown("the disk is full", "Code: 243", 243)), bus)
+    drain(store, bus)
+    assert (count(store), letters(bus)) == (5, [])
+
+
+def test_the_networks_come_first_and_telemetry_goes_on_beside_them(bus: Bus, store: Store) -> None:
+    put(bus, *(sent(spans(1, i)) for i in range(20)))
+    parent, blocks = Hash32(bytes(32)), []
+    for number in range(1, 6):
+        hash_ = Hash32(bytes([number]) * 32)
+        blocks.append(Block(number, hash_, parent, 1_700_000_000, Level.PROVED, "p", "single:p"))
+        parent = hash_
+    put(bus, *(Message(NETWORK, key("n", 1), encode(New((block,), {}))) for block in blocks))
+    watched, stop = Watched(store), threading.Event()
+    with Sink(watched, bus, {}) as networks, Telemetry(watched, bus) as telemetry:
+        turn = telemetry.turn
+
+        def until_nothing_is_left() -> bool:
+            if not turn():
+                stop.set()
+                return False
+            return True
+
+        telemetry.turn = until_nothing_is_left  # type: ignore[method-assign]
+        take_turns(networks, telemetry, stop)
+    assert watched.inserted == ["otel_traces"] + ["blocks_rows"] * 5 + ["otel_traces"] * 19
