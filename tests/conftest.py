@@ -7,12 +7,19 @@ A test that needs something says so in its skip reason: `pytest.skip("needs anvi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
+import py_ecc
 import pytest
 
 from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
+
+# py_ecc, an oracle, raises it to 100,000 for its whole process, where JSON that deep overflows C's stack; no
+# role's process has it.
+assert py_ecc.__name__
+sys.setrecursionlimit(1_000)
 
 REQUIRED = [name for name in os.environ.get("NEKTAR_REQUIRE", "").split(",") if name]
 

@@ -152,9 +152,11 @@ def test_the_bus_of_a_run_is_its_own_and_is_deleted_with_it(
 
 
 def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(tmp_path: Path) -> None:
-    left = tmp_path / "build" / "demo" / "summary.json"
+    left = tmp_path / "build" / "demo" / ".nektar-demo"
     left.parent.mkdir(parents=True)
-    left.write_text("{}")
+    left.write_text("")
+    summary = left.with_name("summary.json")
+    summary.write_text("{}")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"kafka://someone:secret@127.0.0.1:{nobody.getsockname()[1]}"
@@ -164,3 +166,4 @@ def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(t
     assert "no broker answers" in line
     assert "secret" not in done.stderr + done.stdout
     assert left.exists()
+    assert not summary.exists()  # no account of an earlier run stands where this one's would

@@ -22,7 +22,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from nektar.bus.members import KafkaMember, delivered
 from nektar.bus.port import Bus, BusError, Delivered, Fenced
-from nektar.bus.rules import check_lease
+from nektar.bus.rules import check_lease, is_telemetry
 from nektar.bus.servers import Servers
 from nektar.bus.topics import Topics
 from nektar.bus.transactions import KafkaWriter
@@ -97,6 +97,7 @@ class KafkaBus:
         on_revoked: Callable[[frozenset[int]], None] | None = None,
     ) -> KafkaMember:
         """Join `group`, all of whose members read the same `streams`."""
+        is_telemetry(streams)
         member = KafkaMember(
             self,
             self._servers,

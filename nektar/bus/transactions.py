@@ -22,7 +22,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from nektar.bus.port import BusError, Fenced, Message
-from nektar.bus.rules import check_offset, checked
+from nektar.bus.rules import check_offset, checked, is_telemetry
 from nektar.bus.servers import PATIENCE_SECONDS, RETRY_MS, Servers
 from nektar.bus.topics import MAX_BYTES, Topics
 
@@ -108,7 +108,9 @@ class KafkaWriter:
             member.renew()
             for stream, offset in offsets.items():
                 check_offset(stream, offset)
-        self._topics.ensure({message.stream for message in batch} | set(offsets or ()))
+        streams = {message.stream for message in batch} | set(offsets or ())
+        is_telemetry(streams)
+        self._topics.ensure(streams)
         if not batch and not offsets:
             self._check_fence()
             return

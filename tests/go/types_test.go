@@ -153,7 +153,11 @@ func TestEveryTable(t *testing.T) {
 		var asked []string
 		for _, column := range columnsOf(t, db, fmt.Sprintf("SELECT * FROM `%s` WHERE 0", name)) {
 			if kind := column.DatabaseTypeName(); !strings.Contains(kind, "(") || strings.Contains(kind, "String)") && !composed.MatchString(kind) {
-				asked = append(asked, fmt.Sprintf("`%s`, ifNull(toString(`%[1]s`), '<nil>')", column.Name()))
+				said := "toString(`%[1]s`)"
+				if kind == "DateTime" {
+					said = "formatDateTime(`%[1]s`, '%%Y-%%m-%%dT%%H:%%i:%%SZ', 'UTC')" // as text has it
+				}
+				asked = append(asked, fmt.Sprintf("`%[1]s`, ifNull("+said+", '<nil>')", column.Name()))
 			}
 		}
 		rows, err := db.Query(fmt.Sprintf("SELECT %s FROM `%s`", strings.Join(asked, ", "), name))

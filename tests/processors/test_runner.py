@@ -265,7 +265,7 @@ def interleaved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[An
     and what an uninterrupted run puts out."""
     rng = random.Random("interleaved")
     directory = tmp_path_factory.mktemp("interleaved")
-    signed = log.encode(SignedBatch((), "a peer"))
+    signed = log.encode(SignedBatch(()))
     with open_bus(directory / "log") as bus, bus.writer("all of them", 0) as writer:
         for mine, theirs in zip(records(1), records(4), strict=True):
             queues = [

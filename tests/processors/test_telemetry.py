@@ -226,4 +226,9 @@ def test_the_networks_come_first_and_telemetry_goes_on_beside_them(bus: Bus, sto
 
         telemetry.turn = until_nothing_is_left  # type: ignore[method-assign]
         take_turns(networks, telemetry, stop)
-    assert watched.inserted == ["otel_traces"] + ["blocks_rows"] * 5 + ["otel_traces"] * 19
+    assert watched.inserted == [
+        "otel_traces",
+        "generations_rows",
+        *["blocks_rows"] * 5,
+        *["otel_traces"] * 19,
+    ]

@@ -88,6 +88,8 @@ class Asked:
             place: {"code": site.chain.rpc("eth_getCode", site.contracts[name], "latest")}
             for name, place in PLACES.items()
         }
+        # Whatever is asked it answers 1, so that OPERATOR has the stake that it needs.
+        self._codes[site.contracts["delegation"]] = {"code": "0x60015f5260205ff3"}
 
     def hash_to_g1(self, digest: bytes) -> G1:
         return G1(packed(*self._ask("task_manager", "hashToG1", digest)))
