@@ -208,7 +208,7 @@ def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters)
                 "contracts": home.contracts,
             }
         ],
-        "listen": {"sql": listen, "otlp": reporters.address},
+        "listen": {"sql": listen, "otlp": reporters.address, "metrics": "127.0.0.1:0"},
         "telemetry": {"senders": dict(reporters.tokens)},
         **({"bus": bus} if bus else {}),
         "watchers": [watcher(*home.start_receiver())],

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
-from nektar.config import Config, ConfigError
+from nektar.config import Config, ConfigError, reached_at
 from nektar.errors import NektarError
 
 STARTER = """\
@@ -34,6 +34,7 @@ networks:
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
   otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
+  metrics: 127.0.0.1:9464              # /metrics, /healthz, /readyz of the first role; each next one's one up
 
 # Who may send traces and logs, each with a token of its own. While nobody is named, everyone may.
 # telemetry:
@@ -107,10 +108,9 @@ def _collects(config: Config) -> bool:
     from http.client import HTTPException
     from urllib.request import ProxyHandler, Request, build_opener
 
-    from nektar.store.client import CONNECT_TIMEOUT, REACHED_AT
+    from nektar.store.client import CONNECT_TIMEOUT
 
-    host, _, port = config.listen.otlp.rpartition(":")
-    url = f"http://{REACHED_AT.get(host, host)}:{port}/v1/traces"
+    url = f"http://{reached_at(config.listen.otlp)}/v1/traces"
     headers = {"Content-Type": "application/x-protobuf"}
     if config.telemetry.senders:
         headers["Authorization"] = f"Bearer {next(iter(config.telemetry.senders.values()))}"

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from cli.settings import adapters, folds, read_config
@@ -63,33 +63,34 @@ def run(roles: Sequence[str], config_path: Path | None, directory: Path | None) 
 def be(role: str, config: Config) -> None:
     """Be this role until SIGTERM."""
     from nektar import bus as buses
+    from nektar.health import Health
+    from nektar.monitor import Monitor
 
     log_to_stderr(role)
     stop = stop_on_signals()
+    health = Health()
     bus = buses.open(config.bus_url)
-    try:
+    with closing(bus), Monitor(role, config, health):
         if role == "indexer":
             from indexer import role as indexer
 
-            indexer.run(config, adapters(config), bus, stop)
+            indexer.run(config, adapters(config), bus, stop, health)
         elif role == "collector":
             from indexer import collector
 
-            collector.run(config, bus, stop)
+            collector.run(config, bus, stop, health)
         elif role == "processors":
             from processors import runner
 
-            runner.run(config, folds(), adapters(config), bus, stop)
+            runner.run(config, folds(), adapters(config), bus, stop, health)
         elif role == "store":
             from processors import sink
 
-            sink.run(config, adapters(config), bus, stop)
+            sink.run(config, adapters(config), bus, stop, health)
         else:
             from processors import watchers
 
-            watchers.run(config, bus, stop)
-    finally:
-        bus.close()
+            watchers.run(config, bus, stop, health)
 
 
 class Supervisor:

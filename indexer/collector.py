@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Self
 
 from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
+from opentelemetry import metrics
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -35,13 +36,23 @@ from starlette.routing import Route
 from indexer import otlp, otlp_json
 from indexer.lanes import Lane
 from indexer.signatures import Found, Signatures, records
+from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
-from nektar.config import Config
+from nektar.config import Config, NetworkConfig
+from nektar.health import Health
 from nektar.http import Server, bind
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
-from nektar.telemetry import UNAUTHENTICATED
+from nektar.telemetry import OWN, UNAUTHENTICATED, own_token
 
 log = logging.getLogger(__name__)
+
+PART = "otlp"  # of the role, in its health
+_requests = metrics.get_meter("nektar").create_counter(
+    "nektar.collector.requests", "{request}", "Requests answered, by signal and status"
+)
+_items = metrics.get_meter("nektar").create_counter(
+    "nektar.collector.items", "{item}", "Spans and log records put onto the bus"
+)
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -85,7 +96,7 @@ def _later(why: str) -> Refused:
     return Refused(503, 14, f"{why}; send it again", {"Retry-After": RETRY_AFTER})
 
 
-def run(config: Config, bus: Bus, stop: threading.Event) -> None:
+def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
     """Take telemetry until `stop`. Raises CantListen; Fenced where another collector has taken over."""
     listening = bind(config.listen.otlp, "listen.otlp")
     with Collector(config, bus) as collector, Server(collector.app, listening) as server:
@@ -93,6 +104,7 @@ def run(config: Config, bus: Bus, stop: threading.Event) -> None:
         log.info("OTLP over HTTP at http://%s; takes it from %s", server.address, who)
         while not stop.wait(LOOK_AT_STOP):
             collector.check()
+            health.level(PART, time.time())  # what came is on the bus, or is not answered
 
 
 class _Taken(NamedTuple):
@@ -100,6 +112,7 @@ class _Taken(NamedTuple):
 
     found: list[Found]
     messages: list[Message]
+    items: int
     rejected: int
     why: str
 
@@ -109,7 +122,11 @@ class Collector:
 
     def __init__(self, config: Config, bus: Bus) -> None:
         self._bus = bus
-        self._senders = [(name, _hashed(token)) for name, token in config.telemetry.senders.items()]
+        tokens = config.telemetry.senders
+        # Roles bring their own spans by a token that no sender has.
+        self._senders = [
+            (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(tokens))] if token
+        ]
         self._signatures = Signatures(config.networks)
         self._room = _Room(MAX_HELD_BYTES)
         # One thread, since requests are unpacked and checked under one interpreter lock anyhow: so only one
@@ -191,9 +208,15 @@ class Collector:
             if taken.rejected:
                 setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
                 said.partial_success.error_message = taken.why
+            _items.add(taken.items, {"signal": signal.name})
             return _answer(kind, 200, said)
 
-        return answer
+        async def counted(request: Request) -> Response:
+            response = await answer(request)
+            _requests.add(1, {"signal": signal.name, "status": response.status_code})
+            return response
+
+        return counted
 
     async def _no_metrics(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -232,17 +255,23 @@ class Collector:
         found = self._signatures.fresh(signal, request, body, sender)
         headers = {"sender": sender.encode()}
         messages = otlp.messages(signal, request, body, headers) if left else []
-        return _Taken(found, messages, reasons.total(), why)
+        return _Taken(found, messages, left, reasons.total(), why)
 
     async def _write(self, taken: _Taken, sender: str) -> None:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
-        await _all([self._logs[network.name].write([message]) for network, message in records(taken.found)])
+        await asyncio.gather(*(self._log(network, message) for network, message in records(taken.found)))
         if taken.found:
             self._signatures.written(taken.found, sender)
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
             of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
         await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
+
+    async def _log(self, network: NetworkConfig, message: Message) -> None:
+        """Append signed responses to the Network's log, which begins a trace."""
+        said = {trace.NETWORK: network.name, trace.RECORDS: ["signed"]}
+        with trace.root("collect", trace.carried(message.headers), trace.now(), said):
+            await asyncio.wrap_future(self._logs[network.name].write([message]))
 
 
 async def _all(writes: Sequence[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
@@ -27,8 +28,10 @@ from indexer.reconcile import (
 )
 from indexer.source import Absent, Heads, Link, Served, Source
 from indexer.writer import NetworkLog
+from nektar import trace
 from nektar.chain.abi import Abi
 from nektar.chain.rpc import RpcError, WrongChain
+from nektar.health import Health
 from nektar.log import Gap, Record
 from nektar.model import Address, BlockRef
 
@@ -54,7 +57,12 @@ class Follower:
     """Keeps one Network's log level with its chain."""
 
     def __init__(
-        self, log: NetworkLog, source: Source, contracts: Mapping[Address, Abi], poll: float
+        self,
+        log: NetworkLog,
+        source: Source,
+        contracts: Mapping[Address, Abi],
+        poll: float,
+        health: Health,
     ) -> None:
         """`poll`: seconds between two looks at the head."""
         self._log = log
@@ -64,6 +72,8 @@ class Follower:
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
+        self._health = health
+        self._since = 0  # when the work on what is appended next began, in ns since 1970
 
     async def run(self) -> None:
         """Follow until cancelled. Providers' faults are waited out; raises WrongChain,
@@ -78,6 +88,7 @@ class Follower:
                 level = logging.ERROR if isinstance(error, Contradiction) else logging.WARNING
                 logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self._log.network, error)
                 said = str(error)
+                self._health.waits(self._log.network, said)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
@@ -88,7 +99,8 @@ class Follower:
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
-        asked = self._source.name
+        asked, asked_at = self._source.name, time.time()
+        self._since = trace.now()
         view = View(await self._source.heads())
         try:
             for _ in range(STEPS_A_LOOK):
@@ -102,6 +114,10 @@ class Follower:
                     case Wait(why):
                         await self._append([], view.heads.safe, view.heads.finalized)
                         self._say_if_it_lasts(why)
+                        if why:
+                            self._health.waits(self._log.network, why)
+                        else:
+                            self._health.level(self._log.network, asked_at)
                         break
             self._sightings = 0
         except ReorgBelowFinality as error:
@@ -220,7 +236,9 @@ class Follower:
         marked = mark(self._log.known.fold(records), safe, finalized)
         together = [*records, marked] if marked is not None else records
         if together:
-            await asyncio.to_thread(self._log.append, together, dead)
+            await asyncio.to_thread(self._log.append, together, dead, self._since)
+            self._health.moved(self._log.network)
+        self._since = trace.now()
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
         self._source.turn_from(served.provider)

@@ -21,6 +21,7 @@ from nektar.chain.abi import Abi
 from nektar.chain.rpc import Provider
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
+from nektar.health import Health
 from nektar.model import Address
 from nektar.networks.adapter import Adapter, kind, require_known
 
@@ -30,25 +31,31 @@ logger = logging.getLogger(__name__)
 LOOK_AT_STOP = 0.05
 
 
-def run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event) -> None:
+def run(
+    config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
+) -> None:
     """Follow every Network until `stop` is set. `adapters` are by the Networks' names.
 
     Returns once stopped. Raises the first error by which a Network ended, when none is left.
     """
-    asyncio.run(_run(config, adapters, bus, stop))
+    asyncio.run(_run(config, adapters, bus, stop, health))
 
 
-async def _run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event) -> None:
+async def _run(
+    config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
+) -> None:
     ended: list[Exception] = []
 
     async def one(network: NetworkConfig) -> None:
+        health.opened(network.name)
         try:
-            await follow(config, network, adapters[network.name], bus)
-        except NektarError as error:
-            logger.error("%s: stopped: %s", network.name, error)
-            ended.append(error)
+            await follow(config, network, adapters[network.name], bus, health)
         except Exception as error:
-            logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
+            if isinstance(error, NektarError):
+                logger.error("%s: stopped: %s", network.name, error)
+            else:
+                logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
+            health.ended(network.name, str(error))
             ended.append(error)
 
     async with asyncio.TaskGroup() as group:
@@ -62,7 +69,7 @@ async def _run(config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: 
         raise ended[0]
 
 
-async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus) -> None:
+async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
     """Follow one Network until cancelled. Raises NektarError where it can't go on."""
     abis = adapter.abi()
     contracts = contracts_of(network, adapter)
@@ -81,7 +88,7 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             network.from_block if tip is None else tip.number + 1,
             source.name,
         )
-        await Follower(log, source, contracts, network.poll).run()
+        await Follower(log, source, contracts, network.poll, health).run()
 
 
 def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:

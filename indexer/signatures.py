@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from eth_hash.auto import keccak
 
-from nektar import telemetry
+from nektar import telemetry, trace
 from nektar.bus.port import Message
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, PART_BYTES, SignedBatch, encode, key
@@ -150,9 +150,9 @@ def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Message]]:
         most = max(1, PART_BYTES // (2 * max(len(s.response) for s in responses) + 1_000))
         for i in range(0, len(responses), most):
             batch = tuple(responses[i : i + most])
-            headers = {"sender": batch[0].brought_by.encode()}
-            value = encode(SignedBatch(batch))
-            yield network, Message(NETWORK, key(network.name, network.generation), value, headers)
+            value, log_of = encode(SignedBatch(batch)), key(network.name, network.generation)
+            headers = {"sender": batch[0].brought_by.encode()} | trace.header(trace.begin(log_of, [value]))
+            yield network, Message(NETWORK, log_of, value, headers)
 
 
 def _signed(signal: Signal, request: Any, sender: str) -> Iterator[tuple[Place, Signed]]:

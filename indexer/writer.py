@@ -11,17 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
+from opentelemetry import metrics
+from opentelemetry.util.types import AttributeValue
 
 from indexer.decode import Undecodable
 from indexer.known import Known
 from indexer.resume import FILTER_HEADER, read_back
+from nektar import trace
 from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
-from nektar.log import DEAD, NETWORK, Record, encode, key, split
+from nektar.log import DEAD, NETWORK, New, Record, Undo, encode, key, split
 from nektar.networks.adapter import kind
 
 SOURCE = b"indexer"  # the key of what it could not read
+
+_blocks = metrics.get_meter("nektar").create_counter(
+    "nektar.indexer.blocks", "{block}", "Blocks appended to a Network's log, by the record that holds them"
+)
 
 
 class FilterChanged(NektarError):
@@ -51,17 +58,21 @@ class NetworkLog:
             self._writer.close()
             raise
 
-    def append(self, records: Sequence[Record], dead: Iterable[Undecodable] = ()) -> None:
-        """Commit `records`, and beside them what could not be read, in one transaction.
+    def append(self, records: Sequence[Record], dead: Iterable[Undecodable] = (), since: int = 0) -> None:
+        """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
+        as of `since` (ns since 1970; 0: now).
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
         """
         known = self.known.fold(records)
+        values = [encode(record) for record in records]
+        traceparent = trace.begin(self._key, values)
+        carried = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
         messages = [
-            Message(NETWORK, self._key, value, {**headers, FILTER_HEADER: self._filter})
-            for record in records
-            for value, headers in split(encode(record))
+            Message(NETWORK, self._key, part, {**headers, **carried})
+            for value in values
+            for part, headers in split(value)
         ]
         for each in dead:
             reason = {"reason": each.reason.encode(), "network": self.network.encode()}
@@ -69,8 +80,12 @@ class NetworkLog:
                 Message(DEAD, SOURCE, value, {**headers, **reason})
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
-        self._writer.transaction(messages)
+        with trace.root("index", traceparent, since or trace.now(), _said(self.network, records)):
+            self._writer.transaction(messages)
         self.known = known
+        for record in records:
+            if isinstance(record, New | Undo):
+                _blocks.add(len(record.blocks), {"network": self.network, "record": _kind(record)})
 
     def close(self) -> None:
         self._writer.close()
@@ -80,6 +95,17 @@ class NetworkLog:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _said(network: str, records: Sequence[Record]) -> dict[str, AttributeValue]:
+    """What the span says of what is appended."""
+    numbers = [b.number for record in records if isinstance(record, New | Undo) for b in record.blocks]
+    of_blocks = {trace.FIRST_BLOCK: min(numbers), trace.LAST_BLOCK: max(numbers)} if numbers else {}
+    return {trace.NETWORK: network, trace.RECORDS: [_kind(record) for record in records], **of_blocks}
+
+
+def _kind(record: Record) -> str:
+    return type(record).__name__.lower()
 
 
 def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:

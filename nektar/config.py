@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from nektar.errors import NektarError
+from nektar.telemetry import RESERVED
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -54,7 +55,8 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # Sender's name → its bearer token. With none, everyone may send, and is marked `unauthenticated`.
     senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
-    own: bool = True  # roles send their traces to `listen.otlp`
+    # Where roles send their own spans: true is to `listen.otlp`, else the base URL of another collector.
+    own: bool | Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")] = True
 
 
 class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +119,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$|^file:(.+)$")
 
 
+def reached_at(listen: str) -> str:
+    """The host:port by which what listens at `listen` is reached here."""
+    host, _, port = listen.rpartition(":")
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # not bound here
+    return f"{everywhere.get(host, host)}:{port}"
+
+
 def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Config:
     """The configuration in `text`. Relative paths in it are relative to `base`.
 
@@ -145,6 +154,10 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     tokens = list(config.telemetry.senders.values())
     if len(set(tokens)) != len(tokens):
         raise ConfigError(f"{where}: telemetry.senders: two senders share a token; give each one of its own")
+    if taken := [name for name in RESERVED if name in config.telemetry.senders]:
+        raise ConfigError(
+            f"{where}: telemetry.senders: {taken[0]} is the pipeline's own name; give the sender another"
+        )
     told = [watcher.name for watcher in config.watchers]
     if len(set(told)) != len(told):
         raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")

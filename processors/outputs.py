@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from nektar import trace
 from nektar.bus.port import Message
 from nektar.fold import Span
 from nektar.log import FINDINGS, ROWS, split
@@ -25,8 +26,11 @@ _LAST_TIME = 253_402_300_799
 _NO_HASH = Hash32(bytes(32))
 
 
-def messages(network: Network, processor: str, offset: int, changes: Sequence[Change]) -> list[Message]:
-    """The messages that carry what the record at `offset` of the Network's log changed.
+def messages(
+    network: Network, processor: str, offset: int, changes: Sequence[Change], traceparent: bytes = b""
+) -> list[Message]:
+    """The messages that carry what the record at `offset` of the Network's log changed, and go on with its
+    `traceparent`.
 
     Rows: a message per table, by name, `progress` last: who reads it has read what it speaks of. A row that
     is gone is sent as it was last, `is_deleted` set.
@@ -42,13 +46,14 @@ def messages(network: Network, processor: str, offset: int, changes: Sequence[Ch
         elif row is not None:
             tables.setdefault(row.table, []).append((row, change.after is None))
     headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
+    headers |= trace.header(traceparent)
     said: list[Message] = []
     for table, rows in sorted(tables.items(), key=lambda named: (named[0] == ProgressRow.table, named[0])):
         said += _carried(
             ROWS, network, rows_to_ipc(type(rows[0][0]), rows), headers | {"table": table.encode()}
         )
     for finding in findings:
-        said += _carried(FINDINGS, network, cloud_event(network, finding, offset), headers)
+        said += _carried(FINDINGS, network, cloud_event(network, finding, offset, traceparent), headers)
     return said
 
 
@@ -59,8 +64,11 @@ def progress(processor: str, before: Span | None, after: Span | None) -> list[Ch
     return [Change(_progress(processor, before), _progress(processor, after))]
 
 
-def cloud_event(network: Network, finding: Finding, offset: int) -> bytes:
-    """A version of a finding as a CloudEvent: bytes are 0x…, integers from 2^53 on decimal strings."""
+def cloud_event(network: Network, finding: Finding, offset: int, traceparent: bytes = b"") -> bytes:
+    """A version of a finding as a CloudEvent: bytes are 0x…, integers from 2^53 on decimal strings.
+
+    `traceparent` is its extension of that name (CloudEvents, Distributed Tracing), where there is one.
+    """
     event = {
         "specversion": "1.0",
         "id": f"{finding.id.hex()}/{offset}",
@@ -70,6 +78,7 @@ def cloud_event(network: Network, finding: Finding, offset: int) -> bytes:
         "time": datetime.fromtimestamp(min(finding.block_time, _LAST_TIME), UTC).strftime(
             "%Y-%m-%dT%H:%M:%SZ"
         ),
+        **({trace.TRACEPARENT: traceparent.decode()} if traceparent else {}),
         "datacontenttype": "application/json",
         "data": {name: _plain(getattr(finding, name)) for name in finding.__struct_fields__},
     }

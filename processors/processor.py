@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from nektar import fold as calculus
+from nektar import trace
 from nektar.bus.port import Delivered, Message
 from nektar.fold import Fold, Folded, Step
 from nektar.log import BrokenLog, Gap, New, Record, decode
@@ -72,11 +73,12 @@ class Processor(Generic[State]):
         self._fold = fold
         self._interpret = interpret
 
-    def take(self, offset: int, value: bytes) -> tuple[Record, list[Message]]:
-        """Fold the record at `offset`: the record, and the messages that say what it changed.
+    def take(self, whole: Delivered) -> tuple[Record, list[Message]]:
+        """Fold a whole record: the record, and the messages that say what it changed.
 
         Raises BrokenLog, AdapterError; nothing is folded then.
         """
+        offset, value = whole.offset, whole.value
         record, events = self._interpret(offset, value)
         before = self.folded or calculus.begin(self._fold, self.network, offset)
         folding: Record | None = record
@@ -90,7 +92,10 @@ class Processor(Generic[State]):
             self.events += len(events)
         self.folded = after
         moved = outputs.progress(self._fold.name, before.head, after.head)
-        return record, outputs.messages(self.network, self._fold.name, offset, [*changes, *moved])
+        said = outputs.messages(
+            self.network, self._fold.name, offset, [*changes, *moved], trace.carried(whole.headers)
+        )
+        return record, said
 
 
 def _rest(

@@ -53,7 +53,7 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
         said: list[tuple[int, Message]] = []
         try:
             for record in read(delivered):
-                _, messages = processor.take(record.offset, record.value)
+                _, messages = processor.take(record)
                 said += [(record.offset, message) for message in messages]
                 records += 1
         except NektarError as error:

@@ -18,18 +18,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
+from opentelemetry import metrics
+from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.util.types import AttributeValue
 
-from nektar import checkpoint, log
+from nektar import checkpoint, log, trace
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
+from nektar.health import Health
 from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
@@ -49,35 +54,52 @@ IDLE = 0.05
 # Beside a log's checkpoint `processor/network/generation`: the offset below which its records are put out.
 PUT_OUT = b"/put-out"
 
+_records = metrics.get_meter("nektar").create_counter(
+    "nektar.processors.records", "{record}", "Records of Networks' logs whose consequences are put out"
+)
+
 _logger = logging.getLogger(__name__)
 
 
 class _Following(Generic[State]):
     """One log in a partition, as far as this process has followed it."""
 
-    def __init__(self, processor: Processor[State], put_out: int, saved: bool) -> None:
+    def __init__(self, processor: Processor[State], fold: str, put_out: int, saved: bool) -> None:
         self.processor = processor
+        self._fold = fold
+        self._counted = {"network": processor.network.name, "fold": fold}
         self.read = Reading()
         self.taken = put_out  # all records that begin below this offset are put out, or about to be
         self._put_out = put_out  # … are put out, as the bus says
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
-    def take(self, delivered: Delivered) -> Iterator[list[Message]]:
-        """What each record that is whole with this message puts out, unless that is on the bus already.
+    def take(self, delivered: Delivered) -> Iterator[tuple[Span, list[Message]]]:
+        """What each record that is whole with this message puts out, unless that is on the bus already, and
+        the span of doing so, which ends when it is there.
 
         Raises what the record raises that can't be read or folded, when those before it are put out.
         """
         for whole in self.read(delivered):
             if whole.offset < self.processor.start:
                 continue
-            record, messages = self.processor.take(whole.offset, whole.value)
+            anew = whole.offset >= self.taken
+            span = self._span(whole) if anew else INVALID_SPAN
+            record, messages = self.processor.take(whole)
             if isinstance(record, Mark):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
-            if whole.offset >= self.taken:
+            if anew:
                 self.taken = whole.offset + 1
-                yield messages
+                _records.add(1, self._counted)
+                yield span, messages
+
+    def _span(self, whole: Delivered) -> Span:
+        said: dict[str, AttributeValue] = {
+            trace.NETWORK: self.processor.network.name,
+            trace.OFFSET: whole.offset,
+        }
+        return trace.under(f"fold {self._fold}", trace.carried(whole.headers), said)
 
     def moved(self, name: bytes) -> list[Message]:
         """What the transaction that puts out all that was taken says of the log: how far it is put out now,
@@ -111,6 +133,7 @@ class _Share(Generic[State]):
         self._committed = committed
         self._stopped = stopped
         self._messages: list[Message] = []
+        self._spans: list[Span] = []  # of putting them out
         self._bytes = 0
         self.start = min(
             (each.processor.start for key, each in logs.items() if key not in stopped), default=committed
@@ -124,7 +147,8 @@ class _Share(Generic[State]):
         following = self.logs.get(delivered.key)
         if following and delivered.key not in self._stopped:
             try:
-                for messages in following.take(delivered):
+                for span, messages in following.take(delivered):
+                    self._spans.append(span)
                     self._messages += messages
                     self._bytes += sum(len(message.value) for message in messages)
             except Exception as error:
@@ -147,7 +171,9 @@ class _Share(Generic[State]):
         if self._messages or moved or group_next > self._committed:
             group = _group(self._processor)
             self._writer.transaction([*self._messages, *moved], {NETWORK: group_next}, group)
-        self._messages, self._bytes, self._committed = [], 0, group_next
+        for span in self._spans:
+            span.end()
+        self._messages, self._spans, self._bytes, self._committed = [], [], 0, group_next
 
     def close(self) -> None:
         self._writer.close()
@@ -164,12 +190,14 @@ class Runner(Generic[State]):
         interpreters: Mapping[str, Interpreter],
     ) -> None:
         """Join the group. `interpreters` by the Network's name; runners of one process share them."""
+        self.name = fold.name
         self._bus = bus
         self._fold = fold
         self._networks = networks
         self._interpreters = interpreters
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
+        self.level_at = 0.0  # when the bus had nothing more than what is put out, in seconds since 1970
         self._consumer = self._join()
 
     def _join(self) -> Consumer:
@@ -181,6 +209,11 @@ class Runner(Generic[State]):
         """Leave the group and join it again: a partition was taken from us while we were at it."""
         self.close()
         self._consumer = self._join()
+
+    @property
+    def stopped(self) -> dict[bytes, Exception]:
+        """The logs that are followed no further, by key, and why."""
+        return self._stopped
 
     @property
     def ended(self) -> Exception | None:
@@ -196,6 +229,7 @@ class Runner(Generic[State]):
 
         Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
+        asked_at = time.time()
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
         for delivered in batch:
@@ -204,6 +238,8 @@ class Runner(Generic[State]):
             share.take(delivered)
         for share in touched.values():
             share.flush()
+        newest = {delivered.partition: delivered.time for delivered in batch}
+        self.level_at = min(newest.values(), default=asked_at)
         return len(batch)
 
     @property
@@ -271,7 +307,8 @@ class Runner(Generic[State]):
                 ),
             )
             step, below = None, 0
-        return _Following(Processor(self._fold, network, interpret, step), below, step is not None)
+        processor = Processor(self._fold, network, interpret, step)
+        return _Following(processor, self._fold.name, below, step is not None)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
         for partition in partitions:
@@ -287,6 +324,7 @@ def run(
     adapters: Mapping[str, Adapter],
     bus: Bus,
     stop: threading.Event,
+    health: Health,
 ) -> None:
     """Run every fold over every configured Network until `stop` is set; `adapters` by the Network's name.
 
@@ -297,20 +335,26 @@ def run(
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
+        for runner in runners:
+            health.opened(runner.name)
         idle = False
         while not stop.is_set():
             next_ = _next(runners)
-            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0) for runner in runners]
+            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0, health) for runner in runners]
             idle = not any(taken)
             ended = [error for runner in runners if (error := runner.ended)]
             if ended and len(ended) == len(runners):
                 raise ended[0]
 
 
-def _turn(runner: Runner[Any], timeout: float) -> int:
+def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:
     """A turn; whoever was too slow to keep a partition is no worse for it than one that starts."""
     try:
-        return runner.turn(timeout)
+        taken = runner.turn(timeout)
+        health.level(runner.name, runner.level_at)
+        for key, error in runner.stopped.items():
+            health.ended(f"{runner.name}, {key.decode()}", str(error))
+        return taken
     except Fenced as error:
         _logger.warning("%s; joining the group again", error)
         runner.begin_anew()

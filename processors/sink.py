@@ -23,14 +23,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
+from opentelemetry import metrics
+from opentelemetry.trace import use_span
+from opentelemetry.util.types import AttributeValue
 
+from nektar import trace
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
+from nektar.health import Health
 from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
 from nektar.model import ROWS as ROW_TYPES
 from nektar.model import Block, ChainSpan, Finding, ProgressRow, Row
@@ -56,6 +61,10 @@ from processors.stored import GENERATIONS, Generations, positions, read_again
 from processors.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+
+_rows_stored = metrics.get_meter("nektar").create_counter(
+    "nektar.store.rows", "{row}", "Rows inserted, by table; those that say that a row is gone included"
+)
 
 GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
@@ -116,9 +125,9 @@ def run(
     adapters: Mapping[str, Adapter],
     bus: Bus,
     stop: threading.Event,
-    ready: Callable[[], None] | None = None,
+    health: Health,
 ) -> None:
-    """Be the store role until `stop`. `ready` is called once SQL is answered.
+    """Be the store role until `stop`.
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
@@ -127,19 +136,22 @@ def run(
             log.info("migration %s applied", name)
         with serve(store, config.listen.sql) as endpoint:
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
-            if ready:
-                ready()
             known = abi_tables(adapters.values())
             with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
-                take_turns(sink, telemetry, stop)
+                take_turns(sink, telemetry, stop, health)
 
 
-def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event) -> None:
+def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, health: Health) -> None:
     """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
     wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
     while not stop.is_set():
         busy = telemetry.turn()
+        if telemetry.paused:
+            health.waits("telemetry", "the store's merges are behind")
+        else:
+            health.level("telemetry", telemetry.level_at)
         networks.turn(0.0 if busy else IDLE, stop)
+        health.level("networks", networks.level_at)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
@@ -304,6 +316,7 @@ class Sink:
         self._bus = bus
         self._known = known
         self._generations = Generations(store, bus)
+        self.level_at = 0.0  # when the bus had nothing more than what is stored, in seconds since 1970
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
         self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
@@ -324,6 +337,7 @@ class Sink:
 
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
+        asked_at = time.time()
         messages = self._consumer.poll(timeout)
         committed = time.monotonic()
         for message in messages:
@@ -334,6 +348,8 @@ class Sink:
             if stop is not None and stop.is_set():
                 break
         self._commit()
+        newest = {(message.stream, message.partition): message.time for message in messages}
+        self.level_at = min(newest.values(), default=asked_at)
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:
@@ -361,6 +377,11 @@ class Sink:
 
     def _put(self, record: Delivered, done: int | None) -> None:
         """Store a whole record, or bury it. All before offset `done` is stored then, where that is known."""
+        said: dict[str, AttributeValue] = {"nektar.stream": record.stream, trace.OFFSET: record.offset}
+        with use_span(trace.under("store", trace.carried(record.headers), said), end_on_exit=True):
+            self._put_in(record, done)
+
+    def _put_in(self, record: Delivered, done: int | None) -> None:
         try:
             if record.headers.get("table") == ProgressRow.table.encode():
                 self._drain_findings(record.partition)
@@ -368,6 +389,7 @@ class Sink:
                 self._begin(place_of(record))
             for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
+                _rows_stored.add(rows.num_rows, {"table": table})
         except (BrokenRecord, BrokenLog, SqlError) as error:
             self._bury(record, done, error)
             return

@@ -49,6 +49,7 @@ class Telemetry:
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._committed = time.monotonic()
         self._paused_until = 0.0
+        self.level_at = 0.0  # when the bus had nothing more than what is stored, in seconds since 1970
         self._writers: dict[int, Writer] = {}
 
     def __enter__(self) -> Self:
@@ -60,12 +61,18 @@ class Telemetry:
             writer.close()
         self._consumer.close()
 
+    @property
+    def paused(self) -> bool:
+        """Whether the store is left alone for a moment."""
+        return time.monotonic() < self._paused_until
+
     def turn(self) -> bool:
         """Store one message, if there is one now; whether there was. Raises StoreDown, BusError."""
-        if time.monotonic() < self._paused_until:
+        if self.paused:
             return False
         if not self._read:
             self._commit()  # before polling, which may take partitions away
+            self.level_at = time.time()
             self._read.extend(self._consumer.poll(0.0, AHEAD))
         if not self._read:
             return False
@@ -79,6 +86,7 @@ class Telemetry:
             self._paused_until = time.monotonic() + PAUSE
             return False
         self._read.popleft()
+        self.level_at = message.time
         self._done[message.stream, message.partition] = message.offset + 1
         if time.monotonic() - self._committed > COMMIT_EVERY:
             self._commit()

@@ -27,13 +27,19 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from opentelemetry import metrics
 
-from nektar import plugins
+from nektar import plugins, trace
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message
 from nektar.config import Config, ConfigError, Watcher
 from nektar.errors import NektarError
+from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, BrokenLog, Reading, split
 from processors.webhook import Answer, Outcome, Webhook
+
+_attempts = metrics.get_meter("nektar").create_counter(
+    "nektar.watchers.attempts", "{attempt}", "Webhooks sent, by watcher and what became of it"
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +69,17 @@ class Unreadable(NektarError):
     """What lies on the bus is no finding's CloudEvent, and why: it becomes a dead letter."""
 
 
-def run(config: Config, bus: Bus, stop: threading.Event) -> None:
+def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
     """Be the watchers role until `stop`. Raises ConfigError, BusError."""
     webhooks = [check(watcher) for watcher in config.watchers]
     if not webhooks:
         log.info("nobody is to be told: nektar.yaml names no watchers")
-        stop.wait()
+        while not stop.wait(IDLE):
+            health.level("watchers", time.time())
         return
     with ThreadPoolExecutor(len(webhooks), thread_name_prefix="watcher") as pool:
         told = [
-            pool.submit(asyncio.run, Outbox(watcher, bus).run(webhook, stop))
+            pool.submit(asyncio.run, Outbox(watcher, bus, health).run(webhook, stop))
             for watcher, webhook in zip(config.watchers, webhooks, strict=True)
         ]
         wait(told, return_when=FIRST_EXCEPTION)
@@ -121,6 +128,7 @@ class Due(NamedTuple):
     finding: str
     name: str  # for people
     event: bytes
+    traceparent: bytes
 
     @property
     def at(self) -> tuple[int, int]:
@@ -137,7 +145,8 @@ def due(watcher: Watcher, record: Delivered, offset: int, value: bytes) -> Due |
         raise Unreadable(f"expected a finding's CloudEvent; {error}") from error
     if watcher.conditions and event.data.condition not in watcher.conditions:
         return None
-    return Due(record.partition, offset, event.subject, f"{event.type} {event.id}", value)
+    name = f"{event.type} {event.id}"
+    return Due(record.partition, offset, event.subject, name, value, trace.carried(record.headers))
 
 
 # --- how it is told ---------------------------------------------------------------------------------
@@ -152,7 +161,7 @@ def pause(answer: Answer, failures: int, chance: float) -> float:
 class Outbox:
     """A watcher's part of the bus. One thread."""
 
-    def __init__(self, watcher: Watcher, bus: Bus) -> None:
+    def __init__(self, watcher: Watcher, bus: Bus, health: Health) -> None:
         self._watcher = watcher
         self._bus = bus
         self._group = f"watchers.{watcher.name}"
@@ -160,12 +169,14 @@ class Outbox:
         self._reading: dict[int, Reading] = {}
         self._done: set[tuple[int, int]] = set()  # (partition, offset) at or above what is committed
         self._trouble = Trouble(watcher.name)
+        self._health = health
 
     async def run(self, webhook: Webhook, stop: threading.Event) -> None:
         """Until `stop`. Raises BusError.
 
         Nothing else lives in this event loop, so waiting for the bus may hold it up.
         """
+        self._health.opened(self._watcher.name)
         with self._bus.consumer(
             self._group, [FINDINGS], on_assigned=self._forget, on_revoked=self._forget
         ) as self._consumer:
@@ -176,10 +187,14 @@ class Outbox:
 
     async def turn(self, webhook: Webhook, stop: threading.Event) -> Answer | None:
         """Tell what one poll brings, and commit what is taken; the answer that ended it, if one did."""
+        asked_at = time.time()
         batch = self._consumer.poll(IDLE, 1 if self._trouble else BATCH)
         told = [each for message in batch for each in self._read(message)]
         answer = await self._tell(webhook, told, stop)
         self._commit(batch, told)
+        if answer is None:
+            newest = {message.partition: message.time for message in batch}
+            self._health.level(self._watcher.name, min(newest.values(), default=asked_at))
         return answer
 
     def _read(self, message: Delivered) -> list[Due]:
@@ -210,7 +225,7 @@ class Outbox:
 
         async def in_order(versions: Iterable[Due]) -> Answer | None:
             for each in versions:
-                answer = await webhook.send(each.event)
+                answer = await self._attempt(webhook, each)
                 if answer.outcome is not Outcome.TAKEN:
                     return answer
                 self._done.add(each.at)
@@ -221,12 +236,24 @@ class Outbox:
         telling = asyncio.gather(*map(in_order, findings.values()))
         while not telling.done():
             await asyncio.wait({telling}, timeout=LOOK)
+            self._health.moved(self._watcher.name)
             if stop.is_set():
                 telling.cancel()
         try:
             return next((answer for answer in telling.result() if answer), None)
         except asyncio.CancelledError:
             return None
+
+    async def _attempt(self, webhook: Webhook, each: Due) -> Answer:
+        """Send one, in a span that the receiver may go on with."""
+        span = trace.under("tell", each.traceparent, {"nektar.watcher": self._watcher.name})
+        try:
+            answer = await webhook.send(each.event, trace.traceparent_of(span) or each.traceparent.decode())
+            span.set_attribute("nektar.outcome", answer.outcome.value)
+        finally:
+            span.end()
+        _attempts.add(1, {"watcher": self._watcher.name, "outcome": answer.outcome.value})
+        return answer
 
     def _commit(self, batch: Sequence[Delivered], told: Sequence[Due]) -> None:
         """Commit each partition up to the first that is not taken, and go back there."""
@@ -270,6 +297,7 @@ class Outbox:
         while (left := until - time.monotonic()) > 0 and not stop.wait(min(LOOK, left)):
             if time.monotonic() >= alive:
                 alive = time.monotonic() + ALIVE
+                self._health.waits(self._watcher.name, self._trouble.words)
                 for message in self._consumer.poll(0, 1):
                     reading = self._reading.get(message.partition)
                     began = reading.began if reading else None
@@ -287,6 +315,7 @@ class Trouble:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.words = ""  # of the last answer
         self._failures = 0
         self._since = 0.0
         self._said = -SAY_EVERY
@@ -297,6 +326,7 @@ class Trouble:
     def met(self, answer: Answer) -> float:
         """Count one more, and say so if it is time; seconds to wait."""
         now = time.monotonic()
+        self.words = answer.words
         self._failures += 1
         if self._failures == 1:
             self._since = now

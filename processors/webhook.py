@@ -30,6 +30,7 @@ import standardwebhooks
 from yarl import URL
 
 from nektar.config import ConfigError, Watcher
+from nektar.trace import TRACEPARENT
 
 CONTENT_TYPE = "application/cloudevents+json"
 SECRET_PREFIX = "whsec_"  # noqa: S105  what every secret begins with
@@ -115,7 +116,7 @@ class Webhook:
     ) -> None:
         await self._session.close()
 
-    def headers(self, event: bytes, now: datetime) -> dict[str, str]:
+    def headers(self, event: bytes, now: datetime, traceparent: str = "") -> dict[str, str]:
         """What goes with an attempt at `now`. The event is UTF-8."""
         id_ = webhook_id(event)
         return {
@@ -123,19 +124,22 @@ class Webhook:
             "webhook-id": id_,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": self.signature(id_, now, event),
+            **({TRACEPARENT: traceparent} if traceparent else {}),
         }
 
     def signature(self, id_: str, now: datetime, body: bytes) -> str:
         """The signature of `id.timestamp.body`, in the whole seconds of the timestamp."""
         return self._signer.sign(id_, now, body.decode())
 
-    async def send(self, event: bytes) -> Answer:
-        """One attempt. An answer that breaks off is none: the receiver gets the event again."""
+    async def send(self, event: bytes, traceparent: str = "") -> Answer:
+        """One attempt, by which whoever receives it may go on with the trace. An answer that breaks off is
+        none: the receiver gets the event again."""
         # Between attempts nothing ran in this loop: let it see first which connections have been closed.
         await asyncio.sleep(0)
         try:
+            headers = self.headers(event, datetime.now(UTC), traceparent)
             async with self._session.post(
-                self._url, data=event, headers=self.headers(event, datetime.now(UTC)), allow_redirects=False
+                self._url, data=event, headers=headers, allow_redirects=False
             ) as response:
                 size = 0
                 async for chunk in response.content.iter_any():

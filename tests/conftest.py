@@ -15,6 +15,7 @@ import pytest
 
 from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
+from tests.spans import Spans, installed
 
 # py_ecc, an oracle, raises it to 100,000 for its whole process, where JSON that deep overflows C's stack; no
 # role's process has it.
@@ -56,3 +57,12 @@ def kafka_url() -> Iterator[str]:
         pytest.skip(f"needs kafka: {error}")
     with kafka() as cluster:
         yield cluster.url
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """The spans that end in this process while the test runs."""
+    spans = installed()
+    spans.kept, spans.looking = [], True
+    yield spans
+    spans.looking = False

@@ -20,7 +20,7 @@ from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
 from nektar import bus as buses
 from nektar.bus.port import BusError, Message, partition_of
-from nektar.log import NETWORK, key
+from nektar.log import FINDINGS, NETWORK, key
 from nektar.role import ROLES
 
 pytestmark = pytest.mark.real
@@ -38,6 +38,13 @@ KEYS = {
     "recall",
 }
 KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks", "spans"}
+
+# The pipeline's own spans.
+SPANS = """
+SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, ParentSpanId AS parent,
+  SpanAttributes AS said, toUnixTimestamp64Nano(Timestamp) AS began, Duration AS took
+FROM otel_traces WHERE startsWith(ServiceName, 'nektar-')
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +110,45 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [
         None
     ] * 4  # tasks, operators, traces, equivocation
+
+
+def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # ms, so that none is cut off at the end
+    done = nektar(tmp_path, "demo", "--seed", "78")
+    assert done.returncode == 0, done.stderr + done.stdout
+    exactly_right(json.loads((tmp_path / "build" / "demo" / "summary.json").read_text()))
+    with closing(buses.open(f"sqlite://{tmp_path}/build/demo/bus")) as bus:
+        told = bus.read(FINDINGS, partition_of("devnet", bus.partitions))
+    seen = [each for each in told if json.loads(each.value)["type"].endswith(".seen")]
+    traces: dict[str, list[dict[str, Any]]] = {}
+    for line in nektar(
+        tmp_path, "sql", "--dir", "build/demo", SPANS, "--format", "JSONEachRow"
+    ).stdout.splitlines():
+        span = json.loads(line)
+        traces.setdefault(span["trace"], []).append(span)
+    begun = set()
+    for message in seen:
+        traceparent = message.headers["traceparent"].decode()
+        event = json.loads(message.value)
+        assert event["traceparent"] == traceparent
+        _, trace, root, _ = traceparent.split("-")
+        spans = traces[trace]
+        (first,) = [span for span in spans if span["parent"] == ""]
+        assert first["id"] == root
+        assert {span["parent"] for span in spans} == {"", root}
+        begun.add((first["of"], first["name"]))
+        if first["name"] == "index":
+            blocks = [int(first["said"][f"nektar.block.{end}"]) for end in ("first", "last")]
+            assert blocks[0] <= event["data"]["block_number"] <= blocks[1]
+        found = {(span["of"], span["name"]): span for span in spans}
+        fold = found["nektar-processors", "fold equivocation"]
+        tell = found["nektar-watchers", "tell"]
+        assert ("nektar-store", "store") in found
+        assert tell["said"]["nektar.outcome"] == "taken"
+        # Each waits for what it needs: the block is fetched, folded, and told.
+        ends = [int(span["began"]) + int(span["took"]) for span in (first, fold, tell)]
+        assert ends == sorted(ends)
+    assert begun == {("nektar-indexer", "index"), ("nektar-collector", "collect")}
 
 
 def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
-from nektar.config import Config
+from nektar.config import Config, reached_at
 from nektar.store import readonly
 from nektar.store.port import (
     STORE_HEADER,
@@ -32,8 +32,6 @@ from nektar.store.port import (
     shown,
 )
 
-# An endpoint that listens everywhere is reached here.
-REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # not bound here
 CONNECT_TIMEOUT = 2.0  # seconds for the endpoint to say that it is there
 ANSWER_TIMEOUT = readonly.LIMITS["max_execution_time"] + 5.0
 
@@ -92,8 +90,7 @@ def records(config: Config, sql: str, **params: object) -> list[dict[str, Any]]:
 
 def endpoint(config: Config) -> str | None:
     """Where the store role of this store answers SQL now: a URL. None where nobody does, or another's."""
-    host, _, port = config.listen.sql.rpartition(":")
-    address = f"http://{REACHED_AT.get(host, host)}:{port}/"
+    address = f"http://{reached_at(config.listen.sql)}/"
     try:
         with _opener().open(f"{address}ping", timeout=CONNECT_TIMEOUT) as answer:
             return address if answer.headers.get(STORE_HEADER) == identity(config.store_url) else None

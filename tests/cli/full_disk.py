@@ -43,7 +43,7 @@ class Roles:
             "bus": f"sqlite://{directory}/bus",
             "providers": {"a": {"url": url}},
             "networks": [network],
-            "listen": {"sql": self._sql},
+            "listen": {"sql": self._sql, "metrics": "127.0.0.1:0"},
         }
         (directory / "nektar.yaml").write_text(yaml.safe_dump(config))
 

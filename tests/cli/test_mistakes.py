@@ -51,7 +51,7 @@ def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -
         "data_dir": "data",
         "providers": {"mine": {"url": f"{url}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")} | {"metrics": "127.0.0.1:0"},
     }
     for name, value in changes.items():
         (network if name in ("chain_id", "contracts", "adapter") else config)[name] = value
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(tmp_path, listen={"sql": listen})
+        path = write(tmp_path, listen={"sql": listen, "metrics": "127.0.0.1:0"})
         refused(nektar("up", "store", "--config", path), listen, "in use", "another port")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +22,25 @@ import yaml
 
 from devnet.anvil import find_anvil, free_port
 from devnet.chain import DevnetError
-from nektar.role import ends_with_parent
+from nektar.role import ROLES, ends_with_parent
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
 NOBODY = "0x00000000000000000000000000000000000000aa"
 MISTAKE = 2
 PATIENCE = 60.0
+# Which role says where its pages are.
+PAGES = re.compile(r" ([a-z]+) I nektar\.monitor: /metrics.* at (http://\S+)")
+
+
+def page(url: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def write(directory: Path, rpc_port: int, **changes: object) -> Path:
@@ -33,7 +49,7 @@ def write(directory: Path, rpc_port: int, **changes: object) -> Path:
         "data_dir": "data",
         "providers": {"a": {"url": f"http://127.0.0.1:{rpc_port}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")} | {"metrics": "127.0.0.1:0"},
         **changes,
     }
     path = directory / "nektar.yaml"
@@ -124,6 +140,32 @@ def test_a_second_up_on_one_data_dir_says_so_and_leaves_the_first_alone(tmp_path
         assert ours(first.lines) == []
 
 
+def test_each_role_says_whether_it_is_alive_how_far_behind_and_what_it_counts(tmp_path: Path) -> None:
+    """Of a provider that is not there the indexer waits: it is alive and not ready."""
+    path = write(tmp_path, rpc_port=1)
+    with up("--config", path) as running:
+        while len(pages := dict(PAGES.findall("".join(running.lines)))) < len(ROLES):
+            running.until("/metrics")
+        for role in ROLES:
+            at = pages[role]
+            status, said = page(f"{at}/readyz")
+            while "starting" in said or (role != "indexer" and status != 200):
+                status, said = page(f"{at}/readyz")
+            if role == "indexer":
+                assert status == 503
+                assert json.loads(said)["wrong"][0].startswith("one: catching up")
+            assert page(f"{at}/healthz")[0] == 200
+            status, said = page(f"{at}/metrics")
+            assert status == 200
+            parts = json.loads(page(f"{at}/readyz")[1])["lag_seconds"]
+            assert parts
+            for part in parts:
+                assert f'nektar_lag_seconds{{part="{part}"}}' in said
+            assert f'service_name="nektar-{role}"' in said
+            assert "process_resident_memory_bytes" in said
+        assert SECRET not in said
+
+
 @pytest.mark.real
 def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> None:
     try:
@@ -152,7 +194,11 @@ def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(tmp_path, rpc_port=1, listen={"sql": listen, "otlp": f"127.0.0.1:{free_port()}"})
+        path = write(
+            tmp_path,
+            rpc_port=1,
+            listen={"sql": listen, "otlp": f"127.0.0.1:{free_port()}", "metrics": "127.0.0.1:0"},
+        )
         code, lines, _ = nektar("up", "--config", path)
     assert code == MISTAKE
     assert [listen in line for line in lines] == [True, False]

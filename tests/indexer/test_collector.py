@@ -19,9 +19,11 @@ from google.rpc.status_pb2 import Status
 
 from indexer import collector
 from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
+from nektar import trace
 from nektar.bus.port import Bus, BusError, BusFull, Delivered, Fenced, Message, partition_of, partition_of_key
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, Listen, NetworkConfig, Telemetry
+from nektar.health import Health
 from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, SPANS, parse
@@ -265,7 +267,8 @@ def test_what_was_signed_is_on_the_networks_log_and_the_span_is_kept(client: Cli
         assert client.post(request.SerializeToString()).status == 200
     (record,) = told(bus, NETWORK)
     assert (record.partition, record.key) == (partition_of("home", bus.partitions), b"home/3")
-    assert record.headers == {"sender": b"unauthenticated"}
+    begins = trace.begin(record.key, [record.value])
+    assert record.headers == {"sender": b"unauthenticated", "traceparent": begins}
     batch = decode(record.value)
     assert isinstance(batch, SignedBatch)
     assert [(s.brought_by, s.response[-1]) for s in batch.responses] == [("unauthenticated", 7)]
@@ -411,7 +414,7 @@ def role(bus: Bus, port: int = 0) -> tuple[threading.Event, threading.Thread, li
 
     def run() -> None:
         try:
-            collector.run(config, bus, stop)
+            collector.run(config, bus, stop, Health())
         except Exception as error:
             raised.append(error)
 

@@ -21,6 +21,7 @@ from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
 from nektar.chain.rpc import Call, RpcError
 from nektar.config import NetworkConfig
+from nektar.health import Health
 from nektar.log import Gap, Mark, New, Record, Undo
 from nektar.model import Address, Level
 from tests.indexer.rules import Reading, records
@@ -44,11 +45,11 @@ class Mortal(NetworkLog):
     chance = 0.0
     rng = random.Random(0)
 
-    def append(self, records: Any, dead: Any = ()) -> None:
+    def append(self, records: Any, dead: Any = (), since: int = 0) -> None:
         before, after = (self.rng.random() < self.chance / 2 for _ in range(2))
         if before:
             raise Killed
-        super().append(records, dead)
+        super().append(records, dead, since)
         if after:
             raise Killed
 
@@ -66,7 +67,7 @@ class Process:
     def start(self, chance: float = 0.0, rng: random.Random | None = None) -> None:
         self.log = Mortal(self.bus, self.config, FILTER)
         self.log.chance, self.log.rng = chance, rng or random.Random(0)
-        self.follower = Follower(self.log, Source(self.nodes, CHAIN_ID), CONTRACTS, 0.0)  # type: ignore[arg-type]
+        self.follower = Follower(self.log, Source(self.nodes, CHAIN_ID), CONTRACTS, 0.0, Health())  # type: ignore[arg-type]
 
     def restart(self) -> None:
         self.log.close()

@@ -26,6 +26,7 @@ from nektar.bus.sqlite import SqliteBus
 from nektar.chain.rpc import WrongChain
 from nektar.config import Config, ConfigError, NetworkConfig, Provider
 from nektar.errors import NektarError
+from nektar.health import Health
 from nektar.model import ChainEvent, Level, Network
 from tests.indexer.rules import Reading, records
 from tests.indexer.world import ABI, TOPIC
@@ -119,7 +120,7 @@ def running(
 
     def run() -> None:
         try:
-            role.run(config, known, bus, stop)
+            role.run(config, known, bus, stop, Health())
         except BaseException as error:
             raised.append(error)
 
@@ -173,10 +174,11 @@ def start(config: Config, directory: Path) -> subprocess.Popen[bytes]:
         "from indexer import role\n"
         "from nektar import bus\n"
         "from nektar.config import Config\n"
+        "from nektar.health import Health\n"
         "from tests.indexer.test_role import OneContract\n"
         "config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)\n"
         "adapters = {each.name: OneContract() for each in config.networks}\n"
-        "role.run(config, adapters, bus.open(config.bus_url), threading.Event())\n"
+        "role.run(config, adapters, bus.open(config.bus_url), threading.Event(), Health())\n"
     )
     root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=root)

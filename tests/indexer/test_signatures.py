@@ -9,7 +9,7 @@ import pytest
 from eth_hash.auto import keccak
 
 from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Signatures, records
-from nektar import telemetry
+from nektar import telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, SignedBatch, decode, key
@@ -110,7 +110,8 @@ def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
     for name, message in written.items():
         batch = decode(message.value)
         assert isinstance(batch, SignedBatch)
-        assert (message.stream, message.headers) == (NETWORK, {"sender": b"peer"})
+        begins = trace.begin(message.key, [message.value])
+        assert (message.stream, message.headers) == (NETWORK, {"sender": b"peer", "traceparent": begins})
         assert [s.response[-1] for s in batch.responses] == ([2] if name == "away" else [0, 1])
         assert {s.brought_by for s in batch.responses} == {"peer"}
 

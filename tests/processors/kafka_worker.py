@@ -6,6 +6,7 @@ import sys
 
 from nektar import bus as buses
 from nektar.config import Config, NetworkConfig, Provider
+from nektar.health import Health
 from nektar.role import log_to_stderr, stop_on_signals
 from processors import runner
 from tests.nektar.logs import NETWORK, Gossip, Plain
@@ -21,7 +22,7 @@ def main(url: str, *networks: str) -> None:
     stop = stop_on_signals()
     bus = buses.open(url)
     print("ready", flush=True)
-    runner.run(config, [Gossip()], dict.fromkeys(networks, Plain()), bus, stop)
+    runner.run(config, [Gossip()], dict.fromkeys(networks, Plain()), bus, stop, Health())
 
 
 if __name__ == "__main__":

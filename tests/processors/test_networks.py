@@ -20,6 +20,7 @@ from nektar.bus.port import Message
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.errors import NektarError
+from nektar.health import Health
 from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog, Record
 from nektar.model import ChainEvent, Change, Event, Network
 from processors import runner as running
@@ -215,7 +216,7 @@ def test_the_role_ends_with_the_first_error_when_no_network_is_left(bus: SqliteB
         configured = tuple(NetworkConfig(each.name, 31337, ("p",), {}) for each in networks)
         config = Config({"p": Provider("http://localhost")}, configured)
         try:
-            running.run(config, [Gossip()], {each.name: Plain() for each in networks}, bus, stop)
+            running.run(config, [Gossip()], {each.name: Plain() for each in networks}, bus, stop, Health())
         except BaseException as error:
             raised.append(error)
 

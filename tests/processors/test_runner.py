@@ -20,6 +20,7 @@ from nektar import checkpoint, log
 from nektar.bus.port import Fenced, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
+from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
 from nektar.model import ChainEvent, Change, Event, Network, OperatorRow
 from processors import runner as running
@@ -198,7 +199,7 @@ def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles
                 with pytest.raises(Fenced):
                     slow.turn(0.0)
                 fenced += 1
-            running._turn(slow, 0.0)
+            running._turn(slow, 0.0, Health())
         assert (fenced, outputs(bus, HOME)) == (3, expected)
 
 
@@ -339,7 +340,7 @@ def replay_of_first(bus: Any, count: int) -> int:
     processor = Processor(Gossip(), HOME, Interpreter(HOME, Plain()))
     made = 0
     for delivered in bus.read(NETWORK, 0)[:count]:
-        _, messages = processor.take(delivered.offset, delivered.value)
+        _, messages = processor.take(delivered)
         made += sum(message.stream == ROWS for message in messages)
     return made
 
@@ -401,7 +402,8 @@ def test_the_role_follows_the_log_and_interprets_each_record_once(once: Any, tmp
     config = Config({"p": Provider("http://localhost")}, (NetworkConfig("home", 31337, ("p",), {}),))
     folds: list[Fold[Any]] = [Gossip(), Other()]
     with open_bus(copy(source, tmp_path / "bus")) as bus:
-        role = threading.Thread(target=running.run, args=(config, folds, {"home": counting}, bus, stop))
+        given = (config, folds, {"home": counting}, bus, stop, Health())
+        role = threading.Thread(target=running.run, args=given)
         role.start()
         try:
             deadline = time.monotonic() + 20

@@ -14,6 +14,7 @@ import pytest
 from nektar import bus as buses
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.config import Config, Listen
+from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
 from nektar.model import Address, Block, DutyRow, Finding, Hash32, Level, Network, OperatorRow, Row
 from nektar.store.client import open_store, records
@@ -175,11 +176,12 @@ def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     config = Config(providers={}, networks=(), data_dir=str(tmp_path), listen=Listen(f"127.0.0.1:{port}"))
-    stop, ready = threading.Event(), threading.Event()
-    role = threading.Thread(target=sink.run, args=(config, {"n": Things()}, bus, stop, ready.set))
+    stop, health = threading.Event(), Health()
+    role = threading.Thread(target=sink.run, args=(config, {"n": Things()}, bus, stop, health))
     role.start()
     try:
-        assert ready.wait(30)
+        while health.behind() and role.is_alive():
+            role.join(0.01)
         with buses.open(f"sqlite://{tmp_path / 'bus'}") as other:
             put(other, log(New((BLOCK,), {})))
         for _ in range(2_000):  # each question takes a few milliseconds

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nektar.bus.port import Bus, Message
+from nektar.health import Health
 from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
 from nektar.model import Block, Hash32, Level
 from nektar.store.client import open_store
@@ -225,7 +226,7 @@ def test_the_networks_come_first_and_telemetry_goes_on_beside_them(bus: Bus, sto
             return True
 
         telemetry.turn = until_nothing_is_left  # type: ignore[method-assign]
-        take_turns(networks, telemetry, stop)
+        take_turns(networks, telemetry, stop, Health())
     assert watched.inserted == [
         "otel_traces",
         "generations_rows",

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from nektar.bus.port import Bus, Message
 from nektar.config import ConfigError
+from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, PART_HEADER
 from nektar.model import Network
 from processors import watchers
@@ -204,7 +205,7 @@ def test_a_condition_that_nobody_detects_is_a_mistake_and_not_silence(bus: Bus) 
         Serving() as serving,
         pytest.raises(ConfigError, match=r"watchers\.w\.conditions.*equivocation.*'x'"),
     ):
-        watchers.run(config(serving.watcher(conditions=["x"])), bus, threading.Event())
+        watchers.run(config(serving.watcher(conditions=["x"])), bus, threading.Event(), Health())
 
 
 def test_what_cannot_be_read_is_a_dead_letter_and_holds_nothing_up(bus: Bus, tmp_path: Path) -> None:

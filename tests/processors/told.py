@@ -21,6 +21,7 @@ from devnet.receiver import Delivery, Receiver, listen
 from nektar import bus as buses
 from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider, Watcher
+from nektar.health import Health
 from nektar.log import FINDINGS
 from nektar.model import Finding, Network
 from processors import watchers
@@ -154,7 +155,7 @@ def role(directory: Path, *told: Watcher) -> Iterator[None]:
     def be() -> None:
         bus = open_bus(directory)
         try:
-            watchers.run(config(*told), bus, stop)
+            watchers.run(config(*told), bus, stop, Health())
         except BaseException as error:
             errors.append(error)
         finally:

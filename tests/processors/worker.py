@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nektar.config import Config, NetworkConfig, Provider
+from nektar.health import Health
 from processors import runner
 from tests.nektar.logs import NETWORK, Gossip, Plain
 from tests.processors.dying import DyingBus, DyingConnection
@@ -37,7 +38,7 @@ def main(directory: str, batch: str, point: str = "", n: str = "0") -> None:
         networks=(NetworkConfig(NETWORK.name, NETWORK.chain_id, ("p",), {}),),
     )
     print("ready", flush=True)
-    runner.run(config, [Gossip()], {NETWORK.name: Plain()}, bus, threading.Event())
+    runner.run(config, [Gossip()], {NETWORK.name: Plain()}, bus, threading.Event(), Health())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""How far behind a role is and whether it moves: what `/healthz`, `/readyz` and the lag in `/metrics` say.
+
+A role is made of parts that each deal with what a source brings: a Network's chain, a fold's log, what there
+is to tell a watcher. A part says
+
+* `level(part, at)`: all that its source had at `at` is dealt with. **Lag** is the time since;
+* `moved(part)`: it has dealt with some of it;
+* `waits(part, why)`: something outside holds it up, which no restart of the role would mend;
+* `ended(part, why)`: it goes no further, and a person has to mend something.
+
+The role is **alive** while none of its parts has been silent for too long, and **ready** when all are level
+or nearly so. A backfill is alive and not ready; so is a watcher whose receiver is down; what is stuck is
+neither.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# A part that for so many seconds was neither level, nor moved, nor waiting, is stuck: the longest single step
+# (a record of hundreds of MB into the store) takes some ten.
+STUCK_SECONDS = 60.0
+# A part that lags more than these seconds is not ready. A chain's head is a slot (12 s) old at worst.
+READY_SECONDS = 30.0
+
+
+@dataclass
+class _Part:
+    level_at: float  # when it was opened, until it was level once
+    seen_at: float
+    level: bool = False
+    waiting: str = ""
+    ended: str = ""
+
+
+@dataclass
+class Health:
+    """What the parts of a role said last. Shared between threads. Times are seconds since 1970."""
+
+    clock: Callable[[], float] = time.time
+    _parts: dict[str, _Part] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def opened(self, part: str) -> None:
+        """The part has begun; it counts as lagging since now."""
+        with self._lock:
+            now = self.clock()
+            self._parts[part] = _Part(now, now)
+
+    def level(self, part: str, at: float) -> None:
+        with self._lock:
+            of = self._of(part)
+            of.level_at, of.level, of.seen_at, of.waiting = at, True, self.clock(), ""
+
+    def moved(self, part: str) -> None:
+        with self._lock:
+            of = self._of(part)
+            of.seen_at, of.waiting = self.clock(), ""
+
+    def waits(self, part: str, why: str) -> None:
+        with self._lock:
+            of = self._of(part)
+            of.seen_at, of.waiting = self.clock(), why
+
+    def ended(self, part: str, why: str) -> None:
+        with self._lock:
+            self._of(part).ended = why
+
+    def lags(self) -> dict[str, float]:
+        """Part → seconds since it was level."""
+        with self._lock:
+            now = self.clock()
+            return {name: max(0.0, now - part.level_at) for name, part in self._parts.items()}
+
+    def stuck(self) -> list[str]:
+        """What is wrong with parts that a restart may mend; empty: the role is alive."""
+        with self._lock:
+            now = self.clock()
+            return [
+                f"{name}: has neither moved nor been level for {now - part.seen_at:.0f} s"
+                for name, part in self._parts.items()
+                if not part.ended and now - part.seen_at > STUCK_SECONDS
+            ]
+
+    def behind(self) -> list[str]:
+        """Why parts are not level; empty: the role is ready. It is not before it has parts."""
+        with self._lock:
+            now = self.clock()
+            said = [line for name, part in self._parts.items() if (line := _behind(name, part, now))]
+            return said if self._parts else ["it is starting"]
+
+    def _of(self, part: str) -> _Part:
+        now = self.clock()
+        return self._parts.setdefault(part, _Part(now, now))
+
+
+def _behind(name: str, part: _Part, now: float) -> str:
+    if part.ended:
+        return f"{name}: ended: {part.ended}"
+    lag = now - part.level_at
+    if part.level and lag <= READY_SECONDS:
+        return ""
+    how = f"{lag:.0f} s behind" if part.level else f"catching up, for {lag:.0f} s"
+    return f"{name}: {how}: {part.waiting}" if part.waiting else f"{name}: {how}"

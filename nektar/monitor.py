@@ -1,0 +1,172 @@
+"""What a role's process shows of itself to whoever runs it: `/metrics`, `/healthz`, `/readyz`, and its spans.
+
+    GET /metrics     Prometheus's text format: what the role counts, its lag by part, memory, CPU
+    GET /healthz     200 while the role is alive, else 503; /readyz the same of being level (`health.py`)
+
+The parts of a role make spans and count by OpenTelemetry's API; here the SDK is put under it. Spans go where
+`telemetry.own` says: to our own collector, as any agent's do, under a name that nobody else can have where
+senders have tokens. What can't be sent is dropped, and that is said once: a role never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import prometheus_client
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from nektar.config import Config, reached_at
+from nektar.health import Health
+from nektar.http import Server, bind
+from nektar.role import ROLES
+from nektar.telemetry import own_token
+from nektar.trace import root_ids
+
+log = logging.getLogger(__name__)
+
+# Seconds that a request with spans may take, retries included.
+SEND_SECONDS = 5.0
+# What a role that is told to stop gives its last spans: the collector may have stopped before it.
+FLUSH_SECONDS = 1.0
+
+
+class Monitor:
+    """The process's, of one role: a process has one. A context; listening and sending end with it."""
+
+    def __init__(self, role: str, config: Config, health: Health) -> None:
+        """Raises CantListen."""
+        resource = Resource.create(
+            {
+                "service.namespace": "nektar",
+                "service.name": f"nektar-{role}",
+                "service.instance.id": f"{os.uname().nodename}:{os.getpid()}",
+            }
+        )
+        self._server = Server(application(role, health), bind(address(role, config), "listen.metrics"))
+        self._meters = MeterProvider([PrometheusMetricReader(scope_info_enabled=False)], resource)
+        metrics.set_meter_provider(self._meters)
+        _observe(health)
+        self._exporter: _Exporter | None = None
+        self._spans = TracerProvider(resource=resource, id_generator=LogIds(), shutdown_on_exit=False)
+        if endpoint := _endpoint(config):
+            self._exporter = _Exporter(endpoint, own_token(config.telemetry.senders))
+            self._spans.add_span_processor(BatchSpanProcessor(self._exporter))
+            trace.set_tracer_provider(self._spans)
+        log.info("/metrics, /healthz and /readyz at http://%s", self._server.address)
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    def close(self) -> None:
+        if self._exporter:
+            # The SDK would try for half a minute.
+            enough = threading.Timer(FLUSH_SECONDS, self._exporter.shutdown)
+            enough.start()
+            self._spans.shutdown()
+            enough.cancel()
+        self._meters.shutdown()
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def address(role: str, config: Config) -> str:
+    """Where the role listens: `listen.metrics` is the first role's, each next one's port is one higher.
+    Port 0 is any that is free."""
+    host, _, port = config.listen.metrics.rpartition(":")
+    return f"{host}:{int(port) + ROLES.index(role) if int(port) else 0}"
+
+
+def application(role: str, health: Health) -> Starlette:
+    """The three pages, as an ASGI application."""
+
+    def judged(wrong: Sequence[str]) -> Response:
+        lags = {part: round(lag, 3) for part, lag in health.lags().items()}
+        body = {"role": role, "ok": not wrong, "wrong": list(wrong), "lag_seconds": lags}
+        return JSONResponse(body, 503 if wrong else 200)
+
+    async def healthz(request: Request) -> Response:
+        return judged(health.stuck())
+
+    async def readyz(request: Request) -> Response:
+        return judged(health.behind())
+
+    def scrape(request: Request) -> Response:
+        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)])
+
+
+def _observe(health: Health) -> None:
+    def lags(options: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(lag, {"part": part}) for part, lag in health.lags().items()]
+
+    metrics.get_meter("nektar").create_observable_gauge(
+        "nektar.lag", [lags], unit="s", description="Time since the part was level with its source"
+    )
+
+
+def _endpoint(config: Config) -> str:
+    """Where spans go; empty where nowhere."""
+    own = config.telemetry.own
+    if isinstance(own, str):
+        return f"{own.rstrip('/')}/v1/traces"
+    return f"http://{reached_at(config.listen.otlp)}/v1/traces" if own else ""
+
+
+class LogIds(RandomIdGenerator):
+    """Random ids, but for the root of a trace whose ids follow from the log."""
+
+    def generate_trace_id(self) -> int:
+        ids = root_ids.get()
+        return ids[0] if ids else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        ids = root_ids.get()
+        return ids[1] if ids else super().generate_span_id()
+
+    def is_trace_id_random(self) -> bool:
+        return root_ids.get() is None
+
+
+class _Exporter(OTLPSpanExporter):
+    """The stock exporter, which says once that it can't send and once that it can again."""
+
+    def __init__(self, endpoint: str, token: str) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else None
+        super().__init__(endpoint, headers=headers, timeout=SEND_SECONDS, compression=Compression.Gzip)
+        self._place = endpoint
+        self._failing = False
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it says so each time
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = super().export(spans)
+        failed = result is not SpanExportResult.SUCCESS
+        if failed and not self._failing:
+            log.info("own spans are dropped until they are taken at %s", self._place)
+        elif self._failing and not failed:
+            log.info("own spans are taken again")
+        self._failing = failed
+        return result
