@@ -13,7 +13,7 @@ from nektar.bus.port import Bus, Delivered, partition_of
 from nektar.chain.table import values
 from nektar.config import Config
 from nektar.log import NETWORK, ROWS, New, Reading, decode
-from nektar.model import ProgressRow
+from nektar.rows import ProgressRow
 
 Milliseconds = float
 

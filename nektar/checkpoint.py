@@ -15,7 +15,8 @@ from immutables import Map
 
 from nektar.errors import NektarError
 from nektar.fold import Fold, Span, Step
-from nektar.model import BlockRef, Finding
+from nektar.model import BlockRef
+from nektar.rows import Finding
 
 State = TypeVar("State")
 

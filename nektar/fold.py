@@ -8,7 +8,7 @@ A `Fold` is what a processor's author writes; the calculus here is what makes it
   `Signed` messages are not in blocks: those that came after that snapshot are applied again, in order;
 * a `Mark` moves findings `seen → safe → final` (back to `seen` where safe moves below them) and drops the
   snapshots that can't be needed any more. The oldest one left is what a checkpoint holds;
-* rows of `model.ONCE_FINAL` are put out only then, with the mark that makes their block final: an undo never
+* rows of `rows.ONCE_FINAL` are put out only then, with the mark that makes their block final: an undo never
   has to take one back.
 
 A fold says **once** that a finding holds, since what happened on a chain that stands has happened; what is
@@ -31,21 +31,18 @@ from immutables import Map
 from nektar.errors import NektarError
 from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import (
-    ONCE_FINAL,
     Block,
     BlockClosed,
     BlockRef,
     ChainEvent,
-    Change,
     Event,
-    Finding,
-    FindingStatus,
     GapPassed,
     Hash32,
     Level,
     Network,
     Signed,
 )
+from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 
 State = TypeVar("State")
 

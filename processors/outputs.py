@@ -16,7 +16,8 @@ from nektar import trace
 from nektar.bus.port import Message
 from nektar.fold import Span
 from nektar.log import FINDINGS, ROWS, split
-from nektar.model import Change, Finding, Hash32, Network, ProgressRow, Row
+from nektar.model import Hash32, Network
+from nektar.rows import Change, Finding, ProgressRow, Row
 from nektar.store.schema import rows_to_ipc
 
 # JavaScript and many JSON readers keep integers as doubles, exact up to here.

@@ -37,9 +37,10 @@ from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.health import Health
 from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
-from nektar.model import ROWS as ROW_TYPES
-from nektar.model import Block, ChainSpan, Finding, ProgressRow, Row
+from nektar.model import Block
 from nektar.networks.adapter import Adapter
+from nektar.rows import ROWS as ROW_TYPES
+from nektar.rows import ChainSpan, Finding, ProgressRow, Row
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.otel import chain_spans

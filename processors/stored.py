@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from nektar.bus.port import Bus, partition_of
 from nektar.log import FINDINGS, NETWORK, ROWS
-from nektar.model import ROWS as ROW_TYPES
-from nektar.model import Finding
+from nektar.rows import ROWS as ROW_TYPES
+from nektar.rows import Finding
 from nektar.store.port import Store, StoreMistake, shown
 from nektar.store.schema import blocks_table, generations_table, row_table
 

@@ -7,7 +7,8 @@ clock of the chain.
 from __future__ import annotations
 
 from dashboards.panels import IN_NETWORK, Board, Panel, Threshold, counted
-from nektar.model import DutyState, FindingStatus, Level, TaskState
+from nektar.model import Level
+from nektar.rows import DutyState, FindingStatus, TaskState
 
 _SUBMITTED = f"""SELECT network, task_hash, state FROM tasks
     WHERE {IN_NETWORK} AND (network, submitted_block) IN (

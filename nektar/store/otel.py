@@ -48,7 +48,7 @@ def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
 
 
 def chain_spans(rows: pa.Table) -> list[pa.Table]:
-    """Rows of `model.ChainSpan` as rows of `otel_traces`, of few enough dates a table."""
+    """Rows of `rows.ChainSpan` as rows of `otel_traces`, of few enough dates a table."""
     days: dict[int, list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
         days.setdefault(int(row["started"].timestamp()) // 86_400, []).append(row)

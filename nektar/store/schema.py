@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
-from nektar.model import ROWS, Column, DutyRow, Finding, Row
+from nektar.rows import ROWS, Column, DutyRow, Finding, Row
 
 DELETED = "is_deleted"
 # How many inserts back a table remembers their tokens. One insert a block and table: half a day of blocks.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from nektar.evidence.bundle import Claim, Verified
 from nektar.fold import Fold
-from nektar.model import Finding
+from nektar.rows import Finding
 
 
 class Condition(Protocol):

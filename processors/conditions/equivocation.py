@@ -31,9 +31,7 @@ from nektar.model import (
     Address,
     Block,
     BlockClosed,
-    Change,
     Event,
-    Finding,
     GapPassed,
     Hash32,
     Level,
@@ -44,6 +42,7 @@ from nektar.model import (
 )
 from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, is_answer, word
 from nektar.operators import Committed, Registry
+from nektar.rows import Change, Finding
 from processors import early
 
 # Blocks after deadline + grace in which a second signature can still be slashed for: the reference contracts'

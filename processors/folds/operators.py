@@ -5,16 +5,15 @@ from __future__ import annotations
 from nektar import operators
 from nektar.model import (
     Address,
-    Change,
     Event,
     KeyRotated,
     Network,
     OperatorDeregistered,
     OperatorRegistered,
-    OperatorRow,
     OperatorSetCommitted,
 )
 from nektar.operators import Registry
+from nektar.rows import Change, OperatorRow
 
 
 class Operators:

@@ -39,9 +39,6 @@ from nektar.errors import NektarError
 from nektar.model import (
     Attested,
     BlockClosed,
-    Change,
-    DutyRow,
-    DutyState,
     Event,
     GapPassed,
     Hash32,
@@ -53,12 +50,11 @@ from nektar.model import (
     ResponseChallenged,
     Task,
     TaskCancelled,
-    TaskRow,
-    TaskState,
     TaskSubmitted,
     Unpaused,
 )
 from nektar.operators import Registry
+from nektar.rows import Change, DutyRow, DutyState, TaskRow, TaskState
 
 _NO_DIGEST = Hash32(bytes(32))
 

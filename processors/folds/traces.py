@@ -20,8 +20,6 @@ from nektar.model import (
     Attested,
     Block,
     BlockClosed,
-    ChainSpan,
-    Change,
     Event,
     GapPassed,
     Hash32,
@@ -30,9 +28,9 @@ from nektar.model import (
     ResponseChallenged,
     Task,
     TaskCancelled,
-    TaskEventRow,
     TaskSubmitted,
 )
+from nektar.rows import ChainSpan, Change, TaskEventRow
 
 _NOBODY = Address(bytes(20))
 _NO_PARENT = bytes(8)

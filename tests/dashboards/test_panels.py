@@ -13,7 +13,7 @@ import pytest
 
 from dashboards.boards.network import NETWORK as BOARD
 from dashboards.macros import TimeRange, expand
-from nektar.model import (
+from nektar.rows import (
     DutyRow,
     DutyState,
     Finding,

@@ -20,20 +20,17 @@ from nektar.model import (
     Block,
     BlockClosed,
     ChainEvent,
-    ChainSpan,
-    Change,
     Event,
-    Finding,
     GapPassed,
     Hash32,
     Level,
     Network,
     OperatorDeregistered,
     OperatorRegistered,
-    OperatorRow,
     Signed,
     TaskCancelled,
 )
+from nektar.rows import ChainSpan, Change, Finding, OperatorRow
 
 NETWORK = Network("home", 31337, {})
 TASKS = [Hash32(bytes([t]) * 32) for t in range(5)]

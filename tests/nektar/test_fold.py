@@ -19,7 +19,6 @@ from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import (
     G1,
     G2,
-    ONCE_FINAL,
     Address,
     At,
     Attested,
@@ -27,18 +26,15 @@ from nektar.model import (
     BlockClosed,
     BlockRef,
     ChainEvent,
-    Change,
     Event,
-    Finding,
     GapPassed,
     Level,
     Network,
     OperatorRegistered,
-    OperatorRow,
-    Row,
     Signed,
     TaskCancelled,
 )
+from nektar.rows import ONCE_FINAL, Change, Finding, OperatorRow, Row
 from tests.nektar.logs import (
     DIGESTS,
     NETWORK,

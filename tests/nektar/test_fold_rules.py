@@ -12,19 +12,8 @@ import pytest
 from nektar import fold as calculus
 from nektar.fold import BrokenFold
 from nektar.log import Mark, New, SignedBatch, Undo
-from nektar.model import (
-    G1,
-    At,
-    Attested,
-    BlockClosed,
-    ChainEvent,
-    Change,
-    Event,
-    Finding,
-    FindingStatus,
-    Signed,
-    TaskCancelled,
-)
+from nektar.model import G1, At, Attested, BlockClosed, ChainEvent, Event, Signed, TaskCancelled
+from nektar.rows import Change, Finding, FindingStatus
 from tests.nektar.logs import (
     DIGESTS,
     NETWORK,

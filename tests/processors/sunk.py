@@ -14,7 +14,8 @@ import pyarrow as pa
 from nektar.bus.port import Bus, Message
 from nektar.log import NETWORK as LOG
 from nektar.log import ROWS, Gap, Mark, New, Undo, key
-from nektar.model import Block, Change, DutyRow, Finding, FindingStatus, Network, ProgressRow, Row
+from nektar.model import Block, Network
+from nektar.rows import Change, DutyRow, Finding, FindingStatus, ProgressRow, Row
 from nektar.store.port import Store
 from processors.outputs import messages
 from processors.sink import Sink

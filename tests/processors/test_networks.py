@@ -22,7 +22,8 @@ from nektar.config import Config, NetworkConfig, Provider
 from nektar.errors import NektarError
 from nektar.health import Health
 from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog, Record
-from nektar.model import ChainEvent, Change, Event, Network
+from nektar.model import ChainEvent, Event, Network
+from nektar.rows import Change
 from processors import runner as running
 from processors.processor import Interpreter
 from processors.replay import replay

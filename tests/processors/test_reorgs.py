@@ -14,18 +14,8 @@ from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.fold import Fold
 from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
-from nektar.model import (
-    ONCE_FINAL,
-    Block,
-    BlockClosed,
-    ChainEvent,
-    Change,
-    Event,
-    Finding,
-    FindingStatus,
-    GapPassed,
-    Signed,
-)
+from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Signed
+from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
 from processors.folds.operators import Operators
 from processors.folds.tasks import Tasks

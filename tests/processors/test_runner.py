@@ -22,7 +22,8 @@ from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
 from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
-from nektar.model import ChainEvent, Change, Event, Network, OperatorRow
+from nektar.model import ChainEvent, Event, Network
+from nektar.rows import Change, OperatorRow
 from processors import runner as running
 from processors.processor import Interpreter, Processor
 from processors.replay import replay

@@ -16,7 +16,8 @@ from nektar.bus.port import Bus, Delivered, Message
 from nektar.config import Config, Listen
 from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
-from nektar.model import Address, Block, DutyRow, Finding, Hash32, Level, Network, OperatorRow, Row
+from nektar.model import Address, Block, Hash32, Level, Network
+from nektar.rows import DutyRow, Finding, OperatorRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure

@@ -32,7 +32,7 @@ from nektar.log import (
     key,
     split,
 )
-from nektar.model import DutyRow, Finding, ProgressRow
+from nektar.rows import DutyRow, Finding, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import Store, StoreDown, StoreMistake

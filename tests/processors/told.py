@@ -23,7 +23,8 @@ from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider, Watcher
 from nektar.health import Health
 from nektar.log import FINDINGS
-from nektar.model import Finding, Network
+from nektar.model import Network
+from nektar.rows import Finding
 from processors import watchers
 from processors.outputs import cloud_event
 from processors.webhook import webhook_id

@@ -23,7 +23,6 @@ from nektar.model import (
     Block,
     BlockClosed,
     ChainEvent,
-    Change,
     Deadline,
     Event,
     GapPassed,
@@ -38,7 +37,6 @@ from nektar.model import (
     Paused,
     Responded,
     ResponseChallenged,
-    Row,
     Signed,
     Task,
     TaskCancelled,
@@ -46,6 +44,7 @@ from nektar.model import (
     Unpaused,
 )
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set
+from nektar.rows import Change, Row
 
 CHAIN_ID = 31337
 MANAGER = Address(b"\x7a" * 20)

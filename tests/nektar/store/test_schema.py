@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nektar.model import ROWS, OperatorRow, Row
+from nektar.rows import ROWS, OperatorRow, Row
 from nektar.store.port import Store
 from nektar.store.schema import abi_table, columns, row_schema, rows_to_arrow, rows_to_ipc
 from tests.nektar.store.things import CALL, EVENT, PLAIN_EVENT

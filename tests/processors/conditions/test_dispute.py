@@ -8,7 +8,8 @@ import pytest
 from devnet.deploy import EQUIVOCATION
 from nektar import fold as calculus
 from nektar.evidence.verify import verify
-from nektar.model import G1, Change, Finding
+from nektar.model import G1
+from nektar.rows import Change, Finding
 from processors.conditions.equivocation import Equivocation
 from processors.folds.tasks import Tasks
 from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil

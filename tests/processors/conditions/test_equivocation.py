@@ -22,9 +22,7 @@ from nektar.model import (
     Address,
     At,
     BlockClosed,
-    Change,
     Event,
-    Finding,
     GapPassed,
     Hash32,
     KeyRotated,
@@ -36,6 +34,7 @@ from nektar.model import (
     UnknownContract,
 )
 from nektar.networks.encoding import BadEncoding, encode_answer
+from nektar.rows import Change, Finding
 from processors import early
 from processors.conditions.equivocation import (
     SLASHING_WINDOW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nektar import fold as calculus
-from nektar.model import DutyRow, TaskRow
+from nektar.rows import DutyRow, TaskRow
 from processors.folds.tasks import Tasks
 from tests.devnet.contracts.conftest import TERMS, Refused, Site, Task, on_anvil
 from tests.processors.real_chain import ADAPTER, log, network

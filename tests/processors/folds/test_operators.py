@@ -9,11 +9,11 @@ from nektar.model import (
     KeyRotated,
     OperatorDeregistered,
     OperatorRegistered,
-    OperatorRow,
     OperatorSet,
     OperatorSetCommitted,
 )
 from nektar.operators import UNKNOWN_TWIN, hold, release, step
+from nektar.rows import OperatorRow
 from processors.folds.operators import Operators
 from tests.processors.world import NETWORK, OPERATORS, Rows, history, key_of, put, registered, set_of
 

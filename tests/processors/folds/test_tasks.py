@@ -19,8 +19,6 @@ from nektar.model import (
     Attested,
     BlockClosed,
     Deadline,
-    DutyRow,
-    DutyState,
     Event,
     GapPassed,
     Hash32,
@@ -32,11 +30,10 @@ from nektar.model import (
     ResponseChallenged,
     Task,
     TaskCancelled,
-    TaskRow,
-    TaskState,
     TaskSubmitted,
     Unpaused,
 )
+from nektar.rows import DutyRow, DutyState, TaskRow, TaskState
 from processors.folds.tasks import Ledger, Tasks, UnsupportedDeadline
 from tests.processors.world import (
     NETWORK,

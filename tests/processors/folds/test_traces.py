@@ -9,17 +9,14 @@ from nektar.model import (
     At,
     Attested,
     BlockClosed,
-    ChainSpan,
-    Change,
     Event,
     GapPassed,
     Hash32,
     Responded,
-    Row,
     TaskCancelled,
-    TaskEventRow,
     TaskSubmitted,
 )
+from nektar.rows import ChainSpan, Change, Row, TaskEventRow
 from processors.folds.traces import Stories, Traces
 from tests.processors.world import CHAIN_ID, MANAGER, NETWORK, OPERATORS, ZERO, block, task
 
