@@ -115,18 +115,21 @@ def test_duties_of_tasks_with_several_quorums_are_told_from_the_model_alone(seed
     judge = judged(chain, AVS, EigenLayer())
     assert judge.duties() == truth.duties
     assert judge.reached() == truth.reached
+    assert judge.challenged() == truth.challenged
 
 
 def test_the_chains_with_quorums_hold_every_case() -> None:
-    states, reached, duties = set(), set(), 0
+    states, reached, duties, challenged = set(), set(), 0, 0
     for seed in range(12):
         truth = Truth()
         squares(random.Random(seed), eigenlayer(), truth)
         states |= {*truth.duties.values()}
         reached |= {*truth.reached.values()}
         duties += len(truth.duties)
+        challenged += len(truth.challenged)
     assert (states, reached) == ({"signed", "missed", "unknown"}, {True, False})
     assert duties > 300
+    assert challenged > 10
 
 
 @pytest.mark.parametrize("seed", range(12))

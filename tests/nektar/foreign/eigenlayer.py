@@ -23,6 +23,7 @@ from nektar.model import (
     OperatorRemoved,
     Position,
     Responded,
+    ResponseChallenged,
     SetAt,
     SlashingExecuted,
     SlashingRequested,
@@ -152,6 +153,9 @@ def _tasks(rows: Rows, network: Network, avs: Address) -> list[ChainEvent]:
             keys = tuple(map(_g1, call["nonSignerStakesAndSignature"]["nonSignerPubkeys"]))
         task_hash = numbered_task(network, manager, response["referenceTaskIndex"])
         found.append(Responded(at, task_hash, digest, keys))
+    for row in rows("task_manager", "TaskChallengedSuccessfully"):
+        task_hash = numbered_task(network, Address(row["address"]), row["taskIndex"])
+        found.append(ResponseChallenged(_at(row), task_hash))
     return found
 
 

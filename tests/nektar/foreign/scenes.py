@@ -51,6 +51,7 @@ class Truth:
     def __init__(self) -> None:
         self.duties: dict[tuple[Hash32, Address], str] = {}
         self.reached: dict[Hash32, bool] = {}
+        self.challenged: set[Hash32] = set()
 
 
 def squares(rng: random.Random, chain: Chain, truth: Truth) -> None:
@@ -132,6 +133,9 @@ def _answer(
     if direct:
         stakes = [(sum(of.values()), sum(n for op, n in of.items() if op in signers)) for of in held.values()]
         truth.reached[task_hash] = all(signed * 100 >= total * percent for total, signed in stakes)
+    if rng.random() < 0.3:
+        chain.emit(manager, "TaskChallengedSuccessfully", taskIndex=number, challenger=OPERATORS[0])
+        truth.challenged.add(task_hash)
 
 
 def mailbox(rng: random.Random, chain: Chain, truth: Truth) -> None:

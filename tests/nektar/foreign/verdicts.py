@@ -20,6 +20,7 @@ from nektar.model import (
     OperatorRemoved,
     Position,
     Responded,
+    ResponseChallenged,
     SlashingExecuted,
     SlashingRequested,
     SlashingVetoed,
@@ -73,6 +74,10 @@ class Judge:
                 if signed * BASIS_POINTS < sum(stakes.values()) * task.stake_threshold:
                     found[task.hash] = False
         return found
+
+    def challenged(self) -> set[Hash32]:
+        """The Tasks whose accepted response was refuted."""
+        return {event.task_hash for event in self._events if isinstance(event, ResponseChallenged)}
 
     def members(self, set_: Hash32, moment: Moment) -> list[Address]:
         """In the order of an EnumerableSet, whose last member takes the place of one that leaves."""
