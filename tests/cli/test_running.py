@@ -125,7 +125,16 @@ def test_a_second_up_on_one_data_dir_says_so_and_leaves_the_first_alone(tmp_path
 
 
 @pytest.mark.real
-def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("serves", "says"),
+    [
+        (["--chain-id", "5"], "expected chain 31337, as chain_id says; it serves chain 5"),
+        (["--chain-id", "31337", "--block-time", "1"], f"chain 31337 has none at task_manager {NOBODY}"),
+    ],
+)
+def test_a_provider_may_come_late_but_not_with_another_chain_or_without_the_contracts(
+    tmp_path: Path, serves: list[str], says: str
+) -> None:
     try:
         anvil = find_anvil()
     except DevnetError as error:
@@ -136,7 +145,7 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
         indexer.until("indexer.follow")  # it goes on trying
         assert indexer.process.poll() is None
         chain = subprocess.Popen(
-            [anvil, "--port", str(port), "--chain-id", "5", "--silent"], preexec_fn=ends_with_parent()
+            [anvil, "--port", str(port), "--silent", *serves], preexec_fn=ends_with_parent()
         )
         try:
             assert indexer.end() == MISTAKE
@@ -144,7 +153,7 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
             chain.terminate()
             chain.wait()
         (line,) = ours(indexer.lines)
-        assert "expected chain 31337, as chain_id says; it serves chain 5" in line
+        assert says in line
 
 
 def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:
