@@ -53,6 +53,40 @@ def test_migrating_twice_is_migrating_once_also_after_dying_halfway(fresh: Store
         fresh.command("DROP TABLE derived SYNC")
 
 
+def made(store: Store) -> dict[str, object]:
+    """Name → identity of every table and view; one that is made again has another."""
+    return dict(store.rows("SELECT name, uuid FROM system.tables WHERE database = currentDatabase()"))
+
+
+def test_a_start_that_finds_everything_as_it_wants_it_makes_nothing(fresh: Store) -> None:
+    migrate(fresh, [Things()])
+    before = made(fresh)
+    migrate(fresh, [Things()])
+    assert made(fresh) == before
+    fresh.command("DROP VIEW duties SYNC")
+    migrate(fresh, [Things()])
+    assert made(fresh).keys() == before.keys()
+
+
+def test_views_that_another_version_made_in_part_are_made_anew(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh, [Things()])
+    wanted = fresh.rows("SHOW CREATE VIEW duties")
+    ours = module.create_views
+    other = {
+        "duties": "CREATE OR REPLACE VIEW duties AS SELECT 1",
+        "zzz": "CREATE VIEW and that is where it dies",
+    }
+    monkeypatch.setattr(module, "create_views", lambda tables: other)
+    with pytest.raises(StoreError):
+        migrate(fresh, [Things()])
+    assert fresh.rows("SHOW CREATE VIEW duties") != wanted
+    monkeypatch.setattr(module, "create_views", ours)
+    migrate(fresh, [Things()])
+    assert fresh.rows("SHOW CREATE VIEW duties") == wanted
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(fresh: Store) -> None:
     migrate(fresh, [])
     fresh.command("INSERT INTO schema_migrations (number, name, sha256) VALUES (9999, '9999_later.sql', 'x')")
