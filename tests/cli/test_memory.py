@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -48,10 +49,12 @@ def test_greedy_queries_at_once_are_refused_and_the_process_stays_small(tmp_path
         yaml.safe_dump({"data_dir": "data", "providers": providers, "networks": [network], "listen": listen})
     )
     command = [sys.executable, "-m", "cli.main", "up", "store", "--config", str(path)]
-    with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_parent()) as store,
-        ThreadPoolExecutor(8) as pool,
-    ):
+    with ExitStack() as opened:
+        store = opened.enter_context(
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_parent())
+        )
+        opened.callback(store.terminate)
+        pool = opened.enter_context(ThreadPoolExecutor(8))
         assert store.stderr is not None
         while f"SQL at http://{address}" not in store.stderr.readline():
             assert store.poll() is None
@@ -63,7 +66,6 @@ def test_greedy_queries_at_once_are_refused_and_the_process_stays_small(tmp_path
         assert {len(each) for each in pool.map(lambda _: ask(address, rows), range(4))} == {27_555_560}
         assert ask(address, "SELECT 1") == "1\n"
         status = Path(f"/proc/{store.pid}/status").read_text()
-        store.terminate()
     for (sql, code), said in zip(asked, answers, strict=True):
         assert said.startswith(code), sql
         assert said.count("\n") == 1
