@@ -152,7 +152,7 @@ func TestEveryTable(t *testing.T) {
 		// Each scalar beside its own text, in one query a table.
 		var asked []string
 		for _, column := range columnsOf(t, db, fmt.Sprintf("SELECT * FROM `%s` WHERE 0", name)) {
-			if kind := column.DatabaseTypeName(); !strings.Contains(kind, "(") || strings.Contains(kind, "String)") && !composed.MatchString(kind) {
+			if kind := column.DatabaseTypeName(); kind != "DateTime" && !strings.Contains(kind, "(") || strings.Contains(kind, "String)") && !composed.MatchString(kind) {
 				asked = append(asked, fmt.Sprintf("`%s`, ifNull(toString(`%[1]s`), '<nil>')", column.Name()))
 			}
 		}

@@ -35,6 +35,19 @@ def fill(store: Store) -> None:
             f"INSERT INTO {quoted(table.name)} ({names}) "
             f"SELECT {names} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
         )
+    for name in ("otel_logs", "otel_traces"):
+        described = store.rows(
+            f"SELECT name, type FROM system.columns WHERE table = '{name}' AND database = currentDatabase() "
+            "AND default_kind NOT IN ('ALIAS', 'MATERIALIZED')"
+        )
+        structure = ", ".join(f"{quoted(n)} {type_}" for n, type_ in described).replace("'", "\\'")
+        chosen = ", ".join(
+            "now64(9)" if n == "Timestamp" else quoted(n) for n, _ in described
+        )  # one partition
+        store.command(
+            f"INSERT INTO {name} ({', '.join(quoted(n) for n, _ in described)}) "
+            f"SELECT {chosen} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
+        )
     for statement in (MODULE / "store.sql").read_text("utf-8").split(";\n")[:-1]:
         store.command(statement)
 
