@@ -32,7 +32,9 @@ class EmbeddedStore(DriverStore):
 
     def __init__(self, url: str, path: Path) -> None:
         if held := holder(path):
-            raise StoreHeld(f"store {path}: held by {held}, a store role or whoever else has it open; stop that first")
+            raise StoreHeld(
+                f"store {path}: held by {held}, a store role or whoever else has it open; stop that first"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
