@@ -13,7 +13,7 @@ from nektar.store import readonly
 from nektar.store.port import failure, insert_failure, refusal
 
 Ask = Callable[[str, str, Mapping[str, str]], bytes]
-"""(query, format where it names none, escaped parameters) → what it answers; a little of what is too long."""
+"""(query, format where it names none, escaped parameters) → what it answers. Raises Refused for too much."""
 
 
 # Tables from which a materialized view fills another: an insert that comes twice comes once there, too, and
@@ -82,7 +82,7 @@ class DriverStore(ABC):
                 written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
             readonly.check(written, self._table_functions, fmt)
             with self._asking(chosen, database, query_id) as ask:
-                return readonly.whole(ask(written, fmt, params or {}))
+                return ask(written, fmt, params or {})
         except readonly.Refused as refused:
             raise refusal(refused) from None
         except Exception as error:

@@ -108,7 +108,7 @@ class EmbeddedStore(DriverStore):
 
 
 def _piped(connection: Any, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
-    """What the query answers, cut where it is too long.
+    """What the query answers. Raises Refused where it is too long.
 
     Through a pipe: what chDB returns it first holds whole, outside of all limits, however long it is.
     """
@@ -116,23 +116,21 @@ def _piped(connection: Any, sql: str, fmt: str, params: Mapping[str, str]) -> by
     reading, writing = os.pipe()
     with ThreadPoolExecutor(1, "answer") as reader:
         coming = reader.submit(_drained, reading)
-        failed: Exception | None = None
         try:
-            outfile = literal(f"/dev/fd/{writing}")
-            connection.query(f"{bare} INTO OUTFILE {outfile} TRUNCATE FORMAT {fmt}", params=dict(params))
-        except Exception as error:
-            failed = error
-        finally:
-            os.close(writing)
-        answer = coming.result()
-    if failed is not None and len(answer) <= readonly.MAX_ANSWER_BYTES:
-        raise failed
-    return answer
+            try:
+                outfile = literal(f"/dev/fd/{writing}")
+                connection.query(f"{bare} INTO OUTFILE {outfile} TRUNCATE FORMAT {fmt}", params=dict(params))
+            finally:
+                os.close(writing)
+        except Exception:
+            coming.result()  # where nobody read on, that is why it failed
+            raise
+        return coming.result()
 
 
 def _drained(reading: int) -> bytes:
-    """All that comes through a pipe, or one byte more than an answer may have; what is written after that is
-    for nobody, until the query has come to its end or its time is over."""
+    """All that comes through a pipe. Raises Refused where that is more than an answer may have: before it is
+    copied, since an exception keeps for a while what its frames hold."""
     size = 0
     try:
         # A page of it that nothing is written to takes no memory.
@@ -140,6 +138,8 @@ def _drained(reading: int) -> bytes:
             with memoryview(room) as view:
                 while size < len(view) and (more := os.readv(reading, [view[size:]])):
                     size += more
+            if size > readonly.MAX_ANSWER_BYTES:
+                raise readonly.too_long()
             return room[:size]
     finally:
         os.close(reading)

@@ -133,15 +133,13 @@ def without_format(written: str) -> str:
     return _FORMAT.sub("", written)
 
 
-def whole(answer: bytes) -> bytes:
-    """`answer`, unless it is longer than one may be: then it has been cut, and Refused is raised."""
-    if len(answer) > MAX_ANSWER_BYTES:
-        raise Refused(
-            f"Limit for result exceeded, max bytes: {MAX_ANSWER_BYTES >> 20} MiB; ask for fewer rows or "
-            "columns at once.",
-            Code.TOO_MANY_ROWS_OR_BYTES,
-        )
-    return answer
+def too_long() -> Refused:
+    """What is said of an answer of more than MAX_ANSWER_BYTES."""
+    return Refused(
+        f"Limit for result exceeded, max bytes: {MAX_ANSWER_BYTES >> 20} MiB; ask for fewer rows or "
+        "columns at once.",
+        Code.TOO_MANY_ROWS_OR_BYTES,
+    )
 
 
 def settings(wanted: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -150,20 +150,16 @@ class Endpoint:
             if not sql.strip():
                 return Response("Ok.\n", headers=headers)
             fmt = _wanted_format(request, sql)
-            body, packed = await self._body(request, sql, fmt, params)
+            body = await self._body(request, sql, fmt, params)
         except StoreError as error:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
         headers["X-ClickHouse-Format"] = fmt
-        if packed:
-            headers["Content-Encoding"] = "gzip"
-        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), self._leave)
+        packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
+        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
 
-    async def _body(
-        self, request: Request, sql: str, fmt: str, params: Mapping[str, str]
-    ) -> tuple[bytes, bool]:
-        """What the query answers, and whether it is packed; then its place is held until `_leave`. Raises
-        StoreError."""
+    async def _body(self, request: Request, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
+        """What the query answers; then its place is held until `_leave`. Raises StoreError."""
         if "1" in (params.get("compress"), params.get("decompress")):
             raise _error(48, "compress=1 and decompress=1 (LZ4, ZSTD) are not supported; use gzip or none")
         values = {k[6:]: v for k, v in params.items() if k.startswith("param_")}
@@ -181,10 +177,7 @@ class Endpoint:
                     answer = self._queries.submit(
                         self._store.read, sql, fmt, values, settings, database, query_id
                     )
-                body = await self._unless_gone(gone, answer, query_id)
-                if packed := len(body) >= WORTH_PACKING and _gzip_wanted(request):
-                    body = await asyncio.to_thread(gzipped, body)
-                return body, packed
+                return await self._unless_gone(gone, answer, query_id)
             except BaseException:
                 self._leave()
                 raise
@@ -243,24 +236,38 @@ class _Answer(Response):
     """An answer that is sent as fast as the client takes it, and given up where that is not fast enough."""
 
     def __init__(
-        self, body: bytes, headers: Mapping[str, str], media_type: str, sent: Callable[[], None]
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        media_type: str,
+        packed: bool,
+        sent: Callable[[], None],
     ) -> None:
         super().__init__(body, headers=headers, media_type=media_type)
+        self._packed = packed
         self._sent = sent
+        if packed:  # piece by piece, so that nobody knows yet how long it is
+            del self.headers["Content-Length"]
+            self.headers["Content-Encoding"] = "gzip"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await send(start)
-                for at in range(0, len(self.body), PIECE_BYTES):
-                    piece = self.body[at : at + PIECE_BYTES]
+                async for piece in self._pieces():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.warning("a client has not taken its answer of %d bytes in time", len(self.body))
         finally:
             self._sent()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        plain = (bytes(self.body[at : at + PIECE_BYTES]) for at in range(0, len(self.body), PIECE_BYTES))
+        packed = gzipped(plain) if self._packed else plain
+        while piece := await asyncio.to_thread(next, packed, b"") if self._packed else next(packed, b""):
+            yield piece
 
 
 def serve(store: Store, listen: str) -> Endpoint:

@@ -48,6 +48,9 @@ class ServerStore(DriverStore):
             sql, fmt = readonly.without_format(sql), readonly.format_of(sql, fmt)
             stream = self._client.raw_stream(sql, values, sent, fmt, use_database=database is None)
             with closing(stream):
-                return bytes(stream.read(readonly.MAX_ANSWER_BYTES + 1))
+                answer = bytes(stream.read(readonly.MAX_ANSWER_BYTES + 1))
+            if len(answer) > readonly.MAX_ANSWER_BYTES:
+                raise readonly.too_long()
+            return answer
 
         yield ask
