@@ -123,15 +123,16 @@ def _collects(config: Config) -> bool:
 
 
 async def _check_chains(config: Config) -> None:
-    from nektar.chain.rpc import Provider, check_chain_id, check_code
+    from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
 
     for network in config.networks:
         for name in network.rpc:
             settings = config.providers[name]
             async with Provider(name, settings.url, settings.limits) as provider:
                 await check_chain_id(provider, network.chain_id)
-                for contract, address in network.contracts.items():
-                    await check_code(provider, contract, address)
+                addresses = tuple(network.contracts.values())
+                if missing := await without_code(provider, addresses, first_telling_block(network)):
+                    raise no_contract(network, missing)
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
 
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
@@ -75,12 +75,15 @@ class Follower:
         self._health = health
         self._since = 0  # when the work on what is appended next began, in ns since 1970
 
-    async def run(self) -> None:
-        """Follow until cancelled. Providers' faults are waited out; raises WrongChain,
-        ReorgBelowFinality, BusError."""
+    async def run(self, check: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Follow until cancelled, once `check` has returned. Providers' faults are waited out, in both;
+        raises WrongChain, ReorgBelowFinality, BusError, and what else `check` does."""
         pause, said = FIRST_PAUSE, ""
         while True:
             try:
+                if check is not None:
+                    await check()
+                    check = None
                 await self.look()
             except WrongChain:  # told only now, since the provider was not there before
                 raise

@@ -1,7 +1,7 @@
 """The indexer as a role: one task a Network, each with its own log, until told to stop.
 
-A Network that can't go on (a reorg below finality, a changed filter, a bug) ends alone; the others are
-followed on.
+A Network that can't go on (a reorg below finality, a changed filter, an address without a contract, a bug)
+ends alone; the others are followed on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus
 from nektar.chain import abi
 from nektar.chain.abi import Abi
-from nektar.chain.rpc import Provider
+from nektar.chain.rpc import Provider, first_telling_block, no_contract
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
 from nektar.health import Health
@@ -88,7 +88,14 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             network.from_block if tip is None else tip.number + 1,
             source.name,
         )
-        await Follower(log, source, contracts, network.poll, health).run()
+
+        async def contracts_stand() -> None:
+            """At an address without a contract nothing ever happens, which looks like a quiet Network."""
+            head = max(first_telling_block(network), 0 if tip is None else tip.number)
+            if missing := await source.without_code(tuple(network.contracts.values()), head):
+                raise no_contract(network, missing)
+
+        await Follower(log, source, contracts, network.poll, health).run(contracts_stand)
 
 
 def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:

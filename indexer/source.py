@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from indexer.prove import NUMBER_BITS, Contradiction, Proved, prove
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
-from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id
+from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id, without_code
 from nektar.model import BlockRef, Hash32
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,30 @@ class Source:
                 await self._check(provider)
             except (Unreachable, Refused) as error:
                 logger.warning("%s", error)
+
+    async def without_code(self, addresses: Sequence[str], head: int) -> frozenset[str]:
+        """Those of the addresses at which no provider has a contract; `head` as in `rpc.without_code`.
+
+        One provider that has it is enough, and one that refuses to tell is not waited for. Raises
+        Unreachable where no provider can tell yet, WrongChain.
+        """
+        missing: frozenset[str] | None = None
+        unreachable: Unreachable | None = None
+        for provider in self._providers:
+            try:
+                await self._check(provider)
+                found = await without_code(provider, addresses, head)
+            except Unreachable as error:
+                unreachable = unreachable or error
+            except Refused as error:
+                logger.warning("%s", error)
+            else:
+                missing = found if missing is None else missing & found
+                if not missing:
+                    break
+        if missing is None and unreachable is not None:
+            raise unreachable
+        return missing or frozenset()
 
     async def heads(self) -> Heads:
         """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""

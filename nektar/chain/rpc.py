@@ -17,7 +17,7 @@ import itertools
 import os
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -25,8 +25,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from nektar.chain.jsonrpc import Malformed, quantity
-from nektar.config import Limits
+from nektar.chain.jsonrpc import Malformed, parse_octets, quantity
+from nektar.config import ConfigError, Limits, NetworkConfig
 from nektar.errors import NektarError
 
 TRIES = 4
@@ -67,10 +67,6 @@ class WrongChain(RpcError):
     """The provider serves another chain than the configuration says."""
 
     exit_code = 2
-
-
-class NoCode(RpcError):
-    """There is no contract at a configured address."""
 
 
 class Call(NamedTuple):
@@ -257,12 +253,47 @@ async def check_chain_id(provider: Provider, expected: int) -> None:
         )
 
 
-async def check_code(provider: Provider, contract: str, address: str) -> None:
-    """Raises NoCode unless there is a contract at `address`; `contract` is its name in the configuration."""
-    code = await provider.call("eth_getCode", address, "latest")
-    if not isinstance(code, str) or len(code) <= 2:
-        raise NoCode(
+async def without_code(provider: Provider, addresses: Sequence[str], head: int) -> frozenset[str]:
+    """Those of the addresses at which no contract stands at the provider's latest block.
+
+    Raises Unreachable also where that block is too old to tell: it is below `head`, or the provider syncs.
+    Raises Refused.
+    """
+    codes = [Call("eth_getCode", (address, "latest")) for address in addresses]
+    syncing, number, *found = await provider.batch([Call("eth_syncing"), Call("eth_blockNumber"), *codes])
+    for answer in (number, *found):
+        if isinstance(answer, Refused):
+            raise answer
+    try:
+        latest = quantity({"eth_blockNumber": number}, "eth_blockNumber")
+        empty = {
+            address
+            for address, code in zip(addresses, found, strict=True)
+            if not parse_octets(code, f"code at {address}")
+        }
+    except Malformed as error:
+        raise Unreachable(provider.name, str(error)) from None
+    if empty and (latest < head or isinstance(syncing, Mapping)):
+        still = "and still syncs" if latest >= head else f"and not yet at block {head}"
+        raise Unreachable(
             provider.name,
-            f"contracts.{contract}: expected a contract at {address}; there is no code: check the address, "
-            "and that the chain is the right one",
+            f"it is at block {latest}, {still}, and can't tell yet whether a contract stands at "
+            f"{', '.join(sorted(empty))}",
         )
+    return frozenset(empty)
+
+
+def first_telling_block(network: NetworkConfig) -> int:
+    """The block that a provider must have come to before its word counts that a contract is not there: a node
+    that has not begun to sync shows the genesis block alone."""
+    return max(network.from_block, 1)
+
+
+def no_contract(network: NetworkConfig, missing: Collection[str]) -> ConfigError:
+    """What is wrong where these addresses have no code."""
+    named = ", ".join(f"{name} {at}" for name, at in network.contracts.items() if at in missing)
+    return ConfigError(
+        f"networks.{network.name}.contracts: expected a contract at each address; chain {network.chain_id} "
+        f"has none at {named} (asked: {', '.join(network.rpc)}): check the address, and that rpc serves the "
+        "chain that it is on"
+    )

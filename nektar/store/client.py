@@ -116,5 +116,10 @@ def _ask_endpoint(config: Config, sql: str, fmt: str, params: Mapping[str, str])
         if error.headers.get(STORE_HEADER) != identity(config.store_url):
             return None
         raise failure(RuntimeError(error.read().decode("utf-8", "replace")), config.store_url) from None
+    except TimeoutError:
+        raise StoreDown(
+            f"store {shown(config.store_url)}: no answer from {address} within {ANSWER_TIMEOUT:.0f} s: "
+            "others' queries run there; try again"
+        ) from None
     except (OSError, HTTPException):
         return None

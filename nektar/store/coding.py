@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable, Iterator
 
 # Below this an answer fits a packet, and packing it only costs time.
 WORTH_PACKING = 1024
@@ -30,9 +31,13 @@ def wants_gzip(accept_encoding: str) -> bool:
     return False
 
 
-def gzipped(body: bytes) -> bytes:
-    """`body` as a gzip stream."""
-    return zlib.compress(body, _LEVEL, _GZIP)
+def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """`pieces` as one gzip stream, in pieces that are not empty."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    for piece in pieces:
+        if packed := packer.compress(piece):
+            yield packed
+    yield packer.flush()
 
 
 class Body:

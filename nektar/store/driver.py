@@ -13,7 +13,7 @@ from nektar.store import readonly
 from nektar.store.port import failure, insert_failure, refusal
 
 Ask = Callable[[str, str, Mapping[str, str]], bytes]
-"""(query, format where it names none, escaped parameters) → what it answers."""
+"""(query, format where it names none, escaped parameters) → what it answers. Raises Refused for too much."""
 
 
 # Tables from which a materialized view fills another: an insert that comes twice comes once there, too, and

@@ -2,8 +2,10 @@
 
 The model's tables come from numbered SQL files in `migrations/`, which never change once released. What
 the ABIs name is made where it is missing: a changed event has another hash, hence another table. Views hold
-nothing and are made anew. All of it may be run again at any time, also after it was killed halfway: every
+nothing and may be made anew. All of it may be run again at any time, also after it was killed halfway: every
 statement makes only what is missing, and a migration is written down when all of its statements have run.
+What is derived from the ABIs and the model is written down in the same way, as number 0 with a hash of its
+statements: they are hundreds, and most starts find that all of them have run.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 ENGINE = ReplacingMergeTree ORDER BY number
 COMMENT 'Migrations of the schema that this store has seen'
 """
+
+# What is derived, in the ledger.
+_DERIVED = 0, "derived from the ABIs and the model"
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -76,15 +81,32 @@ def migrate(store: Store, adapters: Iterable[Adapter]) -> list[str]:
             continue
         for statement in migration.statements:
             store.command(statement)
-        values = f"{migration.number}, {literal(migration.name)}, {literal(migration.sha256)}"
-        store.command(f"INSERT INTO schema_migrations (number, name, sha256) VALUES ({values})")  # noqa: S608
+        _write_down(store, migration.number, migration.name, migration.sha256)
         done.append(migration.name)
-    named = abi_tables(adapters)
-    for table in named.values():
-        store.command(create_table(table))
-    for view in create_views([*model_tables(), *named.values()]):
-        store.command(view)
+    _, written = applied.get(_DERIVED[0], ("", ""))
+    _derive(store, abi_tables(adapters), written)
     return done
+
+
+def _derive(store: Store, named: Mapping[str, Table], written: str) -> None:
+    """Make the tables of the ABIs and all views, unless the ledger says (`written`) that just these were made
+    last, and none is missing."""
+    wanted = {name: create_table(table) for name, table in named.items()}
+    wanted |= create_views([*model_tables(), *named.values()])
+    digest = hashlib.sha256("\n".join(wanted.values()).encode()).hexdigest()
+    if written == digest:
+        there = store.rows("SELECT name FROM system.tables WHERE database = currentDatabase()")
+        if wanted.keys() <= {name for (name,) in there}:
+            return
+    _write_down(store, *_DERIVED, "")  # until all of it is there, some of it is another version's
+    for statement in wanted.values():
+        store.command(statement)
+    _write_down(store, *_DERIVED, digest)
+
+
+def _write_down(store: Store, number: int, name: str, sha256: str) -> None:
+    values = f"{number}, {literal(name)}, {literal(sha256)}"
+    store.command(f"INSERT INTO schema_migrations (number, name, sha256) VALUES ({values})")  # noqa: S608
 
 
 def abi_tables(adapters: Iterable[Adapter]) -> dict[str, Table]:

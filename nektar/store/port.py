@@ -158,6 +158,8 @@ _DOWN = {
     516: "wrong user or password",
     999: "its Keeper does not answer",
 }
+# What a single query may take is used up: no fault of the store's.
+_GREEDY = "Query memory limit exceeded"
 # Error codes that say that the rows themselves can't be stored: whatever is not among them says nothing about
 # the rows, and the same insert may succeed later.
 _OF_ROWS = frozenset(
@@ -193,6 +195,8 @@ def failure(error: BaseException, url: str) -> StoreError:
         why = "the disk is full" if "No space left" in text else _one_line(text)
         return StoreDown(f"store {shown(url)}: {why}; see that it runs and has room, then start again", text)
     text, code = text[match.start() :], int(match[1])
+    if _GREEDY in text:
+        return SqlError(f"{_one_line(text)}; ask for fewer rows or columns at once", text, code)
     if code in _DOWN:
         return StoreDown(f"store {shown(url)}: {_DOWN[code]} ({_one_line(text)})", text, code)
     return SqlError(_one_line(text), text, code)
@@ -208,8 +212,7 @@ def insert_failure(error: BaseException, url: str) -> StoreError:
 
 def refusal(refused: readonly.Refused) -> SqlError:
     """What the gate refused, said as ClickHouse says it."""
-    code = readonly.READONLY
-    return SqlError(str(refused), f"Code: {code}. DB::Exception: {refused}", code)
+    return SqlError(str(refused), f"Code: {refused.code:d}. DB::Exception: {refused}", refused.code)
 
 
 def _one_line(text: str) -> str:

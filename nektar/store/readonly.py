@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import IntEnum
 
 from nektar.store.schema import literal
 
-# Limits of one query. The store's process is to stay under 800 MB, of which ClickHouse at rest takes 400.
+# An answer is held whole until it is sent. What its columns take says little of it: of a constant ClickHouse
+# keeps one, and a row of JSON repeats every name.
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+# Limits of one query. The store's process is to stay under 800 MB: at rest it takes 420, and for each of the
+# two queries that `serve` runs at once up to twice `max_memory_usage` is resident for a moment (measured).
 LIMITS: Mapping[str, int] = {
     "max_execution_time": 30,  # seconds
     "max_result_rows": 1_000_000,
-    "max_result_bytes": 128 * 1024 * 1024,
-    "max_memory_usage": 256 * 1024 * 1024,
+    "max_result_bytes": MAX_ANSWER_BYTES,
+    "max_memory_usage": 80 * 1024 * 1024,
     "max_query_size": 1024 * 1024,
     "max_threads": 2,  # the sink needs the machine too
+    "max_final_threads": 1,  # a view over 800,000 rows takes 40 MB with one, and 80 with two
+    "output_format_parallel_formatting": 0,  # it holds several pieces of the answer at once
 }
 MAX_QUERY_BYTES = 256 * 1024
 # The time zone of answers, so that they are the same on every machine; an asker may choose another.
@@ -58,16 +65,24 @@ _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|`((?:[^`\\]|\\.)*)`\s*(\(?)|([A-Za-z_]\w
 # The end of a query as ClickHouse writes it; what stands in quotes never ends one.
 _FORMAT = re.compile(r" FORMAT (\w+)$")
 
-READONLY = 164  # ClickHouse's error code
 TABLE_FUNCTIONS = "SELECT lower(name) FROM system.table_functions WHERE name NOT IN splitByChar(' ', '%s')"
 TABLE_FUNCTIONS %= _HARMLESS
 
 
-class Refused(Exception):
-    """The query does more than read the store."""
+class Code(IntEnum):
+    """ClickHouse's own error codes for what is refused here."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why} (READONLY)")
+    UNKNOWN_FORMAT = 73
+    READONLY = 164
+    TOO_MANY_ROWS_OR_BYTES = 396
+
+
+class Refused(Exception):
+    """The query does more than read the store, or more than it may."""
+
+    def __init__(self, why: str, code: Code = Code.READONLY) -> None:
+        super().__init__(f"{why} ({code.name})")
+        self.code = code
 
 
 def rewriting(sql: str) -> str:
@@ -106,7 +121,9 @@ def check(written: str, table_functions: frozenset[str], fmt: str = "TabSeparate
 
 
 def format_of(written: str, default: str) -> str:
-    """The format in which `written` answers."""
+    """The format in which `written` answers. Raises Refused for a `default` that is more than a name."""
+    if not re.fullmatch(r"\w+", default):
+        raise Refused(f"Unknown format {default[:80]!r}; expected a name.", Code.UNKNOWN_FORMAT)
     match = _FORMAT.search(written)
     return match[1] if match else default
 
@@ -114,6 +131,15 @@ def format_of(written: str, default: str) -> str:
 def without_format(written: str) -> str:
     """`written` without its FORMAT, so that it may stand inside another query, or get another format."""
     return _FORMAT.sub("", written)
+
+
+def too_long() -> Refused:
+    """What is said of an answer of more than MAX_ANSWER_BYTES."""
+    return Refused(
+        f"Limit for result exceeded, max bytes: {MAX_ANSWER_BYTES >> 20} MiB; ask for fewer rows or "
+        "columns at once.",
+        Code.TOO_MANY_ROWS_OR_BYTES,
+    )
 
 
 def settings(wanted: Mapping[str, str]) -> dict[str, str]:

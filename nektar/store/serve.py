@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -24,19 +24,26 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from nektar.store import native
 from nektar.store.coding import WORTH_PACKING, BadGzip, Body, TooLong, gzipped, wants_gzip
 from nektar.store.port import STORE_HEADER, Store, StoreError, identity
-from nektar.store.readonly import MAX_QUERY_BYTES, READONLY, UTC
+from nektar.store.readonly import MAX_QUERY_BYTES, UTC, Code
 
 log = logging.getLogger(__name__)
 
 # What the endpoint calls itself; ClickHouse would tell the machine's name.
 NAME = "nektar"
-# Queries that run at once, and those that may wait for them; each may take `readonly.LIMITS` of memory.
-RUNNING = 4
+# Queries that run, or whose answers are on their way, at once. The store's process has no memory for more:
+# see `readonly.LIMITS`.
+RUNNING = 2
+# Queries that may wait for them: so many texts are held.
 WAITING = 64
+# Seconds in which a client has to take its answer, as a query has them to run; others wait.
+SEND_SECONDS = 30.0
+# An answer is sent in pieces, since what is handed over at once is copied at once.
+PIECE_BYTES = 256 * 1024
 # Seconds until a query whose client has gone is told to end again: what is told between the two steps of
 # one (see DriverStore.read) is heard by neither.
 END_AGAIN = 0.2
@@ -97,7 +104,8 @@ class Endpoint:
         self._store = store
         self._sockets = sockets
         self._queries = ThreadPoolExecutor(RUNNING, "sql")
-        self._asked = 0
+        self._places = asyncio.Semaphore(RUNNING)
+        self._asked = 0  # those that have a place, and those that wait for one
         routes = [
             Route("/ping", self._ping, methods=["GET"]),
             Route("/", self._answer, methods=["GET", "POST"]),
@@ -147,32 +155,51 @@ class Endpoint:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
         headers["X-ClickHouse-Format"] = fmt
-        if len(body) >= WORTH_PACKING and _gzip_wanted(request):
-            body = await asyncio.to_thread(gzipped, body)
-            headers["Content-Encoding"] = "gzip"
-        return Response(body, headers=headers, media_type=_TYPES.get(fmt, _TEXT))
+        packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
+        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
 
     async def _body(self, request: Request, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
+        """What the query answers; then its place is held until `_leave`. Raises StoreError."""
         if "1" in (params.get("compress"), params.get("decompress")):
             raise _error(48, "compress=1 and decompress=1 (LZ4, ZSTD) are not supported; use gzip or none")
-        if self._asked >= RUNNING + WAITING:
-            raise _error(202, f"Too many simultaneous queries. Maximum: {RUNNING + WAITING}")
         values = {k[6:]: v for k, v in params.items() if k.startswith("param_")}
         settings = {k: v for k, v in params.items() if k not in _HTTP_ONLY and not k.startswith("param_")}
         database = params.get("database") or request.headers.get("X-ClickHouse-Database")
         revision = _revision(params) if fmt == "Native" and sql.strip() == native.GREETING else 0
         query_id = uuid.uuid4().hex  # not the client's own: nobody may end another's query by naming his so
-        self._asked += 1
+        gone = asyncio.ensure_future(request.receive())  # the body has been read: only the end is left
         try:
-            if revision:
-                answer = self._queries.submit(self._greeting, settings, database, revision)
-            else:
-                answer = self._queries.submit(
-                    self._store.read, sql, fmt, values, settings, database, query_id
-                )
-            return await self._unless_gone(request, answer, query_id)
+            await self._enter(gone)
+            try:
+                if revision:
+                    answer = self._queries.submit(self._greeting, settings, database, revision)
+                else:
+                    answer = self._queries.submit(
+                        self._store.read, sql, fmt, values, settings, database, query_id
+                    )
+                return await self._unless_gone(gone, answer, query_id)
+            except BaseException:
+                self._leave()
+                raise
         finally:
+            gone.cancel()
+
+    async def _enter(self, gone: asyncio.Future[Any]) -> None:
+        """Wait for a place to run in. Raises StoreError where too many wait, or the client goes."""
+        if self._asked >= RUNNING + WAITING:
+            raise _error(202, f"Too many simultaneous queries. Maximum: {RUNNING + WAITING}")
+        self._asked += 1
+        place = asyncio.ensure_future(self._places.acquire())
+        await asyncio.wait({place, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not place.done():
+            place.cancel()
             self._asked -= 1
+            raise _error(*_GONE)
+
+    def _leave(self) -> None:
+        """Give the place to the next one."""
+        self._places.release()
+        self._asked -= 1
 
     def _greeting(self, settings: Mapping[str, str], database: str | None, revision: int) -> bytes:
         """The answer to clickhouse-go's first query; it fails where the next one would."""
@@ -180,25 +207,21 @@ class Endpoint:
         version = self._store.read("SELECT version()").decode().strip()
         return native.greeting(NAME, version, settings.get("session_timezone") or UTC, revision)
 
-    async def _unless_gone(self, request: Request, query: Future[bytes], query_id: str) -> bytes:
+    async def _unless_gone(self, gone: asyncio.Future[Any], query: Future[bytes], query_id: str) -> bytes:
         """What `query` answers, unless its client goes before: then it is ended."""
         answer = asyncio.wrap_future(query)
-        gone = asyncio.ensure_future(request.receive())  # the body has been read: only the end is left
         either: set[asyncio.Future[Any]] = {answer, gone}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
-            query.cancel()  # where it has not begun
-            while not answer.done():
-                with contextlib.suppress(StoreError):
-                    await asyncio.to_thread(self._store.end, query_id)
-                await asyncio.wait({answer}, timeout=END_AGAIN)
-            if not answer.cancelled():
-                answer.exception()  # nobody is left to be told
-            raise _error(*_GONE)
-        finally:
-            gone.cancel()
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        query.cancel()  # where it has not begun
+        while not answer.done():
+            with contextlib.suppress(StoreError):
+                await asyncio.to_thread(self._store.end, query_id)
+            await asyncio.wait({answer}, timeout=END_AGAIN)
+        if not answer.cancelled():
+            answer.exception()  # nobody is left to be told
+        raise _error(*_GONE)
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
@@ -207,6 +230,44 @@ class Endpoint:
             "X-ClickHouse-Timezone": UTC,
             STORE_HEADER: identity(self._store.url),
         }
+
+
+class _Answer(Response):
+    """An answer that is sent as fast as the client takes it, and given up where that is not fast enough."""
+
+    def __init__(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        media_type: str,
+        packed: bool,
+        sent: Callable[[], None],
+    ) -> None:
+        super().__init__(body, headers=headers, media_type=media_type)
+        self._packed = packed
+        self._sent = sent
+        if packed:  # piece by piece, so that nobody knows yet how long it is
+            del self.headers["Content-Length"]
+            self.headers["Content-Encoding"] = "gzip"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(start)
+                async for piece in self._pieces():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.warning("a client has not taken its answer of %d bytes in time", len(self.body))
+        finally:
+            self._sent()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        plain = (bytes(self.body[at : at + PIECE_BYTES]) for at in range(0, len(self.body), PIECE_BYTES))
+        packed = gzipped(plain) if self._packed else plain
+        while piece := await asyncio.to_thread(next, packed, b"") if self._packed else next(packed, b""):
+            yield piece
 
 
 def serve(store: Store, listen: str) -> Endpoint:
@@ -262,7 +323,7 @@ async def _query(request: Request) -> str:
     except UnicodeDecodeError:
         if in_url:  # the body is rows for it
             raise _error(
-                READONLY, "Expected a query that reads; got one with data. The store is read-only"
+                Code.READONLY, "Expected a query that reads; got one with data. The store is read-only"
             ) from None
         raise _error(62, "Syntax error: the query is not UTF-8") from None
 

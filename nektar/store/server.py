@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import ClassVar
 
 from nektar.store import readonly
@@ -34,7 +34,8 @@ class ServerStore(DriverStore):
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
-        sent = {**settings, **({"database": database} if database else {})}
+        # An error is an answer of its own, instead of the end of one.
+        sent = {**settings, "wait_end_of_query": "1"} | ({"database": database} if database else {})
         if query_id:
             sent["query_id"] = query_id
 
@@ -45,6 +46,11 @@ class ServerStore(DriverStore):
             values = {name: unescaped(value) for name, value in params.items()}  # the client escapes them
             # The format too is the client's to write.
             sql, fmt = readonly.without_format(sql), readonly.format_of(sql, fmt)
-            return bytes(self._client.raw_query(sql, values, sent, fmt, use_database=database is None))
+            stream = self._client.raw_stream(sql, values, sent, fmt, use_database=database is None)
+            with closing(stream):
+                answer = bytes(stream.read(readonly.MAX_ANSWER_BYTES + 1))
+            if len(answer) > readonly.MAX_ANSWER_BYTES:
+                raise readonly.too_long()
+            return answer
 
         yield ask

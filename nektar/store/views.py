@@ -2,8 +2,8 @@
 
 A view shows the newest version of each row and no undone ones (`FINAL`), of the newest generation of each
 Network's log: what an older one said is in the histories. Ranges of `block_number` reach the table's own
-order, so that they are quick. Views are made anew whenever a store is opened by its owner: they hold
-nothing, so they need no migrations.
+order, so that they are quick. Views hold nothing, so they need no migrations: they are made anew where they
+are not as this version has them (`migrate`).
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ _EVENT_PLACE = (*_BLOCK, "log_index", "address")
 _CALL_PLACE = (*_BLOCK, "sender", "address", "value", "status", "revert")
 
 
-def create_views(tables: Iterable[Table]) -> list[str]:
-    """The statements that make a view for each plain name, and `events` and `calls` over all of theirs."""
+def create_views(tables: Iterable[Table]) -> dict[str, str]:
+    """Name → statement: a view for each plain name, and `events` and `calls` over all of theirs."""
     named: dict[str, list[Table]] = {}
     for table in tables:
         named.setdefault(table.view, []).append(table)
-    views = [_history(ts[0]) if ts[0].history else _view(name, ts) for name, ts in sorted(named.items())]
+    views = {
+        name: _history(ts[0]) if ts[0].history else _view(name, ts) for name, ts in sorted(named.items())
+    }
     for kind, comment, place in (
         ("event", "Where each event of every kind stands", _EVENT_PLACE),
         ("call", "Where each transaction to the Network's contracts stands, failed ones too", _CALL_PLACE),
     ):
         of_kind = [t for ts in named.values() for t in ts if t.name.startswith(f"{kind}_")]
         if of_kind:
-            views.append(_over_all(kind, comment, place, sorted(of_kind, key=lambda t: t.name)))
+            views[f"{kind}s"] = _over_all(kind, comment, place, sorted(of_kind, key=lambda t: t.name))
     return views
 
 

@@ -90,6 +90,7 @@ def fill(disk: Path) -> None:
 
 def play(directory: Path, chain: Chain) -> dict[str, Ending]:
     data, bus = directory / "data", directory / "bus"
+    chain.rpc("anvil_setCode", NOBODY, "0x00")
     roles = Roles(directory, chain.url)
     seen: dict[str, Ending] = {}
 

@@ -33,6 +33,7 @@ NOBODY = "0x00000000000000000000000000000000000000aa"
 def chain() -> Iterator[Chain]:
     try:
         with anvil(chain_id=CHAIN_ID, slots=2) as running:
+            running.mine()
             yield running
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
@@ -65,9 +66,13 @@ def nektar(*arguments: object, timeout: float = 60) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def ours(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("nektar: ")]
+
+
 def refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
     """It failed, its one line of ours says this, and neither a traceback nor the secret is anywhere."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("nektar: ")]
+    lines = ours(done)
     assert done.returncode > 0, done.stdout
     assert len(lines) == 1, done.stderr
     for words in says:
@@ -89,7 +94,21 @@ def test_a_chain_of_another_id(tmp_path: Path, chain: Chain) -> None:
 
 @pytest.mark.real
 def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
-    refused(nektar("check", "--config", write(tmp_path, chain.url)), "task_manager", NOBODY)
+    """The supervisor ends with the role, whose line it is: starting it again can't help."""
+    path = write(tmp_path, chain.url)
+    says = (
+        "networks.one.contracts: expected a contract",
+        f"chain {CHAIN_ID} has none at task_manager {NOBODY}",
+    )
+    for command in (["check"], ["up", "indexer"]):
+        done = nektar(*command, "--config", path)
+        refused(done, *says)
+        assert done.returncode == 2
+    done = nektar("up", "indexer", "processors", "--config", path)
+    assert done.returncode == 2
+    first, second = ours(done)
+    assert all(words in first for words in says)
+    assert second == "nektar: indexer: stopped (exit code 2); its own line above says what to mend"
 
 
 @pytest.mark.real
@@ -282,7 +301,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_ctrl_c_ends_every_child(tmp_path: Path, chain: Chain) -> None:
-    path = write(tmp_path, chain.url)
+    path = write(tmp_path, chain.url, contracts={})
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "cli.main", "up", "--config", str(path)],
         stderr=subprocess.PIPE,

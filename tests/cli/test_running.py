@@ -167,7 +167,16 @@ def test_each_role_says_whether_it_is_alive_how_far_behind_and_what_it_counts(tm
 
 
 @pytest.mark.real
-def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("serves", "says"),
+    [
+        (["--chain-id", "5"], "expected chain 31337, as chain_id says; it serves chain 5"),
+        (["--chain-id", "31337", "--block-time", "1"], f"chain 31337 has none at task_manager {NOBODY}"),
+    ],
+)
+def test_a_provider_may_come_late_but_not_with_another_chain_or_without_the_contracts(
+    tmp_path: Path, serves: list[str], says: str
+) -> None:
     try:
         anvil = find_anvil()
     except DevnetError as error:
@@ -178,7 +187,7 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
         indexer.until("indexer.follow")  # it goes on trying
         assert indexer.process.poll() is None
         chain = subprocess.Popen(
-            [anvil, "--port", str(port), "--chain-id", "5", "--silent"], preexec_fn=ends_with_parent()
+            [anvil, "--port", str(port), "--silent", *serves], preexec_fn=ends_with_parent()
         )
         try:
             assert indexer.end() == MISTAKE
@@ -186,7 +195,7 @@ def test_a_provider_may_come_late_but_not_with_another_chain(tmp_path: Path) -> 
             chain.terminate()
             chain.wait()
         (line,) = ours(indexer.lines)
-        assert "expected chain 31337, as chain_id says; it serves chain 5" in line
+        assert says in line
 
 
 def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:

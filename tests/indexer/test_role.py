@@ -286,6 +286,40 @@ def test_a_wrong_chain_and_an_unknown_contract_are_said_before_anything_is_writt
         assert records(bus, "net") == []
 
 
+def test_an_address_without_a_contract_ends_its_network_alone_before_anything_is_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = "0x" + "ab" * 20
+    with world() as there, SqliteBus(tmp_path / "bus") as bus:
+        right, wrong = network("right", there.address), network("wrong", nowhere)
+        providers = {name: Provider(there.chain.url) for name in ("right", "wrong")}
+        with running(Config(providers=providers, networks=(right, wrong)), bus) as raised:
+            until(lambda: "wrong: stopped: networks.wrong.contracts: expected a contract" in caplog.text)
+            there.say(2)
+            until(lambda: tip(bus, "right") == there.chain.head()[1])
+            assert not raised
+        with running(Config(providers=providers, networks=(wrong,)), bus) as raised:
+            until(lambda: bool(raised))
+        assert isinstance(raised[0], ConfigError)
+        assert records(bus, "wrong") == []
+
+
+def test_a_log_that_has_blocks_is_not_followed_on_where_the_contract_is_gone(tmp_path: Path) -> None:
+    with world() as there, SqliteBus(tmp_path / "bus") as bus:
+        config = Config(
+            providers={"net": Provider(there.chain.url)}, networks=(network("net", there.address),)
+        )
+        with running(config, bus):
+            until(lambda: tip(bus) == there.chain.head()[1])
+        before = len(records(bus, "net"))
+        there.chain.rpc("anvil_setCode", there.address, "0x")
+        there.chain.mine()
+        with running(config, bus) as raised:
+            until(lambda: bool(raised))
+        assert isinstance(raised[0], ConfigError)
+        assert len(records(bus, "net")) == before
+
+
 def test_a_provider_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with world() as there, SqliteBus(tmp_path / "bus") as bus:
         config = Config(

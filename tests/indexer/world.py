@@ -181,6 +181,8 @@ class Node:
         self.withheld: set[int] = set()  # numbers of blocks whose receipts are not served
         self.between: list[Any] = []  # called between two calls of a batch: reorgs in the middle of anything
         self.asked = 0
+        self.syncing: Any = False  # what it says to `eth_syncing`
+        self.contracts = {"0x" + CONTRACT.hex()}
 
     def fall_behind(self, blocks: int) -> None:
         """Show from now on what the chain was, `blocks` ago; a fork of it, maybe, as time goes by."""
@@ -211,6 +213,12 @@ class Node:
             self.between.pop()()
         if call.method == "eth_chainId":
             return hex(CHAIN_ID)
+        if call.method == "eth_syncing":
+            return self.syncing
+        if call.method == "eth_blockNumber":
+            return hex(self.shown[0][-1].number)
+        if call.method == "eth_getCode":
+            return "0x60" if call.params[0] in self.contracts else "0x"
         if call.method == "eth_getLogs":
             made = self._by_hash(call.params[0]["blockHash"])
             return None if made is None else [log for r in made.receipts for log in r["logs"]]

@@ -15,16 +15,16 @@ from nektar.chain import rpc
 from nektar.chain.rpc import (
     TRIES,
     Call,
-    NoCode,
     Provider,
     Refused,
     RpcError,
     Unreachable,
     WrongChain,
     check_chain_id,
-    check_code,
+    no_contract,
+    without_code,
 )
-from nektar.config import Limits
+from nektar.config import Limits, NetworkConfig
 
 DEFAULT = Limits()
 SECRET = "s3cr3t-k3y"
@@ -290,18 +290,88 @@ def test_calls_are_spread_over_time() -> None:
     assert run_with(lambda body: say(result(body, 1)), use, Limits(requests_per_second=50)) >= 0.09
 
 
-def test_another_chain_and_an_empty_address_are_said_in_one_line() -> None:
-    def handler(body: Any) -> web.Response:
-        return say(result(body, "0x5" if body["method"] == "eth_chainId" else "0x"))
-
+def test_another_chain_is_said_in_one_line() -> None:
     async def use(provider: Provider) -> None:
         await check_chain_id(provider, 5)
         with pytest.raises(WrongChain, match="expected chain 1, as chain_id says; it serves chain 5"):
             await check_chain_id(provider, 1)
-        with pytest.raises(NoCode, match=r"contracts\.task_manager: expected a contract at 0xab"):
-            await check_code(provider, "task_manager", "0xab")
 
-    run_with(handler, use)
+    run_with(lambda body: say(result(body, "0x5")), use)
+
+
+SYNCING = {"currentBlock": "0x9", "highestBlock": "0xa"}
+REFUSED = object()
+
+
+def asked_for_code(changed: dict[str, Any]) -> frozenset[str]:
+    """What is found of 0xaa, which answers as `changed` says, and of 0xbb, which is empty."""
+    says = {"eth_syncing": False, "eth_blockNumber": "0xa", "eth_getCode": "0x60"} | changed
+
+    def answer(call: Any) -> dict[str, Any]:
+        if call["method"] == "eth_getCode" and call["params"] == ["0xbb", "latest"]:
+            return result(call, "0x")
+        if (said := says[call["method"]]) is REFUSED:
+            return {"id": call["id"], "error": {"code": -32601, "message": "no such method"}}
+        return result(call, said)
+
+    async def use(provider: Provider) -> frozenset[str]:
+        return await without_code(provider, ["0xaa", "0xbb"], 9)
+
+    found: frozenset[str] = run_with(lambda body: say([answer(call) for call in body]), use)
+    return found
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"eth_blockNumber": "0x9"}, {"eth_syncing": REFUSED}, {"eth_syncing": None}]
+)
+def test_an_address_without_code_is_found_at_the_head(changed: dict[str, Any]) -> None:
+    assert asked_for_code(changed) == {"0xbb"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "says"),
+    [
+        (
+            {"eth_blockNumber": "0x8"},
+            Unreachable,
+            "it is at block 8, and not yet at block 9, and can't tell yet",
+        ),
+        ({"eth_syncing": SYNCING}, Unreachable, "it is at block 10, and still syncs, and can't tell yet"),
+        ({"eth_blockNumber": "many"}, Unreachable, "eth_blockNumber: expected a number"),
+        ({"eth_getCode": None}, Unreachable, "code at 0xaa: expected bytes"),
+        ({"eth_getCode": "0x6"}, Unreachable, "code at 0xaa: expected bytes"),
+        ({"eth_getCode": REFUSED}, Refused, "eth_getCode: refused with code -32601"),
+        ({"eth_blockNumber": REFUSED}, Refused, "eth_blockNumber: refused with code -32601"),
+    ],
+)
+def test_a_provider_that_has_not_come_so_far_or_talks_nonsense_can_not_tell(
+    changed: dict[str, Any], kind: type[RpcError], says: str
+) -> None:
+    with pytest.raises(kind, match=says):
+        asked_for_code(changed)
+
+
+def test_where_all_have_code_it_does_not_matter_how_far_a_provider_has_come() -> None:
+    says = {"eth_syncing": SYNCING, "eth_blockNumber": "0x1", "eth_getCode": "0x60"}
+
+    async def use(provider: Provider) -> frozenset[str]:
+        return await without_code(provider, ["0xaa"], 9)
+
+    assert (
+        run_with(lambda body: say([result(call, says[call["method"]]) for call in body]), use) == frozenset()
+    )
+
+
+def test_what_is_said_of_an_address_without_a_contract_names_all_that_may_be_wrong() -> None:
+    network = NetworkConfig(
+        "net", 5, ("a", "b"), {"task_manager": "0x" + "ab" * 20, "slashing": "0x" + "cd" * 20}
+    )
+    wrong = no_contract(network, {"0x" + "ab" * 20})
+    assert str(wrong).startswith(
+        "networks.net.contracts: expected a contract at each address; chain 5 has none at "
+    )
+    assert f"at task_manager 0x{'ab' * 20} (asked: a, b)" in str(wrong)
+    assert wrong.exit_code == 2
 
 
 def test_a_chain_id_that_is_no_number_is_no_chain() -> None:

@@ -76,7 +76,7 @@ def test_a_store_that_another_process_holds_is_named_with_its_holder(tmp_path: P
     with child:
         try:
             assert child.stdout.readline() == b"open\n"
-            with pytest.raises(StoreDown, match=f"held by process {child.pid}: the store role runs already"):
+            with pytest.raises(StoreDown, match=f"held by process {child.pid}, a store role or whoever else"):
                 open_store(f"chdb://{path}")
             with pytest.raises(
                 StoreDown, match=f"held by process {child.pid}, whose SQL endpoint does not answer"

@@ -53,6 +53,41 @@ def test_migrating_twice_is_migrating_once_also_after_dying_halfway(fresh: Store
         fresh.command("DROP TABLE derived SYNC")
 
 
+def test_a_start_makes_only_what_is_not_as_it_is_wanted(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh, [Things()])
+    ran: list[str] = []
+    run = fresh.command
+    monkeypatch.setattr(fresh, "command", lambda sql: (ran.append(sql), run(sql)))
+    migrate(fresh, [Things()])
+    assert [sql.split("(")[0].strip() for sql in ran] == ["CREATE TABLE IF NOT EXISTS schema_migrations"]
+    fresh.command("DROP VIEW duties SYNC")
+    migrate(fresh, [Things()])
+    assert fresh.rows("SELECT count() FROM duties") == [(0,)]
+    migrate(fresh, [])  # another configuration: the tables that it lacks hold rows, and stay
+    assert fresh.rows("SELECT count() FROM event_everything") == [(0,)]
+
+
+def test_views_that_another_version_made_in_part_are_made_anew(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh, [Things()])
+    wanted = fresh.rows("SHOW CREATE VIEW duties")
+    ours = module.create_views
+    other = {
+        "duties": "CREATE OR REPLACE VIEW duties AS SELECT 1",
+        "zzz": "CREATE VIEW and that is where it dies",
+    }
+    monkeypatch.setattr(module, "create_views", lambda tables: other)
+    with pytest.raises(StoreError):
+        migrate(fresh, [Things()])
+    assert fresh.rows("SHOW CREATE VIEW duties") != wanted
+    monkeypatch.setattr(module, "create_views", ours)
+    migrate(fresh, [Things()])
+    assert fresh.rows("SHOW CREATE VIEW duties") == wanted
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(fresh: Store) -> None:
     migrate(fresh, [])
     fresh.command("INSERT INTO schema_migrations (number, name, sha256) VALUES (9999, '9999_later.sql', 'x')")
