@@ -71,7 +71,6 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     from nektar.networks.adapter import require_known
     from nektar.store.client import ask, endpoint
     from nektar.store.port import StoreMissing, shown
-    from nektar.store.serve import bind
 
     config, path = read_config(config_path, directory)
     print(f"{path}: valid")
@@ -90,7 +89,7 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     else:
         print(f"store {shown(config.store_url)}: answers")
     if endpoint(config) is None:
-        bind(config.listen.sql).close()
+        http.bind(config.listen.sql, "listen.sql").close()
         print(f"listen.sql {config.listen.sql}: free")
     else:
         print(f"listen.sql {config.listen.sql}: the store role answers there")

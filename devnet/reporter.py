@@ -25,9 +25,10 @@ from nektar.networks.encoding import encode_answer
 
 # Milliseconds in which spans gather to one request: agents are many, and their Tasks short.
 GATHER_MS = 500
-# Seconds for which a request is tried again: a collector that was killed is back long before.
-PATIENCE = 60.0
-FLUSH_MS = 90_000
+# Seconds for which a request is tried again: a collector that was killed is back long before. The stock
+# exporter gives up where its next pause, which doubles to 32 s, ends later: so this is a minute of trying.
+PATIENCE = 120.0
+FLUSH_MS = 180_000
 
 
 class Reporter:

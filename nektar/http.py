@@ -25,7 +25,8 @@ class CantListen(NektarError):
 class Server:
     """`app`, listening until closed. `with Server(app, bind("127.0.0.1:4318", "listen.otlp")): …`"""
 
-    def __init__(self, app: Any, listening: socket.socket) -> None:
+    def __init__(self, app: Any, listening: socket.socket, max_head: int | None = None) -> None:
+        """`max_head`: bytes that a request's URL and headers may have; uvicorn's 64 KiB where it is None."""
         host, port = listening.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._socket = listening
@@ -37,6 +38,7 @@ class Server:
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            h11_max_incomplete_event_size=max_head,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -55,6 +55,12 @@ def anvil_is_here() -> None:
         pytest.skip(f"needs anvil: {error}")
 
 
+def account(done: subprocess.CompletedProcess[str], cwd: Path) -> str:
+    """What a demo said, and what its pipeline did last."""
+    log = cwd / "build" / "demo" / "pipeline.log"
+    return done.stderr + done.stdout + (log.read_text()[-40_000:] if log.exists() else "")
+
+
 def nektar(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
@@ -87,7 +93,7 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
     done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", "--kill", ",".join(ROLES))
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 0, account(done, tmp_path)
     summary = json.loads(stale.read_text())
     exactly_right(summary)
     assert (summary["bus"], summary["store"]) == ("sqlite", "chdb")
@@ -115,7 +121,7 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
 def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # ms, so that none is cut off at the end
     done = nektar(tmp_path, "demo", "--seed", "78")
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 0, account(done, tmp_path)
     exactly_right(json.loads((tmp_path / "build" / "demo" / "summary.json").read_text()))
     with closing(buses.open(f"sqlite://{tmp_path}/build/demo/bus")) as bus:
         told = bus.read(FINDINGS, partition_of("devnet", bus.partitions))
@@ -160,7 +166,7 @@ def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str,
                 [Message(NETWORK, key("devnet", 1), b"an earlier run's, which nobody may read")]
             )
     done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 0, account(done, tmp_path)
     summary = json.loads((tmp_path / "build" / "demo" / "summary.json").read_text())
     exactly_right(summary)
     assert summary["bus"] == "kafka"

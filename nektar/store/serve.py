@@ -13,19 +13,18 @@ import contextlib
 import logging
 import re
 import socket
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from nektar.http import Server, bind
 from nektar.store import native
 from nektar.store.coding import WORTH_PACKING, BadGzip, Body, TooLong, gzipped, wants_gzip
 from nektar.store.port import STORE_HEADER, Store, StoreError, identity
@@ -89,20 +88,11 @@ _TEXT = "text/tab-separated-values; charset=UTF-8"
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 
 
-class CantListen(StoreError):
-    """`listen.sql` is taken, or is no place to listen at."""
-
-    exit_code = 2
-
-
 class Endpoint:
     """A running SQL endpoint. `with serve(store, "127.0.0.1:8123"): …`"""
 
-    def __init__(self, store: Store, sockets: list[socket.socket]) -> None:
-        host, port = sockets[0].getsockname()[:2]
-        self.address = f"{host}:{port}"
+    def __init__(self, store: Store, listening: socket.socket) -> None:
         self._store = store
-        self._sockets = sockets
         self._queries = ThreadPoolExecutor(RUNNING, "sql")
         self._places = asyncio.Semaphore(RUNNING)
         self._asked = 0  # those that have a place, and those that wait for one
@@ -110,28 +100,14 @@ class Endpoint:
             Route("/ping", self._ping, methods=["GET"]),
             Route("/", self._answer, methods=["GET", "POST"]),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            h11_max_incomplete_event_size=MAX_QUERY_BYTES,  # a query may stand in the URL
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, args=(sockets,), name="sql-endpoint", daemon=True
-        )
-        self._thread.start()
+        # A query may stand in the URL.
+        self._server = Server(Starlette(routes=routes), listening, MAX_QUERY_BYTES)
+        self.address = self._server.address
 
     def close(self) -> None:
         """Stop listening, let running queries end, drop those that wait."""
-        self._server.should_exit = True
-        self._thread.join(timeout=5)
+        self._server.close()
         self._queries.shutdown(cancel_futures=True)
-        for each in self._sockets:
-            each.close()
 
     def __enter__(self) -> Self:
         return self
@@ -275,27 +251,7 @@ def serve(store: Store, listen: str) -> Endpoint:
 
     Raises CantListen.
     """
-    return Endpoint(store, [bind(listen)])
-
-
-def bind(listen: str) -> socket.socket:
-    """A socket that listens at HOST:PORT. Raises CantListen."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named TCP, since asyncio sets TCP_NODELAY only then; without it kept connections wait 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, int(port)))
-        listener.listen(128)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise CantListen(
-            f"listen.sql: {listen}: {why}; stop what listens there or choose another port in nektar.yaml"
-        ) from None
-    return listener
+    return Endpoint(store, bind(listen, "listen.sql"))
 
 
 async def _query(request: Request) -> str:
