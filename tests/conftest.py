@@ -66,3 +66,8 @@ def spans() -> Iterator[Spans]:
     spans.kept, spans.looking = [], True
     yield spans
     spans.looking = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole demos first: one of them last would be waited for by every other test process."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
