@@ -148,13 +148,12 @@ def migrate(config_path: Path | None, directory: Path | None) -> None:
     """Bring the store's schema up to date."""
     from nektar.store.client import open_store
     from nektar.store.migrate import migrate as bring_up_to_date
+    from nektar.store.port import shown
 
     config, _ = read_config(config_path, directory)
     with open_store(config.store_url) as store:
         done = bring_up_to_date(store, adapters(config).values())
-    print(
-        f"{config.store_url}: {len(done)} migrations applied" if done else f"{config.store_url}: up to date"
-    )
+    print(f"{shown(config.store_url)}: {f'{len(done)} migrations applied' if done else 'up to date'}")
 
 
 def replay(config_path: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:

@@ -41,8 +41,9 @@ from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_k
 from nektar.config import Config, NetworkConfig
 from nektar.health import Health
 from nektar.http import Server, bind
+from nektar.monitor import own_token
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
-from nektar.telemetry import OWN, UNAUTHENTICATED, own_token
+from nektar.telemetry import OWN, UNAUTHENTICATED
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Collector:
         tokens = config.telemetry.senders
         # Roles bring their own spans by a token that no sender has.
         self._senders = [
-            (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(tokens))] if token
+            (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(config))] if token
         ]
         self._signatures = Signatures(config.networks)
         self._room = _Room(MAX_HELD_BYTES)

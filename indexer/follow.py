@@ -73,6 +73,7 @@ class Follower:
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
         self._health = health
+        self._appending = False
         self._since = 0  # when the work on what is appended next began, in ns since 1970
 
     async def run(self, check: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -99,6 +100,16 @@ class Follower:
                     logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
                 pause, said = FIRST_PAUSE, ""
                 await asyncio.sleep(self._poll if not self._sightings else FIRST_PAUSE)
+
+    async def say_that_it_waits(self) -> None:
+        """For a provider that is slow or says nothing, or for the next look: until cancelled. Where it is the
+        bus that takes its time, nothing is said."""
+        while True:
+            await asyncio.sleep(PATIENCE)
+            silent = self._health.silence(self._log.network)
+            if silent >= PATIENCE and not self._appending:
+                name = self._source.name
+                self._health.waits(self._log.network, f"provider {name} was asked {silent:.0f} s ago")
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
@@ -148,6 +159,7 @@ class Follower:
         try:
             async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
                 async for served in fetched:
+                    self._health.moved(self._log.network)
                     link = Link(served.proved.number, served.proved.hash, served.proved.parent)
                     if tip is not None and link.parent != tip.hash:
                         if step.settled and number > step.first:
@@ -239,7 +251,11 @@ class Follower:
         marked = mark(self._log.known.fold(records), safe, finalized)
         together = [*records, marked] if marked is not None else records
         if together:
-            await asyncio.to_thread(self._log.append, together, dead, self._since)
+            self._appending = True
+            try:
+                await asyncio.to_thread(self._log.append, together, dead, self._since)
+            finally:
+                self._appending = False
             self._health.moved(self._log.network)
         self._since = trace.now()
 

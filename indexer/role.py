@@ -15,13 +15,13 @@ from contextlib import AsyncExitStack
 from indexer.follow import Follower
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
-from nektar.bus.port import Bus
+from nektar.bus.port import Bus, BusError
 from nektar.chain import abi
 from nektar.chain.abi import Abi
 from nektar.chain.rpc import Provider, first_telling_block, no_contract
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
-from nektar.health import Health
+from nektar.health import READY_SECONDS, Health, words
 from nektar.model import Address
 from nektar.networks.adapter import Adapter, kind, require_known
 
@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Follow every Network until `stop` is set. `adapters` are by the Networks' names.
 
-    Returns once stopped. Raises the first error by which a Network ended, when none is left.
+    Returns once stopped. Raises BusError; and the first error by which a Network ended, when none is left.
     """
     asyncio.run(_run(config, adapters, bus, stop, health))
 
@@ -45,28 +45,34 @@ async def _run(
     config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
 ) -> None:
     ended: list[Exception] = []
+    broken: list[BusError] = []
+    why: dict[str, str] = {}
 
     async def one(network: NetworkConfig) -> None:
-        health.opened(network.name)
+        health.opened(network.name, READY_SECONDS + network.poll)
         try:
             await follow(config, network, adapters[network.name], bus, health)
+        except BusError as error:  # no Network's fault: whoever starts the role again mends it
+            broken.append(error)
         except Exception as error:
             if isinstance(error, NektarError):
                 logger.error("%s: stopped: %s", network.name, error)
             else:
                 logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
-            health.ended(network.name, str(error))
             ended.append(error)
+            why[network.name] = words(error)
+            health.ends("", why)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(network), name=network.name) for network in config.networks]
         pending = set(tasks)
-        while pending and not stop.is_set():
+        while pending and not broken and not stop.is_set():
             _, pending = await asyncio.wait(pending, timeout=LOOK_AT_STOP)
         for task in tasks:
             task.cancel()
-    if ended and not stop.is_set():
-        raise ended[0]
+    if not stop.is_set():
+        for error in (*broken, *ended):
+            raise error
 
 
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
@@ -95,7 +101,12 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             if missing := await source.without_code(tuple(network.contracts.values()), head):
                 raise no_contract(network, missing)
 
-        await Follower(log, source, contracts, network.poll, health).run(contracts_stand)
+        follower = Follower(log, source, contracts, network.poll, health)
+        waiting = asyncio.create_task(follower.say_that_it_waits())
+        try:
+            await follower.run(contracts_stand)
+        finally:
+            waiting.cancel()
 
 
 def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:

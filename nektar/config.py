@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from nektar.errors import NektarError
+from nektar.role import ROLES
 from nektar.telemetry import RESERVED
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -57,6 +58,9 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
     # Where roles send their own spans: true is to `listen.otlp`, else the base URL of another collector.
     own: bool | Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")] = True
+    # The token by which the collector knows roles' own spans; they need one only where senders have tokens
+    # and the roles share no data_dir.
+    own_token: Annotated[str, msgspec.Meta(pattern=r"^$|^\S{16,}$")] = ""
 
 
 class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,6 +158,19 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     tokens = list(config.telemetry.senders.values())
     if len(set(tokens)) != len(tokens):
         raise ConfigError(f"{where}: telemetry.senders: two senders share a token; give each one of its own")
+    first = int(config.listen.metrics.rpartition(":")[2])
+    if first and first + len(ROLES) > 65_536:
+        raise ConfigError(
+            f"{where}: listen.metrics: expected a port and {len(ROLES) - 1} more after it, one a role, up to "
+            f"65535; got {first}"
+        )
+    for name in ("sql", "otlp"):
+        port = int(getattr(config.listen, name).rpartition(":")[2])
+        if first and first <= port < first + len(ROLES):
+            raise ConfigError(
+                f"{where}: listen.metrics: {first} to {first + len(ROLES) - 1} are the roles', one each, and "
+                f"listen.{name} is {port}: choose another for one of the two"
+            )
     if taken := [name for name in RESERVED if name in config.telemetry.senders]:
         raise ConfigError(
             f"{where}: telemetry.senders: {taken[0]} is the pipeline's own name; give the sender another"

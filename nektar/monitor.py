@@ -4,19 +4,24 @@
     GET /healthz     200 while the role is alive, else 503; /readyz the same of being level (`health.py`)
 
 The parts of a role make spans and count by OpenTelemetry's API; here the SDK is put under it. Spans go where
-`telemetry.own` says: to our own collector, as any agent's do, under a name that nobody else can have where
-senders have tokens. What can't be sent is dropped, and that is said once: a role never waits for it.
+`telemetry.own` says: to our own collector, as any agent's do, by a token that no sender has where senders
+have tokens. What can't be sent is dropped and counted, and a role never waits for it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Self
 
 import prometheus_client
+import requests
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,11 +37,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nektar.config import Config, reached_at
+from nektar.config import Config, ConfigError, reached_at
 from nektar.health import Health
 from nektar.http import Server, bind
 from nektar.role import ROLES
-from nektar.telemetry import own_token
 from nektar.trace import root_ids
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,10 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 5.0
 # What a role that is told to stop gives its last spans: the collector may have stopped before it.
 FLUSH_SECONDS = 1.0
+
+_dropped = metrics.get_meter("nektar").create_counter(
+    "nektar.spans.dropped", "{span}", "Own spans that the collector did not take"
+)
 
 
 class Monitor:
@@ -59,14 +67,15 @@ class Monitor:
                 "service.instance.id": f"{os.uname().nodename}:{os.getpid()}",
             }
         )
-        self._server = Server(application(role, health), bind(address(role, config), "listen.metrics"))
+        key = f"listen.metrics (of the {role}: the port there and {ROLES.index(role)} more)"
+        self._server = Server(application(role, health), bind(address(role, config), key))
         self._meters = MeterProvider([PrometheusMetricReader(scope_info_enabled=False)], resource)
         metrics.set_meter_provider(self._meters)
         _observe(health)
         self._exporter: _Exporter | None = None
         self._spans = TracerProvider(resource=resource, id_generator=LogIds(), shutdown_on_exit=False)
-        if endpoint := _endpoint(config):
-            self._exporter = _Exporter(endpoint, own_token(config.telemetry.senders))
+        if config.telemetry.own:
+            self._exporter = _Exporter(config)
             self._spans.add_span_processor(BatchSpanProcessor(self._exporter))
             trace.set_tracer_provider(self._spans)
         log.info("/metrics, /healthz and /readyz at http://%s", self._server.address)
@@ -77,11 +86,10 @@ class Monitor:
 
     def close(self) -> None:
         if self._exporter:
-            # The SDK would try for half a minute.
-            enough = threading.Timer(FLUSH_SECONDS, self._exporter.shutdown)
-            enough.start()
-            self._spans.shutdown()
-            enough.cancel()
+            # The SDK would wait for half a minute, and longer for a request under way.
+            ending = threading.Thread(target=self._spans.shutdown, daemon=True)
+            ending.start()
+            ending.join(FLUSH_SECONDS)
         self._meters.shutdown()
         self._server.close()
 
@@ -97,6 +105,27 @@ def address(role: str, config: Config) -> str:
     Port 0 is any that is free."""
     host, _, port = config.listen.metrics.rpartition(":")
     return f"{host}:{int(port) + ROLES.index(role) if int(port) else 0}"
+
+
+def own_token(config: Config) -> str:
+    """The bearer token by which the collector knows roles' own spans: `telemetry.own_token`, else a secret
+    under the data directory, made by the first role that needs it. Empty where senders have no tokens either.
+
+    Raises ConfigError where it can be neither read nor written.
+    """
+    if not config.telemetry.senders or config.telemetry.own_token:
+        return config.telemetry.own_token
+    path = Path(config.data_dir) / "own.token"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=".own.token-") as made:  # its owner alone reads it
+            made.write(secrets.token_urlsafe(32).encode())
+            made.flush()
+            with suppress(FileExistsError):  # whole, or not there
+                os.link(made.name, path)
+        return path.read_text("ascii")
+    except OSError as error:
+        raise ConfigError(f"{path}: the roles' own token can't be kept there: {error.strerror}") from error
 
 
 def application(role: str, health: Health) -> Starlette:
@@ -128,14 +157,6 @@ def _observe(health: Health) -> None:
     )
 
 
-def _endpoint(config: Config) -> str:
-    """Where spans go; empty where nowhere."""
-    own = config.telemetry.own
-    if isinstance(own, str):
-        return f"{own.rstrip('/')}/v1/traces"
-    return f"http://{reached_at(config.listen.otlp)}/v1/traces" if own else ""
-
-
 class LogIds(RandomIdGenerator):
     """Random ids, but for the root of a trace whose ids follow from the log."""
 
@@ -152,20 +173,39 @@ class LogIds(RandomIdGenerator):
 
 
 class _Exporter(OTLPSpanExporter):
-    """The stock exporter, which says once that it can't send and once that it can again."""
+    """The stock exporter, which says once that it can't send and once that it can again.
 
-    def __init__(self, endpoint: str, token: str) -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else None
-        super().__init__(endpoint, headers=headers, timeout=SEND_SECONDS, compression=Compression.Gzip)
-        self._place = endpoint
+    Our own collector gets our own token, whatever proxies the environment names. Another one gets what the
+    environment says (OTEL_EXPORTER_OTLP_HEADERS), and never the token.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError."""
+        own, session, headers = config.telemetry.own, requests.Session(), None
+        if isinstance(own, str):
+            base = own.rstrip("/")
+        else:
+            base = f"http://{reached_at(config.listen.otlp)}"
+            session.trust_env = False
+            token = own_token(config)
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+        super().__init__(
+            f"{base}/v1/traces",
+            headers=headers,
+            timeout=SEND_SECONDS,
+            compression=Compression.Gzip,
+            session=session,
+        )
         self._failing = False
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it says so each time
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export(spans)
         failed = result is not SpanExportResult.SUCCESS
+        if failed:
+            _dropped.add(len(spans))
         if failed and not self._failing:
-            log.info("own spans are dropped until they are taken at %s", self._place)
+            log.info("own spans are dropped until the collector of telemetry.own takes them")
         elif self._failing and not failed:
             log.info("own spans are taken again")
         self._failing = failed

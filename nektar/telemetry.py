@@ -12,10 +12,6 @@ An Operator that starts its spans as children of that root has joined.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Mapping
-
 from eth_hash.auto import keccak
 
 # Attributes of a span or a log record, and of what they are made: hex is 0x… in lower case.
@@ -54,12 +50,3 @@ def task_ids(chain_id: int, contract: bytes, task_hash: bytes) -> tuple[bytes, b
 def chain_span_id(trace_id: bytes, block_hash: bytes, log_index: int) -> bytes:
     """The id of the span that stands for a log of this block in a Task's trace."""
     return keccak(trace_id + block_hash + log_index.to_bytes(8, "big"))[:8]
-
-
-def own_token(senders: Mapping[str, str]) -> str:
-    """The bearer token of roles themselves: all of them read the same nektar.yaml, and nobody else knows all
-    that is in it. Empty where senders have no tokens."""
-    if not senders:
-        return ""
-    known = "\n".join(sorted(senders.values())).encode()
-    return hmac.new(known, b"nektar: the pipeline's own telemetry", hashlib.sha256).hexdigest()

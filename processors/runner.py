@@ -34,7 +34,7 @@ from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
-from nektar.health import Health
+from nektar.health import Health, words
 from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
@@ -333,10 +333,10 @@ def run(
     """
     networks = [network_of(each) for each in config.networks]
     interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
+    for fold in folds:
+        health.opened(fold.name)
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
-        for runner in runners:
-            health.opened(runner.name)
         idle = False
         while not stop.is_set():
             next_ = _next(runners)
@@ -352,8 +352,7 @@ def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:
     try:
         taken = runner.turn(timeout)
         health.level(runner.name, runner.level_at)
-        for key, error in runner.stopped.items():
-            health.ended(f"{runner.name}, {key.decode()}", str(error))
+        health.ends(f"{runner.name}, ", {key.decode(): words(e) for key, e in runner.stopped.items()})
         return taken
     except Fenced as error:
         _logger.warning("%s; joining the group again", error)

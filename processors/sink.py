@@ -23,11 +23,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-from opentelemetry import metrics
 from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
 
@@ -58,14 +58,13 @@ from nektar.store.schema import (
 )
 from nektar.store.serve import serve
 from processors.letters import letter, where
-from processors.stored import GENERATIONS, Generations, positions, read_again
+from processors.stored import GENERATIONS, Generations, positions, read_again, rows_stored
 from processors.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-_rows_stored = metrics.get_meter("nektar").create_counter(
-    "nektar.store.rows", "{row}", "Rows inserted, by table; those that say that a row is gone included"
-)
+# The parts of the role, in its health.
+NETWORKS, TELEMETRY = "networks", "telemetry"
 
 GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
@@ -132,13 +131,16 @@ def run(
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
+    for part in (NETWORKS, TELEMETRY):
+        health.opened(part)
     with _opened(config.store_url, stop) as store:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
         with serve(store, config.listen.sql) as endpoint:
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             known = abi_tables(adapters.values())
-            with Sink(store, bus, known) as sink, Telemetry(store, bus) as telemetry:
+            moved = partial(health.moved, NETWORKS)
+            with Sink(store, bus, known, moved) as sink, Telemetry(store, bus) as telemetry:
                 take_turns(sink, telemetry, stop, health)
 
 
@@ -148,11 +150,11 @@ def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, heal
     while not stop.is_set():
         busy = telemetry.turn()
         if telemetry.paused:
-            health.waits("telemetry", "the store's merges are behind")
+            health.waits(TELEMETRY, "the store's merges are behind")
         else:
-            health.level("telemetry", telemetry.level_at)
+            health.level(TELEMETRY, telemetry.level_at)
         networks.turn(0.0 if busy else IDLE, stop)
-        health.level("networks", networks.level_at)
+        health.level(NETWORKS, networks.level_at)
 
 
 def _opened(url: str, stop: threading.Event) -> Store:
@@ -312,8 +314,12 @@ class Sink:
     Entering joins the group, leaving gives its partitions back.
     """
 
-    def __init__(self, store: Store, bus: Bus, known: Mapping[str, Table]) -> None:
+    def __init__(
+        self, store: Store, bus: Bus, known: Mapping[str, Table], moved: Callable[[], None] = lambda: None
+    ) -> None:
+        """`moved` is called with each record that is stored."""
         self._store = store
+        self._moved = moved
         self._bus = bus
         self._known = known
         self._generations = Generations(store, bus)
@@ -343,6 +349,7 @@ class Sink:
         committed = time.monotonic()
         for message in messages:
             self._take(message)
+            self._moved()
             if time.monotonic() - committed > COMMIT_EVERY:
                 self._commit()
                 committed = time.monotonic()
@@ -390,7 +397,7 @@ class Sink:
                 self._begin(place_of(record))
             for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
-                _rows_stored.add(rows.num_rows, {"table": table})
+                rows_stored.add(rows.num_rows, {"table": table})
         except (BrokenRecord, BrokenLog, SqlError) as error:
             self._bury(record, done, error)
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
+from opentelemetry import metrics
 
 from nektar.bus.port import Bus, partition_of
 from nektar.log import FINDINGS, NETWORK, ROWS
@@ -19,6 +20,10 @@ from nektar.rows import ROWS as ROW_TYPES
 from nektar.rows import Finding
 from nektar.store.port import Store, StoreMistake, shown
 from nektar.store.schema import blocks_table, generations_table, row_table
+
+rows_stored = metrics.get_meter("nektar").create_counter(
+    "nektar.store.rows", "{row}", "Rows inserted, by table; those that say that a row is gone included"
+)
 
 GENERATIONS = generations_table()
 _OFFSET = (1 << 48) - 1

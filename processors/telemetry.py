@@ -25,6 +25,7 @@ from nektar.store.otel import TABLES, rows
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from nektar.telemetry import UNAUTHENTICATED
 from processors.letters import letter, letter_key, where
+from processors.stored import rows_stored
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Telemetry:
             if table.num_rows:
                 digest = hashlib.sha256(sender.encode() + b"\0" + message.value).hexdigest()
                 self._store.insert(TABLES[signal], table, f"{signal.name}:{digest}")
+                rows_stored.add(table.num_rows, {"table": TABLES[signal]})
         except (BadRequest, SqlError) as error:
             self._bury(message, error)
 

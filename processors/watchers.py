@@ -72,6 +72,8 @@ class Unreadable(NektarError):
 def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
     """Be the watchers role until `stop`. Raises ConfigError, BusError."""
     webhooks = [check(watcher) for watcher in config.watchers]
+    for watcher in config.watchers:
+        health.opened(watcher.name)
     if not webhooks:
         log.info("nobody is to be told: nektar.yaml names no watchers")
         while not stop.wait(IDLE):
@@ -176,7 +178,6 @@ class Outbox:
 
         Nothing else lives in this event loop, so waiting for the bus may hold it up.
         """
-        self._health.opened(self._watcher.name)
         with self._bus.consumer(
             self._group, [FINDINGS], on_assigned=self._forget, on_revoked=self._forget
         ) as self._consumer:

@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -42,7 +43,8 @@ class Bell:
     def wait(self, timeout: float) -> None:
         """Return when the bell has rung since the last `wait`, and after `timeout` s at the latest."""
         if self._poll.poll(max(0.0, timeout) * 1000):
-            os.read(self._reading, 65536)
+            with suppress(BlockingIOError):  # somebody else has read it: it rang all the same
+                os.read(self._reading, 65536)
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)

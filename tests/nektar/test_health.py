@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nektar.health import READY_SECONDS, STUCK_SECONDS, Health
+from nektar.errors import NektarError
+from nektar.health import READY_SECONDS, STUCK_SECONDS, Health, words
 
 
 class Clock:
@@ -71,7 +72,7 @@ def test_a_part_that_ended_keeps_the_role_from_being_ready_and_not_alive(
     health: Health, clock: Clock
 ) -> None:
     health.opened("away")
-    health.ended("home", "a reorg below finality")
+    health.ends("", {"home": "a reorg below finality"})
     clock.now += STUCK_SECONDS + 1
     health.level("away", clock.now)
     assert (health.stuck(), health.behind()) == ([], ["home: ended: a reorg below finality"])
@@ -80,3 +81,28 @@ def test_a_part_that_ended_keeps_the_role_from_being_ready_and_not_alive(
 def test_a_clock_that_is_set_back_makes_no_negative_lag(health: Health, clock: Clock) -> None:
     health.level("home", clock.now + 100)
     assert health.lags() == {"home": 0.0}
+
+
+def test_a_part_that_is_no_longer_among_the_ended_is_forgotten(health: Health) -> None:
+    health.level("home", 1_000.0)
+    health.ends("tasks, ", {"home/1": "broken", "away/1": "broken"})
+    health.ends("other, ", {"home/1": "broken"})
+    health.ends("tasks, ", {"away/1": "broken"})
+    assert health.behind() == ["other, home/1: ended: broken", "tasks, away/1: ended: broken"]
+    health.ends("tasks, ", {})
+    health.ends("other, ", {})
+    assert health.behind() == []
+
+
+def test_a_part_may_be_allowed_more_lag_than_others(clock: Clock) -> None:
+    health = Health(clock)
+    health.opened("slow chain", 90)
+    health.level("slow chain", clock.now - 80)
+    assert health.behind() == []
+    clock.now += 11
+    assert health.behind() == ["slow chain: 91 s behind"]
+
+
+def test_of_a_bug_a_page_says_no_more_than_its_kind() -> None:
+    assert words(NektarError("expected 1; got 2")) == "expected 1; got 2"
+    assert words(ValueError("https://user:secret@node")) == "a bug (ValueError); see the log"
