@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.settings import adapters, folds, read_config
 from nektar.config import Config, ConfigError, reached_at
 from nektar.errors import NektarError
+from nektar.role import ROLES
 
 STARTER = """\
 # Nektar Watchtower. Unknown keys are errors; `nektar check` reaches everything named here.
@@ -100,6 +101,41 @@ def check(config_path: Path | None, directory: Path | None) -> None:
         print(f"listen.otlp {config.listen.otlp}: free")
     senders = config.telemetry.senders
     print(f"telemetry.senders: {', '.join(senders) or 'nobody is named, so that everyone may send'}")
+    if config.listen.metrics.endswith(":0"):
+        print(f"listen.metrics {config.listen.metrics}: each role takes any port that is free")
+    else:
+        _check_pages(config)
+
+
+def _check_pages(config: Config) -> None:
+    """Say of each role whether it answers at its place from `listen.metrics` on. Raises CantListen where
+    somebody else does."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import ProxyHandler, build_opener
+
+    from nektar import http
+    from nektar.monitor import address
+    from nektar.store.client import CONNECT_TIMEOUT
+
+    for role in ROLES:
+        at = address(role, config)
+        said = b""
+        try:
+            with build_opener(ProxyHandler({})).open(
+                f"http://{reached_at(at)}/readyz", timeout=CONNECT_TIMEOUT
+            ) as answer:
+                said = answer.read(64)
+        except HTTPError as error:
+            with error:
+                said = error.read(64)
+        except (OSError, HTTPException, ValueError):
+            pass
+        if said.startswith(f'{{"role":"{role}"'.encode()):
+            print(f"listen.metrics {at}: the {role} answers there")
+        else:
+            http.bind(at, f"listen.metrics (of the {role})").close()
+            print(f"listen.metrics {at}: free, for the {role}")
 
 
 def _collects(config: Config) -> bool:

@@ -70,7 +70,8 @@ def be(role: str, config: Config) -> None:
     stop = stop_on_signals()
     health = Health()
     bus = buses.open(config.bus_url)
-    with closing(bus), Monitor(role, config, health):
+    with closing(bus), Monitor(role, config, health) as monitor:
+        monitor.install()
         if role == "indexer":
             from indexer import role as indexer
 

@@ -70,15 +70,19 @@ class Monitor:
         key = f"listen.metrics (of the {role}: the port there and {ROLES.index(role)} more)"
         self._server = Server(application(role, health), bind(address(role, config), key))
         self._meters = MeterProvider([PrometheusMetricReader(scope_info_enabled=False)], resource)
-        metrics.set_meter_provider(self._meters)
-        _observe(health)
+        self._observe(health)
         self._exporter: _Exporter | None = None
         self._spans = TracerProvider(resource=resource, id_generator=LogIds(), shutdown_on_exit=False)
         if config.telemetry.own:
             self._exporter = _Exporter(config)
             self._spans.add_span_processor(BatchSpanProcessor(self._exporter))
-            trace.set_tracer_provider(self._spans)
         log.info("/metrics, /healthz and /readyz at http://%s", self._server.address)
+
+    def install(self) -> None:
+        """Let all parts of this process count and make spans by it. A process can do so once."""
+        metrics.set_meter_provider(self._meters)
+        if self._exporter:
+            trace.set_tracer_provider(self._spans)
 
     @property
     def address(self) -> str:
@@ -92,6 +96,14 @@ class Monitor:
             ending.join(FLUSH_SECONDS)
         self._meters.shutdown()
         self._server.close()
+
+    def _observe(self, health: Health) -> None:
+        def lags(options: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(lag, {"part": part}) for part, lag in health.lags().items()]
+
+        self._meters.get_meter("nektar").create_observable_gauge(
+            "nektar.lag", [lags], unit="s", description="Time since the part was level with its source"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -146,15 +158,6 @@ def application(role: str, health: Health) -> Starlette:
         return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)])
-
-
-def _observe(health: Health) -> None:
-    def lags(options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(lag, {"part": part}) for part, lag in health.lags().items()]
-
-    metrics.get_meter("nektar").create_observable_gauge(
-        "nektar.lag", [lags], unit="s", description="Time since the part was level with its source"
-    )
 
 
 class LogIds(RandomIdGenerator):

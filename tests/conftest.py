@@ -15,7 +15,7 @@ import pytest
 
 from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
-from tests.spans import Spans, installed
+from tests.spans import Counted, Spans, installed, reader
 
 # py_ecc, an oracle, raises it to 100,000 for its whole process, where JSON that deep overflows C's stack; no
 # role's process has it.
@@ -66,6 +66,12 @@ def spans() -> Iterator[Spans]:
     spans.kept, spans.looking = [], True
     yield spans
     spans.looking = False
+
+
+@pytest.fixture
+def counted() -> Counted:
+    """What this process counts from now on."""
+    return Counted(reader())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -62,12 +62,13 @@ class Process:
         self.deaths = 0
         self.errors: list[Exception] = []
         self.runner = asyncio.Runner()
+        self.health = Health()
         self.start()
 
     def start(self, chance: float = 0.0, rng: random.Random | None = None) -> None:
         self.log = Mortal(self.bus, self.config, FILTER)
         self.log.chance, self.log.rng = chance, rng or random.Random(0)
-        self.follower = Follower(self.log, Source(self.nodes, CHAIN_ID), CONTRACTS, 0.0, Health())  # type: ignore[arg-type]
+        self.follower = Follower(self.log, Source(self.nodes, CHAIN_ID), CONTRACTS, 0.0, self.health)  # type: ignore[arg-type]
 
     def restart(self) -> None:
         self.log.close()

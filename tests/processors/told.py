@@ -59,6 +59,10 @@ def finding(n: int, status: str = "seen", condition: str = "equivocation") -> Fi
     )
 
 
+def event_of(n: int) -> bytes:
+    return cloud_event(Network("home", 1, {}), finding(n), n)
+
+
 def put(bus: Bus, network: str, *values: bytes) -> None:
     partition = partition_of(network, bus.partitions)
     with bus.writer(f"test-{partition}", partition) as writer:
