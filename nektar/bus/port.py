@@ -35,6 +35,11 @@ class Fenced(BusError):
     """Another writer has opened this transactional id, or the group has given the partition away: stop."""
 
 
+class Broken(BusError):
+    """This writer is of no more use, and whether its last transaction was written is not known: open it
+    again, or start again from what the bus then says."""
+
+
 class BusFull(BusError):
     """No room left: the disk is full. Nothing that was committed is lost; free space and start again."""
 
@@ -75,6 +80,7 @@ class Writer(Protocol):
         """Write `messages` and commit `offsets` (stream → next offset to read) of `group`, all or nothing.
 
         Returns when it is durable and visible. Raises Fenced, BusFull, BusError; then nothing was written.
+        Raises Broken, now and whenever it is called again, where that is not known.
         """
 
     def close(self) -> None: ...

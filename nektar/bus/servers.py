@@ -17,6 +17,9 @@ from nektar.bus.port import BusError, Fenced
 # broker that is restarted is back by then, and whoever waited goes on.
 OPEN_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
+# Of these, a part after which a request that is not answered gives its connection up and is asked again:
+# whoever hangs is left for another broker, or found again, while there is patience left.
+ASKED_AGAIN = 0.5
 
 # The client waits so long before it asks again, and asks again in the middle of every transaction that
 # follows upon another (CONCURRENT_TRANSACTIONS): its default of 100 ms would be each one's latency.
@@ -34,6 +37,12 @@ _FENCED = (
     errors.IllegalGenerationError,
     errors.UnknownMemberIdError,
 )
+_UNANSWERED = (
+    errors.KafkaTimeoutError,
+    errors.KafkaConnectionError,
+    errors.RequestTimedOutError,
+    errors.NodeNotReadyError,
+)
 
 
 class Servers(msgspec.Struct, frozen=True):
@@ -48,12 +57,18 @@ class Servers(msgspec.Struct, frozen=True):
 
     def client(self) -> dict[str, Any]:
         """The settings that producers and consumers share."""
-        return {**self.admin(), "metrics_enabled": False, "allow_auto_create_topics": False}
+        return {
+            **self.admin(),
+            "metrics_enabled": False,
+            "allow_auto_create_topics": False,
+            "request_timeout_ms": int(PATIENCE_SECONDS * ASKED_AGAIN * 1000),
+        }
 
     def admin(self) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "bootstrap_servers": list(self.hosts),
             "bootstrap_timeout_ms": OPEN_SECONDS * 1000,
+            "request_timeout_ms": int(PATIENCE_SECONDS * 1000),  # it asks once
             "client_id": "nektar",
             "retry_backoff_ms": RETRY_MS,
             "reconnect_backoff_max_ms": RECONNECT_MS,
@@ -84,7 +99,7 @@ class Servers(msgspec.Struct, frozen=True):
             return Fenced(f"{where}: another process has taken over ({said}); stop this one")
         if isinstance(error, errors.SaslAuthenticationFailedError):
             return BusError(f"{where}: the brokers refuse the user {self.user!r}; see the bus's URL ({said})")
-        if isinstance(error, errors.KafkaTimeoutError | errors.KafkaConnectionError):
+        if isinstance(error, _UNANSWERED):
             return BusError(
                 f"{where}: no broker answers; see that one runs and that the bus's URL names it ({said})"
             )

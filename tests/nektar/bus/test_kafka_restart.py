@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,8 +12,8 @@ import pytest
 import nektar.bus
 from devnet.chain import DevnetError
 from devnet.kafka import Cluster, copied, kafka
-from nektar.bus import transactions
-from nektar.bus.port import BusError
+from nektar.bus import members, servers, transactions
+from nektar.bus.port import Broken, BusError
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts
 
 pytestmark = pytest.mark.real
@@ -26,6 +27,11 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(f"needs kafka: {error}")
     with kafka() as cluster:
         yield cluster
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in (servers, transactions, members):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)
 
 
 def test_whoever_wrote_and_read_goes_on_when_a_broker_is_back(cluster: Cluster) -> None:
@@ -62,6 +68,7 @@ def test_a_broker_that_stays_away_gets_one_clear_line(
     writer = bus.writer("stays-away", 0)
     writer.transaction(said([b"before"]))
     monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(transactions, "ABORT_SECONDS", 1.0)
     cluster.brokers[0].kill()
     try:
         with pytest.raises(BusError, match="no broker answers; see that one runs") as told:
@@ -75,3 +82,52 @@ def test_a_broker_that_stays_away_gets_one_clear_line(
         cluster.wait()
     with closing(nektar.bus.open(f"{cluster.url}?partitions=1")) as again:
         assert b"lost" not in texts(everything(again, S, 0))
+
+
+def test_a_broker_that_hangs_is_waited_for_beyond_the_time_of_one_request(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch, 10.0)
+    monkeypatch.setattr(servers, "ASKED_AGAIN", 0.1)
+    broker = cluster.brokers[0]
+    with (
+        closing(nektar.bus.open(f"{cluster.url}?partitions=1&prefix=hangs.")) as bus,
+        bus.writer("w", 0) as writer,
+    ):
+        writer.transaction(said([b"before"]))
+        broker.freeze()
+        try:
+            writing = threading.Thread(target=writer.transaction, args=(said([b"meanwhile"]),))
+            writing.start()
+            time.sleep(2.5)  # the request is given up and asked again
+        finally:
+            broker.thaw()
+        writing.join(30)
+        writer.transaction(said([b"after"]))
+        assert texts(everything(bus, S, 0)) == [b"before", b"meanwhile", b"after"]
+
+
+def test_a_broker_that_hangs_for_too_long_breaks_the_writer_and_opening_it_again_mends_that(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch, 2.0)
+    monkeypatch.setattr(transactions, "ABORT_SECONDS", 1.0)
+    broker = cluster.brokers[0]
+    with closing(nektar.bus.open(f"{cluster.url}?partitions=1&prefix=broken.")) as bus:
+        writer = bus.writer("w", 0)
+        writer.transaction(said([b"before"]))
+        broker.freeze()
+        try:
+            for _ in range(2):
+                with pytest.raises(Broken, match="no broker answers; see that one runs") as told:
+                    writer.transaction(said([b"lost"]))
+                assert "\n" not in str(told.value)
+        finally:
+            broker.thaw()
+        monkeypatch.undo()
+        cluster.wait()
+        with pytest.raises(Broken):
+            writer.transaction(said([b"lost too"]))
+        with bus.writer("w", 0) as again:
+            again.transaction(said([b"after"]))
+        assert texts(everything(bus, S, 0)) == [b"before", b"after"]
