@@ -1,7 +1,7 @@
 """The indexer as a role: one task a Network, each with its own log, until told to stop.
 
 A Network that can't go on (a reorg below finality, a changed filter, an address without a contract, a bug)
-ends alone; the others are followed on.
+ends alone; the others are followed on. What the bus can't do ends the role, which a new start may mend.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from indexer.follow import Follower
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
-from nektar.bus.port import Bus
+from nektar.bus.port import Bus, BusError, Fenced
 from nektar.chain import abi
 from nektar.chain.abi import Abi
 from nektar.chain.rpc import Provider, first_telling_block, no_contract
@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Follow every Network until `stop` is set. `adapters` are by the Networks' names.
 
-    Returns once stopped. Raises the first error by which a Network ended, when none is left.
+    Returns once stopped. Raises BusError; and the first error by which a Network ended, when none is left.
     """
     asyncio.run(_run(config, adapters, bus, stop, health))
 
@@ -45,13 +45,16 @@ async def _run(
     config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
 ) -> None:
     ended: list[Exception] = []
+    bus_failed: list[BusError] = []
 
     async def one(network: NetworkConfig) -> None:
         health.opened(network.name)
         try:
             await follow(config, network, adapters[network.name], bus, health)
         except Exception as error:
-            if isinstance(error, NektarError):
+            if isinstance(error, BusError) and not isinstance(error, Fenced):
+                bus_failed.append(error)
+            elif isinstance(error, NektarError):
                 logger.error("%s: stopped: %s", network.name, error)
             else:
                 logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
@@ -61,12 +64,12 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(network), name=network.name) for network in config.networks]
         pending = set(tasks)
-        while pending and not stop.is_set():
+        while pending and not bus_failed and not stop.is_set():
             _, pending = await asyncio.wait(pending, timeout=LOOK_AT_STOP)
         for task in tasks:
             task.cancel()
-    if ended and not stop.is_set():
-        raise ended[0]
+    if (bus_failed or ended) and not stop.is_set():
+        raise (*bus_failed, *ended)[0]
 
 
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
