@@ -72,8 +72,8 @@ class Telemetry:
             return False
         if not self._read:
             self._commit()  # before polling, which may take partitions away
-            self.level_at = time.time()
             self._read.extend(self._consumer.poll(0.0, AHEAD))
+            self.level_at = self._consumer.answered_at
         if not self._read:
             return False
         message = self._read[0]

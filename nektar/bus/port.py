@@ -96,8 +96,15 @@ class Consumer(Protocol):
     of a new assignment is returned.
     """
 
+    answered_at: float
+    """When the bus last answered, as of the last `poll`, in seconds since 1970: what that did not bring was
+    not there then. It stays where it is while nobody answers, which is no empty stream."""
+
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
-        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first."""
+        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
+
+        Raises BusError where the bus has not answered for too long.
+        """
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""

@@ -14,7 +14,7 @@ from devnet.chain import DevnetError
 from devnet.kafka import Cluster, copied, kafka
 from nektar.bus import members, servers, transactions
 from nektar.bus.port import Broken, BusError
-from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts
+from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
 
 pytestmark = pytest.mark.real
 
@@ -131,3 +131,40 @@ def test_a_broker_that_hangs_for_too_long_breaks_the_writer_and_opening_it_again
         with bus.writer("w", 0) as again:
             again.transaction(said([b"after"]))
         assert texts(everything(bus, S, 0)) == [b"before", b"after"]
+
+
+def test_silence_is_no_empty_stream_and_gets_one_clear_line(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = cluster.brokers[0]
+    with (
+        closing(nektar.bus.open(f"{cluster.url}?partitions=1&prefix=silent.")) as bus,
+        bus.consumer("g", [S]) as consumer,
+        bus.writer("w", 0) as writer,
+    ):
+        settle(bus, consumer)
+        broker.freeze()
+        try:
+            frozen = time.time()
+            for _ in range(15):
+                assert list(consumer.poll(0.1)) == []
+            assert consumer.answered_at < frozen + 0.5
+        finally:
+            broker.thaw()
+        writer.transaction(said([b"after"]))
+        assert texts(take(consumer, 1)) == [b"after"]
+        assert consumer.answered_at > frozen + 1.0
+        impatient(monkeypatch, 1.5)
+        broker.freeze()
+        try:
+            began = time.monotonic()
+            with pytest.raises(BusError, match="no broker answers; see that one runs") as told:
+                until(lambda: bool(consumer.poll(0.1)))
+            assert "\n" not in str(told.value)
+            assert time.monotonic() - began < 5
+        finally:
+            broker.thaw()
+        monkeypatch.undo()
+        cluster.wait()
+        writer.transaction(said([b"later"]))
+        assert texts(take(consumer, 1)) == [b"later"]
