@@ -150,7 +150,7 @@ class KafkaMember:
                         return ()
                     time.sleep(min(left, LOOK_AGAIN))
                 else:
-                    raise self._servers.in_words(error) from error
+                    raise self._servers.in_words(error, self._read_now()) from error
                 continue
             return [
                 delivered(self._streams[where.topic], record)
@@ -259,6 +259,11 @@ class KafkaMember:
             else:
                 self._client.seek(where, offset)
 
+    def _read_now(self) -> str:
+        """The topic whose messages the client is taking apart, or all that it may be."""
+        taken_apart = self._client._fetcher._next_partition_records
+        return taken_apart.topic_partition.topic if taken_apart else ", ".join(self._streams)
+
     def _where(self, stream: str, partition: int) -> TopicPartition:
         return TopicPartition(self._topics.name(stream), partition)
 
@@ -320,6 +325,6 @@ def delivered(stream: str, record: Any) -> Delivered:
         record.offset,
         record.key if record.key is not None else b"",
         record.value if record.value is not None else b"",
-        dict(record.headers),
+        {name: value if value is not None else b"" for name, value in record.headers},
         record.timestamp / 1000,
     )

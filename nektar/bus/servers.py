@@ -92,7 +92,7 @@ class Servers(msgspec.Struct, frozen=True):
         except errors.KafkaError as error:
             raise self.in_words(error) from error
 
-    def in_words(self, error: BaseException) -> BusError:
+    def in_words(self, error: BaseException, topic: str = "of the bus") -> BusError:
         where = f"kafka {','.join(self.hosts)}"
         said = _line(error)
         if isinstance(error, _FENCED):
@@ -107,6 +107,12 @@ class Servers(msgspec.Struct, frozen=True):
             return BusError(
                 f"{where}: messages that were on the bus are gone; set retention.ms=-1 on its topics "
                 f"(`nektar check` names them) and index again ({said})"
+            )
+        if isinstance(error, errors.UnsupportedCodecError):
+            return BusError(
+                f"{where}: topic {topic}: expected messages that are compressed by gzip, lz4, zstd or not at "
+                f"all; {said}: set that where they are sent, and `pip install python-snappy` for those that "
+                "are there"
             )
         return BusError(f"{where}: {said}")
 

@@ -11,14 +11,14 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, errors
+from kafka import KafkaAdminClient, KafkaProducer, codec, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 import nektar.bus
 from nektar.bus import kafka, servers, topics
 from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import BusError, Delivered, Fenced, Message
-from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, STREAMS, TELEMETRY
+from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, OTLP_SPANS, ROWS, STREAMS, TELEMETRY
 from tests.nektar.bus.contract import BusContract
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
 
@@ -353,6 +353,58 @@ def test_a_stream_with_its_prefix_is_a_name_that_kafka_takes(bus: KafkaBus) -> N
 def test_a_record_of_somebody_elses_without_key_or_value_is_read_as_empty() -> None:
     class Theirs:
         partition, offset, key, value, timestamp = 1, 7, None, None, 2500
-        headers = (("h", b"v"),)
+        headers = (("h", b"v"), ("nothing", None))
 
-    assert kafka.delivered(T, Theirs()) == Delivered(T, 1, 7, b"", b"", {"h": b"v"}, 2.5)
+    expected = Delivered(T, 1, 7, b"", b"", {"h": b"v", "nothing": b""}, 2.5)
+    assert kafka.delivered(T, Theirs()) == expected
+
+
+# --- what others write --------------------------------------------------------------------------------
+
+
+def send(bus: KafkaBus, stream: str, value: bytes, compression: str | None) -> None:
+    """As a Collector's Kafka exporter does."""
+    bus._topics.ensure([stream])
+    settings = bus._servers.client()
+    with closing(KafkaProducer(**settings, compression_type=compression)) as producer:
+        producer.send(bus._topics.name(stream), value, partition=0).get(20)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
+def test_what_a_collectors_exporter_compresses_is_read(bus: KafkaBus, compression: str | None) -> None:
+    send(bus, OTLP_SPANS, b"spans" * 100_000, compression)
+    with bus.consumer("g", TELEMETRY) as consumer:
+        (message,) = take(consumer, 1)
+    assert message.value == b"spans" * 100_000
+
+
+def test_a_compression_that_is_not_read_gets_one_clear_line(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as sending:
+        sending.setattr(codec, "snappy", Snappy)
+        send(bus, OTLP_SPANS, b"s" * 1000, "snappy")
+    monkeypatch.setattr(codec, "snappy", None)
+    with (
+        bus.consumer("g", TELEMETRY) as consumer,
+        pytest.raises(BusError, match=rf"topic {bus._topics.name(OTLP_SPANS)}: .*gzip, lz4, zstd") as told,
+    ):
+        until(lambda: bool(consumer.poll(0.1)))
+    assert "snappy" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+class Snappy:
+    """As little of it as makes blocks of some kB: each run of a byte is that byte and copies of it."""
+
+    @staticmethod
+    def compress(block: bytes) -> bytes:
+        out = bytearray([len(block) & 0x7F | 0x80, len(block) >> 7])
+        for byte, run in itertools.groupby(block):
+            out += bytes([0, byte])
+            left = len(list(run)) - 1
+            while left > 0:
+                copied = min(left, 64)
+                out += bytes([copied - 1 << 2 | 2, 1, 0])
+                left -= copied
+        return bytes(out)
