@@ -248,6 +248,34 @@ def test_topics_are_made_to_keep_everything_and_less_is_refused(
         until(lambda: complaint(bus) == "")
 
 
+def test_telemetry_is_kept_for_a_day_or_for_as_long_as_somebody_says(bus: KafkaBus, admin: Any) -> None:
+    bus._topics.ensure(TELEMETRY)
+    names = [bus._topics.name(stream) for stream in TELEMETRY]
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    for settings in admin.describe_configs(asked, config_filter="all")["topic"].values():
+        assert settings["retention.ms"]["value"] == "86400000"
+        assert settings["segment.ms"]["value"] == "10800000"
+        assert settings["cleanup.policy"]["value"] == "delete"
+    for value in ("604800000", "-1"):
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, {"retention.ms": value}) for name in names]
+        )
+        bus.check()
+
+
+def test_a_store_that_was_away_for_too_long_goes_on_with_the_telemetry_that_is_left(
+    bus: KafkaBus, admin: Any
+) -> None:
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"1", b"2"], OTLP_SPANS))
+        with bus.consumer("g", TELEMETRY) as consumer:
+            consumer.commit(OTLP_SPANS, 0, take(consumer, 2)[1].offset)
+        writer.transaction(said([b"3"], OTLP_SPANS))
+    admin.delete_records({bus._where(OTLP_SPANS, 0): 3})
+    with bus.consumer("g", TELEMETRY) as consumer:
+        assert texts(take(consumer, 1)) == [b"3"]
+
+
 def complaint(bus: KafkaBus) -> str:
     try:
         bus.check()
