@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ ASKED_AGAIN = 0.5
 RETRY_MS = 2
 # A broker that comes back is found within this.
 RECONNECT_MS = 500
+
+# A host's name or address, with or without a port.
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,9})?")
 
 SASL = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -120,18 +124,21 @@ class Servers(msgspec.Struct, frozen=True):
 def servers(address: str, options: Mapping[str, str]) -> Servers:
     """Brokers from `[USER:PASSWORD@]HOST:PORT[,HOST:PORT]` and the options tls, ca and sasl.
 
-    Raises BusError, which never repeats the address whole.
+    Raises BusError, which repeats nothing that may be a part of a password.
     """
     login, _, hosts = address.rpartition("@")
     user, _, password = login.partition(":")
     named = tuple(host for host in hosts.split(",") if host)
-    if not named or not all(_is_host_and_port(host) for host in named):
-        raise BusError("bus: expected kafka://HOST:PORT[,HOST:PORT]; got " + (hosts[:80] or "no host"))
+    wrong = [host for host in named if not _is_host_and_port(host)]
+    if wrong or not named:
+        got = (wrong[0] if _HOST.fullmatch(wrong[0]) else "what is none") if wrong else "no host"
+        raise BusError(f"bus: expected kafka://HOST:PORT[,HOST:PORT]; got {got}")
     sasl, ca = options.get("sasl", "PLAIN"), options.get("ca", "")
     if sasl not in SASL:
-        raise BusError(f"bus: expected sasl={'|'.join(SASL)}; got {sasl[:40]!r}")
+        got = sasl if re.fullmatch("[A-Z0-9-]{1,40}", sasl) else "another"
+        raise BusError(f"bus: expected sasl={'|'.join(SASL)}; got {got}")
     if options.get("tls", "0") not in ("0", "1"):
-        raise BusError(f"bus: expected tls=0 or tls=1; got {options['tls'][:40]!r}")
+        raise BusError("bus: expected tls=0 or tls=1; got another")
     if ca and not Path(ca).is_file():
         raise BusError(f"bus: expected ca=FILE with certificates; there is no {ca[:200]}")
     tls = bool(ca) or options.get("tls") == "1"

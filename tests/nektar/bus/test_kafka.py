@@ -333,6 +333,17 @@ def test_whole_brokers_are_not_deleted(kafka_url: str) -> None:
         ("kafka://u:secret@localhost:9092?sasl=GSSAPI", "sasl"),
         ("kafka://u:secret@localhost:9092?ca=/nowhere", "ca=FILE"),
         ("kafka://u:se@cret@localhost", "HOST:PORT"),
+        ("kafka://u:s3?cret@localhost", "got localhost"),
+        ("kafka://u:s3?a=cret&b=cret@localhost?leash=1", "leash"),
+        ("kafka://u:secret", "HOST:PORT"),
+        ("kafka://u:se,cret:1", "HOST:PORT"),
+        ("kafka://u:secret/9092", "HOST:PORT"),
+        ("kafka://localhost:9092?S3cret", "the options"),
+        ("kafka://localhost:9092?lease=secret", "number"),
+        ("kafka://localhost:9092?tls=secret", "tls"),
+        ("kafka://localhost:9092?sasl=secret", "sasl"),
+        ("u:secret@localhost:9092", "sqlite:///DIRECTORY or kafka://HOST:PORT"),
+        ("KAFKA:secret://localhost:9092", "sqlite:///DIRECTORY or kafka://HOST:PORT"),
     ],
 )
 def test_a_url_that_names_no_kafka_gets_one_clear_line(url: str, says: str) -> None:
