@@ -103,8 +103,8 @@ class Topics:
                 if got != wanted[key]:
                     raise BusError(
                         f"topic {name}: expected {key}={wanted[key]}; got {got}: what the log loses can't be "
-                        f"folded again. Set it (kafka-configs --alter --topic {name} --add-config "
-                        f"{key}={wanted[key]})"
+                        f"folded again. Set it (kafka-configs --bootstrap-server {self._servers.hosts[0]} "
+                        f"--alter --topic {name} --add-config {key}={wanted[key]})"
                     )
         self._know(there)
 

@@ -244,6 +244,10 @@ def test_topics_are_made_to_keep_everything_and_less_is_refused(
         until(lambda: complaint(bus) != "")  # brokers take a moment to know
         assert f"topic {name}: expected {setting}=" in complaint(bus)
         assert f"got {value}" in complaint(bus)
+        assert (
+            f"kafka-configs --bootstrap-server {bus._servers.hosts[0]} --alter --topic {name} "
+            in complaint(bus)
+        )
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, topics._settings(stream))])
         until(lambda: complaint(bus) == "")
 

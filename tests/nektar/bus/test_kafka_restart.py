@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from kafka import TopicPartition
 
 import nektar.bus
 from devnet.chain import DevnetError
 from devnet.kafka import Cluster, copied, kafka
+from nektar.bus import kafka as kafka_bus
 from nektar.bus import members, servers, transactions
+from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import Broken, BusError
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
 
@@ -30,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for module in (servers, transactions, members):
+    for module in (servers, transactions, members, kafka_bus):
         monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)
 
 
@@ -168,3 +171,31 @@ def test_silence_is_no_empty_stream_and_gets_one_clear_line(
         cluster.wait()
         writer.transaction(said([b"later"]))
         assert texts(take(consumer, 1)) == [b"later"]
+
+
+def test_a_read_waits_no_longer_than_its_patience_where_the_broker_goes_in_the_middle_of_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = cluster.brokers[0]
+    bus = nektar.bus.open(f"{cluster.url}?partitions=1&prefix=amid.")
+    assert isinstance(bus, KafkaBus)
+    with closing(bus):
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"1"]))
+        assert texts(bus.read(S, 0)) == [b"1"]
+        end = bus._end
+
+        def ends_and_freezes(where: TopicPartition) -> int:
+            found = end(where)
+            broker.freeze()
+            return found
+
+        impatient(monkeypatch, 1.0)
+        monkeypatch.setattr(bus, "_end", ends_and_freezes)
+        try:
+            with pytest.raises(BusError, match="no broker answers; see that one runs"):
+                bus.read(S, 0)
+        finally:
+            broker.thaw()
+        monkeypatch.undo()
+        assert texts(bus.read(S, 0)) == [b"1"]
