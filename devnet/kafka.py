@@ -120,6 +120,15 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def freeze(self) -> None:
+        """SIGSTOP: it keeps its connections, takes new ones, and answers nobody, until `thaw`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def last_words(self) -> str:
         text = (self.directory / "broker.log").read_text("utf-8", "replace").strip()
         return text.splitlines()[-1][-300:] if text else "it said nothing"

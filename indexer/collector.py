@@ -98,7 +98,7 @@ def _later(why: str) -> Refused:
 
 
 def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
-    """Take telemetry until `stop`. Raises CantListen; Fenced where another collector has taken over."""
+    """Take telemetry until `stop`. Raises CantListen; Fenced, Broken as `Collector.check` does."""
     listening = bind(config.listen.otlp, "listen.otlp")
     with Collector(config, bus) as collector, Server(collector.app, listening) as server:
         who = ", ".join(config.telemetry.senders) or "everyone, since telemetry.senders names nobody"
@@ -153,10 +153,10 @@ class Collector:
         )
 
     def check(self) -> None:
-        """Raises Fenced where another collector writes by our lanes."""
+        """Raises Fenced where another collector writes by our lanes, Broken where we can't any more."""
         for lane in (*self._lanes.values(), *self._logs.values()):
-            if lane.fenced:
-                raise lane.fenced
+            if lane.over:
+                raise lane.over
 
     def close(self) -> None:
         """Write what was taken, then end."""

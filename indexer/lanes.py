@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Self
 
-from nektar.bus.port import Bus, BusError, Fenced, Message
+from nektar.bus.port import Broken, Bus, BusError, Fenced, Message
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Lane:
     """The writer of one partition, and the thread that it belongs to."""
 
     def __init__(self, bus: Bus, transactional_id: str, partition: int) -> None:
-        self.fenced: Fenced | None = None  # another process has taken this lane: ours is over
+        self.over: Fenced | Broken | None = None  # why this lane writes no more
         self._writer = bus.writer(transactional_id, partition)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=transactional_id, daemon=True)
@@ -76,8 +76,8 @@ class Lane:
         try:
             self._writer.transaction(message for job in batch for message in job.messages)
         except BaseException as error:
-            if isinstance(error, Fenced):
-                self.fenced = error
+            if isinstance(error, Fenced | Broken):
+                self.over = error
             elif not isinstance(error, BusError):
                 log.exception("a transaction failed")
             for job in batch:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from indexer.follow import Follower
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
-from nektar.bus.port import Bus, BusError
+from nektar.bus.port import Bus, BusError, Fenced
 from nektar.chain import abi
 from nektar.chain.abi import Abi
 from nektar.chain.rpc import Provider, first_telling_block, no_contract
@@ -52,9 +52,10 @@ async def _run(
         health.opened(network.name, READY_SECONDS + network.poll)
         try:
             await follow(config, network, adapters[network.name], bus, health)
-        except BusError as error:  # no Network's fault: whoever starts the role again mends it
-            broken.append(error)
         except Exception as error:
+            if isinstance(error, BusError) and not isinstance(error, Fenced):
+                broken.append(error)
+                return
             if isinstance(error, NektarError):
                 logger.error("%s: stopped: %s", network.name, error)
             else:

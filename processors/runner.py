@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
@@ -229,7 +228,6 @@ class Runner(Generic[State]):
 
         Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
-        asked_at = time.time()
         batch = self._consumer.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
         for delivered in batch:
@@ -239,7 +237,7 @@ class Runner(Generic[State]):
         for share in touched.values():
             share.flush()
         newest = {delivered.partition: delivered.time for delivered in batch}
-        self.level_at = min(newest.values(), default=asked_at)
+        self.level_at = min(newest.values(), default=self._consumer.answered_at)
         return len(batch)
 
     @property

@@ -344,7 +344,6 @@ class Sink:
 
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
-        asked_at = time.time()
         messages = self._consumer.poll(timeout)
         committed = time.monotonic()
         for message in messages:
@@ -357,7 +356,7 @@ class Sink:
                 break
         self._commit()
         newest = {(message.stream, message.partition): message.time for message in messages}
-        self.level_at = min(newest.values(), default=asked_at)
+        self.level_at = min(newest.values(), default=self._consumer.answered_at)
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:

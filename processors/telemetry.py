@@ -17,10 +17,12 @@ import time
 from collections import deque
 from typing import Self
 
+import pyarrow as pa
+
 from nektar.bus.port import Bus, Delivered, Fenced, Writer
 from nektar.errors import NektarError
 from nektar.log import DEAD, TELEMETRY
-from nektar.otlp import SIGNALS, BadRequest, parse
+from nektar.otlp import SIGNALS, BadRequest, Signal, parse
 from nektar.store.otel import TABLES, rows
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from nektar.telemetry import UNAUTHENTICATED
@@ -73,8 +75,8 @@ class Telemetry:
             return False
         if not self._read:
             self._commit()  # before polling, which may take partitions away
-            self.level_at = time.time()
             self._read.extend(self._consumer.poll(0.0, AHEAD))
+            self.level_at = self._consumer.answered_at
         if not self._read:
             return False
         message = self._read[0]
@@ -97,7 +99,7 @@ class Telemetry:
         signal = _SIGNALS[message.stream]
         sender = message.headers.get("sender", b"").decode("utf-8", "replace") or UNAUTHENTICATED
         try:
-            table = rows(signal, parse(signal, message.value), sender)
+            table = _table(signal, message.value, sender)
             if table.num_rows:
                 digest = hashlib.sha256(sender.encode() + b"\0" + message.value).hexdigest()
                 self._store.insert(TABLES[signal], table, f"{signal.name}:{digest}")
@@ -123,3 +125,19 @@ class Telemetry:
             except Fenced as error:
                 log.warning("%s", error)  # whoever has it now reads again what was not committed
         self._done.clear()
+
+
+def _table(signal: Signal, value: bytes, sender: str) -> pa.Table:
+    """The rows of a message. Raises BadRequest, whatever is wrong with it: who wrote it may be anybody."""
+    try:
+        return rows(signal, parse(signal, value), sender)
+    except (
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise BadRequest(f"{type(error).__name__}: {error}") from error

@@ -188,14 +188,13 @@ class Outbox:
 
     async def turn(self, webhook: Webhook, stop: threading.Event) -> Answer | None:
         """Tell what one poll brings, and commit what is taken; the answer that ended it, if one did."""
-        asked_at = time.time()
         batch = self._consumer.poll(IDLE, 1 if self._trouble else BATCH)
         told = [each for message in batch for each in self._read(message)]
         answer = await self._tell(webhook, told, stop)
         self._commit(batch, told)
         if answer is None:
             newest = {message.partition: message.time for message in batch}
-            self._health.level(self._watcher.name, min(newest.values(), default=asked_at))
+            self._health.level(self._watcher.name, min(newest.values(), default=self._consumer.answered_at))
         return answer
 
     def _read(self, message: Delivered) -> list[Due]:

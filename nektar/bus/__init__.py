@@ -15,26 +15,32 @@ def open(url: str) -> Bus:
     topics and groups, so that one Kafka holds several buses), `tls=1`, `ca` (a file of certificates) and
     `sasl` (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; user and password stand before the hosts).
     """
-    scheme, _, rest = url.partition("://")
+    scheme, mark, rest = url.partition("://")
     if scheme not in ("sqlite", "kafka"):
-        # The scheme alone: the rest may hold a password.
-        raise BusError(f"bus: expected sqlite:///DIRECTORY or kafka://HOST:PORT; got {scheme[:20]}://…")
+        # The scheme alone, where it is one: the rest may hold a password.
+        got = f"{scheme}://…" if mark and re.fullmatch("[a-z0-9+]{1,20}", scheme) else "something else"
+        raise BusError(f"bus: expected sqlite:///DIRECTORY or kafka://HOST:PORT; got {got}")
+    login = ""
+    if scheme == "kafka":  # a password may hold anything, also what would end it: the last @ does
+        login, at, rest = rest.rpartition("@")
+        login += at
     place, _, query = rest.partition("?")
     options = dict(option.partition("=")[::2] for option in query.split("&") if option)
     known = ("lease", "partitions", *(("prefix", "tls", "ca", "sasl") if scheme == "kafka" else ()))
     if unknown := options.keys() - set(known):
-        raise BusError(f"bus: expected the options {', '.join(known)}; got {', '.join(sorted(unknown))}")
+        got = ", ".join(sorted(name if re.fullmatch("[a-z_]{1,20}", name) else "another" for name in unknown))
+        raise BusError(f"bus: expected the options {', '.join(known)}; got {got}")
     try:
         lease = float(options["lease"]) if "lease" in options else None
         partitions = int(options["partitions"]) if "partitions" in options else None
-    except ValueError as error:
-        raise BusError(f"bus: expected numbers after lease= and partitions=; {error}") from None
+    except ValueError:
+        raise BusError("bus: expected numbers after lease= and partitions=; got something else") from None
     if scheme == "kafka":
         from nektar.bus import kafka
         from nektar.bus.servers import servers
 
         return kafka.KafkaBus(
-            servers(place, options),
+            servers(login + place, options),
             prefix=options.get("prefix", ""),
             lease=kafka.LEASE if lease is None else lease,
             partitions=partitions,

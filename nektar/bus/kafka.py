@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition, errors
 
 from nektar.bus.members import KafkaMember, delivered
 from nektar.bus.port import Bus, BusError, Delivered, Fenced
 from nektar.bus.rules import check_lease, is_telemetry
-from nektar.bus.servers import Servers
+from nektar.bus.servers import PATIENCE_SECONDS, Servers
 from nektar.bus.topics import Topics
 from nektar.bus.transactions import KafkaWriter
 
@@ -194,7 +195,7 @@ class KafkaBus:
         """Whether whoever reads committed messages sees what lies below `ends`, after one look."""
         with self._lock, self._servers.told():
             try:
-                now = self._client().end_offsets(list(ends))
+                now = self._client().end_offsets(list(ends), timeout_ms=PATIENCE_SECONDS * 1000)
             except KeyError:  # the client leaves out those whose leader it has not met yet
                 now = {where: self._end(where) for where in ends}
         return all(now[where] >= end for where, end in ends.items())
@@ -208,7 +209,8 @@ class KafkaBus:
     def _read(
         self, stream: str, where: TopicPartition, start: int, end: int, max_messages: int
     ) -> list[Delivered]:
-        """The first messages between two offsets; none where there are none."""
+        """The first messages between two offsets; none where there are none. Raises KafkaTimeoutError where
+        they do not come for PATIENCE_SECONDS."""
         empty = self._empty.get(where, (0, 0))
         if empty[0] <= start < empty[1]:
             start = empty[1]
@@ -221,7 +223,12 @@ class KafkaBus:
         reader.pause(*[other for other in self._assigned if other != where])
         reader.resume(where)
         reader.seek(where, start)
-        while reader.position(where) < end:
+        reached, deadline = start, time.monotonic() + PATIENCE_SECONDS
+        while (position := reader.position(where)) < end:
+            if position > reached:
+                reached, deadline = position, time.monotonic() + PATIENCE_SECONDS
+            elif time.monotonic() > deadline:
+                raise errors.KafkaTimeoutError(f"not within {PATIENCE_SECONDS:.0f} s")
             for records in reader.poll(timeout_ms=READ_WAIT_MS, max_records=max_messages).values():
                 return [delivered(stream, record) for record in records if record.offset < end]
         self._empty[where] = (start, end)
@@ -246,7 +253,7 @@ class KafkaBus:
             seen.low = start
 
     def _end(self, where: TopicPartition) -> int:
-        return int(self._client().end_offsets([where])[where])
+        return int(self._client().end_offsets([where], timeout_ms=PATIENCE_SECONDS * 1000)[where])
 
     def _client(self) -> Any:
         if self._reader is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from nektar.bus.port import BusError, Delivered, Fenced
@@ -44,7 +45,26 @@ HEARTBEATS = 20
 HANGING = 6
 # How long a poll that found no broker waits, in seconds.
 LOOK_AGAIN = 0.05
+# After so long without a word from any broker one is asked for some: who waits for a group to come together,
+# or for nothing at all, asks for nothing else.
+QUIET_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """Remembers when a broker answered last, whatever it was asked."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.heard = time.monotonic()
+        self._unnoted = self._manager.send
+        self._manager.send = self._noted
+
+    def _noted(self, *arguments: Any, **named: Any) -> Any:
+        return self._unnoted(*arguments, **named).add_callback(self._hear)
+
+    def _hear(self, _: object) -> None:
+        self.heard = time.monotonic()
 
 
 class KafkaMember:
@@ -73,6 +93,8 @@ class KafkaMember:
         self._held: frozenset[int] = frozenset()
         self._known: frozenset[TopicPartition] = frozenset()  # for which the client has a position
         self._closed = False
+        self.answered_at = 0.0
+        self._asked: float | None = None  # when we asked for a word, since nobody said any
         self._listener = _Listener()
         topics.ensure(streams)
         with servers.told():
@@ -89,6 +111,7 @@ class KafkaMember:
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+                kafka_client=_Client,
             )
             try:
                 self._prepare()
@@ -107,9 +130,11 @@ class KafkaMember:
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
         """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
 
-        Where no broker answers there are none: it waits for them as for messages.
+        Where no broker answers there are none: it waits for them as for messages. Raises BusError where none
+        has answered for PATIENCE_SECONDS.
         """
         deadline = time.monotonic() + timeout
+        self._listen()
         while True:
             left = max(0.0, deadline - time.monotonic())
             self._keep_join()
@@ -125,7 +150,7 @@ class KafkaMember:
                         return ()
                     time.sleep(min(left, LOOK_AGAIN))
                 else:
-                    raise self._servers.in_words(error) from error
+                    raise self._servers.in_words(error, self._read_now()) from error
                 continue
             return [
                 delivered(self._streams[where.topic], record)
@@ -183,6 +208,22 @@ class KafkaMember:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _listen(self) -> None:
+        """Note when brokers answered last, and ask for a word where they are silent. Raises BusError.
+
+        Patience begins with the asking: a process that was stopped itself has heard nothing either.
+        """
+        now, heard = time.monotonic(), self._client._client.heard
+        self.answered_at = time.time() - (now - heard)
+        if now - heard < QUIET_SECONDS:
+            self._asked = None
+            return
+        self._client._client.cluster.request_update()
+        if self._asked is None or self._asked < heard:
+            self._asked = now
+        elif now - self._asked > PATIENCE_SECONDS:
+            raise self._servers.in_words(errors.KafkaTimeoutError(f"not within {PATIENCE_SECONDS:.0f} s"))
+
     def _keep_join(self) -> None:
         """Show the client a join that was over between two calls of `poll` as one to wait for: it would throw
         that away and join again, without end where calls are short or far between."""
@@ -217,6 +258,11 @@ class KafkaMember:
                 self._client.seek_to_beginning(where)
             else:
                 self._client.seek(where, offset)
+
+    def _read_now(self) -> str:
+        """The topic whose messages the client is taking apart, or all that it may be."""
+        taken_apart = self._client._fetcher._next_partition_records
+        return taken_apart.topic_partition.topic if taken_apart else ", ".join(self._streams)
 
     def _where(self, stream: str, partition: int) -> TopicPartition:
         return TopicPartition(self._topics.name(stream), partition)
@@ -279,6 +325,6 @@ def delivered(stream: str, record: Any) -> Delivered:
         record.offset,
         record.key if record.key is not None else b"",
         record.value if record.value is not None else b"",
-        dict(record.headers),
+        {name: value if value is not None else b"" for name, value in record.headers},
         record.timestamp / 1000,
     )

@@ -20,13 +20,7 @@ import msgspec
 
 from nektar.bus.database import Database
 from nektar.bus.port import BusError, Delivered, Fenced, Message
-from nektar.bus.rules import COMPACTED, OFFSET_BITS
-from nektar.log import TELEMETRY
-
-# Streams of which messages leave after some time, read or not, as they do from Kafka: a store that was down
-# for a night finds all of it. What the Networks' streams hold stays.
-PASSING = frozenset(TELEMETRY)
-KEPT_SECONDS = 86_400.0
+from nektar.bus.rules import COMPACTED, KEPT_SECONDS, OFFSET_BITS, PASSING
 
 # A message's row id is its stream's number and its offset, so that one B-tree holds each stream in order.
 MAX_STREAMS = 1 << 14

@@ -35,6 +35,11 @@ class Fenced(BusError):
     """Another writer has opened this transactional id, or the group has given the partition away: stop."""
 
 
+class Broken(BusError):
+    """This writer is of no more use, and whether its last transaction was written is not known: open it
+    again, or start again from what the bus then says."""
+
+
 class BusFull(BusError):
     """No room left: the disk is full. Nothing that was committed is lost; free space and start again."""
 
@@ -75,6 +80,7 @@ class Writer(Protocol):
         """Write `messages` and commit `offsets` (stream → next offset to read) of `group`, all or nothing.
 
         Returns when it is durable and visible. Raises Fenced, BusFull, BusError; then nothing was written.
+        Raises Broken, now and whenever it is called again, where that is not known.
         """
 
     def close(self) -> None: ...
@@ -90,8 +96,15 @@ class Consumer(Protocol):
     of a new assignment is returned.
     """
 
+    answered_at: float
+    """When the bus last answered, as of the last `poll`, in seconds since 1970: what that did not bring was
+    not there then. It stays where it is while nobody answers, which is no empty stream."""
+
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
-        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first."""
+        """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
+
+        Raises BusError where the bus has not answered for too long.
+        """
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""

@@ -11,6 +11,10 @@ from nektar.log import CHECKPOINTS, TELEMETRY
 
 # Streams of which only the newest message per key is kept. Offsets grow all the same.
 COMPACTED = frozenset({CHECKPOINTS})
+# Streams of which messages leave after some time, read or not: a store that was down for a night finds all of
+# it. What the Networks' streams hold stays.
+PASSING = frozenset(TELEMETRY)
+KEPT_SECONDS = 86_400.0
 
 # A transaction is held in memory and holds up the partition's other writers while it is written: room for
 # the longest record of the log (nektar.log.MAX_RECORD_BYTES) and what is committed with it.

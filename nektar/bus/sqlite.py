@@ -277,10 +277,12 @@ class SqliteConsumer:
         self._empty: dict[tuple[int, str], int] = {}  # … → the file's version at which all had been read
         self._turn = 0
         self._closed = False
+        self.answered_at = 0.0
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
         """Committed messages in order per (stream, partition); waits up to `timeout` s for the first."""
         deadline = time.monotonic() + timeout
+        self.answered_at = time.time()
         while True:
             if self._member.due():
                 self._rebalance()

@@ -1,4 +1,4 @@
-"""A stream's topic: its name, made where it is missing, and kept for ever.
+"""A stream's topic: its name, made where it is missing, and kept for ever, where it is no telemetry.
 
 `nektar.checkpoints` is made when a bus is first opened and settles the number of partitions; the others come
 with their first writer or consumer. A topic that somebody else has made is taken as it is, if it has as many
@@ -15,7 +15,7 @@ from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from nektar.bus.port import PARTITIONS, BusError
-from nektar.bus.rules import COMPACTED, check_stream
+from nektar.bus.rules import COMPACTED, KEPT_SECONDS, PASSING, check_stream
 from nektar.bus.servers import OPEN_SECONDS, Servers
 from nektar.log import CHECKPOINTS, STREAMS
 
@@ -24,6 +24,8 @@ MAX_PARTITIONS = 1024
 # A message of MAX_MESSAGE_BYTES with its key and headers; Kafka's default leaves them 588 bytes.
 MAX_BYTES = "2097152"
 FOR_EVER = "-1"
+# What has its time leaves by whole segments, the newest of which is never whole.
+SEGMENTS = 8
 
 # A new topic's partitions have leaders after some ms, which nothing announces.
 LOOK_AGAIN = 0.005
@@ -84,21 +86,25 @@ class Topics:
         self._know(found)
 
     def check(self) -> None:
-        """Raises BusError for the first topic that loses messages or keeps what it should not."""
+        """Raises BusError for the first topic that loses messages or keeps what it should not; how long
+        telemetry is kept is its owner's to say."""
         names = [self.name(stream) for stream in STREAMS]
         with self._servers.told():
             there = self._found(names)
             asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(there)]
             configured = self._admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
         for name, settings in sorted(configured.items()):
-            wanted = _settings(name.removeprefix(self._prefix))
+            stream = name.removeprefix(self._prefix)
+            if stream in PASSING:
+                continue
+            wanted = _settings(stream)
             for key in ("cleanup.policy", "retention.ms", "retention.bytes"):
                 got = settings[key]["value"]
                 if got != wanted[key]:
                     raise BusError(
                         f"topic {name}: expected {key}={wanted[key]}; got {got}: what the log loses can't be "
-                        f"folded again. Set it (kafka-configs --alter --topic {name} --add-config "
-                        f"{key}={wanted[key]})"
+                        f"folded again. Set it (kafka-configs --bootstrap-server {self._servers.hosts[0]} "
+                        f"--alter --topic {name} --add-config {key}={wanted[key]})"
                     )
         self._know(there)
 
@@ -158,9 +164,13 @@ class Topics:
 
 
 def _settings(stream: str) -> dict[str, str]:
-    return {
+    settings = {
         "cleanup.policy": "compact" if stream in COMPACTED else "delete",
         "retention.ms": FOR_EVER,
         "retention.bytes": FOR_EVER,
         "max.message.bytes": MAX_BYTES,
     }
+    if stream in PASSING:
+        kept = int(KEPT_SECONDS * 1000)
+        settings |= {"retention.ms": str(kept), "segment.ms": str(kept // SEGMENTS)}
+    return settings

@@ -7,7 +7,7 @@ moments, or, where that writer died inside it, until the brokers abort it (TRANS
 `transaction.abort.timed.out.transaction.cleanup.interval.ms`).
 
 What fails is aborted. Where even that fails, whether it was written can't be known here: the writer is broken
-and its process has to start again, from what the bus then says.
+(`Broken`), and whoever opens it again begins with what the bus then says.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from kafka import KafkaProducer, TopicPartition, errors
+from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
-from nektar.bus.port import BusError, Fenced, Message
+from nektar.bus.port import Broken, BusError, Fenced, Message
 from nektar.bus.rules import check_offset, checked, is_telemetry
 from nektar.bus.servers import PATIENCE_SECONDS, RETRY_MS, Servers
 from nektar.bus.topics import MAX_BYTES, Topics
@@ -40,11 +41,16 @@ LINGER_MS = 0
 LOOK_AGAIN = 0.001
 LONGEST_LOOK = 0.05
 CLOSE_SECONDS = 5.0
+# For an abort, after all that was waited for already.
+ABORT_SECONDS = 10.0
 
 
 class _Client(KafkaNetClient):  # type: ignore[misc]
     """Where a connection can't be made it is not ready, and the producer asks again. What the original raises
-    makes it forget what it was about to send, for which its transaction waits until it is too late."""
+    makes it forget what it was about to send, for which its transaction waits until it is too late.
+
+    And what is not answered in time is as if the connection had broken off, which it then has: asked again,
+    where the producer would take it for the end of its transactions."""
 
     def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
         try:
@@ -52,6 +58,16 @@ class _Client(KafkaNetClient):  # type: ignore[misc]
         except errors.KafkaError:
             time.sleep(RETRY_MS / 1000)
             return False
+
+    def send(self, node_id: Any, request: Any, **kwargs: Any) -> Any:
+        answered = Future()
+
+        def failed(error: BaseException) -> None:
+            late = isinstance(error, errors.RequestTimedOutError)
+            answered.failure(errors.KafkaConnectionError(str(error)) if late else error)
+
+        super().send(node_id, request, **kwargs).add_callback(answered.success).add_errback(failed)
+        return answered
 
 
 class KafkaWriter:
@@ -136,7 +152,7 @@ class KafkaWriter:
         except errors.KafkaError as error:
             raise self._aborted(error) from error
         except BaseException:
-            self._broken = BusError(f"writer {self._id}: left amid a transaction; open it again")
+            self._broken = Broken(f"writer {self._id}: left amid a transaction; open it again")
             raise
         if sent:
             self._wait_until_read({each.value.topic_partition: each.value.offset + 1 for each in sent})
@@ -146,7 +162,7 @@ class KafkaWriter:
     def close(self) -> None:
         self._bus.forget(self)
         with suppress(errors.KafkaError):
-            self._producer.close(timeout=CLOSE_SECONDS)
+            self._producer.close(timeout=0 if self._broken else CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -165,20 +181,21 @@ class KafkaWriter:
         }
         self._done(self._manager.send_offsets_to_transaction(named, metadata))
 
-    def _done(self, result: Any) -> None:
+    def _done(self, result: Any, seconds: float | None = None) -> None:
         """What the producer's own methods do with a request, but not for ever where no broker answers."""
         self._producer._sender.wakeup()
-        if not result.wait(timeout_ms=PATIENCE_SECONDS * 1000):
-            raise errors.KafkaTimeoutError(f"not within {PATIENCE_SECONDS:.0f} s")
+        seconds = PATIENCE_SECONDS if seconds is None else seconds
+        if not result.wait(timeout_ms=seconds * 1000):
+            raise errors.KafkaTimeoutError(f"not within {seconds:.0f} s")
 
     def _aborted(self, error: errors.KafkaError) -> BusError:
         """Abort, and say why."""
         told = self._servers.in_words(self._manager.last_error or error)
         try:
-            self._done(self._manager.begin_abort())
+            self._done(self._manager.begin_abort(), ABORT_SECONDS)
         except errors.KafkaError:
-            self._broken = told
-        return told
+            self._broken = told if isinstance(told, Fenced) else Broken(str(told))
+        return self._broken or told
 
     def _check_fence(self) -> None:
         """Raises Fenced where the id has been opened again: what writes nothing would not be told."""

@@ -20,7 +20,17 @@ from google.rpc.status_pb2 import Status
 from indexer import collector
 from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
 from nektar import trace
-from nektar.bus.port import Bus, BusError, BusFull, Delivered, Fenced, Message, partition_of, partition_of_key
+from nektar.bus.port import (
+    Broken,
+    Bus,
+    BusError,
+    BusFull,
+    Delivered,
+    Fenced,
+    Message,
+    partition_of,
+    partition_of_key,
+)
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, Listen, NetworkConfig, Telemetry
 from nektar.health import Health
@@ -408,7 +418,7 @@ def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(
 # --- the role ---------------------------------------------------------------------------------------
 
 
-def role(bus: Bus, port: int = 0) -> tuple[threading.Event, threading.Thread, list[Exception]]:
+def role(bus: Any, port: int = 0) -> tuple[threading.Event, threading.Thread, list[Exception]]:
     config = Config(providers={}, networks=(), listen=Listen(otlp=f"127.0.0.1:{port}"))
     stop, raised = threading.Event(), list[Exception]()
 
@@ -442,6 +452,32 @@ def test_the_role_ends_where_another_collector_has_taken_over(bus: SqliteBus) ->
         assert client.post(request.SerializeToString()).status == 503
         thread.join(30)
         assert isinstance(raised[0], Fenced)
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def test_the_role_ends_where_a_writer_can_write_no_more(bus: SqliteBus) -> None:
+    with bind("127.0.0.1:0", "x") as probe:
+        port = probe.getsockname()[1]
+    faulty = Faulty(bus)
+    faulty.fault[OTLP_SPANS] = BusFull("the disk is full")
+    stop, thread, raised = role(faulty, port)
+    try:
+        client, body = Client(f"127.0.0.1:{port}"), sound(1).SerializeToString()
+        deadline = time.monotonic() + 30
+        while thread.is_alive():
+            try:
+                if client.post(body).status == 503:
+                    break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline
+        thread.join(4 * collector.LOOK_AT_STOP)
+        assert thread.is_alive()  # a full disk may have room again
+        faulty.fault[OTLP_SPANS] = Broken("no broker answers")
+        assert client.post(body).status == 503
+        thread.join(30)
+        assert [str(error) for error in raised] == ["no broker answers"]
     finally:
         stop.set()
         thread.join(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from devnet.anvil import anvil, find_anvil
 from devnet.chain import Account, Chain, DevnetError
 from indexer import role
 from indexer.reconcile import ReorgBelowFinality
+from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.rpc import WrongChain
 from nektar.config import Config, ConfigError, NetworkConfig, Provider
@@ -330,3 +332,19 @@ def test_a_provider_that_goes_away_is_waited_for(tmp_path: Path, caplog: pytest.
             until(lambda: tip(bus) == there.chain.head()[1])
         assert "provider net: " in caplog.text
         assert {block.provider for block in Reading(records(bus, "net")).blocks} == {"other"}
+
+
+def test_what_the_bus_can_not_do_ends_the_role_and_not_one_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow(_: Config, of: NetworkConfig, *__: object) -> None:
+        if of.name == "writes":
+            raise BusError("no broker answers")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(role, "follow", follow)
+    networks = tuple(network(name, "0x" + "11" * 20) for name in ("idle", "writes"))
+    config = Config(providers={}, networks=networks, data_dir=str(tmp_path))
+    with SqliteBus(tmp_path / "bus") as bus, running(config, bus) as raised:
+        until(lambda: bool(raised))
+    assert [str(error) for error in raised] == ["no broker answers"]

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from nektar.bus.port import Bus, Message
 from nektar.health import Health
 from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
 from nektar.model import Block, Hash32, Level
+from nektar.otlp import Signal
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
+from nektar.store.otel import rows
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from processors.sink import Sink, take_turns
 from processors.telemetry import Telemetry
@@ -170,6 +173,27 @@ def test_rows_that_clickhouse_refuses_are_a_dead_letter(bus: Bus, store: Store) 
     drain(Watched(store, SqlError("Cannot parse", "Code: 6", 6)), bus)
     assert count(store) == 2
     assert letters(bus) == [(b"store otlp_spans/0/0", b"Cannot parse", spans())]
+
+
+@pytest.mark.parametrize(
+    "kind", [ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, pa.ArrowInvalid]
+)
+def test_a_message_that_can_not_be_made_rows_of_is_a_dead_letter_whatever_is_wrong_with_it(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def faulty(signal: Signal, request: Any, sender: str) -> pa.Table:
+        if sender == "mallory":
+            raise kind("nobody foresaw this")
+        return rows(signal, request, sender)
+
+    monkeypatch.setattr("processors.telemetry.rows", faulty)
+    put(bus, sent(spans(), "mallory"), sent(spans(2, "after")))
+    drain(store, bus)
+    assert count(store) == 2
+    ((source, reason, whole),) = letters(bus)
+    assert (source, whole) == (b"store otlp_spans/0/0", spans())
+    assert reason.startswith(kind.__name__.encode() + b": ")
+    assert b"nobody foresaw this" in reason
 
 
 def test_a_letter_is_written_once_though_its_message_is_read_again(bus: Bus, store: Store) -> None:

@@ -308,6 +308,13 @@ class BusContract:
             assert list(consumer.poll(0.3)) == []
             assert 0.25 < time.monotonic() - began < 5
 
+    def test_a_poll_that_brings_nothing_says_as_of_when(self, bus: Bus) -> None:
+        with bus.consumer("g", [S]) as consumer:
+            settle(bus, consumer)
+            before = time.time()
+            until(lambda: not consumer.poll(0.01) and consumer.answered_at > before)
+            assert consumer.answered_at <= time.time()
+
     def test_poll_returns_no_more_than_it_was_told(self, bus: Bus) -> None:
         with bus.writer("w", 0) as writer, bus.consumer("g", [S, T]) as consumer:
             writer.transaction(said([b"%d" % i for i in range(10)]) + said([b"x"] * 10, T))

@@ -11,14 +11,14 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, errors
+from kafka import KafkaAdminClient, KafkaProducer, codec, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 import nektar.bus
 from nektar.bus import kafka, servers, topics
 from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import BusError, Delivered, Fenced, Message
-from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, STREAMS, TELEMETRY
+from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, OTLP_SPANS, ROWS, STREAMS, TELEMETRY
 from tests.nektar.bus.contract import BusContract
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
 
@@ -244,8 +244,40 @@ def test_topics_are_made_to_keep_everything_and_less_is_refused(
         until(lambda: complaint(bus) != "")  # brokers take a moment to know
         assert f"topic {name}: expected {setting}=" in complaint(bus)
         assert f"got {value}" in complaint(bus)
+        assert (
+            f"kafka-configs --bootstrap-server {bus._servers.hosts[0]} --alter --topic {name} "
+            in complaint(bus)
+        )
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, topics._settings(stream))])
         until(lambda: complaint(bus) == "")
+
+
+def test_telemetry_is_kept_for_a_day_or_for_as_long_as_somebody_says(bus: KafkaBus, admin: Any) -> None:
+    bus._topics.ensure(TELEMETRY)
+    names = [bus._topics.name(stream) for stream in TELEMETRY]
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    for settings in admin.describe_configs(asked, config_filter="all")["topic"].values():
+        assert settings["retention.ms"]["value"] == "86400000"
+        assert settings["segment.ms"]["value"] == "10800000"
+        assert settings["cleanup.policy"]["value"] == "delete"
+    for value in ("604800000", "-1"):
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, {"retention.ms": value}) for name in names]
+        )
+        bus.check()
+
+
+def test_a_store_that_was_away_for_too_long_goes_on_with_the_telemetry_that_is_left(
+    bus: KafkaBus, admin: Any
+) -> None:
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"1", b"2"], OTLP_SPANS))
+        with bus.consumer("g", TELEMETRY) as consumer:
+            consumer.commit(OTLP_SPANS, 0, take(consumer, 2)[1].offset)
+        writer.transaction(said([b"3"], OTLP_SPANS))
+    admin.delete_records({bus._where(OTLP_SPANS, 0): 3})
+    with bus.consumer("g", TELEMETRY) as consumer:
+        assert texts(take(consumer, 1)) == [b"3"]
 
 
 def complaint(bus: KafkaBus) -> str:
@@ -305,6 +337,17 @@ def test_whole_brokers_are_not_deleted(kafka_url: str) -> None:
         ("kafka://u:secret@localhost:9092?sasl=GSSAPI", "sasl"),
         ("kafka://u:secret@localhost:9092?ca=/nowhere", "ca=FILE"),
         ("kafka://u:se@cret@localhost", "HOST:PORT"),
+        ("kafka://u:s3?cret@localhost", "got localhost"),
+        ("kafka://u:s3?a=cret&b=cret@localhost?leash=1", "leash"),
+        ("kafka://u:secret", "HOST:PORT"),
+        ("kafka://u:se,cret:1", "HOST:PORT"),
+        ("kafka://u:secret/9092", "HOST:PORT"),
+        ("kafka://localhost:9092?S3cret", "the options"),
+        ("kafka://localhost:9092?lease=secret", "number"),
+        ("kafka://localhost:9092?tls=secret", "tls"),
+        ("kafka://localhost:9092?sasl=secret", "sasl"),
+        ("u:secret@localhost:9092", "sqlite:///DIRECTORY or kafka://HOST:PORT"),
+        ("KAFKA:secret://localhost:9092", "sqlite:///DIRECTORY or kafka://HOST:PORT"),
     ],
 )
 def test_a_url_that_names_no_kafka_gets_one_clear_line(url: str, says: str) -> None:
@@ -353,6 +396,58 @@ def test_a_stream_with_its_prefix_is_a_name_that_kafka_takes(bus: KafkaBus) -> N
 def test_a_record_of_somebody_elses_without_key_or_value_is_read_as_empty() -> None:
     class Theirs:
         partition, offset, key, value, timestamp = 1, 7, None, None, 2500
-        headers = (("h", b"v"),)
+        headers = (("h", b"v"), ("nothing", None))
 
-    assert kafka.delivered(T, Theirs()) == Delivered(T, 1, 7, b"", b"", {"h": b"v"}, 2.5)
+    expected = Delivered(T, 1, 7, b"", b"", {"h": b"v", "nothing": b""}, 2.5)
+    assert kafka.delivered(T, Theirs()) == expected
+
+
+# --- what others write --------------------------------------------------------------------------------
+
+
+def send(bus: KafkaBus, stream: str, value: bytes, compression: str | None) -> None:
+    """As a Collector's Kafka exporter does."""
+    bus._topics.ensure([stream])
+    settings = bus._servers.client()
+    with closing(KafkaProducer(**settings, compression_type=compression)) as producer:
+        producer.send(bus._topics.name(stream), value, partition=0).get(20)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
+def test_what_a_collectors_exporter_compresses_is_read(bus: KafkaBus, compression: str | None) -> None:
+    send(bus, OTLP_SPANS, b"spans" * 100_000, compression)
+    with bus.consumer("g", TELEMETRY) as consumer:
+        (message,) = take(consumer, 1)
+    assert message.value == b"spans" * 100_000
+
+
+def test_a_compression_that_is_not_read_gets_one_clear_line(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as sending:
+        sending.setattr(codec, "snappy", Snappy)
+        send(bus, OTLP_SPANS, b"s" * 1000, "snappy")
+    monkeypatch.setattr(codec, "snappy", None)
+    with (
+        bus.consumer("g", TELEMETRY) as consumer,
+        pytest.raises(BusError, match=rf"topic {bus._topics.name(OTLP_SPANS)}: .*gzip, lz4, zstd") as told,
+    ):
+        until(lambda: bool(consumer.poll(0.1)))
+    assert "snappy" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+class Snappy:
+    """As little of it as makes blocks of some kB: each run of a byte is that byte and copies of it."""
+
+    @staticmethod
+    def compress(block: bytes) -> bytes:
+        out = bytearray([len(block) & 0x7F | 0x80, len(block) >> 7])
+        for byte, run in itertools.groupby(block):
+            out += bytes([0, byte])
+            left = len(list(run)) - 1
+            while left > 0:
+                copied = min(left, 64)
+                out += bytes([copied - 1 << 2 | 2, 1, 0])
+                left -= copied
+        return bytes(out)
