@@ -28,6 +28,7 @@ import msgspec
 import yaml
 
 from cli import demo_bus
+from cli.answers import Known, undone
 from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
@@ -126,7 +127,8 @@ def run(
                 with Findings(config) as findings:
                     pipeline.wait_until(findings.told, "the watcher to be told of every finding")
                     due = findings.due()
-                spans = home.flush()
+                reported = home.flush()
+                spans = {key: sum(each[key] for each in reported.values()) for key in ("sent", "refused")}
                 pipeline.wait_until(
                     lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
                     f"{spans['sent']} spans to be stored",
@@ -143,7 +145,14 @@ def run(
             summary["webhooks"] = told.webhooks
             spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
             summary["spans"] = spans
-            panels = run_all(lambda statement: query(sql, statement), NETWORK, truth.facts)
+            known = Known(
+                facts=truth.facts,
+                chain=verdict["chain"],
+                undone=undone(the_plan),
+                reported={agent: each["sent"] for agent, each in reported.items()},
+                processors=_processors(),
+            )
+            panels = run_all(lambda statement: query(sql, statement), NETWORK, known)
             summary["panels"] = panels.counts
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
@@ -293,13 +302,16 @@ def _stored(sql: str, block_hash: str) -> bool:
 
 def _settled(sql: str, head_hash: str) -> bool:
     """Whether the head is stored, and every processor has put out all that follows from it."""
-    expected = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
     at_head = {
         row["processor"]
         for row in _rows(sql, "SELECT processor, block_hash FROM progress")
         if row["block_hash"] == head_hash
     }
-    return at_head == expected and _stored(sql, head_hash)
+    return at_head == _processors() and _stored(sql, head_hash)
+
+
+def _processors() -> set[str]:
+    return {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
 
 
 class _Murders:

@@ -135,8 +135,9 @@ def show_account(account: Account) -> None:
         ),
         (
             "panels",
-            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed",
-            not panels["empty"] and not panels["failed"],
+            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed, "
+            f"{panels['untrue']} untrue",
+            not panels["empty"] and not panels["failed"] and not panels["untrue"],
         ),
         (
             "run",
