@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cli.settings import read_config
-from cli.show import rows, short
+from cli.show import fields, rows, short
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.store.client import ask, records
-from nektar.telemetry import task_ids
+from nektar.telemetry import CHAIN, task_ids
 
 
 class NotFound(NektarError):
@@ -82,7 +82,8 @@ def tasks(
     if as_json:
         rows([{**story[0], "duties": duties, "story": told}], [], as_json=True)
         return
-    print("\n".join(f"{key.replace('_', ' '):>18}  {value}" for key, value in story[0].items()), end="\n\n")
+    fields(story[0])
+    print()
     rows(duties, ["operator", "state", "decided_block"], as_json=False, title="duties")
     print()
     rows(told, ["time", "who", "what", "ms", "about"], as_json=False, title="story")
@@ -91,7 +92,8 @@ def tasks(
 def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
     """What befell the Task, in the order of its time: the chain's events, and what its agents reported of it.
 
-    The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
+    Who tells is whose token brought it, which alone is more than said; the service that it says to be stands
+    beside. The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
     """
     network = next((each for each in config.networks if each.name == task["network"]), None)
     if network is None:
@@ -102,19 +104,21 @@ def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
         config,
         """
         SELECT toString(time) AS time, who, what, ms, about FROM (
-            SELECT toDateTime64(block_time, 9, 'UTC') AS time, 'chain' AS who, kind AS what, 0. AS ms,
+            SELECT toDateTime64(block_time, 9, 'UTC') AS time, {chain:String} AS who, kind AS what, 0. AS ms,
                    concat('block ', toString(block_number),
                           if(replaceAll(operator, '0', '') = 'x', '', concat(' by ', operator))) AS about
             FROM task_events WHERE network = {network:String} AND task_hash = {task:String}
             UNION ALL
-            SELECT Timestamp, ServiceName, SpanName, round(Duration / 1e6, 1),
-                   SpanAttributes['nektar.operator']
-            FROM otel_traces WHERE TraceId = {trace:String} AND ResourceAttributes['nektar.sender'] != 'chain'
+            SELECT Timestamp, if(ServiceName = sender, sender, concat(sender, ' (', ServiceName, ')')),
+                   SpanName, round(Duration / 1e6, 1), SpanAttributes['nektar.operator']
+            FROM (SELECT *, ResourceAttributes['nektar.sender'] AS sender FROM otel_traces)
+            WHERE TraceId = {trace:String} AND sender != {chain:String}
         ) ORDER BY time, who, what
         """,
         network=task["network"],
         task=task["task_hash"],
         trace=trace.hex(),
+        chain=CHAIN,
     )
 
 
