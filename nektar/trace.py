@@ -28,6 +28,7 @@ TRACEPARENT = "traceparent"
 
 # Attributes of spans.
 NETWORK = "nektar.network"
+GENERATION = "nektar.generation"  # of the Network's log; of the chain's spans in Tasks' traces alone
 FIRST_BLOCK = "nektar.block.first"
 LAST_BLOCK = "nektar.block.last"
 RECORDS = "nektar.records"  # the kinds of what was appended
