@@ -124,7 +124,7 @@ def show_account(account: Account) -> None:
         (
             "spans",
             f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
-            f" {spans['refused']} refused",
+            f"{spans['refused']} refused",
             spans["stored"] == spans["sent"] and not spans["refused"],
         ),
         (
