@@ -57,6 +57,11 @@ def undone(plan: Plan) -> Between:
     return Between(sum(r.depth for r in reorgs if r.witnessed), sum(r.depth for r in reorgs))
 
 
+def chain_spans(known: Known) -> int:
+    """What the chain tells of Tasks is a span an event, and one over all of a Task once its grace is over."""
+    return int(sum(known.chain["events"].values()) + known.chain["over"])
+
+
 def untrue(answers: Mapping[str, Rows], known: Known, asked: Between) -> Iterator[tuple[str, str]]:
     """(panel's id, what it says and what is true) of each whose answer is not true."""
     for id, rows in answers.items():
@@ -151,8 +156,7 @@ def _standing(known: Known) -> dict[str, tuple[object, ...]]:
 
 
 def _reported(known: Known) -> dict[str, int]:
-    """What the chain tells of a Task is one span an event, and one over all of it once its grace is over."""
-    spans = {**known.reported, CHAIN: sum(known.chain["events"].values()) + known.chain["over"]}
+    spans = {**known.reported, CHAIN: chain_spans(known)}
     return {**spans, "all": sum(spans.values())}
 
 

@@ -28,7 +28,7 @@ import msgspec
 import yaml
 
 from cli import demo_bus
-from cli.answers import Known, undone
+from cli.answers import Known, chain_spans, undone
 from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
@@ -47,6 +47,7 @@ from nektar import plugins
 from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
+from nektar.telemetry import CHAIN, SENDER
 
 NETWORK = "devnet"
 KEEP = Path("build/demo")
@@ -151,6 +152,11 @@ def run(
                 undone=undone(the_plan),
                 reported={agent: each["sent"] for agent, each in reported.items()},
                 processors=_processors(),
+            )
+            # They are told by the mark after the block whose consequences were waited for.
+            pipeline.wait_until(
+                lambda: _told_by_chain(sql) >= chain_spans(known),
+                f"{chain_spans(known)} spans of the chain's own to be stored",
             )
             panels = run_all(lambda statement: query(sql, statement), NETWORK, known)
             summary["panels"] = panels.counts
@@ -298,6 +304,11 @@ def _answers(sql: str) -> bool:
 def _stored(sql: str, block_hash: str) -> bool:
     statement = f"SELECT number FROM blocks WHERE hash = '{block_hash}'"  # noqa: S608  a hash of our own
     return bool(_rows(sql, statement))
+
+
+def _told_by_chain(sql: str) -> int:
+    statement = f"SELECT count() AS n FROM otel_traces WHERE ResourceAttributes['{SENDER}'] = '{CHAIN}'"  # noqa: S608
+    return sum(row["n"] for row in _rows(sql, statement))
 
 
 def _settled(sql: str, head_hash: str) -> bool:
