@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from cli.settings import read_config
-from cli.show import rows, short
+from cli.show import fields, rows, short
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.store.client import ask, records
-from nektar.telemetry import task_ids
+from nektar.telemetry import CHAIN, task_ids
+
+# What a Task's story holds at most: events of the chain, and spans of each sender, so that a flood by one
+# hides nothing that others say.
+EVENTS, SPANS = 1_000, 200
 
 
 class NotFound(NektarError):
@@ -67,7 +71,7 @@ def tasks(
         """
         SELECT * FROM tasks
         WHERE task_hash = {task:String} OR toString(number) = {task:String} OR input = {task:String}
-        ORDER BY submitted_block DESC
+        ORDER BY submitted_block DESC, network
         """,
         task=task.lower(),
     )
@@ -75,46 +79,60 @@ def tasks(
         raise NotFound(f"task: expected a task's hash, number or input; found none for {task!r}")
     duties = records(
         config,
-        "SELECT * FROM duties WHERE task_hash = {task:String} ORDER BY state, operator",
+        "SELECT * FROM duties WHERE network = {network:String} AND task_hash = {task:String} "
+        "ORDER BY state, operator",
+        network=story[0]["network"],
         task=story[0]["task_hash"],
     )
     told = _story(config, story[0])
     if as_json:
         rows([{**story[0], "duties": duties, "story": told}], [], as_json=True)
         return
-    print("\n".join(f"{key.replace('_', ' '):>18}  {value}" for key, value in story[0].items()), end="\n\n")
+    fields(story[0])
+    print()
     rows(duties, ["operator", "state", "decided_block"], as_json=False, title="duties")
     print()
-    rows(told, ["time", "who", "what", "ms", "about"], as_json=False, title="story")
+    title = f"story, with the first {SPANS} spans of each sender"
+    rows(told, ["time", "who", "what", "ms", "about"], as_json=False, title=title)
 
 
 def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
     """What befell the Task, in the order of its time: the chain's events, and what its agents reported of it.
 
-    The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
+    Who tells is whose token brought it, which alone is more than said; the service that it says to be stands
+    beside. The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
     """
-    network = next((each for each in config.networks if each.name == task["network"]), None)
-    if network is None:
-        return []
-    contract = bytes.fromhex(network.contracts["task_manager"][2:])
-    trace, _ = task_ids(network.chain_id, contract, bytes.fromhex(task["task_hash"][2:]))
+    task_hash = bytes.fromhex(task["task_hash"][2:])
+    traces = [
+        task_ids(network.chain_id, bytes.fromhex(address[2:]), task_hash)[0].hex()
+        for network in config.networks
+        if network.name == task["network"]
+        for name, address in network.contracts.items()
+        if name.partition("/")[0] == "task_manager"  # of several, `task_manager/NAME`
+    ]
     return records(
         config,
         """
         SELECT toString(time) AS time, who, what, ms, about FROM (
-            SELECT toDateTime64(block_time, 9, 'UTC') AS time, 'chain' AS who, kind AS what, 0. AS ms,
+            SELECT toDateTime64(block_time, 9, 'UTC') AS time, {chain:String} AS who, kind AS what, 0. AS ms,
                    concat('block ', toString(block_number),
                           if(replaceAll(operator, '0', '') = 'x', '', concat(' by ', operator))) AS about
             FROM task_events WHERE network = {network:String} AND task_hash = {task:String}
+            ORDER BY time LIMIT {events:UInt32}
             UNION ALL
-            SELECT Timestamp, ServiceName, SpanName, round(Duration / 1e6, 1),
-                   SpanAttributes['nektar.operator']
-            FROM otel_traces WHERE TraceId = {trace:String} AND ResourceAttributes['nektar.sender'] != 'chain'
+            SELECT Timestamp, if(ServiceName = sender, sender, concat(sender, ' (', ServiceName, ')')),
+                   SpanName, round(Duration / 1e6, 1), SpanAttributes['nektar.operator']
+            FROM (SELECT *, ResourceAttributes['nektar.sender'] AS sender FROM otel_traces)
+            WHERE TraceId IN {traces:Array(String)} AND sender != {chain:String}
+            ORDER BY Timestamp LIMIT {spans:UInt32} BY sender
         ) ORDER BY time, who, what
         """,
         network=task["network"],
         task=task["task_hash"],
-        trace=trace.hex(),
+        traces=str(traces),
+        chain=CHAIN,
+        events=EVENTS,
+        spans=SPANS,
     )
 
 

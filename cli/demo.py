@@ -28,6 +28,7 @@ import msgspec
 import yaml
 
 from cli import demo_bus
+from cli.answers import Known, chain_spans, undone
 from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
@@ -46,6 +47,7 @@ from nektar import plugins
 from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent
+from nektar.telemetry import CHAIN, SENDER
 
 NETWORK = "devnet"
 KEEP = Path("build/demo")
@@ -126,7 +128,8 @@ def run(
                 with Findings(config) as findings:
                     pipeline.wait_until(findings.told, "the watcher to be told of every finding")
                     due = findings.due()
-                spans = home.flush()
+                reported = home.flush()
+                spans = {key: sum(each[key] for each in reported.values()) for key in ("sent", "refused")}
                 pipeline.wait_until(
                     lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
                     f"{spans['sent']} spans to be stored",
@@ -143,7 +146,19 @@ def run(
             summary["webhooks"] = told.webhooks
             spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
             summary["spans"] = spans
-            panels = run_all(lambda statement: query(sql, statement), NETWORK, truth.facts)
+            known = Known(
+                facts=truth.facts,
+                chain=verdict["chain"],
+                undone=undone(the_plan),
+                reported={agent: each["sent"] for agent, each in reported.items()},
+                processors=_processors(),
+            )
+            # They are told by the mark after the block whose consequences were waited for.
+            pipeline.wait_until(
+                lambda: _told_by_chain(sql) >= chain_spans(known),
+                f"{chain_spans(known)} spans of the chain's own to be stored",
+            )
+            panels = run_all(lambda statement: query(sql, statement), NETWORK, known)
             summary["panels"] = panels.counts
             summary["kills"] = murders.done
             summary["seconds"] = round(time.monotonic() - started, 1)
@@ -291,15 +306,23 @@ def _stored(sql: str, block_hash: str) -> bool:
     return bool(_rows(sql, statement))
 
 
+def _told_by_chain(sql: str) -> int:
+    statement = f"SELECT count() AS n FROM otel_traces WHERE ResourceAttributes['{SENDER}'] = '{CHAIN}'"  # noqa: S608
+    return sum(row["n"] for row in _rows(sql, statement))
+
+
 def _settled(sql: str, head_hash: str) -> bool:
     """Whether the head is stored, and every processor has put out all that follows from it."""
-    expected = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
     at_head = {
         row["processor"]
         for row in _rows(sql, "SELECT processor, block_hash FROM progress")
         if row["block_hash"] == head_hash
     }
-    return at_head == expected and _stored(sql, head_hash)
+    return at_head == _processors() and _stored(sql, head_hash)
+
+
+def _processors() -> set[str]:
+    return {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
 
 
 class _Murders:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 
+from cli.answers import Between, Known, untrue
 from dashboards.boards import BOARDS
-from dashboards.boards.network import NETWORK as BOARD
 from dashboards.macros import TimeRange, expand
 from dashboards.panels import Panel
-from devnet.plan import Fact
 from nektar.config import ConfigError, Listen
 
 Rows = list[dict[str, Any]]
@@ -35,31 +34,40 @@ def build(out: Path, sql: str | None) -> None:
 
 
 class Ran(NamedTuple):
-    """What running every panel came to: {run, empty, failed}, and what is wrong, if anything."""
+    """What running every panel came to: {run, empty, failed, untrue}, and what is wrong, if anything."""
 
     counts: dict[str, int]
     wrong: str | None
 
 
-def run_all(ask: Ask, network: str, truth: Sequence[Fact]) -> Ran:
-    """Run each panel over all that is stored of `network`, and hold what the truth tells of against it.
+def run_all(ask: Ask, network: str, known: Known) -> Ran:
+    """Run each panel over all that is stored of `network`, and hold what is known against each answer.
 
     `ask` answers a query's rows; what it raises as HTTPError is a panel that failed.
     """
     range = _range(ask)
+    panels = {panel.id: panel for board in BOARDS for panel in board.panels}
     answers: dict[str, Rows] = {}
     failed: dict[str, str] = {}
-    for panel in (panel for board in BOARDS for panel in board.panels):
+    began = int(time.time())
+    for id, panel in panels.items():
         try:
-            answers[panel.id] = ask(_sql(panel, range, network))
+            answers[id] = ask(_sql(panel, range, network))
         except HTTPError as error:
-            failed[panel.id] = error.read().decode("utf-8", "replace").strip()[:200]
+            failed[id] = error.read().decode("utf-8", "replace").strip()[:200]
+    asked = Between(began, int(time.time()))
     empty = [id for id, rows in answers.items() if not rows]
-    counts = {"run": len(answers) + len(failed), "empty": len(empty), "failed": len(failed)}
+    lies = dict(untrue({id: rows for id, rows in answers.items() if rows}, known, asked))
+    counts = {
+        "run": len(panels),
+        "empty": len(empty),
+        "failed": len(failed),
+        "untrue": len(lies),
+    }
     wrong = [
         *(f"{id} failed: {why}" for id, why in failed.items()),
         *(f"{id} answered nothing" for id in empty),
-        *(_untrue(answers, truth) if not failed and not empty else ()),
+        *(f"{panels[id].title!r} {why}" for id, why in lies.items()),
     ]
     return Ran(counts, wrong[0] if wrong else None)
 
@@ -75,24 +83,3 @@ def _range(ask: Ask) -> TimeRange:
         "(SELECT time AS t FROM blocks UNION ALL SELECT toDateTime(Timestamp, 'UTC') AS t FROM otel_traces)"
     )
     return TimeRange(int(ends["start"]), int(ends["end"]))
-
-
-def _untrue(answers: dict[str, Rows], truth: Iterable[Fact]) -> Iterator[str]:
-    """What panels say that is not so."""
-    facts = list(truth)
-    duties = Counter(fact.value for fact in facts if fact.kind == "duty")
-    missed = Counter(fact.operator.lower() for fact in facts if (fact.kind, fact.value) == ("duty", "missed"))
-    findings = Counter(fact.value for fact in facts if fact.kind == "finding")
-    (all_findings,) = (row for row in answers["findings"] if row["condition"] == "all")
-    for id, said, true in (
-        ("duties_by_state", _counts(answers["duties_by_state"], "state", "count"), duties),
-        ("missed_by_operator", _counts(answers["missed_by_operator"], "operator", "missed"), missed),
-        ("findings", Counter({k: int(v) for k, v in all_findings.items() if k != "condition"}), findings),
-    ):
-        if +said != +true:
-            panel = BOARD.panel(id)
-            yield f"{panel.title!r} answers {dict(+said)}, and {dict(+true)} is true"
-
-
-def _counts(rows: Rows, name: str, count: str) -> Counter[str]:
-    return Counter({row[name]: int(row[count]) for row in rows if row[name] != "all"})

@@ -124,7 +124,7 @@ def show_account(account: Account) -> None:
         (
             "spans",
             f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
-            f" {spans['refused']} refused",
+            f"{spans['refused']} refused",
             spans["stored"] == spans["sent"] and not spans["refused"],
         ),
         (
@@ -135,8 +135,9 @@ def show_account(account: Account) -> None:
         ),
         (
             "panels",
-            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed",
-            not panels["empty"] and not panels["failed"],
+            f"{panels['run']} of the board run on this: {panels['empty']} empty, {panels['failed']} failed, "
+            f"{panels['untrue']} untrue",
+            not panels["empty"] and not panels["failed"] and not panels["untrue"],
         ),
         (
             "run",

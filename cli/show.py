@@ -63,10 +63,20 @@ def rows(
     console.print(table)
 
 
+def fields(record: Mapping[str, Any]) -> None:
+    """Print one record, a line a key."""
+    for name, value in record.items():
+        print(f"{name.replace('_', ' '):>18}  {_cell(value, lines=False)}")
+
+
 def short(value: str, head: int = 10) -> str:
     """A hash or address as people compare them."""
     return value if len(value) <= head + 5 else f"{value[:head]}…{value[-4:]}"
 
 
-def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+def _cell(value: object, lines: bool = True) -> str:
+    """A value as a terminal may get it: whatever is no character to be seen, such as ESC, with which others'
+    text could move the cursor or rename the window, is shown as �. Lines stay `lines` where a table holds
+    them in their column."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() or (lines and c == "\n") else "�" for c in text)

@@ -93,7 +93,12 @@ def compare(ask: Ask, due: Mapping[str, float], announced: Mapping[str, float], 
         "block_to_webhook": figures(_since_block(verified, announced)),
         "fold_to_webhook": figures(sorted((d.when - due[d.id]) * 1000 for d in verified if d.id in due)),
     }
-    wrong = _miscounted(webhooks) or _not_due(ids, due) or _otherwise(last, found)
+    wrong = (
+        _miscounted(webhooks)
+        or _not_due(ids, due)
+        or _otherwise(last, found)
+        or _untimed(latencies["block_to_webhook"])
+    )
     return Told(webhooks, latencies, wrong)
 
 
@@ -114,6 +119,12 @@ def _otherwise(last: Mapping[str, object], found: Mapping[str, object]) -> str:
     if not differ:
         return ""
     return f"SQL says {found.get(differ[0])}, and the last that was told is {last.get(differ[0])}"
+
+
+def _untimed(block_to_webhook: Mapping[str, float]) -> str:
+    if block_to_webhook["n"]:
+        return ""
+    return "expected to time at least one finding from its block's announcement on; no block was announced"
 
 
 def _since_block(verified: Sequence[Delivery], announced: Mapping[str, float]) -> list[float]:

@@ -130,12 +130,11 @@ class Home:
         key = key_arguments(self._secret(operator, 1), CHAIN_ID, registry, account.address)
         self.send(account, "operator_registry", "rotateKey", *key)
 
-    def flush(self) -> dict[str, int]:
-        """Have all agents send what they have to report: how many spans the collector took so far, and how
-        many it did not."""
+    def flush(self) -> dict[str, dict[str, int]]:
+        """Have all agents send what they have to report: by agent, how many spans the collector took so far
+        (`sent`), and how many it did not (`refused`)."""
         self._flushes += 1
-        reports = [agent.tell({"flush": self._flushes})["spans"] for agent in self.agents]
-        return {key: sum(report[key] for report in reports) for key in ("sent", "refused")}
+        return {agent.name: agent.tell({"flush": self._flushes})["spans"] for agent in self.agents}
 
     def withhold(self, first: int, last: int) -> None:
         """From now on the proxy serves no receipts of these blocks."""

@@ -52,6 +52,9 @@ TASK_COLUMNS = (
 OPERATOR_COLUMNS = ("operator", "bls_key", "region", "validators")
 # A finding is said with a rising status; `retracted` rises above all but `final`, which nothing follows.
 FINDING_RISES = ("seen", "safe", "retracted", "final")
+# Events about Tasks, and the state to which they move one: what comes later here is said later of a Task.
+TASK_STATES = {"responded": "responded", "taskcancelled": "cancelled", "responsechallenged": "challenged"}
+TASK_EVENTS = ("tasksubmitted", "attested", *TASK_STATES)
 CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert")
 
 
@@ -76,6 +79,7 @@ def judge(case: Mapping[str, Any]) -> dict[str, Any]:
         "recall": right / len(truth) if truth else 1.0,
         "missing": [_record(f) for f in _some(Counter(truth) - Counter(found))],
         "surplus": [_record(f) for f in _some(Counter(found) - Counter(truth))],
+        "chain": _account(on_chain),
         "counted": {"chain": sum(on_chain.values()), "store": sum(in_store.values())},
         "lost": sum(lost.values()),
         "duplicated": doubled,
@@ -198,6 +202,38 @@ def _recount(
                 str(tx["value"]),
             )
             yield "call", *place, status, _plain(function.fn_name), _said(arguments)
+
+
+def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
+    """What all that is on the chain comes to, for whoever shows sums: the head's number and time, blocks by
+    check level, Tasks by state, events about Tasks by kind, Tasks whose grace is over, members' stakes in the
+    newest OperatorSet, and Operators' regions."""
+    blocks, tasks, regions = {}, {}, {}
+    events: dict[str, list[dict[str, Any]]] = {}
+    for kind, *row in on_chain:
+        if kind == "block":
+            blocks[int(row[0])] = row
+        elif kind == "task":
+            tasks[row[0]] = dict(zip(TASK_COLUMNS, row, strict=True))
+        elif kind == "operator":
+            regions[row[0]] = row[2]
+        elif kind == "event":
+            events.setdefault(row[-2], []).append(json.loads(row[-1]))
+    head = max(blocks)
+    states = {task: "expired" if int(said["deadline"]) <= head else "open" for task, said in tasks.items()}
+    for event, state in TASK_STATES.items():
+        states |= {said["taskHash"]: state for said in events.get(event, ())}
+    newest_set = max(events["operatorsetcommitted"], key=lambda said: int(said["setNumber"]))
+    return {
+        "head": head,
+        "time": int(blocks[head][3]),
+        "levels": Counter(row[4] for row in blocks.values()),
+        "tasks": Counter(states.values()),
+        "events": {name: len(events.get(name, ())) for name in TASK_EVENTS},
+        "over": sum(int(task["deadline"]) + int(task["grace"]) <= head for task in tasks.values()),
+        "stakes": {operator: stake for operator, _, stake in newest_set["members"]},
+        "regions": regions,
+    }
 
 
 def _said_twice(sql: str) -> Iterator[Row]:

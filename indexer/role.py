@@ -1,7 +1,7 @@
 """The indexer as a role: one task a Network, each with its own log, until told to stop.
 
 A Network that can't go on (a reorg below finality, a changed filter, an address without a contract, a bug)
-ends alone; the others are followed on.
+ends alone; the others are followed on. What the bus can't do ends the role, which a new start may mend.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Traces of the pipeline itself: what follows from an entry of a Network's log is one trace, to the webhook.
 
 Whoever appends to a log begins the trace. Its id and its root span's are made of the bytes that are appended,
-so that a log written again from the same chain begins the same traces. The root travels as the W3C's
+so that a log written again from the same chain begins the same traces where it is appended in the same
+batches, and only there. The root travels as the W3C's
 `traceparent` (https://www.w3.org/TR/trace-context/): in a header of the log's messages, in one of whatever
 processors put out because of them, and as the extension `traceparent` of a finding's CloudEvent. On the way
 it is copied and never made anew, so that outputs stay a function of the log. Who works on a message does so
@@ -28,6 +29,7 @@ TRACEPARENT = "traceparent"
 
 # Attributes of spans.
 NETWORK = "nektar.network"
+GENERATION = "nektar.generation"  # of the Network's log; of the chain's spans in Tasks' traces alone
 FIRST_BLOCK = "nektar.block.first"
 LAST_BLOCK = "nektar.block.last"
 RECORDS = "nektar.records"  # the kinds of what was appended

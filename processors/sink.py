@@ -43,8 +43,8 @@ from nektar.rows import ROWS as ROW_TYPES
 from nektar.rows import ChainSpan, Finding, ProgressRow, Row
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.otel import chain_spans
-from nektar.store.port import SqlError, Store, StoreHeld, shown
+from nektar.store.otel import chain_spans, delete_chain_spans
+from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, shown
 from nektar.store.schema import (
     DELETED,
     HISTORIES,
@@ -253,8 +253,13 @@ def _of_traces(place: Place, value: bytes) -> list[Insert]:
     spans = _rows(value, ChainSpan.table, row_schema(ChainSpan))
     return [
         Insert("otel_traces", rows, f"{place.token}:otel_traces:{i}:{_digest(value)}")
-        for i, rows in enumerate(chain_spans(spans))
+        for i, rows in enumerate(chain_spans(spans, place.network, place.generation))
     ]
+
+
+def _is_of(record: Delivered, row_type: type[Row]) -> bool:
+    """Whether a record of `nektar.rows` holds rows of this type."""
+    return record.stream == ROWS and record.headers.get("table") == row_type.table.encode()
 
 
 def _arrow(value: bytes, table: Table) -> Any:
@@ -322,7 +327,7 @@ class Sink:
         self._moved = moved
         self._bus = bus
         self._known = known
-        self._generations = Generations(store, bus)
+        self._generations: Generations  # read anew with each partition, which another member may have had
         self.level_at = 0.0  # when the bus had nothing more than what is stored, in seconds since 1970
         self._consumer: Consumer
         self._writers: dict[int, Writer] = {}
@@ -390,10 +395,13 @@ class Sink:
 
     def _put_in(self, record: Delivered, done: int | None) -> None:
         try:
-            if record.headers.get("table") == ProgressRow.table.encode():
+            if _is_of(record, ProgressRow):
                 self._drain_findings(record.partition)
             if to_store := inserts(record, record.value, self._known):
-                self._begin(place_of(record))
+                place = place_of(record)
+                self._begin(place)
+                if _is_of(record, ChainSpan) and place.generation < self._generations.newest(place.network):
+                    to_store = []  # a newer one says the same spans
             for table, rows, token in to_store:
                 self._store.insert(table, rows, token)
                 rows_stored.add(rows.num_rows, {"table": table})
@@ -404,9 +412,22 @@ class Sink:
             self._done[record.stream, record.partition] = done
 
     def _begin(self, place: Place) -> None:
-        """Say that this generation of the Network's log is its newest, before its first rows."""
+        """Say that this generation of the Network's log is its newest, before its first rows.
+
+        What the chain tells of Tasks stands among spans, where no view picks the newest generation: what the
+        ones before said is deleted first, so that whoever is killed in between does it again.
+        """
+        before = self._generations.newest(place.network)
         if (row := self._generations.begin(place.network, place.generation)) is not None:
+            if before:
+                self._forget_chain_spans(place)
             self._store.insert(*place.insert(GENERATIONS, row, False, "begun"))
+
+    def _forget_chain_spans(self, place: Place) -> None:
+        try:
+            self._store.command(delete_chain_spans(place.network, place.generation))
+        except SqlError as error:  # no fault of the record's
+            raise StoreDown(f"store {shown(self._store.url)}: deleting spans failed: {error}") from error
 
     def _drain_findings(self, partition: int) -> None:
         """Take the findings that came before this progress: other streams have an order of their own."""
@@ -445,6 +466,7 @@ class Sink:
     def _assigned(self, partitions: frozenset[int]) -> None:
         self._forget(partitions)
         stored = positions(self._store)
+        self._generations = Generations(self._store, self._bus)
         for partition in sorted(partitions):
             known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}
             again = read_again(stored, partition, self._bus.partitions, known)

@@ -53,14 +53,17 @@ class Generations:
         if origin == self._bus:
             return None
         if origin is not None:
-            newest = max(number for name, number in self._begun if name == network)
             raise StoreMistake(
                 f"store {shown(self._store.url)}: it holds generation {generation} of {network} from "
                 "another bus than this one, so that neither knows what the other has: put that bus back, set "
-                f"networks.{network}.generation to {newest + 1}, or name an empty store"
+                f"networks.{network}.generation to {self.newest(network) + 1}, or name an empty store"
             )
         self._begun[network, generation] = self._bus
         return pa.Table.from_pylist([{"generation": generation, "bus": self._bus}], GENERATIONS.arrow)
+
+    def newest(self, network: str) -> int:
+        """The newest generation of the Network's log that was begun; 0 where none was."""
+        return max((number for name, number in self._begun if name == network), default=0)
 
 
 def positions(store: Store) -> dict[str, dict[str, int]]:

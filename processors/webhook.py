@@ -3,8 +3,8 @@
 The body is a CloudEvent in JSON as it lies on the bus (structured mode of the CloudEvents HTTP binding), the
 headers are those of Standard Webhooks 1.0.0 (https://www.standardwebhooks.com). `webhook-id` is made of the
 event's own bytes: the same for every attempt and from wherever it is sent, another for every other event,
-whichever Network or generation it is of. It holds no full stop, which the signature's scheme sets between its
-parts.
+whichever Network or generation it is of (the latter by its `traceparent`). It holds no full stop, which the
+signature's scheme sets between its parts.
 
 A receiver is not believed either: redirects are not followed, nothing that it says is shown, and of what it
 says no more is read than it takes to keep the connection. Messages name the watcher and show no part of its

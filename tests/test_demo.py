@@ -86,6 +86,7 @@ def exactly_right(summary: dict[str, Any]) -> None:
     assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
     assert summary["spans"]["stored"] == summary["spans"]["sent"] > 0
     assert summary["spans"]["refused"] == 0
+    assert summary["panels"] == {"run": 13, "empty": 0, "failed": 0, "untrue": 0}
 
 
 def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> None:

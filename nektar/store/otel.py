@@ -16,7 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_repeated, groups
+from nektar.store.schema import literal
 from nektar.telemetry import CHAIN, SENDER
+from nektar.trace import GENERATION, NETWORK
 
 TABLES: Mapping[Signal, str] = {SPANS: "otel_traces", LOGS: "otel_logs"}
 
@@ -47,19 +49,31 @@ def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
     return table
 
 
-def chain_spans(rows: pa.Table) -> list[pa.Table]:
-    """Rows of `rows.ChainSpan` as rows of `otel_traces`, of few enough dates a table."""
+def chain_spans(rows: pa.Table, network: str, generation: int) -> list[pa.Table]:
+    """Rows of `rows.ChainSpan`, said of this generation of a Network's log, as rows of `otel_traces`, of few
+    enough dates a table."""
+    place = {NETWORK: network, GENERATION: str(generation)}
     days: dict[int, list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
         days.setdefault(int(row["started"].timestamp()) // 86_400, []).append(row)
     dates = sorted(days)
     return [
-        _of_chain([row for date in dates[i : i + MAX_DATES] for row in days[date]])
+        _of_chain([row for date in dates[i : i + MAX_DATES] for row in days[date]], place)
         for i in range(0, len(dates), MAX_DATES)
     ]
 
 
-def _of_chain(spans: Sequence[Mapping[str, Any]]) -> pa.Table:
+def delete_chain_spans(network: str, below: int) -> str:
+    """The statement that deletes a Network's chain spans of generations below this one."""
+    return f"""
+        DELETE FROM {TABLES[SPANS]}
+        WHERE ServiceName = {literal(CHAIN)} AND ResourceAttributes[{literal(SENDER)}] = {literal(CHAIN)}
+        AND SpanAttributes[{literal(NETWORK)}] = {literal(network)}
+        AND toUInt32OrZero(SpanAttributes[{literal(GENERATION)}]) < {below:d}
+    """  # noqa: S608
+
+
+def _of_chain(spans: Sequence[Mapping[str, Any]], place: Mapping[str, str]) -> pa.Table:
     started = [int(span["started"].timestamp()) * 10**9 for span in spans]
     ended = [int(span["ended"].timestamp()) * 10**9 for span in spans]
     none = _offsets(0 for _ in spans)
@@ -72,7 +86,7 @@ def _of_chain(spans: Sequence[Mapping[str, Any]]) -> pa.Table:
         "SpanKind": _texts("Internal" for _ in spans),
         "ServiceName": _texts(CHAIN for _ in spans),
         "ResourceAttributes": _map_array([{"service.name": CHAIN, SENDER: CHAIN} for _ in spans]),
-        "SpanAttributes": _map_array([json.loads(span["attributes"]) for span in spans]),
+        "SpanAttributes": _map_array([json.loads(span["attributes"]) | place for span in spans]),
         "Duration": pa.array([end - start for start, end in zip(started, ended, strict=True)], pa.uint64()),
         "StatusCode": _texts("Unset" for _ in spans),
     }

@@ -35,7 +35,6 @@ import msgspec
 from immutables import Map
 
 from nektar import operators
-from nektar.errors import NektarError
 from nektar.model import (
     Attested,
     BlockClosed,
@@ -55,12 +54,9 @@ from nektar.model import (
 )
 from nektar.operators import Registry
 from nektar.rows import Change, DutyRow, DutyState, TaskRow, TaskState
+from processors.folds.deadlines import require_blocks
 
 _NO_DIGEST = Hash32(bytes(32))
-
-
-class UnsupportedDeadline(NektarError):
-    """The ledger counts deadlines in blocks; this Network's are in another unit."""
 
 
 class Decided(msgspec.Struct, frozen=True, array_like=True):
@@ -153,11 +149,7 @@ class Tasks:
 
 
 def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
-    if task.deadline.unit != "block":
-        raise UnsupportedDeadline(
-            f"task {task.number} (0x{task.hash.hex()}): expected a deadline in blocks; got one in "
-            f"{task.deadline.unit}s, which the duty ledger does not count yet"
-        )
+    require_blocks(task)
     if task.hash in state.tasks or task.hash in state.accepted:
         return state, []
     block = task.submitted.block

@@ -31,6 +31,7 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.rows import ChainSpan, Change, TaskEventRow
+from processors.folds.deadlines import require_blocks
 
 _NOBODY = Address(bytes(20))
 _NO_PARENT = bytes(8)
@@ -76,13 +77,17 @@ class Traces:
         return Stories(network.chain_id, network.contract("task_manager"))
 
     def step(self, state: Stories, event: Event) -> tuple[Stories, list[Change]]:
-        """Work per block is for its own events and for the Tasks whose grace ends with it."""
+        """Work per block is for its own events and for the Tasks whose grace ends with it.
+
+        Raises UnsupportedDeadline for a Task whose deadline is not a block.
+        """
         match event:
             case BlockClosed(block=block):
                 return _closed(state, block)
             case GapPassed():
                 return _over(state, sorted(each for each in state.due if each <= event.last))
             case TaskSubmitted(task=task):
+                require_blocks(task)
                 state = msgspec.structs.replace(state, submitted=(*state.submitted, task))
         if happened := _happened(event):
             state = msgspec.structs.replace(state, here=(*state.here, happened))

@@ -18,6 +18,7 @@ CAME = [
     )
     for i, status in enumerate(STATUSES)
 ]
+ANNOUNCED = {"0xb0": 99.0, "0xb1": 102.5}
 LAST = {
     "finding": "0x01",
     "condition": "equivocation",
@@ -27,12 +28,13 @@ LAST = {
 }
 
 
-def told(came: Sequence[Delivery], due: int = 4, **found: str) -> Told:
+def told(
+    came: Sequence[Delivery], due: int = 4, announced: Mapping[str, float] = ANNOUNCED, **found: str
+) -> Told:
     def ask(statement: str) -> list[Mapping[str, Any]]:
         return [{"n": due}] if statement == DUE else [LAST | found]
 
     lying = {f"id-{i}": 99.9 + i for i in range(due)}
-    announced = {"0xb0": 99.0, "0xb1": 102.5}
     return compare(ask, lying, announced, {"requests": 9, "deliveries": msgspec.to_builtins(list(came))})
 
 
@@ -63,6 +65,7 @@ def test_all_that_was_due_is_right_repeats_and_late_ones_of_before_too() -> None
         (told([*CAME[:3], msgspec.structs.replace(CAME[3], id="of nobody")]), "not what lies on the bus"),
         (told([CAME[0], CAME[1], CAME[3], CAME[2]]), "the last that was told"),
         (told(CAME, operator="0x03"), "the last that was told"),
+        (told(CAME, announced={"0xb9": 99.0}), "expected to time at least one finding"),
     ],
 )
 def test_what_is_missing_forged_beyond_or_out_of_order_is_named(said: Told, words: str) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from nektar.config import Config, Listen
 from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
-from nektar.rows import DutyRow, Finding, OperatorRow, Row
+from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure
@@ -210,6 +211,99 @@ def test_what_an_older_generation_said_is_true_no_more_and_stays_in_the_historie
         assert store.rows(f"SELECT count() FROM {view} WHERE network = 'n'") == [(0,)]
         assert store.rows(f"SELECT count() FROM {view}_history WHERE network = 'n'") == [(1,)]
     assert store.rows("SELECT generation FROM generations WHERE network = 'n'") == [(2,)]
+
+
+def spans(generation: int, network: str = "n", numbers: range = range(3)) -> Message:
+    """What the chain tells of a Task, the same in each generation."""
+    told: list[tuple[Row, bool]] = [
+        (
+            ChainSpan(
+                b"1" * 16, bytes([n]) * 8, bytes(8), "chain.attested", 1_700_000_000, 1_700_000_000, "{}"
+            ),
+            False,
+        )
+        for n in numbers
+    ]
+    headers = {"table": b"chain_spans", "generation": str(generation).encode(), "processor": b"traces"}
+    return Message(ROWS, network.encode(), rows_to_ipc(ChainSpan, told), headers)
+
+
+def told(store: Store) -> list[tuple[str, str, int]]:
+    """Network, generation and number of the spans that the chain tells."""
+    return store.rows(
+        "SELECT SpanAttributes['nektar.network'] AS network, SpanAttributes['nektar.generation'] AS number,"
+        " count() FROM otel_traces WHERE ServiceName = 'chain' GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def test_a_newer_generation_tells_what_the_chain_does_once(store: Store, bus: Bus) -> None:
+    put(bus, log(New((BLOCK,), {})), spans(1), spans(1, "other"))
+    drain(store, bus)
+    forged = "INSERT INTO otel_traces (Timestamp, ServiceName, SpanAttributes) VALUES "
+    forged += "(now(), 'chain', {'nektar.network': 'n', 'nektar.generation': '1'})"
+    store.command(forged)  # by who says to be the chain: no span of its is ours to delete
+    assert told(store) == [("n", "1", 4), ("other", "1", 3)]
+    put(bus, spans(10), spans(1, numbers=range(3, 6)), spans(10, numbers=range(3, 6)))
+    drain(store, bus)  # the second comes late, from a processor of the generation before
+    assert told(store) == [("n", "1", 1), ("n", "10", 6), ("other", "1", 3)]
+    put(bus, spans(9))
+    drain(store, bus)
+    assert told(store) == [("n", "1", 1), ("n", "10", 6), ("other", "1", 3)]
+
+
+class Dying:
+    """A store that goes down after the n-th statement or insert."""
+
+    def __init__(self, store: Store, after: int) -> None:
+        self._store, self._left = store, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def insert(self, *insert: Any) -> None:
+        self._store.insert(*insert)
+        self._did()
+
+    def command(self, sql: str) -> None:
+        self._store.command(sql)
+        self._did()
+
+    def _did(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise StoreDown("killed")
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])  # the deletion, the row of the generation, its first spans
+def test_whoever_is_killed_while_a_generation_begins_begins_it_again(
+    store: Store, bus: Bus, after: int
+) -> None:
+    put(bus, spans(1))
+    drain(store, bus)
+    put(bus, spans(2))
+    dying: Any = Dying(store, after)
+    with pytest.raises(StoreDown, match="killed"):
+        drain(dying, bus)
+    drain(store, bus)
+    assert told(store) == [("n", "2", 3)]
+    assert store.rows("SELECT generation FROM generations WHERE network = 'n'") == [(2,)]
+
+
+def test_spans_that_can_not_be_deleted_stop_the_role_and_bury_nothing(store: Store, bus: Bus) -> None:
+    put(bus, spans(1))
+    drain(store, bus)
+    put(bus, spans(2))
+
+    class Refusing(Dying):
+        def command(self, sql: str) -> None:
+            raise SqlError("not allowed")
+
+    refusing: Any = Refusing(store, 0)
+    with pytest.raises(StoreDown, match="deleting spans failed: not allowed"):
+        drain(refusing, bus)
+    assert bus.read(DEAD, 0) == []
+    drain(store, bus)
+    assert told(store) == [("n", "2", 3)]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ from hypothesis import strategies as st
 
 from devnet.anvil import free_port
 from devnet.receiver import Receiver
+from nektar import trace
 from nektar.config import ConfigError, Watcher
+from nektar.log import key
 from nektar.model import Network
 from processors.outputs import cloud_event
 from processors.webhook import MAX_ANSWER_BYTES, Answer, Outcome, Webhook, answer, webhook_id
@@ -143,7 +145,10 @@ def test_a_message_is_a_cloud_event_in_structured_mode_and_its_signature_holds()
 
 def test_an_id_is_of_one_event_whichever_network_and_generation_it_is_of() -> None:
     events = {
-        cloud_event(Network(name, 1, {}, generation), finding(n, status), offset)
+        cloud_event(
+            *(Network(name, 1, {}, generation), finding(n, status), offset),
+            trace.begin(key(name, generation), [b"what is appended"]),
+        )
         for name in ("home", "away")
         for generation in (1, 2)
         for n in (1, 2)
@@ -151,7 +156,7 @@ def test_an_id_is_of_one_event_whichever_network_and_generation_it_is_of() -> No
         for offset in (1, 2)
     }
     ids = {webhook_id(event) for event in events}
-    assert len(ids) == len(events)
+    assert len(ids) == len(events) == 2**5
     assert all(id_.replace("_", "").isalnum() and len(id_) < 64 for id_ in ids)
     assert webhook_id(EVENT) == webhook_id(bytes(EVENT))
 

@@ -34,7 +34,8 @@ from nektar.model import (
     Unpaused,
 )
 from nektar.rows import DutyRow, DutyState, TaskRow, TaskState
-from processors.folds.tasks import Ledger, Tasks, UnsupportedDeadline
+from processors.folds.deadlines import UnsupportedDeadline
+from processors.folds.tasks import Ledger, Tasks
 from tests.processors.world import (
     NETWORK,
     OPERATORS,

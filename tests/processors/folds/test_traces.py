@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+import pytest
+
 from nektar import telemetry
 from nektar.model import (
     At,
     Attested,
     BlockClosed,
+    Deadline,
     Event,
     GapPassed,
     Hash32,
@@ -17,6 +21,7 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.rows import ChainSpan, Change, Row, TaskEventRow
+from processors.folds.deadlines import UnsupportedDeadline
 from processors.folds.traces import Stories, Traces
 from tests.processors.world import CHAIN_ID, MANAGER, NETWORK, OPERATORS, ZERO, block, task
 
@@ -94,3 +99,9 @@ def test_a_gap_over_the_end_ends_the_root_with_the_last_time_that_is_known() -> 
     (root,) = [row for row in said if isinstance(row, ChainSpan) and row.name == "task"]
     assert (root.started, root.ended) == (block(10).time, block(10).time)
     assert not state.tasks
+
+
+def test_a_deadline_that_is_no_block_stops_with_a_clear_error() -> None:
+    other = msgspec.structs.replace(TASK, deadline=Deadline("timestamp", 1_800_000_000))
+    with pytest.raises(UnsupportedDeadline, match="expected a deadline in blocks; got one in timestamps"):
+        told([TaskSubmitted(other.submitted, other)])

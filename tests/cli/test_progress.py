@@ -1,0 +1,37 @@
+"""The account at a demo's end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.progress import Account, show_account
+
+SUMMARY: dict[str, Any] = {
+    "truth": [{"kind": "duty", "value": "signed"}],
+    "found": [{"kind": "duty", "value": "signed"}],
+    "precision": 1.0,
+    "recall": 1.0,
+    "counted": {"chain": 9, "store": 9},
+    "lost": 0,
+    "duplicated": 0,
+    "spans": {"sent": 5, "stored": 5, "refused": 0},
+    "webhooks": {"due": 2, "delivered": 2, "verified": 2, "retracted": 1, "sent": 2, "repeated_id": 0},
+    "panels": {"run": 13, "empty": 0, "failed": 0, "untrue": 0},
+    "blocks": 40,
+    "tasks": 1,
+    "reorgs": 1,
+    "undone_blocks": 1,
+    "seconds": 9.9,
+    "latency_ms": {"block_to_store": {"p50": 1.0, "p99": 2.0, "n": 40}},
+}
+
+
+def test_the_account_says_what_was_sent_told_and_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    show_account(Account(SUMMARY, Path("build/demo")))
+    lines = [line.split("  ", 1)[-1].strip() for line in map(str.strip, capsys.readouterr().out.splitlines())]
+    assert "9 and 9 things compared: 0 lost, 0 doubled" in lines
+    assert "5 sent by operators and the aggregator, 5 stored, 0 refused" in lines
+    assert "13 of the board run on this: 0 empty, 0 failed, 0 untrue" in lines
