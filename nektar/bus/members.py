@@ -134,6 +134,7 @@ class KafkaMember:
         has answered for PATIENCE_SECONDS.
         """
         deadline = time.monotonic() + timeout
+        before = self.answered_at
         self._listen()
         while True:
             left = max(0.0, deadline - time.monotonic())
@@ -147,11 +148,14 @@ class KafkaMember:
                     # No broker answers now. Heartbeats may have ended with that; a join begins them anew.
                     self._client._coordinator.request_rejoin()
                     if left == 0.0:
+                        self.answered_at = before
                         return ()
                     time.sleep(min(left, LOOK_AGAIN))
                 else:
                     raise self._servers.in_words(error, self._read_now()) from error
                 continue
+            if not polled and not self._at_end():
+                self.answered_at = before
             return [
                 delivered(self._streams[where.topic], record)
                 for where, records in polled.items()
@@ -207,6 +211,20 @@ class KafkaMember:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _at_end(self) -> bool:
+        """Whether we have read all that brokers have told of: an empty poll may be one whose fetch is under
+        way, or of a member that has not joined yet."""
+        if self.metadata is None:
+            return False
+        states = [self._client._subscription.assignment.get(where) for where in self._known]
+        return all(
+            state is not None
+            and state.position is not None
+            and state.highwater is not None
+            and state.position.offset >= state.highwater
+            for state in states
+        )
 
     def _listen(self) -> None:
         """Note when brokers answered last, and ask for a word where they are silent. Raises BusError.

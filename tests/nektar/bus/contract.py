@@ -315,6 +315,18 @@ class BusContract:
             until(lambda: not consumer.poll(0.01) and consumer.answered_at > before)
             assert consumer.answered_at <= time.time()
 
+    def test_an_empty_poll_before_all_is_read_says_nothing_of_the_end(self, bus: Bus) -> None:
+        with bus.writer("w", 0) as writer:
+            writer.transaction(said([b"%d" % i for i in range(2_000)]))
+        with bus.consumer("g", [S]) as consumer:
+            began, seen = time.time(), 0
+            while seen < 2_000:
+                got = consumer.poll(0.0, 100)
+                seen += len(got)
+                assert got or consumer.answered_at < began
+            ended = time.time()
+            until(lambda: not consumer.poll(0.01) and consumer.answered_at > ended)
+
     def test_poll_returns_no_more_than_it_was_told(self, bus: Bus) -> None:
         with bus.writer("w", 0) as writer, bus.consumer("g", [S, T]) as consumer:
             writer.transaction(said([b"%d" % i for i in range(10)]) + said([b"x"] * 10, T))
