@@ -41,7 +41,7 @@ from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_k
 from nektar.config import Config, NetworkConfig
 from nektar.health import Health
 from nektar.http import Server, bind
-from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
+from nektar.otlp import SIGNALS, BadRequest, Signal, check_groups, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED, own_token
 
 log = logging.getLogger(__name__)
@@ -244,13 +244,13 @@ class Collector:
             body = _unzipped(body)
             room.take(len(body))
         request = parse(signal, body) if kind == PROTOBUF else otlp_json.parse(signal, body)
-        check_repeated(signal, request)
+        check_groups(signal, request)
         reasons = otlp.refuse(signal, request, time.time_ns())
         why = "; ".join(f"{n} {signal.items}: {reason}" for reason, n in reasons.most_common(5))
         left = otlp.count(signal, request)
         if reasons and not left:
             raise _bad(why)
-        if kind == JSON or reasons:
+        if otlp.drop_empty(signal, request) or kind == JSON or reasons:
             body = request.SerializeToString(deterministic=True)
         found = self._signatures.fresh(signal, request, body, sender)
         headers = {"sender": sender.encode()}

@@ -26,7 +26,7 @@ from nektar.config import Config, Listen, NetworkConfig, Telemetry
 from nektar.health import Health
 from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
-from nektar.otlp import LOGS, SPANS, parse
+from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
 
@@ -248,6 +248,21 @@ def test_what_repeats_too_much_is_refused(client: Client) -> None:
     request = sound(3_000, resource=[("t", "x" * 100_000)])
     answer = client.post(request.SerializeToString())
     assert (answer.status, "for each of their spans" in answer.why) == (400, True)
+
+
+def test_groups_without_items_are_not_on_the_bus(client: Client, bus: SqliteBus) -> None:
+    request = sound(2)
+    for _ in range(100):
+        request.resource_spans[0].scope_spans.add()
+    request.resource_spans.add()
+    assert client.post(request.SerializeToString()).status == 200
+    (message,) = told(bus)
+    assert [len(g.scope_spans) for g in parse(SPANS, message.value).resource_spans] == [1]
+    for _ in range(MAX_GROUPS):
+        request.resource_spans[0].scope_spans.add()
+    answer = client.post(gzip.compress(request.SerializeToString()), content_encoding="gzip")
+    assert (answer.status, "empty ones counted" in answer.why) == (400, True)
+    assert len(told(bus)) == 1
 
 
 def test_other_paths_and_methods(client: Client) -> None:
