@@ -21,7 +21,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Self
 
@@ -259,19 +259,27 @@ class Collector:
 
     async def _write(self, taken: _Taken, sender: str) -> None:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
-        await asyncio.gather(*(self._log(network, message) for network, message in records(taken.found)))
-        if taken.found:
-            self._signatures.written(taken.found, sender)
+        await asyncio.gather(*(self._log(*each, sender) for each in records(taken.found)))
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
             of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
         await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
 
-    async def _log(self, network: NetworkConfig, message: Message) -> None:
+    async def _log(
+        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: str
+    ) -> None:
         """Append signed responses to the Network's log, which begins a trace."""
+
+        def ended(writing: Future[None]) -> None:
+            # Not when its request ends: that may give up before a commit which succeeds after all.
+            failed = writing.cancelled() or writing.exception()
+            self._signatures.end(found, sender, written=not failed)
+
         said = {trace.NETWORK: network.name, trace.RECORDS: ["signed"]}
         with trace.root("collect", trace.carried(message.headers), trace.now(), said):
-            await asyncio.wrap_future(self._logs[network.name].write([message]))
+            writing = self._logs[network.name].write([message])
+            writing.add_done_callback(ended)
+            await asyncio.wrap_future(writing)
 
 
 async def _all(writes: Sequence[Any]) -> None:

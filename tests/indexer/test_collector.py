@@ -366,6 +366,42 @@ def test_no_span_is_there_whose_signature_is_not(bus: SqliteBus) -> None:
         assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
 
 
+def test_attempts_that_fail_cost_nothing_of_what_a_sender_may_bring(bus: SqliteBus) -> None:
+    faulty = Faulty(bus)
+    signed = [attributes(i) for i in range(256)]
+    with serving(faulty, networks=(HOME,)) as address:
+        client, request = Client(address), SPANS.request()
+        for i, each in enumerate(signed):
+            request.MergeFrom(sound(1, seed=i, attributes=each))
+        faulty.fault[NETWORK] = BusError("down")
+        for _ in range(8):  # of which fewer than five would be the budget of a minute
+            assert client.post(request.SerializeToString()).status == 503
+        faulty.fault.clear()
+        assert client.post(request.SerializeToString()).status == 200
+    (record,) = told(bus, NETWORK)
+    assert len(decode(record.value).responses) == 256  # type: ignore[union-attr]
+
+
+def test_what_is_committed_after_its_request_was_given_up_is_on_the_log_once(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.2)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    body = sound(1, attributes=attributes(1)).SerializeToString()
+    with serving(faulty, networks=(HOME,)) as address:
+        client = Client(address)
+        assert client.post(body).status == 503
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 30.0)
+        faulty.open.set()
+        later = sound(
+            1, seed=1, attributes=attributes(2)
+        ).SerializeToString()  # by the same lane, so after it
+        assert [client.post(each).status for each in (later, body)] == [200, 200]
+    batches = [decode(record.value) for record in told(bus, NETWORK)]
+    assert [s.response[-1] for batch in batches for s in batch.responses] == [1, 2]  # type: ignore[union-attr]
+
+
 def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
