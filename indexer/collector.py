@@ -20,6 +20,7 @@ import logging
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -56,7 +57,8 @@ _items = metrics.get_meter("nektar").create_counter(
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-# Of all requests under way together, as they came and as they were unpacked.
+# Of all requests under way together, as they came and as they were unpacked. A sender holds at most as much
+# as it leaves, so that others are taken whatever one of them does.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 # Seconds that a client may take to send a body, and the bus to commit it; stock exporters wait ten in all.
 READ_SECONDS = 10.0
@@ -176,9 +178,10 @@ class Collector:
     def _endpoint(self, signal: Signal) -> Any:
         async def answer(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            room = _Share(self._room)
+            room: _Share | None = None
             try:
                 sender = self._sender(request)
+                room = _Share(self._room, sender)
                 if kind not in (PROTOBUF, JSON):
                     raise Refused(415, 3, f"content type: expected {PROTOBUF} or {JSON}; got {kind[:80]!r}")
                 gzip = _is_gzip(request)
@@ -203,7 +206,8 @@ class Collector:
             except ClientDisconnect:
                 return Response(status_code=400)
             finally:
-                room.free()
+                if room:
+                    room.free()
             said = signal.response()
             if taken.rejected:
                 setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
@@ -291,34 +295,40 @@ class _Room:
 
     def __init__(self, size: int) -> None:
         self._left = size
+        self._held: Counter[str] = Counter()  # by sender
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, sender: str) -> None:
         """Raises Refused."""
         with self._lock:
             if size > self._left:
                 raise _later("too many requests are under way")
+            if self._held[sender] + size > self._left - size:
+                raise _later("too many requests of this sender are under way")
             self._left -= size
+            self._held[sender] += size
 
-    def free(self, size: int) -> None:
+    def free(self, size: int, sender: str) -> None:
         with self._lock:
             self._left += size
+            self._held[sender] -= size
 
 
 class _Share:
     """One request's part of it."""
 
-    def __init__(self, room: _Room) -> None:
+    def __init__(self, room: _Room, sender: str) -> None:
         self._room = room
+        self._sender = sender
         self._taken = 0
 
     def take(self, size: int) -> None:
         """Raises Refused."""
-        self._room.take(size)
+        self._room.take(size, self._sender)
         self._taken += size
 
     def free(self) -> None:
-        self._room.free(self._taken)
+        self._room.free(self._taken, self._sender)
         self._taken = 0
 
 

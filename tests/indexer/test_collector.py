@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -11,7 +12,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -420,7 +421,9 @@ def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch:
 def test_more_than_can_be_held_is_turned_away_until_there_is_room(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "MAX_HELD_BYTES", 2_000_000)
+    monkeypatch.setattr(
+        collector, "MAX_HELD_BYTES", 4_000_000
+    )  # of which one sender leaves as much as it holds
     monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
     faulty.open.clear()
@@ -437,6 +440,22 @@ def test_more_than_can_be_held_is_turned_away_until_there_is_room(
         assert {a.headers["retry-after"] for a in answers if a.status == 503} == {"1"}
         assert Client(address).post(body).status == 200
     assert len(told(bus)) == 5
+
+
+def test_one_sender_leaves_room_for_others(bus: SqliteBus) -> None:
+    body = sound(8, attributes=[("t", "x" * 400_000)]).SerializeToString()  # 3 MB
+    with serving(bus, TOKENS) as address, ExitStack() as holding:
+        host, port = address.split(":")
+        head = (
+            f"POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKENS['operator-1']}\r\n"
+            f"content-type: {PROTOBUF}\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n"
+        )
+        for _ in range(8):  # that announce, and send nothing
+            holding.enter_context(socket.create_connection((host, int(port)))).sendall(head.encode())
+        deadline = time.monotonic() + 5  # in which they are still waited for
+        while Client(address, TOKENS["operator-1"]).post(body).status != 503:
+            assert time.monotonic() < deadline
+        assert Client(address, TOKENS["aggregator"]).post(body).status == 200
 
 
 def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(
