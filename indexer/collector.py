@@ -139,7 +139,7 @@ class Collector:
             self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
             self._logs = {
                 network.name: self._lane(
-                    f"collector/{network.name}", partition_of(network.name, bus.partitions)
+                    f"collector/log/{network.name}", partition_of(network.name, bus.partitions)
                 )
                 for network in config.networks
             }

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from google.rpc.status_pb2 import Status
 
@@ -303,6 +304,21 @@ def test_a_signature_in_a_span_that_is_refused_stays_off_the_log(client: Client,
     request.resource_spans[0].scope_spans[0].spans[0].span_id = b""
     assert client.post(request.SerializeToString()).status == 200
     assert told(bus, NETWORK) == []
+
+
+def test_a_network_may_have_the_name_of_a_partition(bus: SqliteBus) -> None:
+    partition = next(p for p in range(bus.partitions) if partition_of(str(p), bus.partitions) == p)
+    network = msgspec.structs.replace(HOME, name=str(partition))
+    request = sound(1, attributes=attributes(1))
+    key = next(
+        k
+        for i in range(100)
+        if partition_of_key(k := i.to_bytes(16).hex().encode(), bus.partitions) == partition
+    )
+    request.resource_spans[0].scope_spans[0].spans[0].trace_id = bytes.fromhex(key.decode())
+    with serving(bus, networks=(network,)) as address:
+        assert Client(address).post(request.SerializeToString()).status == 200
+    assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
 
 
 # --- a bus that does not take it --------------------------------------------------------------------
