@@ -20,8 +20,9 @@ import logging
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Self
 
@@ -42,7 +43,7 @@ from nektar.config import Config, NetworkConfig
 from nektar.health import Health
 from nektar.http import Server, bind
 from nektar.monitor import own_token
-from nektar.otlp import SIGNALS, BadRequest, Signal, check_repeated, parse
+from nektar.otlp import SIGNALS, BadRequest, Signal, check_groups, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ _items = metrics.get_meter("nektar").create_counter(
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-# Of all requests under way together, as they came and as they were unpacked.
+# Of all requests under way together, as they came and as they were unpacked. A sender holds at most as much
+# as it leaves, so that others are taken whatever one of them does.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 # Seconds that a client may take to send a body, and the bus to commit it; stock exporters wait ten in all.
 READ_SECONDS = 10.0
@@ -138,7 +140,7 @@ class Collector:
             self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
             self._logs = {
                 network.name: self._lane(
-                    f"collector/{network.name}", partition_of(network.name, bus.partitions)
+                    f"collector/log/{network.name}", partition_of(network.name, bus.partitions)
                 )
                 for network in config.networks
             }
@@ -177,9 +179,10 @@ class Collector:
     def _endpoint(self, signal: Signal) -> Any:
         async def answer(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            room = _Share(self._room)
+            room: _Share | None = None
             try:
                 sender = self._sender(request)
+                room = _Share(self._room, sender)
                 if kind not in (PROTOBUF, JSON):
                     raise Refused(415, 3, f"content type: expected {PROTOBUF} or {JSON}; got {kind[:80]!r}")
                 gzip = _is_gzip(request)
@@ -204,7 +207,8 @@ class Collector:
             except ClientDisconnect:
                 return Response(status_code=400)
             finally:
-                room.free()
+                if room:
+                    room.free()
             said = signal.response()
             if taken.rejected:
                 setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
@@ -245,13 +249,13 @@ class Collector:
             body = _unzipped(body)
             room.take(len(body))
         request = parse(signal, body) if kind == PROTOBUF else otlp_json.parse(signal, body)
-        check_repeated(signal, request)
+        check_groups(signal, request)
         reasons = otlp.refuse(signal, request, time.time_ns())
         why = "; ".join(f"{n} {signal.items}: {reason}" for reason, n in reasons.most_common(5))
         left = otlp.count(signal, request)
         if reasons and not left:
             raise _bad(why)
-        if kind == JSON or reasons:
+        if otlp.drop_empty(signal, request) or kind == JSON or reasons:
             body = request.SerializeToString(deterministic=True)
         found = self._signatures.fresh(signal, request, body, sender)
         headers = {"sender": sender.encode()}
@@ -260,19 +264,27 @@ class Collector:
 
     async def _write(self, taken: _Taken, sender: str) -> None:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
-        await asyncio.gather(*(self._log(network, message) for network, message in records(taken.found)))
-        if taken.found:
-            self._signatures.written(taken.found, sender)
+        await asyncio.gather(*(self._log(*each, sender) for each in records(taken.found)))
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
             of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
         await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
 
-    async def _log(self, network: NetworkConfig, message: Message) -> None:
+    async def _log(
+        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: str
+    ) -> None:
         """Append signed responses to the Network's log, which begins a trace."""
+
+        def ended(writing: Future[None]) -> None:
+            # Not when its request ends: that may give up before a commit which succeeds after all.
+            failed = writing.cancelled() or writing.exception()
+            self._signatures.end(found, sender, written=not failed)
+
         said = {trace.NETWORK: network.name, trace.RECORDS: ["signed"]}
         with trace.root("collect", trace.carried(message.headers), trace.now(), said):
-            await asyncio.wrap_future(self._logs[network.name].write([message]))
+            writing = self._logs[network.name].write([message])
+            writing.add_done_callback(ended)
+            await asyncio.wrap_future(writing)
 
 
 async def _all(writes: Sequence[Any]) -> None:
@@ -284,34 +296,40 @@ class _Room:
 
     def __init__(self, size: int) -> None:
         self._left = size
+        self._held: Counter[str] = Counter()  # by sender
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, sender: str) -> None:
         """Raises Refused."""
         with self._lock:
             if size > self._left:
                 raise _later("too many requests are under way")
+            if self._held[sender] + size > self._left - size:
+                raise _later("too many requests of this sender are under way")
             self._left -= size
+            self._held[sender] += size
 
-    def free(self, size: int) -> None:
+    def free(self, size: int, sender: str) -> None:
         with self._lock:
             self._left += size
+            self._held[sender] -= size
 
 
 class _Share:
     """One request's part of it."""
 
-    def __init__(self, room: _Room) -> None:
+    def __init__(self, room: _Room, sender: str) -> None:
         self._room = room
+        self._sender = sender
         self._taken = 0
 
     def take(self, size: int) -> None:
         """Raises Refused."""
-        self._room.take(size)
+        self._room.take(size, self._sender)
         self._taken += size
 
     def free(self) -> None:
-        self._room.free(self._taken)
+        self._room.free(self._taken, self._sender)
         self._taken = 0
 
 

@@ -7,12 +7,12 @@ so that one bad span costs no other (OTLP's partial success).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nektar.bus.port import Message
 from nektar.log import PART_BYTES
-from nektar.otlp import LOGS, SPAN_ID_BYTES, SPANS, TRACE_ID_BYTES, Group, Signal, groups, own_bytes
+from nektar.otlp import LOGS, SPAN_ID_BYTES, SPANS, TRACE_ID_BYTES, Group, Signal, groups
 
 # Nanoseconds around the collector's clock in which telemetry may lie. What is older than a week helps nobody
 # to act in time, and each further date is one more partition of the store's tables; a clock that somebody
@@ -32,16 +32,33 @@ def refuse(signal: Signal, request: Any, now: int) -> Counter[str]:
     why = _CHECKS[signal]
     reasons: Counter[str] = Counter()
     for group in groups(signal, request):
-        large = own_bytes(group) > MAX_OWN_BYTES
+        large = group.own_bytes > MAX_OWN_BYTES
         refused = {
             i: reason for i, item in enumerate(group.items) if (reason := _reason(why, item, now, large))
         }
         if refused:
             reasons.update(refused.values())
-            kept = [item for i, item in enumerate(group.items) if i not in refused]
-            del group.items[:]
-            group.items.extend(kept)
+            _keep(group.items, [item for i, item in enumerate(group.items) if i not in refused])
     return reasons
+
+
+def drop_empty(signal: Signal, request: Any) -> bool:
+    """Take out of `request` groups without items; whether there were any."""
+    resources = getattr(request, signal.resources)
+    dropped = False
+    for resource in resources:
+        scopes = getattr(resource, signal.scopes)
+        dropped |= _keep(scopes, [scope for scope in scopes if getattr(scope, signal.items)])
+    return dropped | _keep(resources, [each for each in resources if getattr(each, signal.scopes)])
+
+
+def _keep(parts: Any, kept: Sequence[Any]) -> bool:
+    """Leave only `kept` of them; whether that takes any away."""
+    if len(kept) == len(parts):
+        return False
+    del parts[:]
+    parts.extend(kept)
+    return True
 
 
 def messages(signal: Signal, request: Any, body: bytes, headers: dict[str, bytes]) -> list[Message]:
@@ -112,18 +129,18 @@ def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
     """The same items in the same order, in requests that each fit into a message. Equal requests are cut
     equally, so that one that is sent again is the same messages again."""
     piece, size = signal.request(), 0
+    opened: Any = None  # the resource that the piece ends with, as the request has it
     for group in groups(signal, request):
-        own = own_bytes(group) + _GROUP_FRAME
         into: Any = None
         for item in group.items:
             needed = item.ByteSize() + _ITEM_FRAME
-            if size and size + needed + (0 if into is not None else own) > PART_BYTES:
+            if size and size + needed + _opening(group, opened, into) > PART_BYTES:
                 yield piece
-                piece, size, into = signal.request(), 0, None
+                piece, size, opened, into = signal.request(), 0, None, None
+            size += needed + _opening(group, opened, into)
             if into is None:
-                into, size = _open(signal, piece, group), size + own
+                into, opened = _open(signal, piece, group, opened), group.resource
             into.append(item)
-            size += needed
     if size:
         yield piece
 
@@ -133,12 +150,21 @@ _ITEM_FRAME = 4
 _GROUP_FRAME = 32
 
 
-def _open(signal: Signal, piece: Any, group: Group) -> Any:
+def _opening(group: Group, opened: Any, into: Any) -> int:
+    """The bytes that a piece takes before the group's next item."""
+    if into is not None:
+        return 0
+    return group.own_bytes + _GROUP_FRAME - (group.resource_bytes if opened is group.resource else 0)
+
+
+def _open(signal: Signal, piece: Any, group: Group, opened: Any) -> Any:
     """A group like `group` at the end of `piece`, without items; returns where they go."""
-    resource = getattr(piece, signal.resources).add()
-    resource.resource.CopyFrom(group.resource.resource)
-    resource.schema_url = group.resource.schema_url
-    scope = getattr(resource, signal.scopes).add()
+    resources = getattr(piece, signal.resources)
+    if opened is not group.resource:
+        resource = resources.add()
+        resource.resource.CopyFrom(group.resource.resource)
+        resource.schema_url = group.resource.schema_url
+    scope = getattr(resources[-1], signal.scopes).add()
     scope.scope.CopyFrom(group.scope.scope)
     scope.schema_url = group.scope.schema_url
     return getattr(scope, signal.items)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -20,6 +21,9 @@ from nektar.otlp import BadRequest, Signal
 # As deep as protobuf itself reads.
 MAX_DEPTH = 100
 _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
+# As JSON writes numbers, or with leading zeros.
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 Reader = Callable[[Any, int], Any]
@@ -112,17 +116,26 @@ def _integer(value: Any, depth: int) -> int:
     """64-bit integers are strings in proto3's JSON; numbers are read, too."""
     if type(value) is int:
         return value
-    if isinstance(value, str) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, str):
+        return int(_matched(_INTEGER, value))
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     raise TypeError(f"expected an integer; got {value!r:.40}")
 
 
 def _double(value: Any, depth: int) -> float:
     if isinstance(value, str):
-        return _NOT_FINITE[value] if value in _NOT_FINITE else float(value)
+        return _NOT_FINITE[value] if value in _NOT_FINITE else float(_matched(_NUMBER, value))
     if type(value) in (int, float):
         return float(value)
     raise TypeError(f"expected a number; got {value!r:.40}")
+
+
+def _matched(form: re.Pattern[str], text: str) -> str:
+    """`text`. Raises ValueError where it is not written so; Python's own numbers may be written otherwise."""
+    if not form.fullmatch(text):
+        raise ValueError(f"expected a number; got {text[:40]!r}")
+    return text
 
 
 def _id(value: Any, depth: int) -> bytes:
@@ -130,5 +143,7 @@ def _id(value: Any, depth: int) -> bytes:
 
 
 def _base64(value: Any, depth: int) -> bytes:
-    text = str(value).replace("-", "+").replace("_", "/")
+    if type(value) is not str:
+        raise TypeError(f"expected bytes in base64; got {value!r:.40}")
+    text = value.replace("-", "+").replace("_", "/")
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -3,7 +3,8 @@
 A signature proves itself, so it counts whoever reports it: a peer, an Aggregator, the Operator itself. It is
 not verified here, which would take the Network's state, but when it first matters. What is done here keeps a
 log from being flooded: what can't be a signature stays off it, each is written once for each sender, and a
-sender has a budget. The span that carries one is stored whatever becomes of it.
+sender has a budget of what is written: an attempt that fails costs nothing. The span that carries one is
+stored whatever becomes of it.
 
 What was written is remembered for each sender apart: were another one's report enough, an Operator could
 report its own second signature and then so much else that folds forget it (`processors/early.py`), and the
@@ -16,8 +17,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eth_hash.auto import keccak
@@ -96,19 +97,15 @@ class Signatures:
             for place, signed in _signed(signal, request, sender):
                 for network in self._networks.get(place, ()):
                     each = Found(network, signed, _digest(network, signed))
-                    if each.digest not in known.written and each.digest not in found:
-                        found[each.digest] = each
-            allowed = known.spend(len(found), self._clock(), sender)
-            return list(found.values())[:allowed]
+                    if each.digest not in known.written:
+                        found.setdefault(each.digest, each)
+            allowed = known.begin(found, self._clock(), sender)
+            return [found[digest] for digest in allowed]
 
-    def written(self, found: Sequence[Found], sender: str) -> None:
-        """These stand on their logs now."""
+    def end(self, found: Sequence[Found], sender: str, *, written: bool) -> None:
+        """These stand on their logs now; or not, and then cost nothing. Each of `fresh` ends once."""
         with self._lock:
-            written = self._senders[sender].written
-            for each in found:
-                written[each.digest] = None
-            while len(written) > REMEMBERED:
-                written.popitem(last=False)
+            self._senders[sender].end([each.digest for each in found], written)
 
 
 class _Sender:
@@ -116,19 +113,47 @@ class _Sender:
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
+        # Paid for and not written yet, with how many requests have it under way: whoever gets no answer sends
+        # the same again, and pays once.
+        self._under_way: Counter[bytes] = Counter()
         self._per_minute = per_minute
         self._left = float(per_minute)
         self._at = now
         self._dropped = 0
         self._said = -60.0
 
-    def spend(self, wanted: int, now: float, sender: str) -> int:
-        """How many of `wanted` the budget allows. Says so, at most once a minute, where it is not all."""
+    def begin(self, wanted: Iterable[bytes], now: float, sender: str) -> list[bytes]:
+        """Those of `wanted` that the budget allows, which are under way from now on."""
         self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
         self._at = now
-        allowed = min(wanted, int(self._left))
-        self._left -= allowed
-        self._dropped += wanted - allowed
+        allowed = []
+        for digest in wanted:
+            if digest not in self._under_way:
+                if self._left < 1:
+                    self._dropped += 1
+                    continue
+                self._left -= 1
+            self._under_way[digest] += 1
+            allowed.append(digest)
+        self._say(now, sender)
+        return allowed
+
+    def end(self, digests: Iterable[bytes], written: bool) -> None:
+        """What was under way is written, or is not and is paid back, unless another request still has it."""
+        for digest in digests:
+            self._under_way[digest] -= 1
+            last = not self._under_way[digest]
+            if last:
+                del self._under_way[digest]
+            if written:
+                self.written[digest] = None
+            elif last and digest not in self.written:
+                self._left += 1
+        while len(self.written) > REMEMBERED:
+            self.written.popitem(last=False)
+
+    def _say(self, now: float, sender: str) -> None:
+        """Say what was kept off, at most once a minute."""
         if self._dropped and now - self._said >= 60:
             log.warning(
                 "sender %s: %d signed responses beyond %d a minute are not on the log; their spans are kept",
@@ -137,22 +162,24 @@ class _Sender:
                 self._per_minute,
             )
             self._dropped, self._said = 0, now
-        return allowed
 
 
-def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Message]]:
-    """The messages that put these onto their logs, each a record that travels whole."""
-    of: dict[str, tuple[NetworkConfig, list[Signed]]] = {}
+def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Sequence[Found], Message]]:
+    """The messages that put these onto their logs, each a record that travels whole, and what is in it."""
+    of: dict[str, list[Found]] = {}
     for each in found:
-        of.setdefault(each.network.name, (each.network, []))[1].append(each.signed)
-    for network, responses in of.values():
+        of.setdefault(each.network.name, []).append(each)
+    for all_ in of.values():
         # Twice its parts is more than any of them takes as msgpack.
-        most = max(1, PART_BYTES // (2 * max(len(s.response) for s in responses) + 1_000))
-        for i in range(0, len(responses), most):
-            batch = tuple(responses[i : i + most])
-            value, log_of = encode(SignedBatch(batch)), key(network.name, network.generation)
+        most = max(1, PART_BYTES // (2 * max(len(each.signed.response) for each in all_) + 1_000))
+        network = all_[0].network
+        log_of = key(network.name, network.generation)
+        for i in range(0, len(all_), most):
+            part = all_[i : i + most]
+            batch = tuple(each.signed for each in part)
+            value = encode(SignedBatch(batch))
             headers = {"sender": batch[0].brought_by.encode()} | trace.header(trace.begin(log_of, [value]))
-            yield network, Message(NETWORK, log_of, value, headers)
+            yield network, part, Message(NETWORK, log_of, value, headers)
 
 
 def _signed(signal: Signal, request: Any, sender: str) -> Iterator[tuple[Place, Signed]]:

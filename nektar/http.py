@@ -1,17 +1,29 @@
-"""A small HTTP server of a role: an ASGI application, answered in a thread of its own."""
+"""A small HTTP server of a role: an ASGI application, answered in a thread of its own.
+
+Whoever connects and asks nothing keeps nobody else out: a client has its time to send a whole request, and
+where many connections wait for their clients, the oldest give way.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import Any, Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nektar.errors import NektarError
 
-# Connections beyond these get 503 at once: each is a file, and a process may have 1,024 by default.
+# Further ones get 503: each is a file, and a process may have 1,024 by default. At most half of them wait for
+# their clients, and beyond that the oldest of these are dropped.
 MAX_CONNECTIONS = 512
+# Seconds from connecting, or from the last answer, until a whole request has come. A role may have less
+# patience with a body.
+REQUEST_SECONDS = 20.0
+# Seconds that a connection is kept after an answer while nothing comes.
+KEEP_ALIVE_SECONDS = 5
 # What a request under way may still take once the role is told to stop.
 GRACE_SECONDS = 2
 
@@ -32,11 +44,14 @@ class Server:
         self._socket = listening
         config = uvicorn.Config(
             app,
+            http=_Connection,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
             h11_max_incomplete_event_size=max_head,
         )
@@ -57,6 +72,51 @@ class Server:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class _Connection(H11Protocol):
+    """A connection. It is dropped, whatever is not sent of the last answer, where its client lets it wait."""
+
+    _waiting: asyncio.TimerHandle | None = None  # for the client; None: the client waits for us
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+        self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle and not self.cycle.more_body and not self.cycle.response_complete:
+            self._wait_no_more()
+
+    def on_response_complete(self) -> None:
+        self._wait()
+        super().on_response_complete()  # which takes the next request, where it has come already
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._waiting = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _make_room(self) -> None:
+        """Drop the one that has waited longest for its client, where too many do."""
+        waiting = {
+            each: each._waiting.when()
+            for each in self.connections
+            if isinstance(each, _Connection) and each._waiting
+        }
+        if len(waiting) > MAX_CONNECTIONS // 2:
+            oldest = min(waiting, key=waiting.__getitem__)
+            oldest._wait_no_more()
+            oldest.transport.abort()
 
 
 def bind(listen: str, key: str) -> socket.socket:

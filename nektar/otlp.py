@@ -25,6 +25,9 @@ from nektar.log import OTLP_LOGS, OTLP_SPANS
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 
+# Resources and scopes of a request, empty ones counted, which cost a client two bytes each and whoever reads
+# them much more: a stock Collector's batch is of 8,192 spans, each of which may have a resource of its own.
+MAX_GROUPS = 16_384
 # A row of the store repeats its resource and its scope, so that a small message may be a large insert. A
 # batch of 8,192 spans whose resource takes 5 KB is within this; one that is not is meant to hurt.
 MAX_REPEATED_BYTES = 64 * 1024 * 1024
@@ -73,6 +76,12 @@ class Group(NamedTuple):
     resource: Any
     scope: Any
     items: Any
+    resource_bytes: int  # what the resource says
+
+    @property
+    def own_bytes(self) -> int:
+        """What the group says beside its items, in bytes."""
+        return self.resource_bytes + int(self.scope.scope.ByteSize()) + len(self.scope.schema_url.encode())
 
 
 def parse(signal: Signal, body: bytes) -> Any:
@@ -86,21 +95,29 @@ def parse(signal: Signal, body: bytes) -> Any:
 
 
 def groups(signal: Signal, request: Any) -> Iterator[Group]:
-    """All groups, in the request's order."""
+    """The groups that have items, in the request's order. What each costs, a resource costs once."""
     for resource in getattr(request, signal.resources):
+        resource_bytes: int | None = None
         for scope in getattr(resource, signal.scopes):
-            yield Group(resource, scope, getattr(scope, signal.items))
+            if items := getattr(scope, signal.items):
+                if resource_bytes is None:
+                    resource_bytes = resource.resource.ByteSize() + len(resource.schema_url.encode())
+                yield Group(resource, scope, items, resource_bytes)
 
 
-def own_bytes(group: Group) -> int:
-    """What a group says beside its items, in bytes."""
-    urls = len(group.resource.schema_url.encode()) + len(group.scope.schema_url.encode())
-    return int(group.resource.resource.ByteSize() + group.scope.scope.ByteSize()) + urls
-
-
-def check_repeated(signal: Signal, request: Any) -> None:
-    """Raises BadRequest where resources and scopes, repeated for each item, are too much to store."""
-    repeated = sum(len(group.items) * own_bytes(group) for group in groups(signal, request))
+def check_groups(signal: Signal, request: Any) -> None:
+    """Raises BadRequest where there are too many groups, or where resources and scopes, repeated for each
+    item, are too much to store."""
+    resources = getattr(request, signal.resources)
+    count = len(resources)
+    if count <= MAX_GROUPS:
+        count += sum(len(getattr(resource, signal.scopes)) for resource in resources)
+    if count > MAX_GROUPS:
+        raise BadRequest(
+            f"expected at most {MAX_GROUPS} of {signal.resources} and {signal.scopes} together, empty ones "
+            f"counted; got {count} or more"
+        )
+    repeated = sum(len(group.items) * group.own_bytes for group in groups(signal, request))
     if repeated > MAX_REPEATED_BYTES:
         raise BadRequest(
             f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, counted for each of their "

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_repeated, groups
+from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_groups, groups
 from nektar.store.schema import literal
 from nektar.telemetry import CHAIN, SENDER
 from nektar.trace import GENERATION, NETWORK
@@ -38,7 +38,7 @@ _FATAL = 24  # the highest severity
 
 def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
     """The rows of a request that `sender` brought. Raises BadRequest where they are too much for one."""
-    check_repeated(signal, request)
+    check_groups(signal, request)
     columns: dict[str, pa.Array] = _ROWS[signal](request, sender)
     table = pa.table(columns)
     dates = {time // _DAY for time in columns["Timestamp"].cast(pa.int64()).to_pylist()}
@@ -102,11 +102,8 @@ def _of_chain(spans: Sequence[Mapping[str, Any]], place: Mapping[str, str]) -> p
 
 
 def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
-    groups_ = _Groups(sender)
-    spans = []
-    for group in groups(SPANS, request):
-        groups_.add(group, len(group.items))
-        spans += group.items
+    of = _Groups(SPANS, request, sender)
+    spans = of.items
     events = [event for span in spans for event in span.events]
     links = [link for span in spans for link in span.links]
     of_events = _offsets(len(span.events) for span in spans)
@@ -119,10 +116,10 @@ def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
         "TraceState": _texts(span.trace_state for span in spans),
         "SpanName": _texts(span.name for span in spans),
         "SpanKind": _texts(_named(_KINDS, span.kind) for span in spans),
-        "ServiceName": groups_.texts(groups_.services),
-        "ResourceAttributes": groups_.maps(groups_.resources),
-        "ScopeName": groups_.texts(groups_.scopes),
-        "ScopeVersion": groups_.texts(groups_.versions),
+        "ServiceName": of.resource(_texts(said.get("service.name", "") for said in of.attributes)),
+        "ResourceAttributes": of.resource(_map_array(of.attributes)),
+        "ScopeName": of.scope(_texts(each.scope.name for each in of.scopes)),
+        "ScopeVersion": of.scope(_texts(each.scope.version for each in of.scopes)),
         "SpanAttributes": _maps(span.attributes for span in spans),
         "Duration": pa.array(
             [max(0, span.end_time_unix_nano - span.start_time_unix_nano) for span in spans], pa.uint64()
@@ -140,11 +137,8 @@ def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
 
 
 def _records(request: Any, sender: str) -> dict[str, pa.Array]:
-    groups_ = _Groups(sender)
-    records = []
-    for group in groups(LOGS, request):
-        groups_.add(group, len(group.items))
-        records += group.items
+    of = _Groups(LOGS, request, sender)
+    records = of.items
     return {
         "Timestamp": _times(record.time_unix_nano or record.observed_time_unix_nano for record in records),
         "TraceId": _ids(record.trace_id for record in records),
@@ -154,14 +148,14 @@ def _records(request: Any, sender: str) -> dict[str, pa.Array]:
         "SeverityNumber": pa.array(
             [n if 0 <= (n := record.severity_number) <= _FATAL else 0 for record in records], pa.uint8()
         ),
-        "ServiceName": groups_.texts(groups_.services),
+        "ServiceName": of.resource(_texts(said.get("service.name", "") for said in of.attributes)),
         "Body": _texts(text(record.body) for record in records),
-        "ResourceSchemaUrl": groups_.texts(groups_.resource_urls),
-        "ResourceAttributes": groups_.maps(groups_.resources),
-        "ScopeSchemaUrl": groups_.texts(groups_.scope_urls),
-        "ScopeName": groups_.texts(groups_.scopes),
-        "ScopeVersion": groups_.texts(groups_.versions),
-        "ScopeAttributes": groups_.maps(groups_.scope_attributes),
+        "ResourceSchemaUrl": of.resource(_texts(each.schema_url for each in of.resources)),
+        "ResourceAttributes": of.resource(_map_array(of.attributes)),
+        "ScopeSchemaUrl": of.scope(_texts(each.schema_url for each in of.scopes)),
+        "ScopeName": of.scope(_texts(each.scope.name for each in of.scopes)),
+        "ScopeVersion": of.scope(_texts(each.scope.version for each in of.scopes)),
+        "ScopeAttributes": of.scope(_maps(each.scope.attributes for each in of.scopes)),
         "LogAttributes": _maps(record.attributes for record in records),
         "EventName": _texts(record.event_name for record in records),
     }
@@ -171,40 +165,33 @@ _ROWS: Mapping[Signal, Callable[[Any, str], dict[str, pa.Array]]] = {SPANS: _spa
 
 
 class _Groups:
-    """What groups say once and each of their rows repeats: read once, repeated by Arrow."""
+    """What resources and scopes say once and each of their rows repeats: read once, repeated by Arrow."""
 
-    def __init__(self, sender: str) -> None:
-        self._sender = sender
-        self._group_of: list[int] = []  # of each row
-        self.services: list[str] = []
-        self.resources: list[dict[str, str]] = []
-        self.resource_urls: list[str] = []
-        self.scopes: list[str] = []
-        self.versions: list[str] = []
-        self.scope_attributes: list[dict[str, str]] = []
-        self.scope_urls: list[str] = []
+    def __init__(self, signal: Signal, request: Any, sender: str) -> None:
+        self.items: list[Any] = []
+        self.resources: list[Any] = []
+        self.scopes: list[Any] = []
+        resource_of: list[int] = []  # of each row
+        scope_of: list[int] = []
+        for group in groups(signal, request):
+            if not self.resources or self.resources[-1] is not group.resource:
+                self.resources.append(group.resource)
+            self.scopes.append(group.scope)
+            self.items += group.items
+            resource_of += [len(self.resources) - 1] * len(group.items)
+            scope_of += [len(self.scopes) - 1] * len(group.items)
+        # `sender` stands there whatever it says of itself.
+        self.attributes = [attributes(r.resource.attributes) | {SENDER: sender} for r in self.resources]
+        self._resource_of = pa.array(resource_of, pa.int32())
+        self._scope_of = pa.array(scope_of, pa.int32())
 
-    def add(self, group: Any, count: int) -> None:
-        """The next `count` rows are of this group."""
-        resource = attributes(group.resource.resource.attributes)
-        resource[SENDER] = self._sender  # whatever the sender says of it
-        self._group_of += [len(self.services)] * count
-        self.services.append(resource.get("service.name", ""))
-        self.resources.append(resource)
-        self.resource_urls.append(group.resource.schema_url)
-        self.scopes.append(group.scope.scope.name)
-        self.versions.append(group.scope.scope.version)
-        self.scope_attributes.append(attributes(group.scope.scope.attributes))
-        self.scope_urls.append(group.scope.schema_url)
+    def resource(self, of_resources: pa.Array) -> pa.Array:
+        """For each row, what its resource has."""
+        return of_resources.take(self._resource_of)
 
-    def texts(self, of_groups: list[str]) -> pa.Array:
-        return self._repeated(pa.array(of_groups, _TEXT))
-
-    def maps(self, of_groups: list[dict[str, str]]) -> pa.Array:
-        return self._repeated(_map_array(of_groups))
-
-    def _repeated(self, of_groups: pa.Array) -> pa.Array:
-        return of_groups.take(pa.array(self._group_of, pa.int32()))
+    def scope(self, of_scopes: pa.Array) -> pa.Array:
+        """For each row, what its scope has."""
+        return of_scopes.take(self._scope_of)
 
 
 # --- columns ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -11,9 +12,10 @@ import urllib.request
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from google.rpc.status_pb2 import Status
 
@@ -36,7 +38,7 @@ from nektar.config import Config, Listen, NetworkConfig, Telemetry
 from nektar.health import Health
 from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
-from nektar.otlp import LOGS, SPANS, parse
+from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
 
@@ -260,6 +262,21 @@ def test_what_repeats_too_much_is_refused(client: Client) -> None:
     assert (answer.status, "for each of their spans" in answer.why) == (400, True)
 
 
+def test_groups_without_items_are_not_on_the_bus(client: Client, bus: SqliteBus) -> None:
+    request = sound(2)
+    for _ in range(100):
+        request.resource_spans[0].scope_spans.add()
+    request.resource_spans.add()
+    assert client.post(request.SerializeToString()).status == 200
+    (message,) = told(bus)
+    assert [len(g.scope_spans) for g in parse(SPANS, message.value).resource_spans] == [1]
+    for _ in range(MAX_GROUPS):
+        request.resource_spans[0].scope_spans.add()
+    answer = client.post(gzip.compress(request.SerializeToString()), content_encoding="gzip")
+    assert (answer.status, "empty ones counted" in answer.why) == (400, True)
+    assert len(told(bus)) == 1
+
+
 def test_other_paths_and_methods(client: Client) -> None:
     answer = client.post(b"", path="/v1/metrics")
     assert (answer.status, "metrics are not taken" in answer.why) == (404, True)
@@ -297,6 +314,21 @@ def test_a_signature_in_a_span_that_is_refused_stays_off_the_log(client: Client,
     request.resource_spans[0].scope_spans[0].spans[0].span_id = b""
     assert client.post(request.SerializeToString()).status == 200
     assert told(bus, NETWORK) == []
+
+
+def test_a_network_may_have_the_name_of_a_partition(bus: SqliteBus) -> None:
+    partition = next(p for p in range(bus.partitions) if partition_of(str(p), bus.partitions) == p)
+    network = msgspec.structs.replace(HOME, name=str(partition))
+    request = sound(1, attributes=attributes(1))
+    key = next(
+        k
+        for i in range(100)
+        if partition_of_key(k := i.to_bytes(16).hex().encode(), bus.partitions) == partition
+    )
+    request.resource_spans[0].scope_spans[0].spans[0].trace_id = bytes.fromhex(key.decode())
+    with serving(bus, networks=(network,)) as address:
+        assert Client(address).post(request.SerializeToString()).status == 200
+    assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
 
 
 # --- a bus that does not take it --------------------------------------------------------------------
@@ -361,6 +393,42 @@ def test_no_span_is_there_whose_signature_is_not(bus: SqliteBus) -> None:
         assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
 
 
+def test_attempts_that_fail_cost_nothing_of_what_a_sender_may_bring(bus: SqliteBus) -> None:
+    faulty = Faulty(bus)
+    signed = [attributes(i) for i in range(256)]
+    with serving(faulty, networks=(HOME,)) as address:
+        client, request = Client(address), SPANS.request()
+        for i, each in enumerate(signed):
+            request.MergeFrom(sound(1, seed=i, attributes=each))
+        faulty.fault[NETWORK] = BusError("down")
+        for _ in range(8):  # of which fewer than five would be the budget of a minute
+            assert client.post(request.SerializeToString()).status == 503
+        faulty.fault.clear()
+        assert client.post(request.SerializeToString()).status == 200
+    (record,) = told(bus, NETWORK)
+    assert len(decode(record.value).responses) == 256  # type: ignore[union-attr]
+
+
+def test_what_is_committed_after_its_request_was_given_up_is_on_the_log_once(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.2)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    body = sound(1, attributes=attributes(1)).SerializeToString()
+    with serving(faulty, networks=(HOME,)) as address:
+        client = Client(address)
+        assert client.post(body).status == 503
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 30.0)
+        faulty.open.set()
+        later = sound(
+            1, seed=1, attributes=attributes(2)
+        ).SerializeToString()  # by the same lane, so after it
+        assert [client.post(each).status for each in (later, body)] == [200, 200]
+    batches = [decode(record.value) for record in told(bus, NETWORK)]
+    assert [s.response[-1] for batch in batches for s in batch.responses] == [1, 2]  # type: ignore[union-attr]
+
+
 def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
@@ -379,7 +447,9 @@ def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch:
 def test_more_than_can_be_held_is_turned_away_until_there_is_room(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "MAX_HELD_BYTES", 2_000_000)
+    monkeypatch.setattr(
+        collector, "MAX_HELD_BYTES", 4_000_000
+    )  # of which one sender leaves as much as it holds
     monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
     faulty.open.clear()
@@ -396,6 +466,22 @@ def test_more_than_can_be_held_is_turned_away_until_there_is_room(
         assert {a.headers["retry-after"] for a in answers if a.status == 503} == {"1"}
         assert Client(address).post(body).status == 200
     assert len(told(bus)) == 5
+
+
+def test_one_sender_leaves_room_for_others(bus: SqliteBus) -> None:
+    body = sound(8, attributes=[("t", "x" * 400_000)]).SerializeToString()  # 3 MB
+    with serving(bus, TOKENS) as address, ExitStack() as holding:
+        host, port = address.split(":")
+        head = (
+            f"POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKENS['operator-1']}\r\n"
+            f"content-type: {PROTOBUF}\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n"
+        )
+        for _ in range(8):  # that announce, and send nothing
+            holding.enter_context(socket.create_connection((host, int(port)))).sendall(head.encode())
+        deadline = time.monotonic() + 5  # in which they are still waited for
+        while Client(address, TOKENS["operator-1"]).post(body).status != 503:
+            assert time.monotonic() < deadline
+        assert Client(address, TOKENS["aggregator"]).post(body).status == 200
 
 
 def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(

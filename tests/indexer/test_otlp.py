@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import otlp
-from indexer.otlp import AHEAD, BACK, MAX_OWN_BYTES, count, messages, refuse
+from indexer.otlp import AHEAD, BACK, MAX_OWN_BYTES, count, drop_empty, messages, refuse
 from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.log import PART_BYTES
-from nektar.otlp import LOGS, MAX_REPEATED_BYTES, SIGNALS, SPANS, BadRequest, check_repeated, groups, parse
+from nektar.otlp import (
+    LOGS,
+    MAX_GROUPS,
+    MAX_REPEATED_BYTES,
+    SIGNALS,
+    SPANS,
+    BadRequest,
+    check_groups,
+    groups,
+    parse,
+)
 from tests.otlp import put, records, requests, spans
 
 NOW = 1_790_000_000 * 10**9
@@ -98,9 +109,67 @@ def test_nothing_goes_with_a_resource_that_is_too_large() -> None:
 
 def test_a_resource_that_many_repeat_is_too_much_to_store() -> None:
     resource = [("text", "x" * 100_000)]
-    check_repeated(SPANS, spans(600, NOW, resource=resource))
+    check_groups(SPANS, spans(600, NOW, resource=resource))
     with pytest.raises(BadRequest, match=str(MAX_REPEATED_BYTES)):
-        check_repeated(SPANS, spans(700, NOW, resource=resource))
+        check_groups(SPANS, spans(700, NOW, resource=resource))
+
+
+@pytest.mark.parametrize("empty", ["resource_spans", "scope_spans"])
+def test_so_many_groups_are_too_many_though_they_are_empty(empty: str) -> None:
+    request = spans(1, NOW)
+    grown = request if empty == "resource_spans" else request.resource_spans[0]
+    for _ in range(MAX_GROUPS - 2):
+        getattr(grown, empty).add()
+    check_groups(SPANS, request)
+    getattr(grown, empty).add()
+    with pytest.raises(BadRequest, match=f"at most {MAX_GROUPS} of resource_spans and scope_spans"):
+        check_groups(SPANS, request)
+
+
+class Weighed:
+    """A message that counts how often its size is asked for."""
+
+    def __init__(self, message: Any) -> None:
+        self._message, self.times = message, 0
+
+    def ByteSize(self) -> int:  # noqa: N802 protobuf's name
+        self.times += 1
+        return int(self._message.ByteSize())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
+
+
+def test_a_resource_is_weighed_once_though_it_has_many_scopes() -> None:
+    request = spans(1, NOW)
+    for i in range(50):
+        scope = request.resource_spans[0].scope_spans.add()
+        if i % 2:
+            scope.spans.add().CopyFrom(the_span(request))
+    one = request.resource_spans[0]
+    resource = Weighed(one.resource)
+    seen = SimpleNamespace(resource=resource, schema_url="", scope_spans=one.scope_spans)
+    check_groups(SPANS, SimpleNamespace(resource_spans=[seen]))
+    assert resource.times == 1
+    assert not refuse(SPANS, SimpleNamespace(resource_spans=[seen]), NOW)
+    assert resource.times == 2
+    empty = Weighed(one.resource)
+    seen = SimpleNamespace(resource=empty, schema_url="", scope_spans=[SimpleNamespace(spans=[])])
+    check_groups(SPANS, SimpleNamespace(resource_spans=[seen]))
+    assert empty.times == 0
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SIGNALS).flatmap(lambda s: st.tuples(st.just(s), requests(s))))
+def test_without_its_empty_groups_a_request_says_the_same(made: tuple[Any, Any]) -> None:
+    signal, request = made
+    before, size = told(signal, [request]), request.ByteSize()
+    assert drop_empty(signal, request) == (request.ByteSize() < size)
+    assert told(signal, [request]) == before
+    resources = getattr(request, signal.resources)
+    assert all(getattr(each, signal.scopes) for each in resources)
+    assert all(getattr(s, signal.items) for each in resources for s in getattr(each, signal.scopes))
+    assert not drop_empty(signal, request)
 
 
 # --- messages ---------------------------------------------------------------------------------------
@@ -140,7 +209,7 @@ def test_a_long_request_is_cut_into_messages_that_are_whole(text: int) -> None:
     assert len(made) > 1
     assert all(len(message.value) <= MAX_MESSAGE_BYTES for message in made)
     pieces = [parse(SPANS, message.value) for message in made]
-    assert told(pieces) == told([request])
+    assert told(SPANS, pieces) == told(SPANS, [request])
     for message, piece in zip(made, pieces, strict=True):
         assert message.key == next(groups(SPANS, piece)).items[0].trace_id.hex().encode()
     assert cut(SPANS, parse(SPANS, request.SerializeToString())) == made
@@ -149,7 +218,7 @@ def test_a_long_request_is_cut_into_messages_that_are_whole(text: int) -> None:
         assert one.ByteSize() + next(groups(SPANS, other)).items[0].ByteSize() > PART_BYTES * 0.97
 
 
-def told(pieces: list[Any]) -> list[tuple[bytes, ...]]:
+def told(signal: Any, pieces: list[Any]) -> list[tuple[bytes, ...]]:
     """Every item in order, with all that its group says."""
     return [
         (
@@ -160,7 +229,7 @@ def told(pieces: list[Any]) -> list[tuple[bytes, ...]]:
             item.SerializeToString(),
         )
         for piece in pieces
-        for group in groups(SPANS, piece)
+        for group in groups(signal, piece)
         for item in group.items
     ]
 
@@ -169,6 +238,17 @@ def test_what_is_repeated_in_each_message_is_at_most_a_few_times_what_came() -> 
     request = spans(13, NOW, resource=[("t", "x" * 480_000)], attributes=[("t", "x" * 250_000)])
     body = request.SerializeToString()
     assert sum(len(message.value) for message in cut(SPANS, request)) < 4 * len(body)
+
+
+def test_a_resource_of_many_scopes_stands_once_in_a_message() -> None:
+    request = spans(4, NOW, resource=[("t", "x" * 480_000)], attributes=[("t", "x" * 200_000)])
+    for i in range(100):
+        scope = request.resource_spans[0].scope_spans.add()
+        scope.spans.add().CopyFrom(spans(1, NOW, seed=i).resource_spans[0].scope_spans[0].spans[0])
+    body = request.SerializeToString()
+    made = cut(SPANS, request)
+    assert sum(len(message.value) for message in made) < 3 * len(body)
+    assert told(SPANS, [parse(SPANS, message.value) for message in made]) == told(SPANS, [request])
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
-from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Signatures, records
+from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Found, Signatures, records
 from nektar import telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.config import NetworkConfig
@@ -53,7 +53,7 @@ def spans(*of: list[tuple[str, str | int]]) -> Any:
 def fresh(signatures: Signatures, request: Any, sender: str = "peer", signal: Any = SPANS) -> list[Signed]:
     """What is new of the request, and is written."""
     found = signatures.fresh(signal, request, request.SerializeToString(), sender)
-    signatures.written(found, sender)
+    signatures.end(found, sender, written=True)
     return [each.signed for each in found]
 
 
@@ -101,7 +101,7 @@ def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
     signatures = Signatures([HOME, ALIAS, AWAY, BARE])
     request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
     found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
-    written = {network.name: message for network, message in records(found)}
+    written = {network.name: message for network, _, message in records(found)}
     assert {name: m.key for name, m in written.items()} == {
         "home": key("home", 3),
         "alias": key("alias", 1),
@@ -125,11 +125,34 @@ def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
     assert len(fresh(signatures, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
 
 
-def test_what_was_not_written_is_new_again() -> None:
-    signatures = Signatures([HOME])
-    request = spans(attributes(0))
-    assert len(signatures.fresh(SPANS, request, request.SerializeToString(), "peer")) == 1
-    assert len(fresh(signatures, request)) == 1
+def begun(signatures: Signatures, request: Any) -> list[Found]:
+    """What is new of the request, and is under way."""
+    return signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+
+
+def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
+    signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
+    request = spans(*map(attributes, range(3)))
+    for _ in range(5):
+        found = begun(signatures, request)
+        assert len(found) == 3
+        signatures.end(found, "peer", written=False)
+    assert len(fresh(signatures, spans(*map(attributes, range(10, 13))))) == 3
+    assert fresh(signatures, request) == []  # of what is written the budget is
+
+
+def test_what_is_sent_again_while_it_is_under_way_is_paid_once() -> None:
+    signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
+    request = spans(*map(attributes, range(2)))
+    one, other, third = (begun(signatures, request) for _ in range(3))
+    assert one == other == third
+    assert len(begun(signatures, spans(*map(attributes, range(10, 20))))) == 1
+    signatures.end(one, "peer", written=False)  # the others still have it
+    assert begun(signatures, spans(attributes(20))) == []
+    signatures.end(other, "peer", written=True)
+    signatures.end(third, "peer", written=False)  # it is on the log
+    assert begun(signatures, spans(attributes(20))) == []
+    assert begun(signatures, request) == []
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +188,10 @@ def test_a_record_of_many_travels_whole() -> None:
         for each in long
     ]
     request = spans(*said)
-    made = list(records(signatures.fresh(SPANS, request, request.SerializeToString(), "peer")))
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+    made = list(records(found))
     assert len(made) > 1
-    assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, message in made)
-    batches = [decode(message.value) for _, message in made]
+    assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, _, message in made)
+    assert [each for _, part, _ in made for each in part] == found
+    batches = [decode(message.value) for _, _, message in made]
     assert [int.from_bytes(s.response, "big") for b in batches for s in b.responses] == list(range(2_000))  # type: ignore[union-attr]

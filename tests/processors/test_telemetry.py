@@ -15,7 +15,7 @@ from nektar.bus.port import Bus, Message
 from nektar.health import Health
 from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
 from nektar.model import Block, Hash32, Level
-from nektar.otlp import Signal
+from nektar.otlp import MAX_GROUPS, Signal
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.otel import rows
@@ -133,9 +133,17 @@ def over(dates: int) -> bytes:
     return bytes(request.SerializeToString())
 
 
+def groups(count: int) -> bytes:
+    request = otlp.spans(1, NOW)
+    for _ in range(count):
+        request.resource_spans[0].scope_spans.add()
+    return bytes(request.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [
+        (groups(MAX_GROUPS), b"of resource_spans and scope_spans together, empty ones counted"),
         (b"junk", b"expected an ExportTraceServiceRequest in protobuf"),
         (b"\x0a\x09\x12\x07\x12\x05\x2a\x03a\xffb", b"protobuf"),  # a name that is not UTF-8
         (b"\xff" * 1_048_000, b"protobuf"),

@@ -235,3 +235,42 @@ def test_resources_that_are_repeated_too_often_are_refused() -> None:
 )
 def test_a_value_as_text(value: dict[str, Any], shows: str) -> None:
     assert text(AnyValue(**value)) == shows
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_a_resource_is_read_once_and_not_for_each_of_its_scopes(
+    signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = otlp.spans(1, NOW) if signal is SPANS else otlp.records(1, NOW)
+    resource = getattr(request, signal.resources)[0]
+    otlp.put(resource.resource.attributes, [(f"key {i}", i) for i in range(100)])
+    scopes = getattr(resource, signal.scopes)
+    for i in range(200):
+        scope = scopes.add()
+        if i % 10 == 0:
+            getattr(scope, signal.items).add().CopyFrom(getattr(scopes[0], signal.items)[0])
+    read = 0
+
+    def counted(value: Any) -> str:
+        nonlocal read
+        read += 1
+        return text(value)
+
+    monkeypatch.setattr("nektar.store.otel.text", counted)
+    table = rows(signal, request, "operator-1")
+    assert table.num_rows == 21
+    assert read <= 101 + 21  # and the records' bodies
+    assert {len(each) for each in table["ResourceAttributes"].to_pylist()} == {102}
+
+
+def test_a_row_has_what_its_own_resource_and_scope_say() -> None:
+    request = SPANS.request()
+    for i in range(3):
+        request.MergeFrom(otlp.spans(2, NOW, seed=i, resource=[("service.name", f"service {i}")]))
+        request.resource_spans.add()  # without items
+        scope = request.resource_spans[-2].scope_spans.add()
+        scope.scope.name = f"scope {i}"
+        scope.spans.extend(otlp.spans(1, NOW, seed=f"more {i}").resource_spans[0].scope_spans[0].spans)
+    table = rows(SPANS, request, "operator-1")
+    assert table["ServiceName"].to_pylist() == [f"service {i}" for i in range(3) for _ in range(3)]
+    assert table["ScopeName"].to_pylist() == [n for i in range(3) for n in ("devnet", "devnet", f"scope {i}")]
