@@ -101,13 +101,16 @@ def _later(why: str) -> Refused:
 
 def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
     """Take telemetry until `stop`. Raises CantListen; Fenced, Broken as `Collector.check` does."""
+    health.opened(PART)
     listening = bind(config.listen.otlp, "listen.otlp")
     with Collector(config, bus) as collector, Server(collector.app, listening) as server:
         who = ", ".join(config.telemetry.senders) or "everyone, since telemetry.senders names nobody"
         log.info("OTLP over HTTP at http://%s; takes it from %s", server.address, who)
+        said = 0.0
         while not stop.wait(LOOK_AT_STOP):
             collector.check()
-            health.level(PART, time.time())  # what came is on the bus, or is not answered
+            if (at := collector.level_at) > said:  # a bus that takes nothing leaves it where it was
+                health.level(PART, said := at)
 
 
 class _Taken(NamedTuple):
@@ -154,9 +157,18 @@ class Collector:
             ]
         )
 
+    @property
+    def level_at(self) -> float:
+        """All that was taken before is on the bus; in seconds since 1970."""
+        return min((at for lane in self._all_lanes if (at := lane.since)), default=time.time())
+
+    @property
+    def _all_lanes(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._logs.values()]
+
     def check(self) -> None:
         """Raises Fenced where another collector writes by our lanes, Broken where we can't any more."""
-        for lane in (*self._lanes.values(), *self._logs.values()):
+        for lane in self._all_lanes:
             if lane.over:
                 raise lane.over
 

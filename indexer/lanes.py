@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Self
@@ -33,6 +34,8 @@ class Lane:
     def __init__(self, bus: Bus, transactional_id: str, partition: int) -> None:
         self.over: Fenced | Broken | None = None  # why this lane writes no more
         self._writer = bus.writer(transactional_id, partition)
+        self._waiting: dict[int, float] = {}  # not written yet, and since when; oldest first
+        self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=transactional_id, daemon=True)
         self._thread.start()
@@ -40,8 +43,21 @@ class Lane:
     def write(self, messages: Sequence[Message]) -> Future[None]:
         """Done when all `messages` are committed, together and in order; fails with BusError."""
         job = _Job(messages, sum(len(m.key) + len(m.value) for m in messages), Future())
+        with self._lock:
+            self._waiting[id(job.done)] = time.time()
+        job.done.add_done_callback(self._written)
         self._jobs.put(job)
         return job.done
+
+    def _written(self, done: Future[None]) -> None:
+        with self._lock:
+            del self._waiting[id(done)]
+
+    @property
+    def since(self) -> float | None:
+        """Since when the oldest that is not written waits, in seconds since 1970; None: all is written."""
+        with self._lock:
+            return next(iter(self._waiting.values()), None)
 
     def close(self) -> None:
         """Write what has been handed over, then end."""

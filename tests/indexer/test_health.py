@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from indexer import collector, follow, role
 from indexer.follow import Follower
+from indexer.lanes import Lane
 from indexer.source import Source
 from indexer.writer import NetworkLog
-from nektar.bus.port import BusError
+from nektar.bus.port import BusError, Message
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, Limits, Listen, Provider
 from nektar.health import STUCK_SECONDS, Health
@@ -185,3 +187,37 @@ def test_the_collector_is_level_while_it_listens(bus: SqliteBus) -> None:
     assert health.lags()[collector.PART] < 30
     stop.set()
     thread.join(30)
+
+
+class Stuck:
+    """A bus whose writers take a transaction and never end it, until `go` is set."""
+
+    partitions = 1
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def writer(self, transactional_id: str, partition: int) -> Any:
+        return self
+
+    def transaction(self, messages: Any, offsets: Any = None, group: str | None = None) -> None:
+        self.go.wait(60)
+
+    def close(self) -> None: ...
+
+
+def test_a_bus_that_takes_nothing_shows_as_the_collectors_lag_and_then_as_stuck() -> None:
+    bus: Any = Stuck()
+    with Lane(bus, "w", 0) as lane:
+        assert lane.since is None
+        before = time.time()
+        first = lane.write([Message("otlp_spans", b"k", b"v")])
+        second = lane.write([Message("otlp_spans", b"k", b"v")])
+        since = lane.since
+        assert since is not None
+        assert before <= since <= time.time()
+        second.cancel()  # whoever waited for it has gone
+        assert lane.since == since
+        bus.go.set()
+        first.result(30)
+    assert lane.since is None
