@@ -43,7 +43,7 @@ from nektar.config import Config, NetworkConfig
 from nektar.health import Health
 from nektar.http import Server, bind
 from nektar.monitor import own_token
-from nektar.otlp import SIGNALS, BadRequest, Signal, check_groups, parse
+from nektar.otlp import SIGNALS, BadRequest, Signal, check_size, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED
 
 log = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ class Collector:
             body = _unzipped(body)
             room.take(len(body))
         request = parse(signal, body) if kind == PROTOBUF else otlp_json.parse(signal, body)
-        check_groups(signal, request)
+        check_size(signal, request)
         reasons = otlp.refuse(signal, request, time.time_ns())
         why = "; ".join(f"{n} {signal.items}: {reason}" for reason, n in reasons.most_common(5))
         left = otlp.count(signal, request)

@@ -28,6 +28,8 @@ SPAN_ID_BYTES = 8
 # Resources and scopes of a request, empty ones counted, which cost a client two bytes each and whoever reads
 # them much more: a stock Collector's batch is of 8,192 spans, each of which may have a resource of its own.
 MAX_GROUPS = 16_384
+# Of a request. Empty ones, too, take two bytes each; spans with ids and a time, as many as fit, are fewer.
+MAX_ITEMS = 131_072
 # A row of the store repeats its resource and its scope, so that a small message may be a large insert. A
 # batch of 8,192 spans whose resource takes 5 KB is within this; one that is not is meant to hurt.
 MAX_REPEATED_BYTES = 64 * 1024 * 1024
@@ -105,9 +107,9 @@ def groups(signal: Signal, request: Any) -> Iterator[Group]:
                 yield Group(resource, scope, items, resource_bytes)
 
 
-def check_groups(signal: Signal, request: Any) -> None:
-    """Raises BadRequest where there are too many groups, or where resources and scopes, repeated for each
-    item, are too much to store."""
+def check_size(signal: Signal, request: Any) -> None:
+    """Raises BadRequest where a request is of more parts than its bytes tell, or where resources and scopes,
+    repeated for each item, are too much to store."""
     resources = getattr(request, signal.resources)
     count = len(resources)
     if count <= MAX_GROUPS:
@@ -117,7 +119,12 @@ def check_groups(signal: Signal, request: Any) -> None:
             f"expected at most {MAX_GROUPS} of {signal.resources} and {signal.scopes} together, empty ones "
             f"counted; got {count} or more"
         )
-    repeated = sum(len(group.items) * group.own_bytes for group in groups(signal, request))
+    items = repeated = 0
+    for group in groups(signal, request):
+        items += len(group.items)
+        repeated += len(group.items) * group.own_bytes
+    if items > MAX_ITEMS:
+        raise BadRequest(f"expected at most {MAX_ITEMS} {signal.items}; got {items}: send smaller batches")
     if repeated > MAX_REPEATED_BYTES:
         raise BadRequest(
             f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, counted for each of their "

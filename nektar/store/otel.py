@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_groups, groups
+from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_size, groups
 from nektar.store.schema import literal
 from nektar.telemetry import CHAIN, SENDER
 from nektar.trace import GENERATION, NETWORK
@@ -38,7 +38,7 @@ _FATAL = 24  # the highest severity
 
 def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
     """The rows of a request that `sender` brought. Raises BadRequest where they are too much for one."""
-    check_groups(signal, request)
+    check_size(signal, request)
     columns: dict[str, pa.Array] = _ROWS[signal](request, sender)
     table = pa.table(columns)
     dates = {time // _DAY for time in columns["Timestamp"].cast(pa.int64()).to_pylist()}

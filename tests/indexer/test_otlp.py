@@ -17,11 +17,12 @@ from nektar.log import PART_BYTES
 from nektar.otlp import (
     LOGS,
     MAX_GROUPS,
+    MAX_ITEMS,
     MAX_REPEATED_BYTES,
     SIGNALS,
     SPANS,
     BadRequest,
-    check_groups,
+    check_size,
     groups,
     parse,
 )
@@ -109,9 +110,9 @@ def test_nothing_goes_with_a_resource_that_is_too_large() -> None:
 
 def test_a_resource_that_many_repeat_is_too_much_to_store() -> None:
     resource = [("text", "x" * 100_000)]
-    check_groups(SPANS, spans(600, NOW, resource=resource))
+    check_size(SPANS, spans(600, NOW, resource=resource))
     with pytest.raises(BadRequest, match=str(MAX_REPEATED_BYTES)):
-        check_groups(SPANS, spans(700, NOW, resource=resource))
+        check_size(SPANS, spans(700, NOW, resource=resource))
 
 
 @pytest.mark.parametrize("empty", ["resource_spans", "scope_spans"])
@@ -120,10 +121,22 @@ def test_so_many_groups_are_too_many_though_they_are_empty(empty: str) -> None:
     grown = request if empty == "resource_spans" else request.resource_spans[0]
     for _ in range(MAX_GROUPS - 2):
         getattr(grown, empty).add()
-    check_groups(SPANS, request)
+    check_size(SPANS, request)
     getattr(grown, empty).add()
     with pytest.raises(BadRequest, match=f"at most {MAX_GROUPS} of resource_spans and scope_spans"):
-        check_groups(SPANS, request)
+        check_size(SPANS, request)
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_so_many_items_are_too_many_though_they_are_empty(signal: Any) -> None:
+    request = signal.request()
+    for many in (MAX_ITEMS - 1, 1):
+        scope = getattr(getattr(request, signal.resources).add(), signal.scopes).add()
+        getattr(scope, signal.items).extend([getattr(scope, signal.items).add()] * (many - 1))
+    check_size(signal, request)
+    getattr(scope, signal.items).add()
+    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} {signal.items}; got {MAX_ITEMS + 1}"):
+        check_size(signal, request)
 
 
 class Weighed:
@@ -149,13 +162,13 @@ def test_a_resource_is_weighed_once_though_it_has_many_scopes() -> None:
     one = request.resource_spans[0]
     resource = Weighed(one.resource)
     seen = SimpleNamespace(resource=resource, schema_url="", scope_spans=one.scope_spans)
-    check_groups(SPANS, SimpleNamespace(resource_spans=[seen]))
+    check_size(SPANS, SimpleNamespace(resource_spans=[seen]))
     assert resource.times == 1
     assert not refuse(SPANS, SimpleNamespace(resource_spans=[seen]), NOW)
     assert resource.times == 2
     empty = Weighed(one.resource)
     seen = SimpleNamespace(resource=empty, schema_url="", scope_spans=[SimpleNamespace(spans=[])])
-    check_groups(SPANS, SimpleNamespace(resource_spans=[seen]))
+    check_size(SPANS, SimpleNamespace(resource_spans=[seen]))
     assert empty.times == 0
 
 
