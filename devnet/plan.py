@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
@@ -227,7 +227,8 @@ def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = 24, reorgs: int
         raise PlanError(f"--reorgs: expected 0 to {plain} for {tasks} tasks; got {reorgs}")
     deal = _Dealer(random.Random(f"nektar-plan-{seed}"), operators)  # noqa: S311  a run must be repeatable
     scenes = [deal.scene(kind) for kind in _SHUFFLED]
-    scenes += [deal.plain(size, i < reorgs) for i, size in enumerate(deal.sizes(plain, reorgs))]
+    sizes = deal.sizes(plain, reorgs)
+    scenes += [deal.plain(size, i < reorgs, i + 1 == len(sizes)) for i, size in enumerate(sizes)]
     deal.rng.shuffle(scenes)
     return Plan(seed, operators, (*scenes, *(deal.scene(kind) for kind in _CLOSING)))
 
@@ -254,8 +255,9 @@ class _Dealer:
             left -= sizes[-1]
         return sizes
 
-    def plain(self, size: int, with_reorg: bool) -> Scene:
-        reorg = self._reorg() if with_reorg else None
+    def plain(self, size: int, with_reorg: bool, last: bool) -> Scene:
+        """The last one shows whatever those before it could not."""
+        reorg = self._reorg(keeps_submission=last) if with_reorg else None
         # A task whose submission a reorg removes returns as another task: what was found about the first
         # would depend on whether anyone saw it.
         avoid = {Behaviour.EQUIVOCATING} if reorg and reorg.removes_submission else set()
@@ -263,8 +265,7 @@ class _Dealer:
         for _ in range(size):
             behaviours = self._honest()
             for i in self._some(max(2, (self._operators - 1) // 3)):
-                behaviour = self._misbehaviour()
-                behaviours[i] = Behaviour.OFFLINE if behaviour in avoid else behaviour
+                behaviours[i] = self._misbehaviour(avoid)
             tasks.append(PlannedTask(self._input(), tuple(behaviours)))
         return Scene(SceneKind.PLAIN, tuple(tasks), reorg)
 
@@ -310,13 +311,13 @@ class _Dealer:
         task = PlannedTask(self._input(), tuple(behaviours), aggregator, censored)
         return Scene(kind, (task,), reorg, replaced, operator)
 
-    def _reorg(self) -> Reorg:
+    def _reorg(self, keeps_submission: bool) -> Reorg:
         """One that agents recover from in time: early in the window, or just after a late attestation."""
         witnessed = self.rng.random() < 0.5
         if self.rng.random() < 0.25:
             return Reorg(WINDOW + 1, 1, witnessed)
         after = self.rng.randint(1, 3)
-        return Reorg(after, self.rng.randint(1, after + 1), witnessed)
+        return Reorg(after, self.rng.randint(1, after if keeps_submission else after + 1), witnessed)
 
     def _honest(self) -> list[Behaviour]:
         return [Behaviour.HONEST] * self._operators
@@ -324,11 +325,14 @@ class _Dealer:
     def _some(self, count: int) -> list[int]:
         return self.rng.sample(range(self._operators), count)
 
-    def _misbehaviour(self) -> Behaviour:
-        if not self._pack:
-            self._pack = list(_MISBEHAVIOURS)
-            self.rng.shuffle(self._pack)
-        return self._pack.pop()
+    def _misbehaviour(self, avoid: Collection[Behaviour]) -> Behaviour:
+        """The next of the pack; those to avoid stay on top of it."""
+        if not set(self._pack) - set(avoid):
+            fresh = list(_MISBEHAVIOURS)
+            self.rng.shuffle(fresh)
+            self._pack = fresh + self._pack
+        i = next(i for i in reversed(range(len(self._pack))) if self._pack[i] not in avoid)
+        return self._pack.pop(i)
 
     def _input(self) -> int:
         """One not used yet: a product of two primes, so that its answer is found in milliseconds."""

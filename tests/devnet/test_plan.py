@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devnet.behaviour import Behaviour, least_divisor, right_answer, wrong_answer
@@ -18,6 +18,7 @@ def addresses(count: int) -> list[str]:
     return [f"0x{i:040x}" for i in range(count)]
 
 
+@example(seed=17222, operators=7, tasks=20)
 @given(seed=st.integers(0, 2**32), **SIZES)
 def test_every_run_holds_every_scene_behaviour_and_duty_state(seed: int, operators: int, tasks: int) -> None:
     run = plan(seed, operators, tasks, reorgs=2)

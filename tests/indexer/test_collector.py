@@ -41,6 +41,7 @@ from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
+from tests.spans import Spans
 
 TOKENS = {"operator-1": "0123456789abcdef", "aggregator": "fedcba9876543210"}
 
@@ -288,7 +289,9 @@ def test_other_paths_and_methods(client: Client) -> None:
 # --- signed responses -------------------------------------------------------------------------------
 
 
-def test_what_was_signed_is_on_the_networks_log_and_the_span_is_kept(client: Client, bus: SqliteBus) -> None:
+def test_what_was_signed_is_on_the_networks_log_and_the_span_is_kept(
+    client: Client, bus: SqliteBus, spans: Spans
+) -> None:
     request = sound(2, attributes=attributes(7))  # the same in both
     for _ in range(2):
         assert client.post(request.SerializeToString()).status == 200
@@ -296,6 +299,9 @@ def test_what_was_signed_is_on_the_networks_log_and_the_span_is_kept(client: Cli
     assert (record.partition, record.key) == (partition_of("home", bus.partitions), b"home/3")
     begins = trace.begin(record.key, [record.value])
     assert record.headers == {"sender": b"unauthenticated", "traceparent": begins}
+    assert [(s.name, trace.traceparent_of(s).encode(), s.parent) for s in spans.kept] == [
+        ("collect", begins, None)
+    ]
     batch = decode(record.value)
     assert isinstance(batch, SignedBatch)
     assert [(s.brought_by, s.response[-1]) for s in batch.responses] == [("unauthenticated", 7)]
