@@ -36,7 +36,7 @@ from cli.reported import Reporters
 from cli.reported import wrong as spans_wrong
 from cli.settings import read_config
 from cli.told import Findings, compare, watcher
-from cli.up import end_all, supervised
+from cli.up import STOP_SECONDS, end_all, supervised
 from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
@@ -286,7 +286,7 @@ def _pipeline(config_path: Path) -> Iterator[_Pipeline]:
         try:
             yield _Pipeline(process, log)
         finally:
-            end_all({"up": process})
+            end_all({"up": process}, STOP_SECONDS + 5.0)  # it ends its own children first
 
 
 def _rows(sql: str, statement: str) -> list[dict[str, Any]]:

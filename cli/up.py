@@ -197,12 +197,12 @@ def _ended_by_supervisor() -> Callable[[], None]:
     return preexec
 
 
-def end_all(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def end_all(children: Mapping[str, subprocess.Popen[bytes]], seconds: float = STOP_SECONDS) -> None:
     """SIGTERM to each that lives, and SIGKILL to what has not ended in time."""
     for child in children.values():
         if child.poll() is None:
             child.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + seconds
     for child in children.values():
         try:
             child.wait(max(0.0, deadline - time.monotonic()))

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
@@ -21,6 +20,7 @@ from devnet.chain import Account, Chain, Contract, load_abi
 from devnet.reporter import Reporter
 from devnet.view import OpenTask, View
 from nektar.evidence import bls
+from nektar.role import stop_on_signals
 
 # Eight agents at 50 looks a second cost about a tenth of one core.
 POLL_SECONDS = 0.02
@@ -56,12 +56,7 @@ class Agent:
 
     def run(self, act: Callable[[], None]) -> None:
         """Act on each new head until SIGTERM; say so on standard output."""
-        stop = threading.Event()
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        signal.signal(signal.SIGTERM, on_signal)
+        stop = stop_on_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its agents
         threading.Thread(target=self._obey, daemon=True).start()
         while not stop.is_set():

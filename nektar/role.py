@@ -18,11 +18,22 @@ _PR_SET_PDEATHSIG = 1
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set. Call it in the main thread."""
+    """An event that SIGTERM and SIGINT set. Call it in the main thread.
+
+    A handler runs between any two steps of that thread, also where it holds the event's own lock and would
+    wait for itself for ever. So it only writes to a pipe, and a thread sets the event.
+    """
     stop = threading.Event()
+    told, tell = os.pipe()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        os.write(tell, b".")
+
+    def wait() -> None:
+        os.read(told, 1)
         stop.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
