@@ -100,7 +100,7 @@ class KafkaBus:
         """Join `group`, all of whose members read the same `streams`."""
         is_telemetry(streams)
         member = KafkaMember(
-            self,
+            self.forget,
             self._servers,
             self._topics,
             self._prefix + group,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
@@ -28,9 +28,6 @@ from nektar.bus.port import BusError, Delivered, Fenced
 from nektar.bus.rules import check_offset
 from nektar.bus.servers import PATIENCE_SECONDS, Servers
 from nektar.bus.topics import Topics
-
-if TYPE_CHECKING:
-    from nektar.bus.kafka import KafkaBus
 
 # The brokers answer a fetch as soon as there is a message, and one in waiting after this at the latest: only
 # then does what was sought or assigned meanwhile go out. Idle, it costs a small request.
@@ -72,7 +69,7 @@ class KafkaMember:
 
     def __init__(
         self,
-        bus: KafkaBus,
+        forget: Callable[[KafkaMember], None],
         servers: Servers,
         topics: Topics,
         group: str,
@@ -81,10 +78,10 @@ class KafkaMember:
         on_assigned: Callable[[frozenset[int]], None] | None,
         on_revoked: Callable[[frozenset[int]], None] | None,
     ) -> None:
-        """Prepare to join; the first `poll` does. Raises BusError."""
+        """Prepare to join; the first `poll` does. `forget` is told of the end. Raises BusError."""
         self.group = group
         self.metadata: Any = None  # as which member of which generation we hold what we hold
-        self._bus = bus
+        self._forget = forget
         self._servers = servers
         self._topics = topics
         self._streams = {topics.name(stream): stream for stream in streams}
@@ -201,7 +198,7 @@ class KafkaMember:
         if self._closed:
             return
         self._closed = True
-        self._bus.forget(self)
+        self._forget(self)
         self._held = frozenset()
         self._listener.holds = False  # nobody is told on leaving
         self._client.close(timeout_ms=CLOSE_SECONDS * 1000)

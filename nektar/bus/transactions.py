@@ -15,20 +15,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from kafka import KafkaProducer, TopicPartition, errors
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
+from nektar.bus.members import KafkaMember
 from nektar.bus.port import Broken, BusError, Fenced, Message
 from nektar.bus.rules import check_offset, checked, is_telemetry
 from nektar.bus.servers import PATIENCE_SECONDS, RETRY_MS, Servers
 from nektar.bus.topics import MAX_BYTES, Topics
-
-if TYPE_CHECKING:
-    from nektar.bus.kafka import KafkaBus
 
 # After which brokers abort a transaction that is still open: the longest record of the log at 50 MB/s. Their
 # default is a minute, and for so long nobody would read past what a dead writer has left open.
@@ -70,11 +68,23 @@ class _Client(KafkaNetClient):  # type: ignore[misc]
         return answered
 
 
+class Opened(Protocol):
+    """What a writer needs of the bus that opened it."""
+
+    def holder(self, group: str, partition: int) -> KafkaMember:
+        """The member of `group` that holds `partition`. Raises Fenced where there is none."""
+
+    def wait_until_read(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether whoever reads committed messages sees what lies below `ends`, after one look."""
+
+    def forget(self, closed: KafkaWriter) -> None: ...
+
+
 class KafkaWriter:
     """Open it with `KafkaBus.writer`."""
 
     def __init__(
-        self, bus: KafkaBus, servers: Servers, topics: Topics, transactional_id: str, partition: int
+        self, bus: Opened, servers: Servers, topics: Topics, transactional_id: str, partition: int
     ) -> None:
         """Fence whoever had this id. Raises BusError."""
         self._bus = bus
