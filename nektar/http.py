@@ -81,6 +81,9 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # The limit is one of connections. uvicorn holds all requests to it, too, and those of connections
+        # that were dropped end a moment later: so each sees its own alone.
+        self.tasks = set()
         self._wait()
         self._make_room()
 
