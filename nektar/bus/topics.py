@@ -8,7 +8,7 @@ partitions; whether it keeps its messages is what `check` sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import errors
@@ -16,7 +16,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from nektar.bus.port import PARTITIONS, BusError
 from nektar.bus.rules import COMPACTED, KEPT_SECONDS, PASSING, check_stream
-from nektar.bus.servers import OPEN_SECONDS, Servers
+from nektar.bus.servers import OPEN_SECONDS, PATIENCE_SECONDS, Servers
 from nektar.log import CHECKPOINTS, STREAMS
 
 MAX_PARTITIONS = 1024
@@ -131,10 +131,22 @@ class Topics:
     def _found(self, names: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
         """Topic → its partitions, of those topics that are there and whose partitions all have leaders."""
         found = {}
-        for topic in self._admin.describe_topics(sorted(names)):
+        for topic in self._described(sorted(names)):
             if topic["error_code"] == 0 and all(each["leader_id"] >= 0 for each in topic["partitions"]):
                 found[topic["name"]] = topic["partitions"]
         return found
+
+    def _described(self, names: Sequence[str]) -> Any:
+        """What brokers say of topics. The client asks none where it has just failed to reach all of them,
+        and says so at once: that is waited out as a missing answer is."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._admin.describe_topics(names)
+            except errors.NodeNotReadyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_AGAIN)
 
     def _know(self, found: Mapping[str, list[Mapping[str, Any]]]) -> None:
         for name, partitions in found.items():
