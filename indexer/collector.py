@@ -293,7 +293,7 @@ class Collector:
             self._signatures.end(found, sender, written=not failed)
 
         said = {trace.NETWORK: network.name, trace.RECORDS: ["signed"]}
-        with trace.root("collect", trace.carried(message.headers), trace.now(), said):
+        with trace.root("collect", trace.carried(message.headers), time.time_ns(), said):
             writing = self._logs[network.name].write([message])
             writing.add_done_callback(ended)
             await asyncio.wrap_future(writing)

@@ -28,7 +28,6 @@ from indexer.reconcile import (
 )
 from indexer.source import Absent, Heads, Link, Served, Source
 from indexer.writer import NetworkLog
-from nektar import trace
 from nektar.chain.abi import Abi
 from nektar.chain.rpc import RpcError, WrongChain
 from nektar.health import Health
@@ -114,7 +113,7 @@ class Follower:
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
         asked, asked_at = self._source.name, time.time()
-        self._since = trace.now()
+        self._since = time.time_ns()
         view = View(await self._source.heads())
         try:
             for _ in range(STEPS_A_LOOK):
@@ -257,7 +256,7 @@ class Follower:
             finally:
                 self._appending = False
             self._health.moved(self._log.network)
-        self._since = trace.now()
+        self._since = time.time_ns()
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
         self._source.turn_from(served.provider)

@@ -44,9 +44,8 @@ def run(
 async def _run(
     config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
 ) -> None:
-    ended: list[Exception] = []
+    ended: dict[str, Exception] = {}  # by the Network's name, the first one first
     broken: list[BusError] = []
-    why: dict[str, str] = {}
 
     async def one(network: NetworkConfig) -> None:
         health.opened(network.name, READY_SECONDS + network.poll)
@@ -60,9 +59,8 @@ async def _run(
                 logger.error("%s: stopped: %s", network.name, error)
             else:
                 logger.exception("%s: stopped by a bug (%s): %s", network.name, type(error).__name__, error)
-            ended.append(error)
-            why[network.name] = words(error)
-            health.ends("", why)
+            ended[network.name] = error
+            health.ends("", {name: words(each) for name, each in ended.items()})
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(network), name=network.name) for network in config.networks]
@@ -72,7 +70,7 @@ async def _run(
         for task in tasks:
             task.cancel()
     if not stop.is_set():
-        for error in (*broken, *ended):
+        for error in (*broken, *ended.values()):
             raise error
 
 

@@ -7,6 +7,7 @@ Each record carries the hash of the filter that it was made with; a log is of on
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -80,7 +81,7 @@ class NetworkLog:
                 Message(DEAD, SOURCE, value, {**headers, **reason})
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
-        with trace.root("index", traceparent, since or trace.now(), _said(self.network, records)):
+        with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
             self._writer.transaction(messages)
         self.known = known
         for record in records:

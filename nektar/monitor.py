@@ -71,17 +71,16 @@ class Monitor:
         self._server = Server(application(role, health), bind(address(role, config), key))
         self._meters = MeterProvider([PrometheusMetricReader(scope_info_enabled=False)], resource)
         self._observe(health)
-        self._exporter: _Exporter | None = None
         self._spans = TracerProvider(resource=resource, id_generator=LogIds(), shutdown_on_exit=False)
-        if config.telemetry.own:
-            self._exporter = _Exporter(config)
-            self._spans.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._sends = bool(config.telemetry.own)
+        if self._sends:
+            self._spans.add_span_processor(BatchSpanProcessor(_Exporter(config)))
         log.info("/metrics, /healthz and /readyz at http://%s", self._server.address)
 
     def install(self) -> None:
         """Let all parts of this process count and make spans by it. A process can do so once."""
         metrics.set_meter_provider(self._meters)
-        if self._exporter:
+        if self._sends:
             trace.set_tracer_provider(self._spans)
 
     @property
@@ -89,7 +88,7 @@ class Monitor:
         return self._server.address
 
     def close(self) -> None:
-        if self._exporter:
+        if self._sends:
             # The SDK would wait for half a minute, and longer for a request under way.
             ending = threading.Thread(target=self._spans.shutdown, daemon=True)
             ending.start()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -94,11 +93,6 @@ def traceparent_of(span: Span) -> str:
     if not context.is_valid:
         return ""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
-
-
-def now() -> int:
-    """The moment, as spans have it: ns since 1970."""
-    return time.time_ns()
 
 
 def _ids(traceparent: bytes) -> tuple[int, int]:
