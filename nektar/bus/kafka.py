@@ -67,7 +67,7 @@ class KafkaBus:
         self._members: set[KafkaMember] = set()
         self._writers: set[KafkaWriter] = set()
         self._reader: Any = None
-        self._assigned: list[TopicPartition] = []
+        self._assigned: TopicPartition | None = None  # which partition the reader reads now
         self._empty: dict[TopicPartition, tuple[int, int]] = {}  # where reads found no message: [start, end)
         self._seen: dict[TopicPartition, _Seen] = {}
         with servers.told():
@@ -217,11 +217,11 @@ class KafkaBus:
         if start >= end:
             return []
         reader = self._client()
-        if where not in self._assigned:
-            self._assigned.append(where)
-            reader.assign(self._assigned)
-        reader.pause(*[other for other in self._assigned if other != where])
-        reader.resume(where)
+        # One partition at a time: the client keeps what it has fetched of one that is paused, and neither
+        # gives it out nor fetches again once that is resumed beside another whose messages are used up.
+        if self._assigned != where:
+            self._assigned = where
+            reader.assign([where])
         reader.seek(where, start)
         reached, deadline = start, time.monotonic() + PATIENCE_SECONDS
         while (position := reader.position(where)) < end:
