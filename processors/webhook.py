@@ -134,7 +134,9 @@ class Webhook:
     async def send(self, event: bytes, traceparent: str = "") -> Answer:
         """One attempt, by which whoever receives it may go on with the trace. An answer that breaks off is
         none: the receiver gets the event again."""
-        # Between attempts nothing ran in this loop: let it see first which connections have been closed.
+        # Between attempts nothing ran in this loop: let it see first which connections have been closed. It
+        # looks in its next round, and acts on what it saw within that round, after us: so twice.
+        await asyncio.sleep(0)
         await asyncio.sleep(0)
         try:
             headers = self.headers(event, datetime.now(UTC), traceparent)

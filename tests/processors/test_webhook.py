@@ -287,7 +287,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_costs_no_attempt() -> None:
     well = b"HTTP/1.1 204 No Content\r\n\r\n"
-    closed = threading.Event()
+    resting, closed = threading.Event(), threading.Event()
 
     def twice(connection: socket.socket) -> None:
         connection.sendall(well)
@@ -296,12 +296,14 @@ def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_costs_no_attempt
 
     def then_closed(connection: socket.socket) -> None:
         twice(connection)
+        resting.wait(10)
         connection.close()
         closed.set()
 
     async def three_and_a_pause(to: Watcher) -> list[Answer]:
         async with Webhook(to) as webhook:
             first = [await webhook.send(EVENT) for _ in range(2)]
+            resting.set()
             closed.wait(10)  # as the role waits for the bus: nothing runs in the loop
             return [*first, *[await webhook.send(EVENT) for _ in range(2)]]
 
