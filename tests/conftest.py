@@ -17,6 +17,9 @@ from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
 from tests.spans import Counted, Spans, installed, reader
 
+# The contract's own asserts say what they compared, as those of test files do.
+pytest.register_assert_rewrite("tests.nektar.bus.contract")
+
 # py_ecc, an oracle, raises it to 100,000 for its whole process, where JSON that deep overflows C's stack; no
 # role's process has it.
 assert py_ecc.__name__
