@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition, errors
+from kafka import KafkaConsumer, TopicPartition, errors
 
+from nektar.bus.admin import Admin
 from nektar.bus.members import KafkaMember, delivered
 from nektar.bus.port import Bus, BusError, Delivered, Fenced
 from nektar.bus.rules import check_lease, is_telemetry
@@ -70,12 +71,10 @@ class KafkaBus:
         self._assigned: TopicPartition | None = None  # which partition the reader reads now
         self._empty: dict[TopicPartition, tuple[int, int]] = {}  # where reads found no message: [start, end)
         self._seen: dict[TopicPartition, _Seen] = {}
-        with servers.told():
-            self._admin = KafkaAdminClient(**servers.admin())
+        self._admin = Admin(servers)
         try:
             self._topics = Topics(servers, self._admin, prefix, partitions)
-            with servers.told():
-                self.id = f"{self._admin.describe_cluster()['cluster_id']}/{prefix}"
+            self.id = f"{self._admin.ask('describe_cluster')['cluster_id']}/{prefix}"
         except BaseException:
             self._admin.close()
             raise

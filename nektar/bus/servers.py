@@ -41,11 +41,13 @@ _FENCED = (
     errors.IllegalGenerationError,
     errors.UnknownMemberIdError,
 )
-_UNANSWERED = (
+# No broker has answered, or the one that was asked has gone before it did.
+UNANSWERED = (
     errors.KafkaTimeoutError,
     errors.KafkaConnectionError,
     errors.RequestTimedOutError,
     errors.NodeNotReadyError,
+    errors.UnknownBrokerIdError,
 )
 
 
@@ -65,14 +67,13 @@ class Servers(msgspec.Struct, frozen=True):
             **self.admin(),
             "metrics_enabled": False,
             "allow_auto_create_topics": False,
-            "request_timeout_ms": int(PATIENCE_SECONDS * ASKED_AGAIN * 1000),
         }
 
     def admin(self) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "bootstrap_servers": list(self.hosts),
             "bootstrap_timeout_ms": OPEN_SECONDS * 1000,
-            "request_timeout_ms": int(PATIENCE_SECONDS * 1000),  # it asks once
+            "request_timeout_ms": int(PATIENCE_SECONDS * ASKED_AGAIN * 1000),
             "client_id": "nektar",
             "retry_backoff_ms": RETRY_MS,
             "reconnect_backoff_max_ms": RECONNECT_MS,
@@ -103,7 +104,7 @@ class Servers(msgspec.Struct, frozen=True):
             return Fenced(f"{where}: another process has taken over ({said}); stop this one")
         if isinstance(error, errors.SaslAuthenticationFailedError):
             return BusError(f"{where}: the brokers refuse the user {self.user!r}; see the bus's URL ({said})")
-        if isinstance(error, _UNANSWERED):
+        if isinstance(error, UNANSWERED):
             return BusError(
                 f"{where}: no broker answers; see that one runs and that the bus's URL names it ({said})"
             )

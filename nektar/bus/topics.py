@@ -8,15 +8,16 @@ partitions; whether it keeps its messages is what `check` sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from nektar.bus.admin import Admin
 from nektar.bus.port import PARTITIONS, BusError
 from nektar.bus.rules import COMPACTED, KEPT_SECONDS, PASSING, check_stream
-from nektar.bus.servers import OPEN_SECONDS, PATIENCE_SECONDS, Servers
+from nektar.bus.servers import OPEN_SECONDS, Servers
 from nektar.log import CHECKPOINTS, STREAMS
 
 MAX_PARTITIONS = 1024
@@ -34,7 +35,7 @@ LOOK_AGAIN = 0.005
 class Topics:
     """The topics of the bus that `prefix` names."""
 
-    def __init__(self, servers: Servers, admin: Any, prefix: str, partitions: int | None) -> None:
+    def __init__(self, servers: Servers, admin: Admin, prefix: str, partitions: int | None) -> None:
         """Raises BusError where the bus has another number of partitions than wanted."""
         if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
             raise BusError(f"bus: expected 1 to {MAX_PARTITIONS} partitions; got {partitions}")
@@ -44,14 +45,13 @@ class Topics:
         self._admin = admin
         self._prefix = prefix
         self._known: set[str] = set()
-        with servers.told():
-            found = self._found([self.name(CHECKPOINTS)])
-            self.partitions = len(next(iter(found.values()), ())) or partitions or PARTITIONS
-            if partitions not in (None, self.partitions):
-                raise BusError(
-                    f"{self.name(CHECKPOINTS)}: this bus was made with {self.partitions} partitions, which "
-                    f"can't change; got partitions={partitions}"
-                )
+        found = self._found([self.name(CHECKPOINTS)])
+        self.partitions = len(next(iter(found.values()), ())) or partitions or PARTITIONS
+        if partitions not in (None, self.partitions):
+            raise BusError(
+                f"{self.name(CHECKPOINTS)}: this bus was made with {self.partitions} partitions, which "
+                f"can't change; got partitions={partitions}"
+            )
         self.ensure([CHECKPOINTS])
 
     def name(self, stream: str) -> str:
@@ -61,9 +61,7 @@ class Topics:
     def there(self, stream: str) -> bool:
         """Whether the stream has a topic."""
         if stream not in self._known:
-            with self._servers.told():
-                found = self._found([self.name(stream)])
-            self._know(found)
+            self._know(self._found([self.name(stream)]))
         return stream in self._known
 
     def ensure(self, streams: Iterable[str]) -> None:
@@ -71,28 +69,26 @@ class Topics:
         wanted = {self.name(stream) for stream in streams if stream not in self._known}
         if not wanted:
             return
-        with self._servers.told():
-            found = self._found(wanted)
-            if missing := wanted - found.keys():
-                self._make(missing)
-                deadline = time.monotonic() + OPEN_SECONDS
-                while wanted - (found := self._found(wanted)).keys():
-                    if time.monotonic() > deadline:
-                        raise BusError(
-                            f"topics {', '.join(sorted(wanted - found.keys()))}: made, but no broker leads "
-                            "their partitions; see that enough brokers run for their replicas"
-                        )
-                    time.sleep(LOOK_AGAIN)
+        found = self._found(wanted)
+        if missing := wanted - found.keys():
+            self._make(missing)
+            deadline = time.monotonic() + OPEN_SECONDS
+            while wanted - (found := self._found(wanted)).keys():
+                if time.monotonic() > deadline:
+                    raise BusError(
+                        f"topics {', '.join(sorted(wanted - found.keys()))}: made, but no broker leads "
+                        "their partitions; see that enough brokers run for their replicas"
+                    )
+                time.sleep(LOOK_AGAIN)
         self._know(found)
 
     def check(self) -> None:
         """Raises BusError for the first topic that loses messages or keeps what it should not; how long
         telemetry is kept is its owner's to say."""
         names = [self.name(stream) for stream in STREAMS]
-        with self._servers.told():
-            there = self._found(names)
-            asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(there)]
-            configured = self._admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
+        there = self._found(names)
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(there)]
+        configured = self._admin.ask("describe_configs", asked, config_filter="all")["topic"] if asked else {}
         for name, settings in sorted(configured.items()):
             stream = name.removeprefix(self._prefix)
             if stream in PASSING:
@@ -110,43 +106,30 @@ class Topics:
 
     def epoch(self, transactional_id: str) -> tuple[int, int]:
         """(producer id, epoch) of whoever opened this id last."""
-        known = self._admin.describe_transactions([transactional_id])[transactional_id]
+        known = self._admin.ask("describe_transactions", [transactional_id])[transactional_id]
         return known.producer_id, known.producer_epoch
 
     def delete(self) -> None:
         """Delete all topics of the prefix, and what its groups have committed."""
-        with self._servers.told():
-            topics = [name for name in self._admin.list_topics() if name.startswith(self._prefix)]
-            if topics:
-                self._admin.delete_topics(topics)
-            groups = [
-                group["group_id"]
-                for group in self._admin.list_groups()
-                if group["group_id"].startswith(self._prefix)
-            ]
-            if groups:
-                self._admin.delete_groups(groups)
+        topics = [name for name in self._admin.ask("list_topics") if name.startswith(self._prefix)]
+        if topics:
+            self._admin.ask("delete_topics", topics)
+        groups = [
+            group["group_id"]
+            for group in self._admin.ask("list_groups")
+            if group["group_id"].startswith(self._prefix)
+        ]
+        if groups:
+            self._admin.ask("delete_groups", groups)
         self._known.clear()
 
     def _found(self, names: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
         """Topic → its partitions, of those topics that are there and whose partitions all have leaders."""
         found = {}
-        for topic in self._described(sorted(names)):
+        for topic in self._admin.ask("describe_topics", sorted(names)):
             if topic["error_code"] == 0 and all(each["leader_id"] >= 0 for each in topic["partitions"]):
                 found[topic["name"]] = topic["partitions"]
         return found
-
-    def _described(self, names: Sequence[str]) -> Any:
-        """What brokers say of topics. The client asks none where it has just failed to reach all of them,
-        and says so at once: that is waited out as a missing answer is."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return self._admin.describe_topics(names)
-            except errors.NodeNotReadyError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(LOOK_AGAIN)
 
     def _know(self, found: Mapping[str, list[Mapping[str, Any]]]) -> None:
         for name, partitions in found.items():
@@ -166,7 +149,7 @@ class Topics:
             }
             for name in sorted(names)
         }
-        answer = self._admin.create_topics(asked, raise_errors=False)
+        answer = self._admin.ask("create_topics", asked, raise_errors=False)
         for topic in answer["topics"]:
             kind = errors.for_code(topic["error_code"])
             if kind not in (errors.NoError, errors.TopicAlreadyExistsError):

@@ -209,8 +209,7 @@ class KafkaWriter:
 
     def _check_fence(self) -> None:
         """Raises Fenced where the id has been opened again: what writes nothing would not be told."""
-        with self._servers.told():
-            epoch = self._topics.epoch(self._id)
+        epoch = self._topics.epoch(self._id)
         ours = self._manager.producer_id_and_epoch
         if epoch != (ours.producer_id, ours.epoch):
             self._broken = Fenced(f"writer {self._id}: another process has opened it; stop this one")

@@ -13,8 +13,8 @@ from kafka import TopicPartition
 import nektar.bus
 from devnet.chain import DevnetError
 from devnet.kafka import Cluster, copied, kafka
+from nektar.bus import admin, members, servers, transactions
 from nektar.bus import kafka as kafka_bus
-from nektar.bus import members, servers, transactions
 from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import Broken, BusError
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
@@ -33,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for module in (servers, transactions, members, kafka_bus):
+    for module in (admin, servers, transactions, members, kafka_bus):
         monkeypatch.setattr(module, "PATIENCE_SECONDS", seconds)
 
 
@@ -62,6 +62,23 @@ def test_whoever_wrote_and_read_goes_on_when_a_broker_is_back(cluster: Cluster) 
             assert consumer.committed(S, 0) == message.offset + 1
         assert texts(everything(bus, S, 0)) == [b"before", b"stopped", b"killed"]
         assert texts(everything(bus, T, 0)) == [b"out", b"out"]
+
+
+def test_what_a_broker_was_asked_before_it_went_is_asked_again(cluster: Cluster) -> None:
+    broker = cluster.brokers[0]
+    with closing(nektar.bus.open(f"{cluster.url}?partitions=1&prefix=asked.")) as bus:
+        broker.freeze()
+        try:
+            ends: list[int] = []
+            asking = threading.Thread(target=lambda: ends.append(bus.end(S, 0)))
+            asking.start()
+            time.sleep(0.5)  # the question is on its way
+        finally:
+            broker.kill()
+            broker.start()
+        cluster.wait()
+        asking.join(30)
+        assert ends == [0]
 
 
 def test_a_broker_that_stays_away_gets_one_clear_line(
