@@ -17,7 +17,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from nektar.bus.admin import Admin
 from nektar.bus.port import PARTITIONS, BusError
 from nektar.bus.rules import COMPACTED, KEPT_SECONDS, PASSING, check_stream
-from nektar.bus.servers import OPEN_SECONDS, Servers
+from nektar.bus.servers import OPEN_SECONDS, PATIENCE_SECONDS, Servers
 from nektar.log import CHECKPOINTS, STREAMS
 
 MAX_PARTITIONS = 1024
@@ -28,8 +28,10 @@ FOR_EVER = "-1"
 # What has its time leaves by whole segments, the newest of which is never whole.
 SEGMENTS = 8
 
-# A new topic's partitions have leaders after some ms, which nothing announces.
+# A new topic's partitions have leaders after some ms, which nothing announces; those of a broker that died,
+# after some seconds.
 LOOK_AGAIN = 0.005
+LONGEST_LOOK = 0.1
 
 
 class Topics:
@@ -59,7 +61,7 @@ class Topics:
         return self._prefix + stream
 
     def there(self, stream: str) -> bool:
-        """Whether the stream has a topic."""
+        """Whether the stream has a topic. Raises BusError where that can't be known."""
         if stream not in self._known:
             self._know(self._found([self.name(stream)]))
         return stream in self._known
@@ -76,8 +78,8 @@ class Topics:
             while wanted - (found := self._found(wanted)).keys():
                 if time.monotonic() > deadline:
                     raise BusError(
-                        f"topics {', '.join(sorted(wanted - found.keys()))}: made, but no broker leads "
-                        "their partitions; see that enough brokers run for their replicas"
+                        f"topics {', '.join(sorted(wanted - found.keys()))}: made, but the brokers do not "
+                        "know them; see that all of them are of one Kafka"
                     )
                 time.sleep(LOOK_AGAIN)
         self._know(found)
@@ -124,12 +126,24 @@ class Topics:
         self._known.clear()
 
     def _found(self, names: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
-        """Topic → its partitions, of those topics that are there and whose partitions all have leaders."""
-        found = {}
-        for topic in self._admin.ask("describe_topics", sorted(names)):
-            if topic["error_code"] == 0 and all(each["leader_id"] >= 0 for each in topic["partitions"]):
+        """Topic → its partitions, of those topics that are there. Waits until a broker leads each partition:
+        what nobody answers for is not empty. Raises BusError where none does for PATIENCE_SECONDS."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = LOOK_AGAIN
+        while True:
+            found, wrong = {}, ""
+            for topic in self._admin.ask("describe_topics", sorted(names)):
+                kind = errors.for_code(topic["error_code"])
+                if kind is errors.UnknownTopicOrPartitionError:
+                    continue
                 found[topic["name"]] = topic["partitions"]
-        return found
+                wrong = wrong or _wrong(topic)
+            if not wrong:
+                return found
+            if time.monotonic() > deadline:
+                raise BusError(f"topic {wrong}; see that enough brokers run, and what their logs say")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK)
 
     def _know(self, found: Mapping[str, list[Mapping[str, Any]]]) -> None:
         for name, partitions in found.items():
@@ -156,6 +170,19 @@ class Topics:
                 raise BusError(
                     f"topic {topic['name']}: can't be made: {kind.__name__}: {topic['error_message']}"
                 )
+
+
+def _wrong(topic: Mapping[str, Any]) -> str:
+    """What keeps a topic from being used; empty: nothing. Raises BusError where that will not pass."""
+    kind = errors.for_code(topic["error_code"])
+    said = f"{topic['name']}: {kind.__name__}"
+    if kind is not errors.NoError:
+        if not issubclass(kind, errors.RetriableError):
+            raise BusError(f"topic {said}; see what this user may do and that the name is right")
+        return said
+    led = {each["partition_index"]: each["leader_id"] >= 0 for each in topic["partitions"]}
+    without = ", ".join(str(partition) for partition in sorted(led) if not led[partition])
+    return f"{topic['name']}: no broker leads partition {without}" if without else ""
 
 
 def _settings(stream: str) -> dict[str, str]:

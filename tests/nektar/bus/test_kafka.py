@@ -16,6 +16,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 import nektar.bus
 from nektar.bus import kafka, servers, topics
+from nektar.bus.admin import Admin
 from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import BusError, Delivered, Fenced, Message
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, OTLP_SPANS, ROWS, STREAMS, TELEMETRY
@@ -312,6 +313,60 @@ def test_buses_of_two_prefixes_share_nothing_and_are_deleted_apart(bus: KafkaBus
     assert texts(bus.read(S, 0)) == [b"mine"]
     with bus.consumer("g", [S]) as consumer:
         assert consumer.committed(S, 0) is not None
+
+
+def leaderless(monkeypatch: pytest.MonkeyPatch, topic: str, looks: float, error: int = 0) -> None:
+    """For so many looks, nobody leads the last partition of the topic; or the topic has an error."""
+    ask, left = Admin.ask, itertools.count()
+
+    def look(self: Admin, method: str, *arguments: Any, **named: Any) -> Any:
+        answer = ask(self, method, *arguments, **named)
+        for each in answer if method == "describe_topics" else ():
+            if each["name"] == topic and next(left) < looks:
+                each["error_code"] = error
+                each["partitions"][-1]["leader_id"] = -1
+        return answer
+
+    monkeypatch.setattr(Admin, "ask", look)
+
+
+@pytest.mark.parametrize("error", [errors.NoError, errors.LeaderNotAvailableError])
+@pytest.mark.parametrize("look", ["read", "end", "last"])
+def test_a_topic_without_all_of_its_leaders_is_no_empty_one(
+    bus: KafkaBus, bus_url: str, monkeypatch: pytest.MonkeyPatch, look: str, error: Any
+) -> None:
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"1"]))
+    leaderless(monkeypatch, bus._topics.name(S), 3, error.errno)
+    with opened(bus_url) as another:
+        found = {
+            "read": lambda: texts(another.read(S, 0)) == [b"1"],
+            "end": lambda: another.end(S, 0) > 0,
+            "last": lambda: another.last(S, 0, b"k") is not None,
+        }
+        assert found[look]()
+
+
+def test_a_topic_that_stays_without_a_leader_gets_one_clear_line(
+    bus: KafkaBus, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "PATIENCE_SECONDS", 0.1)
+    bus._topics.ensure([S])
+    with opened(bus_url) as another:
+        leaderless(monkeypatch, another._topics.name(S), float("inf"))
+        with pytest.raises(BusError, match=rf"{another._topics.name(S)}: no broker leads partition 2; see"):
+            another.read(S, 0)
+        leaderless(monkeypatch, another._topics.name(S), 1, errors.TopicAuthorizationFailedError.errno)
+        with pytest.raises(BusError, match="TopicAuthorizationFailedError; see what this user may do"):
+            another.read(S, 0)
+
+
+def test_how_many_partitions_a_bus_has_is_not_guessed_while_nobody_leads_them(
+    bus: KafkaBus, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaderless(monkeypatch, bus._topics.name(CHECKPOINTS), 3)
+    with opened(bus_url.replace("&partitions=3", "")) as another:
+        assert another.partitions == 3
 
 
 def test_whole_brokers_are_not_deleted(kafka_url: str) -> None:
