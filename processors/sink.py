@@ -430,11 +430,16 @@ class Sink:
             raise StoreDown(f"store {shown(self._store.url)}: deleting spans failed: {error}") from error
 
     def _drain_findings(self, partition: int) -> None:
-        """Take the findings that came before this progress: other streams have an order of their own."""
+        """Take the findings that came before this progress, or with it: other streams have an order of their
+        own, and what one transaction wrote to two may be read in one of them before the other."""
         source = FINDINGS, partition
-        while messages := self._bus.read(FINDINGS, partition, self._taken[source]):
+        end = self._bus.end(FINDINGS, partition)
+        while self._taken[source] < end and (
+            messages := self._bus.read(FINDINGS, partition, self._taken[source])
+        ):
             for message in messages:
                 self._take(message)
+        self._taken[source] = max(end, self._taken[source])
 
     def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
         """Write a dead letter, and with it that all before offset `done` is done with: not within a record

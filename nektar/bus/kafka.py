@@ -8,6 +8,9 @@ is read without a group. All clients read committed messages only.
 Offsets have holes: each transaction ends with a marker that takes one, and what was aborted keeps its own.
 Nothing here counts with them, and that an offset is below the end does not mean that a message is there.
 
+A transaction is committed at once, and can be read partition by partition: when each has its marker, and no
+transaction that is still open stands below. So what `end` and `last` are asked waits for what is open then.
+
 Writers, consumers and the bus itself may be used from any thread, each by one thread at a time.
 """
 
@@ -41,6 +44,11 @@ FETCH_BYTES = 16 * 1024 * 1024
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 # How far `last` goes back at once.
 BACK = 256
+# How long to wait between looks at whether what was open is over.
+LOOK_AGAIN = 0.001
+LONGEST_LOOK = 0.05
+
+COMMITTED = "read_committed"
 
 # The client logs what it meets and mends by itself, each refused connection with a traceback; what it can't
 # mend is raised, and told in one line.
@@ -67,7 +75,7 @@ class KafkaBus:
         self._lock = threading.Lock()
         self._members: set[KafkaMember] = set()
         self._writers: set[KafkaWriter] = set()
-        self._reader: Any = None
+        self._readers: dict[str, Any] = {}  # by isolation level
         self._assigned: TopicPartition | None = None  # which partition the reader reads now
         self._empty: dict[TopicPartition, tuple[int, int]] = {}  # where reads found no message: [start, end)
         self._seen: dict[TopicPartition, _Seen] = {}
@@ -122,12 +130,9 @@ class KafkaBus:
             return self._read(stream, where, start, self._end(where), max_messages)
 
     def end(self, stream: str, partition: int) -> int:
-        """Where the first transaction still open begins, or the log ends."""
+        """Where the log ends for readers, once all that it holds now has been committed or aborted."""
         where = self._where(stream, partition)
-        if not self._topics.there(stream):
-            return 0
-        with self._lock, self._servers.told():
-            return self._end(where)
+        return self._settled(where) if self._topics.there(stream) else 0
 
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
         """The newest committed message with this key.
@@ -138,6 +143,7 @@ class KafkaBus:
         where = self._where(stream, partition)
         if not self._topics.there(stream):
             return None
+        self._settled(where)
         with self._lock, self._servers.told():
             seen = self._seen.setdefault(where, _Seen())
             while True:
@@ -167,9 +173,8 @@ class KafkaBus:
         for writer in list(self._writers):
             writer.close()
         with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            while self._readers:
+                self._readers.popitem()[1].close()
         self._admin.close()
 
     def __enter__(self) -> Self:
@@ -251,23 +256,45 @@ class KafkaBus:
             seen.newest = older | seen.newest
             seen.low = start
 
-    def _end(self, where: TopicPartition) -> int:
-        return int(self._client().end_offsets([where], timeout_ms=PATIENCE_SECONDS * 1000)[where])
+    def _settled(self, where: TopicPartition) -> int:
+        """Where the log ends for readers, once that is no less than where it ends now for writers. Raises
+        BusError where it is for PATIENCE_SECONDS."""
+        with self._lock, self._servers.told():
+            written = self._end(where, "read_uncommitted")
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, LOOK_AGAIN
+        while True:
+            with self._lock, self._servers.told():  # others go on between two looks
+                end = self._end(where)
+            if end >= written:
+                return end
+            if time.monotonic() > deadline:
+                raise BusError(
+                    f"topic {where.topic}, partition {where.partition}: a transaction has been open for a "
+                    "minute, and nobody reads what was written after it; see who holds it "
+                    "(kafka-transactions list)"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK)
 
-    def _client(self) -> Any:
-        if self._reader is None:
-            self._reader = KafkaConsumer(
+    def _end(self, where: TopicPartition, isolation: str = COMMITTED) -> int:
+        """Where the first transaction still open begins, or the log ends."""
+        ends = self._client(isolation).end_offsets([where], timeout_ms=PATIENCE_SECONDS * 1000)
+        return int(ends[where])
+
+    def _client(self, isolation: str = COMMITTED) -> Any:
+        if isolation not in self._readers:
+            self._readers[isolation] = KafkaConsumer(
                 **self._servers.client(),
                 group_id=None,
                 enable_auto_commit=False,
-                isolation_level="read_committed",
+                isolation_level=isolation,
                 # A start that is gone is an error: a log without its beginning is another log.
                 auto_offset_reset="none",
                 fetch_max_wait_ms=READ_WAIT_MS,
                 fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             )
-        return self._reader
+        return self._readers[isolation]
 
     def _where(self, stream: str, partition: int) -> TopicPartition:
         self._check_partition(partition)

@@ -154,10 +154,12 @@ class Bus(Protocol):
         """Committed messages from `start` on, without a group; empty at the end. For replay and resume."""
 
     def end(self, stream: str, partition: int) -> int:
-        """An offset above every committed message; reading from it waits for what is new."""
+        """An offset above every message that was committed before the call, also of a transaction whose part
+        in another stream was read already: where it can't be read yet, it waits. Reading from it waits for
+        what is new. Raises BusError where another's open transaction is in the way for too long."""
 
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
-        """The newest committed message with this key; for compacted streams."""
+        """The newest message with this key of those below `end`, waiting as that does; for compacted streams."""
 
     def check(self) -> None:
         """See that the streams keep what is written. Raises BusError where they would lose it."""

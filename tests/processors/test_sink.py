@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nektar.config import Config, Listen
 from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
-from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, Row
+from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure
@@ -89,6 +89,44 @@ def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(f"chdb://{tmp_path / 'store'}") as opened:
         migrate(opened, [Things()])
         yield opened
+
+
+class FindingsLater:
+    """`bus`, of which a transaction's progress can be read before its finding, until that is waited for."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._readable = False
+
+    def consumer(self, group: str, streams: Sequence[str], **callbacks: Any) -> Any:
+        consumer: Any = self._bus.consumer(group, streams, **callbacks)
+        poll = consumer.poll
+        consumer.poll = lambda timeout: [m for m in poll(timeout) if m.stream != FINDINGS]
+        return consumer
+
+    def read(self, stream: str, *arguments: Any) -> Sequence[Delivered]:
+        return self._bus.read(stream, *arguments) if self._readable or stream != FINDINGS else ()
+
+    def end(self, stream: str, partition: int) -> int:
+        self._readable = True
+        return self._bus.end(stream, partition)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+def test_a_progress_is_stored_after_findings_that_could_not_be_read_when_it_was(
+    bus: Bus, store: Store
+) -> None:
+    headers = {"table": b"progress", "generation": b"1"}
+    reached: Row = ProgressRow("equivocation", 4, Hash32(b"\x05" * 32))
+    progress = Message(ROWS, b"n", rows_to_ipc(ProgressRow, [(reached, False)]), headers)
+    with bus.writer("test", 0) as writer:
+        writer.transaction([finding(), progress])
+    later: Any = FindingsLater(bus)
+    drain(store, later)
+    assert store.rows("SELECT block_number FROM progress WHERE network = 'n'") == [(4,)]
+    assert store.rows("SELECT status FROM findings WHERE network = 'n'") == [("seen",)]
 
 
 def test_a_token_names_generation_stream_partition_offset_table_and_what_is_in_it() -> None:

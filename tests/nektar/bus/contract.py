@@ -12,7 +12,8 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -228,6 +229,35 @@ class BusContract:
             of[message.key.decode()].append(message.value.decode())
         for name in names:
             assert of[name] == [f"{name}/{i}/{j}" for i in range(transactions) for j in range(size)]
+
+    @contextmanager
+    def half_written(self, bus: Any, stream: str) -> Iterator[None]:
+        """Meanwhile another's transaction is open in partition 0 of the stream; where there is no such thing,
+        nothing is."""
+        yield
+
+    @pytest.mark.parametrize("look", ["end", "last"])
+    def test_what_was_committed_with_a_message_that_was_read_lies_below_the_end(
+        self, bus: Bus, other: Bus, look: str
+    ) -> None:
+        asked = {
+            "end": lambda: bus.read(S, 0, max_messages=bus.end(S, 0))[-1],
+            "last": lambda: bus.last(S, 0, b"k"),
+        }
+        with ThreadPoolExecutor(2) as pool, bus.consumer("g", [T]) as consumer:
+            with bus.writer("before", 0) as writer:
+                writer.transaction(said([b"an older finding"]))
+            with other.writer("w", 0) as writer:
+                with self.half_written(other, S):
+                    both = said([b"finding"]) + said([b"progress"], T)
+                    writing = pool.submit(writer.transaction, both)
+                    assert texts(take(consumer, 1)) == [b"progress"]
+                    looking = pool.submit(asked[look])
+                    wait([looking], 0.3)  # it takes no answer for one that others still hold up
+                writing.result()
+            found = looking.result()
+            assert found is not None
+            assert found.value == b"finding"
 
     # --- telemetry ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -38,6 +38,15 @@ def bus_url(kafka_url: str) -> Iterator[str]:
 
 class TestKafkaBus(BusContract):
     """The contract, held by Kafka."""
+
+    @contextmanager
+    def half_written(self, bus: Any, stream: str) -> Iterator[None]:
+        bus._topics.ensure([stream])
+        with bus.writer("half", 0) as writer:
+            writer._producer.begin_transaction()
+            writer._producer.send(bus._topics.name(stream), b"half", b"k", [], 0).get(30)
+            yield
+            writer._producer.abort_transaction()
 
 
 def opened(url: str) -> KafkaBus:
