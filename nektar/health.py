@@ -3,7 +3,8 @@
 A role is made of parts that each deal with what a source brings: a Network's chain, a fold's log, what there
 is to tell a watcher. A part says
 
-* `level(part, at)`: all that its source had at `at` is dealt with. **Lag** is the time since;
+* `level(part, at)`: all that its source had at `at` is dealt with. **Lag** is the time since; 0.0 is no time,
+  but says that the source is still waited for;
 * `moved(part)`: it has dealt with some of it, or waits as it should until there is more;
 * `waits(part, why)`: something outside holds it up, which no restart of the role would mend;
 * `ends(of, parts)`: these go no further, and a person has to mend something.
@@ -54,6 +55,9 @@ class Health:
             self._parts[part] = _Part(now, now, allowed)
 
     def level(self, part: str, at: float) -> None:
+        if at == 0.0:
+            self.moved(part)
+            return
         with self._lock:
             of = self._of(part)
             of.level_at, of.level, of.seen_at, of.waiting = at, True, self.clock(), ""

@@ -211,9 +211,9 @@ class KafkaMember:
 
     def _at_end(self) -> bool:
         """Whether we have read all that brokers have told of: an empty poll may be one whose fetch is under
-        way, or of a member that has not joined yet."""
+        way, or of a member that has not joined yet. Whoever was dealt nothing has nothing to read."""
         if self.metadata is None:
-            return False
+            return self._listener.spare
         states = [self._client._subscription.assignment.get(where) for where in self._known]
         return all(
             state is not None
@@ -310,6 +310,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.client: Any = None
         self.holds = False
+        self.spare = False  # the group is together, and dealt us nothing
         self.revoked = False
         self.assigned: frozenset[TopicPartition] = frozenset()
         self.metadata: Any = None
@@ -319,12 +320,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         return self.revoked or bool(self.assigned)
 
     def on_partitions_revoked(self, revoked: object) -> None:
+        self.spare = False
         if self.holds:
             self.revoked = True
             raise _Changed
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.assigned = frozenset(assigned)
+        self.spare = not self.assigned
         if self.assigned:
             # As of now: once the group has put us out, the client's own would be those of nobody, whom the
             # brokers let commit anything.

@@ -98,7 +98,8 @@ class Consumer(Protocol):
 
     answered_at: float
     """When the bus last answered, as of the last `poll`, in seconds since 1970: what that did not bring was
-    not there then. It stays where it is while nobody answers, which is no empty stream."""
+    not there then. It stays where it is while nobody answers, which is no empty stream; 0.0 until somebody
+    has. A member that was dealt nothing has nothing to read, and is told so as well."""
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
         """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
@@ -159,7 +160,7 @@ class Bus(Protocol):
         what is new. Raises BusError where another's open transaction is in the way for too long."""
 
     def last(self, stream: str, partition: int, key: bytes) -> Delivered | None:
-        """The newest message with this key of those below `end`, waiting as that does; for compacted streams."""
+        """The newest message with this key below `end`, waited for as there; for compacted streams."""
 
     def check(self) -> None:
         """See that the streams keep what is written. Raises BusError where they would lose it."""

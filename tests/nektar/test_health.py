@@ -94,6 +94,15 @@ def test_a_part_that_is_no_longer_among_the_ended_is_forgotten(health: Health) -
     assert health.behind() == []
 
 
+def test_a_source_that_has_not_been_heard_yet_was_not_level_in_1970(health: Health, clock: Clock) -> None:
+    health.opened("home")
+    clock.now += 3
+    health.level("home", 0.0)
+    assert health.behind() == ["home: catching up, for 3 s"]
+    assert health.lags() == {"home": 3.0}
+    assert health.silence("home") == 0.0
+
+
 def test_a_part_may_be_allowed_more_lag_than_others(clock: Clock) -> None:
     health = Health(clock)
     health.opened("slow chain", 90)

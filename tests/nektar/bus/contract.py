@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -354,6 +354,20 @@ class BusContract:
             before = time.time()
             until(lambda: not consumer.poll(0.01) and consumer.answered_at > before)
             assert consumer.answered_at <= time.time()
+
+    def test_a_member_that_is_dealt_nothing_has_read_all_of_it(self, bus: Bus, other: Bus) -> None:
+        with ExitStack() as stack:
+            members = [
+                stack.enter_context((bus, other)[i % 2].consumer("g", [S, T]))
+                for i in range(bus.partitions + 1)
+            ]
+            assert [member.answered_at for member in members] == [0.0] * len(members)
+            settle(bus, *members)
+            (spare,) = (member for member in members if not member.assignment())
+            before = time.time()
+            until(lambda: not any([m.poll(0.01) for m in members]) and spare.answered_at > before)
+            assert spare.answered_at <= time.time()
+            assert not spare.assignment()
 
     def test_an_empty_poll_before_all_is_read_says_nothing_of_the_end(self, bus: Bus) -> None:
         with bus.writer("w", 0) as writer:
