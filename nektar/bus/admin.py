@@ -2,7 +2,8 @@
 
 The client asks one broker, once, and remembers which of them to ask, also when that one has gone. Here the
 question is put again, by a new client. Whether the first one was answered is not known then, so what is asked
-here must be such that it can be asked twice.
+here must be such that it can be asked twice: what has just been made is there, what has just been deleted is
+unknown, and whoever asks takes that for done.
 """
 
 from __future__ import annotations

@@ -165,6 +165,9 @@ class KafkaBus:
         if not self._prefix:
             raise BusError("bus: expected a prefix of the streams to delete; whole brokers are not deleted")
         self._topics.delete()
+        with self._lock:
+            self._seen.clear()
+            self._empty.clear()
 
     def close(self) -> None:
         """Close every writer and consumer that this object opened, and leave their groups."""

@@ -378,6 +378,46 @@ def test_how_many_partitions_a_bus_has_is_not_guessed_while_nobody_leads_them(
         assert another.partitions == 3
 
 
+def test_deleting_goes_on_when_it_is_asked_again_because_the_answer_was_lost(
+    bus: KafkaBus, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bus.writer("w", 0) as writer, bus.consumer("g", [S]) as consumer:
+        writer.transaction(said([b"1"]))
+        consumer.commit(S, 0, take(consumer, 1)[0].offset + 1)
+    delete, lost = KafkaAdminClient.delete_topics, iter([True])
+
+    def goes(self: Any, names: Any, **named: Any) -> Any:
+        answer = delete(self, names, **named)
+        if next(lost, False):
+            until(lambda: not set(names) & set(admin.list_topics()))
+            raise errors.KafkaConnectionError("the broker went after it had done it")
+        return answer
+
+    monkeypatch.setattr(KafkaAdminClient, "delete_topics", goes)
+    bus.delete()
+    assert next(lost, None) is None
+    assert [g for g in admin.list_groups() if g["group_id"].startswith(bus._prefix)] == []
+
+
+def test_a_bus_that_was_deleted_remembers_nothing_of_what_was_on_it(bus: KafkaBus, admin: Any) -> None:
+    with bus.writer("w", 0) as writer:
+        for _ in range(3):
+            writer.transaction(said([b"old"]))
+    newest = bus.last(S, 0, b"k")
+    assert newest is not None
+    beyond = newest.offset + 1
+    assert list(bus.read(S, 0, beyond)) == []
+    bus.delete()
+    until(lambda: not any(name.startswith(bus._prefix) for name in admin.list_topics()))
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"new"]))
+        newest = bus.last(S, 0, b"k")
+        assert newest is not None
+        assert newest.value == b"new"
+        writer.transaction(said([b"more"] * 8))
+    assert bus.read(S, 0, beyond)[0].offset == beyond
+
+
 def test_whole_brokers_are_not_deleted(kafka_url: str) -> None:
     with opened(kafka_url) as whole, pytest.raises(BusError, match="prefix"):
         whole.delete()
