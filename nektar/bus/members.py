@@ -25,7 +25,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from nektar.bus.port import BusError, Delivered, Fenced
-from nektar.bus.rules import check_offset
+from nektar.bus.rules import check_offset, is_telemetry
 from nektar.bus.servers import PATIENCE_SECONDS, Servers
 from nektar.bus.topics import Topics
 
@@ -46,6 +46,8 @@ LOOK_AGAIN = 0.05
 # or for nothing at all, asks for nothing else.
 QUIET_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+# After which a member joins its group again.
+_JOINED_AGAIN = (errors.RetriableError, errors.NoOffsetForPartitionError)
 
 
 class _Client(KafkaNetClient):  # type: ignore[misc]
@@ -85,6 +87,7 @@ class KafkaMember:
         self._servers = servers
         self._topics = topics
         self._streams = {topics.name(stream): stream for stream in streams}
+        self._passing = is_telemetry(streams)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._held: frozenset[int] = frozenset()
@@ -100,7 +103,8 @@ class KafkaMember:
                 group_id=group,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
-                auto_offset_reset="earliest",
+                # What is gone of telemetry had its time; a log without its beginning is another log.
+                auto_offset_reset="earliest" if self._passing else "none",
                 partition_assignment_strategy=[RangePartitionAssignor],
                 session_timeout_ms=int(lease * 1000),
                 max_poll_interval_ms=int(HANGING * lease * 1000),
@@ -141,8 +145,9 @@ class KafkaMember:
             except errors.KafkaError as error:
                 if self._listener.changed:
                     self._change()
-                elif isinstance(error, errors.RetriableError):
-                    # No broker answers now. Heartbeats may have ended with that; a join begins them anew.
+                elif isinstance(error, _JOINED_AGAIN):
+                    # No broker answers now. Heartbeats may have ended with that; a join begins them anew. Or
+                    # the client asks where to begin, before it has said what we are assigned.
                     self._client._coordinator.request_rejoin()
                     if left == 0.0:
                         self.answered_at = before
@@ -258,21 +263,22 @@ class KafkaMember:
                 self._held, self.metadata, told.holds = frozenset(), None, False
         elif told.assigned:
             assigned, told.assigned = told.assigned, frozenset()
-            for where in assigned & self._known:
-                self._begin_again(where)
+            for where in assigned:
+                self._begin(where)
             self._known = assigned
             self._held, self.metadata, told.holds = frozenset(p for _, p in assigned), told.metadata, True
             if self._on_assigned:
                 self._on_assigned(self._held)
 
-    def _begin_again(self, where: TopicPartition) -> None:
-        """Read from where the group is: the client would go on where it was with what it had before."""
+    def _begin(self, where: TopicPartition) -> None:
+        """Read from where the group is, or from the first message. By itself the client would go on where it
+        was, with what it had then, in what it had before; and of a log it would ask where to begin."""
         with self._servers.told():
             offset = self._client.committed(where, timeout_ms=PATIENCE_SECONDS * 1000)
-            if offset is None:
-                self._client.seek_to_beginning(where)
+            if offset is not None or not self._passing:
+                self._client.seek(where, offset or 0)
             else:
-                self._client.seek(where, offset)
+                self._client.seek_to_beginning(where)
 
     def _read_now(self) -> str:
         """The topic whose messages the client is taking apart, or all that it may be."""

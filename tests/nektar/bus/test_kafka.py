@@ -233,6 +233,25 @@ def test_messages_that_are_gone_are_not_passed_over(bus: KafkaBus, admin: Any) -
     assert texts(bus.read(S, 0, 4)) == [b"2"]
 
 
+@pytest.mark.parametrize("committed", [None, 1])
+def test_members_do_not_pass_over_messages_that_are_gone(
+    bus: KafkaBus, admin: Any, committed: int | None
+) -> None:
+    with bus.writer("w", 0) as writer:
+        for i in range(3):
+            writer.transaction(said([b"%d" % i]))
+    if committed:
+        with bus.consumer("g", [S]) as member:
+            take(member, 3)
+            member.commit(S, 0, committed)
+    admin.delete_records({bus._where(S, 0): 4})
+    with (
+        bus.consumer("g", [S]) as member,
+        pytest.raises(BusError, match="are gone; set retention"),
+    ):
+        take(member, 1)
+
+
 # --- topics -----------------------------------------------------------------------------------------
 
 
