@@ -34,16 +34,20 @@ class Admin:
         has for PATIENCE_SECONDS."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self._lock, self._servers.told():
-            while True:
-                try:
-                    if self._client is None:
-                        self._client = KafkaAdminClient(**self._servers.admin())
-                    return getattr(self._client, method)(*arguments, **named)
-                except UNANSWERED:
-                    if self._closed or time.monotonic() > deadline:
-                        raise
+            try:
+                while True:
+                    try:
+                        if self._client is None:
+                            self._client = KafkaAdminClient(**self._servers.admin())
+                        return getattr(self._client, method)(*arguments, **named)
+                    except UNANSWERED:
+                        if self._closed or time.monotonic() > deadline:
+                            raise
+                        self._leave()
+                        time.sleep(LOOK_AGAIN)
+            finally:
+                if self._closed:  # meanwhile, while there may have been no client to close
                     self._leave()
-                    time.sleep(LOOK_AGAIN)
 
     def close(self) -> None:
         self._closed = True

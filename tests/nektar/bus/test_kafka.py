@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, KafkaProducer, codec, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 import nektar.bus
+from nektar.bus import admin as admin_module
 from nektar.bus import kafka, servers, topics
 from nektar.bus.admin import Admin
 from nektar.bus.kafka import KafkaBus
@@ -523,6 +524,28 @@ def test_a_record_of_somebody_elses_without_key_or_value_is_read_as_empty() -> N
 
     expected = Delivered(T, 1, 7, b"", b"", {"h": b"v", "nothing": b""}, 2.5)
     assert kafka.delivered(T, Theirs()) == expected
+
+
+def test_an_admin_that_is_closed_while_it_is_asked_leaves_no_client_open(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Admin(bus._servers)
+    opened: list[Any] = []
+
+    class Going(KafkaAdminClient):
+        def __init__(self, **settings: Any) -> None:
+            asked.close()
+            super().__init__(**settings)
+            opened.append(self)
+
+    def goes(*_: Any, **__: Any) -> Any:
+        raise errors.KafkaConnectionError("gone")
+
+    monkeypatch.setattr(KafkaAdminClient, "describe_cluster", goes)
+    monkeypatch.setattr(admin_module, "KafkaAdminClient", Going)
+    with pytest.raises(BusError, match="no broker answers"):
+        asked.ask("describe_cluster")
+    assert [client._closed for client in opened] == [True]
 
 
 # --- what others write --------------------------------------------------------------------------------
