@@ -86,7 +86,8 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; whether it answers is another question."""
+        """Start it; whether it answers is another question. It dies with the thread that calls this, not
+        only with the process: call it from one that stays."""
         with (self.directory / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
