@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import py_ecc
 import pytest
 
 from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
+from nektar.config import Config
 from tests.spans import Counted, Spans, installed, reader
 
 # The contract's own asserts say what they compared, as those of test files do.
@@ -49,6 +51,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in skipped:
             why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
             terminalreporter.line(f"{report.nodeid}: {why}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_where_tests_run() -> Iterator[None]:
+    """A configuration without `data_dir` keeps its data, and secrets, in the working directory."""
+    data = Path(Config(providers={}, networks=()).data_dir)
+    before = data.exists()
+    yield
+    assert data.exists() == before, "a test needs a `data_dir` of its own"
 
 
 @pytest.fixture(scope="session")

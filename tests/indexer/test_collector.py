@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,9 +82,11 @@ class Client:
 def serving(
     bus: Any, senders: Mapping[str, str] = {}, networks: tuple[NetworkConfig, ...] = ()
 ) -> Iterator[str]:
-    config = Config(providers={}, networks=networks, telemetry=Telemetry(senders=dict(senders)))
-    with Collector(config, bus) as made, Server(made.app, bind("127.0.0.1:0", "listen.otlp")) as server:
-        yield server.address
+    with TemporaryDirectory() as data_dir:
+        telemetry = Telemetry(senders=dict(senders))
+        config = Config(providers={}, networks=networks, data_dir=data_dir, telemetry=telemetry)
+        with Collector(config, bus) as made, Server(made.app, bind("127.0.0.1:0", "listen.otlp")) as server:
+            yield server.address
 
 
 @pytest.fixture

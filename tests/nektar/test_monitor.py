@@ -89,6 +89,12 @@ def test_the_roles_own_token_is_one_secret_that_senders_tokens_do_not_give_away(
     assert own_token(config(tmp_path)) == ""
 
 
+@pytest.mark.parametrize("own", [False, "https://collector.example.com"])
+def test_where_no_role_sends_spans_to_our_collector_no_token_is_made(tmp_path: Path, own: bool | str) -> None:
+    assert own_token(config(tmp_path / "data", senders=SENDERS, own=own)) == ""
+    assert not (tmp_path / "data").exists()
+
+
 def test_of_many_who_make_the_token_at_once_all_have_the_same(tmp_path: Path) -> None:
     of, tokens = config(tmp_path, senders=SENDERS), list[str]()
     together = threading.Barrier(8)
