@@ -75,10 +75,13 @@ class Health:
     def ends(self, of: str, ended: Mapping[str, str]) -> None:
         """Of the parts called `of` and something, those have ended, for the reason given, and no others."""
         with self._lock:
-            for name in [name for name, part in self._parts.items() if part.ended and name.startswith(of)]:
-                del self._parts[name]
-            for name, why in ended.items():
-                self._of(of + name).ended = why
+            now = {of + name: why for name, why in ended.items()}
+            before = [name for name, part in self._parts.items() if part.ended and name.startswith(of)]
+            for name in before:
+                if name not in now:
+                    del self._parts[name]
+            for name, why in now.items():  # one that had ended goes on lagging
+                self._of(name).ended = why
 
     def silence(self, part: str) -> float:
         """Seconds since the part said anything."""

@@ -88,7 +88,7 @@ def test_a_part_that_is_no_longer_among_the_ended_is_forgotten(health: Health) -
     health.ends("tasks, ", {"home/1": "broken", "away/1": "broken"})
     health.ends("other, ", {"home/1": "broken"})
     health.ends("tasks, ", {"away/1": "broken"})
-    assert health.behind() == ["other, home/1: ended: broken", "tasks, away/1: ended: broken"]
+    assert sorted(health.behind()) == ["other, home/1: ended: broken", "tasks, away/1: ended: broken"]
     health.ends("tasks, ", {})
     health.ends("other, ", {})
     assert health.behind() == []
@@ -101,6 +101,13 @@ def test_a_source_that_has_not_been_heard_yet_was_not_level_in_1970(health: Heal
     assert health.behind() == ["home: catching up, for 3 s"]
     assert health.lags() == {"home": 3.0}
     assert health.silence("home") == 0.0
+
+
+def test_the_lag_of_a_part_that_ended_grows_while_it_is_said_to_have(health: Health, clock: Clock) -> None:
+    for _ in range(10):
+        health.ends("tasks, ", {"home/1": "broken"})
+        clock.now += 1
+    assert health.lags()["tasks, home/1"] == 10.0
 
 
 def test_a_part_may_be_allowed_more_lag_than_others(clock: Clock) -> None:
