@@ -70,6 +70,7 @@ class _Following(Generic[State]):
         self.read = Reading()
         self.taken = put_out  # all records that begin below this offset are put out, or about to be
         self._put_out = put_out  # … are put out, as the bus says
+        self._anew = 0  # records that are taken, and not yet committed
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
@@ -90,7 +91,7 @@ class _Following(Generic[State]):
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
             if anew:
                 self.taken = whole.offset + 1
-                _records.add(1, self._counted)
+                self._anew += 1
                 yield span, messages
 
     def _span(self, whole: Delivered) -> Span:
@@ -99,6 +100,11 @@ class _Following(Generic[State]):
             trace.OFFSET: whole.offset,
         }
         return trace.under(f"fold {self._fold}", trace.carried(whole.headers), said)
+
+    def committed(self) -> None:
+        """All that was taken is put out."""
+        _records.add(self._anew, self._counted)
+        self._anew = 0
 
     def moved(self, name: bytes) -> list[Message]:
         """What the transaction that puts out all that was taken says of the log: how far it is put out now,
@@ -172,6 +178,8 @@ class _Share(Generic[State]):
             self._writer.transaction([*self._messages, *moved], {NETWORK: group_next}, group)
         for span in self._spans:
             span.end()
+        for each in self.logs.values():
+            each.committed()
         self._messages, self._spans, self._bytes, self._committed = [], [], 0, group_next
 
     def close(self) -> None:

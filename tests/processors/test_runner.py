@@ -33,6 +33,7 @@ from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain, block, hash32, random_log
 from tests.processors.dying import COMMITTED, FOLDED, INSIDE, POINTS, Died, DyingBus
 from tests.processors.logs_on_bus import open_bus, outputs, put_out, run_to_end, runner, write
+from tests.spans import Counted, reader
 
 AWAY = msgspec.structs.replace(HOME, name="away")
 GROUP = "processors.gossip"
@@ -191,6 +192,7 @@ def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles
     source, expected = once(10)
     directory = copy(source, tmp_path / "bus")
     with open_bus(directory) as bus, runner(bus, [HOME]) as slow:
+        counted = Counted(reader())
         slow.turn(0.0)
         fenced = 0
         for i in range(40):
@@ -202,6 +204,7 @@ def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles
                 fenced += 1
             running._turn(slow, 0.0, Health())
         assert (fenced, outputs(bus, HOME)) == (3, expected)
+    assert counted("nektar.processors.records") == {("gossip", "home"): 60}
 
 
 # --- what is large ----------------------------------------------------------------------------------
