@@ -3,8 +3,8 @@
 A role is made of parts that each deal with what a source brings: a Network's chain, a fold's log, what there
 is to tell a watcher. A part says
 
-* `level(part, at)`: all that its source had at `at` is dealt with. **Lag** is the time since; 0.0 is no time,
-  but says that the source is still waited for;
+* `level(part, at)`: all that its source had at `at` is dealt with. **Lag** is the time since. None: it moves,
+  and that is not known yet;
 * `moved(part)`: it has dealt with some of it, or waits as it should until there is more;
 * `waits(part, why)`: something outside holds it up, which no restart of the role would mend;
 * `ends(of, parts)`: these go no further, and a person has to mend something.
@@ -54,13 +54,12 @@ class Health:
             now = self.clock()
             self._parts[part] = _Part(now, now, allowed)
 
-    def level(self, part: str, at: float) -> None:
-        if at == 0.0:
-            self.moved(part)
-            return
+    def level(self, part: str, at: float | None) -> None:
         with self._lock:
             of = self._of(part)
-            of.level_at, of.level, of.seen_at, of.waiting = at, True, self.clock(), ""
+            of.seen_at, of.waiting = self.clock(), ""
+            if at is not None:
+                of.level_at, of.level = at, True
 
     def moved(self, part: str) -> None:
         with self._lock:

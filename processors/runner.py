@@ -28,7 +28,8 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
 from nektar import checkpoint, log, trace
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer, partition_of
+from nektar.bus.level import Level
+from nektar.bus.port import Bus, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
@@ -204,23 +205,28 @@ class Runner(Generic[State]):
         self._interpreters = interpreters
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
-        self.level_at = 0.0  # when the bus had nothing more than what is put out, in seconds since 1970
-        self._consumer = self._join()
+        self._join()
 
-    def _join(self) -> Consumer:
-        return self._bus.consumer(
+    def _join(self) -> None:
+        self._consumer = self._bus.consumer(
             _group(self._fold.name), [NETWORK], on_assigned=self._assigned, on_revoked=self._revoked
         )
+        self._level = Level(self._consumer, [NETWORK])
 
     def begin_anew(self) -> None:
         """Leave the group and join it again: a partition was taken from us while we were at it."""
         self.close()
-        self._consumer = self._join()
+        self._join()
 
     @property
     def stopped(self) -> dict[bytes, Exception]:
         """The logs that are followed no further, by key, and why."""
         return self._stopped
+
+    @property
+    def level_at(self) -> float | None:
+        """When the bus had nothing more than what is put out, in seconds since 1970, as far as is known."""
+        return self._level.at
 
     @property
     def ended(self) -> Exception | None:
@@ -236,7 +242,7 @@ class Runner(Generic[State]):
 
         Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
-        batch = self._consumer.poll(timeout, BATCH)
+        batch = self._level.poll(timeout, BATCH)
         touched: dict[int, _Share[State]] = {}
         for delivered in batch:
             share = self._shares.get(delivered.partition) or self._open(delivered.partition, ())
@@ -244,8 +250,7 @@ class Runner(Generic[State]):
             share.take(delivered)
         for share in touched.values():
             share.flush()
-        newest = {delivered.partition: delivered.time for delivered in batch}
-        self.level_at = min(newest.values(), default=self._consumer.answered_at)
+        self._level.took(batch)
         return len(batch)
 
     @property

@@ -32,6 +32,7 @@ from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
 
 from nektar import trace
+from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
@@ -147,13 +148,15 @@ def run(
 def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, health: Health) -> None:
     """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
     wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
+    brought = False
     while not stop.is_set():
         busy = telemetry.turn()
         if telemetry.paused:
             health.waits(TELEMETRY, "the store's merges are behind")
         else:
             health.level(TELEMETRY, telemetry.level_at)
-        networks.turn(0.0 if busy else IDLE, stop)
+        # Before it waits it looks whether there is more: where something comes all the time, only that tells.
+        brought = networks.turn(0.0 if busy or brought else IDLE, stop)
         health.level(NETWORKS, networks.level_at)
 
 
@@ -328,8 +331,8 @@ class Sink:
         self._bus = bus
         self._known = known
         self._generations: Generations  # read anew with each partition, which another member may have had
-        self.level_at = 0.0  # when the bus had nothing more than what is stored, in seconds since 1970
         self._consumer: Consumer
+        self._level: Level
         self._writers: dict[int, Writer] = {}
         self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
@@ -340,6 +343,7 @@ class Sink:
         self._consumer = self._bus.consumer(
             GROUP, STREAMS, on_assigned=self._assigned, on_revoked=self._revoked
         )
+        self._level = Level(self._consumer, STREAMS)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -347,9 +351,14 @@ class Sink:
             writer.close()
         self._consumer.close()
 
+    @property
+    def level_at(self) -> float | None:
+        """When the bus had nothing more than what is stored, in seconds since 1970, as far as is known."""
+        return self._level.at
+
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
         """Store what one poll brings, and commit it; whether it brought anything."""
-        messages = self._consumer.poll(timeout)
+        messages = self._level.poll(timeout)
         committed = time.monotonic()
         for message in messages:
             self._take(message)
@@ -360,8 +369,7 @@ class Sink:
             if stop is not None and stop.is_set():
                 break
         self._commit()
-        newest = {(message.stream, message.partition): message.time for message in messages}
-        self.level_at = min(newest.values(), default=self._consumer.answered_at)
+        self._level.took(messages)
         return bool(messages)
 
     def _take(self, message: Delivered) -> None:

@@ -19,6 +19,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from nektar.bus.level import Level
 from nektar.bus.port import Bus, Delivered, Fenced, Writer
 from nektar.errors import NektarError
 from nektar.log import DEAD, TELEMETRY
@@ -52,17 +53,22 @@ class Telemetry:
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._committed = time.monotonic()
         self._paused_until = 0.0
-        self.level_at = 0.0  # when the bus had nothing more than what is stored, in seconds since 1970
         self._writers: dict[int, Writer] = {}
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(GROUP, TELEMETRY)
+        self._level = Level(self._consumer, TELEMETRY)
         return self
 
     def __exit__(self, *exc: object) -> None:
         for writer in self._writers.values():
             writer.close()
         self._consumer.close()
+
+    @property
+    def level_at(self) -> float | None:
+        """When the bus had nothing more than what is stored, in seconds since 1970, as far as is known."""
+        return self._level.at
 
     @property
     def paused(self) -> bool:
@@ -75,8 +81,7 @@ class Telemetry:
             return False
         if not self._read:
             self._commit()  # before polling, which may take partitions away
-            self._read.extend(self._consumer.poll(0.0, AHEAD))
-            self.level_at = self._consumer.answered_at
+            self._read.extend(self._level.poll(0.0, AHEAD))
         if not self._read:
             return False
         message = self._read[0]
@@ -89,7 +94,7 @@ class Telemetry:
             self._paused_until = time.monotonic() + PAUSE
             return False
         self._read.popleft()
-        self.level_at = message.time
+        self._level.took([message])
         self._done[message.stream, message.partition] = message.offset + 1
         if time.monotonic() - self._committed > COMMIT_EVERY:
             self._commit()

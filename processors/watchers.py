@@ -30,6 +30,7 @@ import msgspec
 from opentelemetry import metrics
 
 from nektar import plugins, trace
+from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message
 from nektar.config import Config, ConfigError, Watcher
 from nektar.errors import NektarError
@@ -168,6 +169,8 @@ class Outbox:
         self._bus = bus
         self._group = f"watchers.{watcher.name}"
         self._consumer: Consumer
+        self._level: Level
+        self._brought = False  # … something, by the last poll
         self._reading: dict[int, Reading] = {}
         self._done: set[tuple[int, int]] = set()  # (partition, offset) at or above what is committed
         self._trouble = Trouble(watcher.name)
@@ -181,6 +184,7 @@ class Outbox:
         with self._bus.consumer(
             self._group, [FINDINGS], on_assigned=self._forget, on_revoked=self._forget
         ) as self._consumer:
+            self._level = Level(self._consumer, [FINDINGS])
             async with webhook:
                 while not stop.is_set():
                     if answer := await self.turn(webhook, stop):
@@ -188,13 +192,15 @@ class Outbox:
 
     async def turn(self, webhook: Webhook, stop: threading.Event) -> Answer | None:
         """Tell what one poll brings, and commit what is taken; the answer that ended it, if one did."""
-        batch = self._consumer.poll(IDLE, 1 if self._trouble else BATCH)
+        # Before it waits it looks whether there is more: where something comes all the time, only that tells.
+        batch = self._level.poll(0.0 if self._brought else IDLE, 1 if self._trouble else BATCH)
+        self._brought = bool(batch)
         told = [each for message in batch for each in self._read(message)]
         answer = await self._tell(webhook, told, stop)
         self._commit(batch, told)
         if answer is None:
-            newest = {message.partition: message.time for message in batch}
-            self._health.level(self._watcher.name, min(newest.values(), default=self._consumer.answered_at))
+            self._level.took(batch)
+            self._health.level(self._watcher.name, self._level.at)
         return answer
 
     def _read(self, message: Delivered) -> list[Due]:
@@ -298,7 +304,7 @@ class Outbox:
             if time.monotonic() >= alive:
                 alive = time.monotonic() + ALIVE
                 self._health.waits(self._watcher.name, self._trouble.words)
-                for message in self._consumer.poll(0, 1):
+                for message in self._level.poll(0, 1):
                     reading = self._reading.get(message.partition)
                     began = reading.began if reading else None
                     self._go_back(message.partition, message.offset if began is None else began)

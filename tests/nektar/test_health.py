@@ -61,6 +61,16 @@ def test_what_moves_or_waits_is_alive_however_far_behind(health: Health, clock: 
     assert health.behind() == ["home: catching up, for 660 s"]
 
 
+def test_what_does_not_know_how_far_behind_it_is_is_alive_and_lags_on(health: Health, clock: Clock) -> None:
+    for _ in range(3):
+        clock.now += STUCK_SECONDS
+        health.level("home", None)
+    assert (health.stuck(), health.behind()) == ([], ["home: catching up, for 180 s"])
+    health.level("home", clock.now - 1)
+    health.level("home", None)
+    assert health.lags() == {"home": 1.0}
+
+
 def test_what_says_nothing_is_stuck_and_a_word_of_it_mends_that(health: Health, clock: Clock) -> None:
     clock.now += STUCK_SECONDS + 1
     assert health.stuck() == ["home: has neither moved nor been level for 61 s"]
@@ -97,7 +107,7 @@ def test_a_part_that_is_no_longer_among_the_ended_is_forgotten(health: Health) -
 def test_a_source_that_has_not_been_heard_yet_was_not_level_in_1970(health: Health, clock: Clock) -> None:
     health.opened("home")
     clock.now += 3
-    health.level("home", 0.0)
+    health.level("home", None)
     assert health.behind() == ["home: catching up, for 3 s"]
     assert health.lags() == {"home": 3.0}
     assert health.silence("home") == 0.0

@@ -144,11 +144,9 @@ def test_the_store_says_that_it_moves_with_each_record(
     with bus.writer("w", 0) as writer:
         for _ in range(3):
             writer.transaction([Message(NETWORK, key("n", 1), block)])
-    newest = bus.read(NETWORK, 0)[-1].time
     slow: Any = Slow(store, lambda: moved.append("insert"))
     with Sink(slow, bus, {}, lambda: moved.append("moved")) as sink:
         sink.turn(0.0)
-        assert sink.level_at == newest
         before = time.time()
         sink.turn(0.0)
         assert sink.level_at >= before
@@ -167,7 +165,7 @@ def test_telemetry_that_is_stored_is_counted_and_a_store_that_rests_is_waited_fo
         turn = sink.turn
 
         def once(*given: Any) -> bool:
-            if not telemetry.turn():
+            if telemetry.level_at is not None:  # which an empty poll says
                 stop.set()
             return turn(0.0)
 

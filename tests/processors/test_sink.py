@@ -101,7 +101,7 @@ class FindingsLater:
     def consumer(self, group: str, streams: Sequence[str], **callbacks: Any) -> Any:
         consumer: Any = self._bus.consumer(group, streams, **callbacks)
         poll = consumer.poll
-        consumer.poll = lambda timeout: [m for m in poll(timeout) if m.stream != FINDINGS]
+        consumer.poll = lambda timeout, most: [m for m in poll(timeout, most) if m.stream != FINDINGS]
         return consumer
 
     def read(self, stream: str, *arguments: Any) -> Sequence[Delivered]:
