@@ -36,7 +36,7 @@ from starlette.routing import Route
 
 from indexer import otlp, otlp_json
 from indexer.lanes import Lane
-from indexer.signatures import Found, Signatures, records
+from indexer.signatures import Found, Fresh, Signatures, records
 from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
 from nektar.config import Config, NetworkConfig
@@ -116,7 +116,7 @@ def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None
 class _Taken(NamedTuple):
     """What is to be written of a request, and what the client is told about the rest."""
 
-    found: list[Found]
+    signed: Fresh
     messages: list[Message]
     items: int
     rejected: int
@@ -269,14 +269,17 @@ class Collector:
             raise _bad(why)
         if otlp.drop_empty(signal, request) or kind == JSON or reasons:
             body = request.SerializeToString(deterministic=True)
-        found = self._signatures.fresh(signal, request, body, sender)
         headers = {"sender": sender.encode()}
         messages = otlp.messages(signal, request, body, headers) if left else []
-        return _Taken(found, messages, left, reasons.total(), why)
+        # Last of all: others wait for what begins here.
+        signed = self._signatures.fresh(signal, request, body, sender)
+        return _Taken(signed, messages, left, reasons.total(), why)
 
     async def _write(self, taken: _Taken, sender: str) -> None:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
-        await asyncio.gather(*(self._log(*each, sender) for each in records(taken.found)))
+        # Who gives up waiting for another's write does not end it.
+        others = [asyncio.shield(asyncio.wrap_future(other)) for other in taken.signed.others]
+        await asyncio.gather(*(self._log(*each, sender) for each in records(taken.signed.to_write)), *others)
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
             of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)

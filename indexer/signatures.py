@@ -3,8 +3,9 @@
 A signature proves itself, so it counts whoever reports it: a peer, an Aggregator, the Operator itself. It is
 not verified here, which would take the Network's state, but when it first matters. What is done here keeps a
 log from being flooded: what can't be a signature stays off it, each is written once for each sender, and a
-sender has a budget of what is written: an attempt that fails costs nothing. The span that carries one is
-stored whatever becomes of it.
+sender has a budget of what is written: an attempt that fails costs nothing. Who sends one again while it is
+being written waits for that, and is told what became of it. The span that carries one is stored whatever
+becomes of it.
 
 What was written is remembered for each sender apart: were another one's report enough, an Operator could
 report its own second signature and then so much else that folds forget it (`processors/early.py`), and the
@@ -17,14 +18,15 @@ import hashlib
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from eth_hash.auto import keccak
 
 from nektar import telemetry, trace
-from nektar.bus.port import Message
+from nektar.bus.port import BusError, Message
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, PART_BYTES, SignedBatch, encode, key
 from nektar.model import G1, Address, Hash32, Signed
@@ -68,6 +70,14 @@ class Found(NamedTuple):
     digest: bytes
 
 
+class Fresh(NamedTuple):
+    """What a request has to write, and what of it others are writing: done when that is on its log, and
+    failing with BusError where it is not."""
+
+    to_write: list[Found]
+    others: list[Future[None]]
+
+
 class Signatures:
     """Signed responses of the configured Networks. Safe to share between threads."""
 
@@ -87,10 +97,10 @@ class Signatures:
         self._lock = threading.Lock()
         self._senders: dict[str, _Sender] = {}
 
-    def fresh(self, signal: Signal, request: Any, body: bytes, sender: str) -> list[Found]:
+    def fresh(self, signal: Signal, request: Any, body: bytes, sender: str) -> Fresh:
         """What of `request`, whose protobuf is `body`, belongs onto a log and is not there yet."""
         if _MARK not in body:
-            return []
+            return Fresh([], [])
         with self._lock:
             known = self._senders.setdefault(sender, _Sender(self._per_minute, self._clock()))
             found: dict[bytes, Found] = {}
@@ -99,11 +109,11 @@ class Signatures:
                     each = Found(network, signed, _digest(network, signed))
                     if each.digest not in known.written:
                         found.setdefault(each.digest, each)
-            allowed = known.begin(found, self._clock(), sender)
-            return [found[digest] for digest in allowed]
+            allowed, others = known.begin(found, self._clock(), sender)
+            return Fresh([found[digest] for digest in allowed], others)
 
     def end(self, found: Sequence[Found], sender: str, *, written: bool) -> None:
-        """These stand on their logs now; or not, and then cost nothing. Each of `fresh` ends once."""
+        """These stand on their logs now; or not, and then cost nothing. Each that was to write ends once."""
         with self._lock:
             self._senders[sender].end([each.digest for each in found], written)
 
@@ -113,42 +123,43 @@ class _Sender:
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
-        # Paid for and not written yet, with how many requests have it under way: whoever gets no answer sends
-        # the same again, and pays once.
-        self._under_way: Counter[bytes] = Counter()
+        # Paid for and being written; whoever gets no answer sends the same again.
+        self._under_way: dict[bytes, Future[None]] = {}
         self._per_minute = per_minute
         self._left = float(per_minute)
         self._at = now
         self._dropped = 0
         self._said = -60.0
 
-    def begin(self, wanted: Iterable[bytes], now: float, sender: str) -> list[bytes]:
-        """Those of `wanted` that the budget allows, which are under way from now on."""
+    def begin(
+        self, wanted: Iterable[bytes], now: float, sender: str
+    ) -> tuple[list[bytes], list[Future[None]]]:
+        """Those of `wanted` that the budget allows, which are under way from now on; and those that are."""
         self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
         self._at = now
-        allowed = []
+        allowed, others = list[bytes](), list[Future[None]]()
         for digest in wanted:
-            if digest not in self._under_way:
-                if self._left < 1:
-                    self._dropped += 1
-                    continue
+            if other := self._under_way.get(digest):
+                others.append(other)
+            elif self._left < 1:
+                self._dropped += 1
+            else:
                 self._left -= 1
-            self._under_way[digest] += 1
-            allowed.append(digest)
+                self._under_way[digest] = Future()
+                allowed.append(digest)
         self._say(now, sender)
-        return allowed
+        return allowed, others
 
     def end(self, digests: Iterable[bytes], written: bool) -> None:
-        """What was under way is written, or is not and is paid back, unless another request still has it."""
+        """What was under way is written, or is not and is paid back. Whoever waits for it is told."""
         for digest in digests:
-            self._under_way[digest] -= 1
-            last = not self._under_way[digest]
-            if last:
-                del self._under_way[digest]
+            waited_for = self._under_way.pop(digest)
             if written:
                 self.written[digest] = None
-            elif last and digest not in self.written:
+                waited_for.set_result(None)
+            else:
                 self._left += 1
+                waited_for.set_exception(BusError("a signed response, sent before, was not written"))
         while len(self.written) > REMEMBERED:
             self.written.popitem(last=False)
 

@@ -22,6 +22,7 @@ from google.rpc.status_pb2 import Status
 
 from indexer import collector
 from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
+from indexer.signatures import Signatures
 from nektar import trace
 from nektar.bus.port import (
     Broken,
@@ -351,6 +352,7 @@ class Faulty:
         self.fault: dict[str, BusError] = {}  # stream → what writing to it raises
         self.open = threading.Event()
         self.open.set()
+        self.begun = threading.Event()  # a transaction
         self.transactions: list[int] = []
 
     def writer(self, transactional_id: str, partition: int) -> Any:
@@ -359,6 +361,7 @@ class Faulty:
         class Writer:
             def transaction(self, messages: Iterable[Message]) -> None:
                 batch = list(messages)
+                outer.begun.set()
                 outer.open.wait(30)
                 for message in batch:
                     if message.stream in outer.fault:
@@ -436,6 +439,58 @@ def test_what_is_committed_after_its_request_was_given_up_is_on_the_log_once(
         assert [client.post(each).status for each in (later, body)] == [200, 200]
     batches = [decode(record.value) for record in told(bus, NETWORK)]
     assert [s.response[-1] for batch in batches for s in batch.responses] == [1, 2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fault", [None, BusError("down")])
+def test_what_is_sent_again_while_it_is_being_written_is_on_the_log_once(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch, fault: BusError | None
+) -> None:
+    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    if fault:
+        faulty.fault[NETWORK] = fault
+    body = sound(1, attributes=attributes(1)).SerializeToString()
+    asked, fresh = list[int](), Signatures.fresh
+
+    def seen(*given: Any) -> Any:
+        asked.append(1)
+        return fresh(*given)
+
+    monkeypatch.setattr(Signatures, "fresh", seen)
+    with serving(faulty, networks=(HOME,)) as address, ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(Client(address).post, body) for _ in range(20)]
+        deadline = time.monotonic() + 30
+        while len(asked) < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert not any(each.done() for each in waiting)
+        faulty.open.set()
+        assert {each.result().status for each in waiting} == {503 if fault else 200}
+        faulty.fault.clear()
+        assert Client(address).post(body).status == 200
+    assert len(told(bus, NETWORK)) == 1
+    assert len(told(bus)) == (1 if fault else 21)
+
+
+def test_who_gives_up_waiting_for_anothers_write_leaves_it_be(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = Faulty(bus)
+    faulty.open.clear()
+    body = sound(1, attributes=attributes(1)).SerializeToString()
+    with serving(faulty, networks=(HOME,)) as address, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+        first = pool.submit(Client(address).post, body)
+        while not faulty.begun.wait(1):
+            assert not first.done()
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.1)
+        assert [Client(address).post(body).status for _ in range(3)] == [503] * 3
+        monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+        faulty.open.set()
+        assert first.result().status == 200
+        assert Client(address).post(body).status == 200
+    assert (len(told(bus)), len(told(bus, NETWORK))) == (2, 1)
 
 
 def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:

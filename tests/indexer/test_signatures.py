@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
-from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Found, Signatures, records
+from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Fresh, Signatures, records
 from nektar import telemetry, trace
-from nektar.bus.port import MAX_MESSAGE_BYTES
+from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, SignedBatch, decode, key
 from nektar.model import Signed
@@ -52,7 +52,7 @@ def spans(*of: list[tuple[str, str | int]]) -> Any:
 
 def fresh(signatures: Signatures, request: Any, sender: str = "peer", signal: Any = SPANS) -> list[Signed]:
     """What is new of the request, and is written."""
-    found = signatures.fresh(signal, request, request.SerializeToString(), sender)
+    found = signatures.fresh(signal, request, request.SerializeToString(), sender).to_write
     signatures.end(found, sender, written=True)
     return [each.signed for each in found]
 
@@ -100,7 +100,7 @@ def test_what_can_be_no_signature_of_a_network_stays_off_its_log(changes: dict[s
 def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
     signatures = Signatures([HOME, ALIAS, AWAY, BARE])
     request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer").to_write
     written = {network.name: message for network, _, message in records(found)}
     assert {name: m.key for name, m in written.items()} == {
         "home": key("home", 3),
@@ -125,7 +125,7 @@ def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
     assert len(fresh(signatures, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
 
 
-def begun(signatures: Signatures, request: Any) -> list[Found]:
+def begun(signatures: Signatures, request: Any) -> Fresh:
     """What is new of the request, and is under way."""
     return signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
 
@@ -134,25 +134,29 @@ def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
     signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
     request = spans(*map(attributes, range(3)))
     for _ in range(5):
-        found = begun(signatures, request)
+        found = begun(signatures, request).to_write
         assert len(found) == 3
         signatures.end(found, "peer", written=False)
     assert len(fresh(signatures, spans(*map(attributes, range(10, 13))))) == 3
     assert fresh(signatures, request) == []  # of what is written the budget is
 
 
-def test_what_is_sent_again_while_it_is_under_way_is_paid_once() -> None:
+@pytest.mark.parametrize("written", [True, False])
+def test_what_is_sent_again_while_it_is_under_way_is_one_write_that_all_wait_for(written: bool) -> None:
     signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
     request = spans(*map(attributes, range(2)))
-    one, other, third = (begun(signatures, request) for _ in range(3))
-    assert one == other == third
-    assert len(begun(signatures, spans(*map(attributes, range(10, 20))))) == 1
-    signatures.end(one, "peer", written=False)  # the others still have it
-    assert begun(signatures, spans(attributes(20))) == []
-    signatures.end(other, "peer", written=True)
-    signatures.end(third, "peer", written=False)  # it is on the log
-    assert begun(signatures, spans(attributes(20))) == []
-    assert begun(signatures, request) == []
+    first, *again = (begun(signatures, request) for _ in range(20))
+    assert (len(first.to_write), first.others) == (2, [])
+    assert all((each.to_write, len(each.others)) == ([], 2) for each in again)
+    more = begun(signatures, spans(*map(attributes, range(10))))
+    assert (len(more.to_write), len(more.others)) == (1, 2)
+    assert not any(other.done() for each in again for other in each.others)
+    signatures.end(first.to_write, "peer", written=written)
+    errors = {type(other.exception(0)) for each in (*again, more) for other in each.others}
+    assert errors == {type(None) if written else BusError}
+    after = begun(signatures, request)
+    assert (len(after.to_write), after.others) == (0 if written else 2, [])
+    assert begun(signatures, spans(attributes(20))).to_write == []  # all three are paid for
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +192,7 @@ def test_a_record_of_many_travels_whole() -> None:
         for each in long
     ]
     request = spans(*said)
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer").to_write
     made = list(records(found))
     assert len(made) > 1
     assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, _, message in made)
