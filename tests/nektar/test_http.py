@@ -162,3 +162,15 @@ def test_where_all_wait_for_us_another_is_turned_away(monkeypatch: pytest.Monkey
         for each in asking:
             assert each.recv(1_000).startswith(b"HTTP/1.1 200 OK")
             each.close()
+
+
+def test_requests_whose_connections_are_gone_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 4)
+    app = App()
+    with serving(app) as address:
+        for _ in range(4):  # which are under way until the end
+            ask_slowly(app, address).close()
+        deadline = time.monotonic() + 10  # until the server has seen that they are gone
+        while post(address) == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
