@@ -42,6 +42,7 @@ from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_k
 from nektar.config import Config, NetworkConfig
 from nektar.health import Health
 from nektar.http import Server, bind
+from nektar.log import OTLP_SPANS
 from nektar.monitor import own_token
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_size, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED
@@ -68,6 +69,8 @@ COMMIT_SECONDS = 8.0
 # broken in place of the answer.
 MAX_DROPPED_BYTES = 4 * MAX_BODY_BYTES
 RETRY_AFTER = "1"
+# Seconds between two questions to the bus, while nothing is written, by which to see that it is there.
+ASK_EVERY = 1.0
 # Seconds between two looks at `stop`, which another thread or a signal sets.
 LOOK_AT_STOP = 0.05
 
@@ -150,6 +153,11 @@ class Collector:
         except BaseException:
             self._opened.close()
             raise
+        self._answered_at = time.time()
+        self._closing = threading.Event()
+        # Of its own, since nobody waits for it: a bus that is gone may let it wait for a minute.
+        self._asking = threading.Thread(target=self._ask, name="collector asks", daemon=True)
+        self._asking.start()
         self.app = Starlette(
             routes=[
                 *(Route(f"/v1/{s.name}", self._endpoint(s), methods=["POST"]) for s in SIGNALS),
@@ -159,8 +167,21 @@ class Collector:
 
     @property
     def level_at(self) -> float:
-        """All that was taken before is on the bus; in seconds since 1970."""
-        return min((at for lane in self._all_lanes if (at := lane.since)), default=time.time())
+        """All that was taken before is on the bus, which was there; in seconds since 1970."""
+        return self._waiting_since or self._answered_at
+
+    @property
+    def _waiting_since(self) -> float | None:
+        return min((at for lane in self._all_lanes if (at := lane.since)), default=None)
+
+    def _ask(self) -> None:
+        """See now and then that the bus is there, while no write tells."""
+        while not self._closing.wait(ASK_EVERY):
+            began = time.time()
+            with suppress(BusError):
+                if self._waiting_since is None:
+                    self._bus.end(OTLP_SPANS, 0)
+                    self._answered_at = began
 
     @property
     def _all_lanes(self) -> list[Lane]:
@@ -174,6 +195,8 @@ class Collector:
 
     def close(self) -> None:
         """Write what was taken, then end."""
+        self._closing.set()
+        self._asking.join(LOOK_AT_STOP)
         self._unpacking.shutdown(cancel_futures=True)
         self._opened.close()
 

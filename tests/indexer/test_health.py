@@ -189,6 +189,83 @@ def test_the_collector_is_level_while_it_listens(bus: SqliteBus) -> None:
     thread.join(30)
 
 
+class Going:
+    """A bus that is there until it is told how to go."""
+
+    def __init__(self, bus: SqliteBus) -> None:
+        self._bus = bus
+        self.how = ""
+        self.back = threading.Event()
+
+    def end(self, stream: str, partition: int) -> int:
+        if self.how == "hangs":
+            self.back.wait(60)
+        if self.how == "refuses":
+            raise BusError("bus: no broker answers")
+        return self._bus.end(stream, partition)
+
+    def writer(self, transactional_id: str, partition: int) -> Any:
+        outer, writer = self, self._bus.writer(transactional_id, partition)
+
+        class Writer:
+            def transaction(self, messages: Any) -> None:
+                outer.back.wait(60)
+                writer.transaction(messages)
+
+            close = writer.close
+
+        return Writer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+@pytest.mark.parametrize("how", ["hangs", "refuses", "takes nothing"])
+def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
+    how: str, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "ASK_EVERY", 0.01)
+    made = list[collector.Collector]()
+
+    class Kept(collector.Collector):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(collector, "Collector", Kept)
+    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0"))
+    going: Any = Going(bus)
+    health, stop = Health(), threading.Event()
+
+    def lag() -> float:
+        thread.join(0.005)
+        assert thread.is_alive()
+        return health.lags().get(collector.PART, 60.0) if not health.behind() else 60.0
+
+    thread = threading.Thread(target=collector.run, args=(config, going, stop, health))
+    thread.start()
+    try:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.5 or lag() > 0.3:  # it is level for longer than it is asked once
+            assert time.monotonic() < begun + 30
+        going.how = how
+        if how == "takes nothing":
+            lane = made[0]._lanes[0]
+            lane.write([Message("otlp_spans", b"k", b"v")])
+            assert made[0].level_at == lane.since
+        gone = time.monotonic()
+        while lag() < 1.0:
+            assert time.monotonic() < gone + 10
+        going.how = ""
+        going.back.set()
+        while lag() > 0.3:
+            assert time.monotonic() < gone + 30
+    finally:
+        going.back.set()
+        stop.set()
+        thread.join(30)
+
+
 class Stuck:
     """A bus whose writers take a transaction and never end it, until `go` is set."""
 
