@@ -1,11 +1,14 @@
-"""One JSON-RPC provider, asked within its limits (JSON-RPC 2.0 over HTTP; execution-apis for the methods).
+"""One JSON-RPC provider, asked at the pace it bears (JSON-RPC 2.0 over HTTP; execution-apis for the methods).
 
 What matters to whoever asks is why there is no answer, so there are two kinds of error:
 
 * `Refused`: the provider answered, and the answer is an error. It may not have what was asked for, and
-  asking again changes nothing soon;
+  asking again changes nothing soon. `RangeLimited` is the one that a smaller question mends;
 * `Unreachable`: no answer came: connection, timeout, overload, rate limit, nonsense instead of JSON-RPC. It
   says nothing about the chain. It was already retried, with jittered backoff, `TRIES` times.
+
+Which is which is told by `faults.py`; how many requests are under way, and how many calls a second are sent,
+by `pace.py`. Requests are sent in the order in which they are asked for, so that none waits for ever.
 
 Messages name the provider as `nektar.yaml` does and never show its URL, which may hold a secret.
 """
@@ -16,31 +19,45 @@ import asyncio
 import itertools
 import os
 import random
-import re
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import aiohttp
 import msgspec
+from opentelemetry import metrics
 from yarl import URL
 
+from nektar.chain.faults import Fault, Kind, of_error, of_status
 from nektar.chain.jsonrpc import Malformed, parse_octets, quantity
+from nektar.chain.pace import Pace, Sent
 from nektar.config import ConfigError, Limits, NetworkConfig
 from nektar.errors import NektarError
 
 TRIES = 4
 FIRST_PAUSE = 0.05  # seconds; doubles with each try, and half of it is chance
+# After a rate limit, in multiples of that: plans count by the second.
+RATE_PAUSE = 5
+# A provider that asks for a longer rest than so many seconds is not waited for within a question: another may
+# answer meanwhile. Whoever has no other waits in `_turn`.
+LONGEST_REST = 2.0
 # The receipts of a full block with much data are tens of MB; nothing honest that is asked for here is more.
 MAX_RESPONSE_BYTES = 256 * 1024 * 1024
+# So much of an answer says whether it is an error: of its members, in any order, only `result` is long.
+START_BYTES = 512
+# An error page or object is no longer; what is, is cut.
+MAX_ERROR_BYTES = 64 * 1024
 # An error's text comes from outside and ends in one line of a log.
 SHOWN = 200
+# What the event loop's own clock can tell, in seconds.
+PRECISION = 0.001
 
-_OVERLOADED = {408, 425, 429}  # HTTP statuses that a later try may mend, beside 5xx
-_LATER = {-32005, 429}  # JSON-RPC codes for "limit exceeded" (EIP-1474), as rate limits use them
-_LATER_WORDS = re.compile(
-    r"rate.?limit|too many requests|capacity|timed? ?out|try again|temporar|overload", re.IGNORECASE
+_counted = metrics.get_meter("nektar").create_counter(
+    "nektar.provider.faults", "{fault}", "Requests to a provider that brought no answer, by the kind of fault"
 )
+
+T = TypeVar("T")
 
 
 class RpcError(NektarError):
@@ -52,15 +69,33 @@ class RpcError(NektarError):
 
 
 class Unreachable(RpcError):
-    """No answer came, so nothing is known: ask again later, or ask another provider."""
+    """No answer came, so nothing is known: ask again later, or ask another provider.
+
+    `rest`: seconds for which the provider said that it wants to be left alone."""
+
+    def __init__(self, provider: str, why: str, rest: float = 0.0) -> None:
+        super().__init__(provider, why)
+        self.rest = rest
 
 
 class Refused(RpcError):
-    """The provider answered with an error, of JSON-RPC's `code`."""
+    """The provider answered with an error: JSON-RPC's `code`, `message` (bounded) and `data`."""
 
-    def __init__(self, provider: str, method: str, code: int, why: str) -> None:
-        super().__init__(provider, f"{method}: refused with code {code}: {why}")
+    def __init__(self, provider: str, method: str, code: int, message: str, data: Any = None) -> None:
+        super().__init__(provider, f"{method}: refused with code {code}: {message}")
         self.code = code
+        self.message = message
+        self.data = data
+
+
+class RangeLimited(Refused):
+    """Too many blocks, logs or bytes for one call. `blocks`: how many it would serve, where it says so."""
+
+    def __init__(
+        self, provider: str, method: str, code: int, message: str, data: Any, blocks: int | None
+    ) -> None:
+        super().__init__(provider, method, code, message, data)
+        self.blocks = blocks
 
 
 class WrongChain(RpcError):
@@ -76,21 +111,28 @@ class Call(NamedTuple):
     params: tuple[Any, ...] = ()
 
 
-class _Fault(msgspec.Struct):
+class _Error(msgspec.Struct):
     code: int = 0
     message: str = ""
+    data: Any = None
 
 
 class _Reply(msgspec.Struct):
     id: int | str | None = None
     result: Any = None
-    error: _Fault | None = None
+    error: _Error | None = None
 
 
-class _Transient(Exception):
-    """Worth another try."""
+class _Failed(Exception):
+    """What came is no answer to these calls together; `error`, where it is one in JSON-RPC."""
+
+    def __init__(self, fault: Fault, why: str, error: _Error | None = None) -> None:
+        super().__init__(why)
+        self.fault = fault
+        self.error = error or _Error(message=why)
 
 
+_TRANSIENT = Fault(Kind.TRANSIENT)
 _replies = msgspec.json.Decoder(list[_Reply] | _Reply)
 
 
@@ -107,12 +149,12 @@ class Provider:
             raise RpcError(name, f"providers.{name}.url: expected http://… or https://…; got another kind")
         self.name = name
         self.limits = limits
+        self.most_calls = 1_000_000  # in one request, as far as is known; it falls as the provider says
         self._secret = url
         self._session: aiohttp.ClientSession | None = None
-        self._ids = itertools.count(1)
-        self._free = asyncio.Semaphore(limits.in_flight)
-        self._next_slot = 0.0
-        self._takes_batches = True
+        self._pace = Pace(limits, time.monotonic)
+        self._queue = asyncio.Lock()  # wakes whoever waits in the order in which they came
+        self._over = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,64 +179,153 @@ class Provider:
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         """An answer a call, in the calls' order: its result, or a `Refused` in its place.
 
-        All travel in one request, unless the provider takes no batches. Raises Unreachable.
+        All travel in one request, unless the provider takes no batches, or none so large. Raises Unreachable.
         """
-        if len(calls) > 1 and not self._takes_batches:
-            return [answer for call in calls for answer in await self.batch([call])]
+        part = self.most_calls
+        if len(calls) <= part:
+            try:
+                return await self._tried(calls, self._answers)
+            except _Failed as failed:
+                if len(calls) == 1:
+                    return [self._refusal(calls[0], failed)]
+                part = len(calls) // 2
+                self._take_fewer(failed, part)
+        return [
+            answer
+            for start in range(0, len(calls), part)
+            for answer in await self.batch(calls[start : start + part])
+        ]
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        """The response to these calls in one request, undecoded, for whoever parses much at once.
+
+        Each call's `id` is its place among them, from 1 on. A body that is an error as a whole, or whose
+        first reply is one, is raised as Refused, RangeLimited or Unreachable; errors further back in a batch
+        are for whoever parses it. More calls than `most_calls`, which may just have fallen, are Refused.
+        """
+        try:
+            return await self._tried(calls, self._unless_error)
+        except _Failed as failed:
+            self._take_fewer(failed, max(1, len(calls) // 2))
+            raise self._refusal(calls[0], failed) from None
+
+    def _take_fewer(self, failed: _Failed, calls: int) -> None:
+        """Remember how many calls a request may hold; a large answer is no reason to."""
+        if failed.fault.kind is Kind.BATCH:
+            self.most_calls = min(self.most_calls, calls)
+
+    async def _tried(self, calls: Sequence[Call], read: Callable[[Sequence[Call], bytes], T]) -> T:
+        """What `read` makes of the answer. Raises _Failed where fewer calls at once may mend it, Unreachable,
+        and what `read` raises."""
         for attempt in itertools.count(1):
             try:
-                answers = await self._ask(calls)
-            except _Transient as fault:
-                if attempt >= TRIES:
-                    raise Unreachable(self.name, f"{calls[0].method}: {fault}") from None
-                await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.25, 0.75))  # noqa: S311
-            else:
-                break
-        if answers is None:
-            self._takes_batches = False
-            return await self.batch(calls)
-        return answers
+                return await self._once(calls, read)
+            except _Failed as failed:
+                fault = failed.fault
+                if fault.kind not in (Kind.RATE, Kind.TRANSIENT):
+                    raise
+                if attempt >= TRIES or fault.retry_after > LONGEST_REST:
+                    raise Unreachable(self.name, f"{calls[0].method}: {failed}", fault.retry_after) from None
+                pause = FIRST_PAUSE * 2**attempt * (RATE_PAUSE if fault.kind is Kind.RATE else 1)
+                await asyncio.sleep(max(fault.retry_after, pause * random.uniform(0.25, 0.75)))  # noqa: S311
+        raise AssertionError  # there is no end of attempts
 
-    async def _ask(self, calls: Sequence[Call]) -> list[Any] | None:
-        """One request. None: the provider takes no batches. Raises _Transient."""
-        ids = [next(self._ids) for _ in calls]
+    async def _once(self, calls: Sequence[Call], read: Callable[[Sequence[Call], bytes], T]) -> T:
         asked = [
             {"jsonrpc": "2.0", "id": id_, "method": call.method, "params": call.params}
-            for id_, call in zip(ids, calls, strict=True)
+            for id_, call in enumerate(calls, 1)
         ]
-        await self._wait_for_slot(len(calls))
-        async with self._free:
-            body = await self._post(msgspec.json.encode(asked if len(calls) > 1 else asked[0]))
+        question = msgspec.json.encode(asked if len(calls) > 1 else asked[0])
+        sent, fault = await self._turn(len(calls)), None
         try:
-            replies = _replies.decode(body)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-            raise _Transient(f"expected a JSON-RPC answer; {error}") from None
+            return read(calls, await self._post(question))
+        except _Failed as failed:
+            fault = failed.fault
+            _counted.add(1, {"provider": self.name, "kind": fault.kind.value})
+            raise
+        finally:
+            self._pace.done(sent, fault)
+            self._over.set()
+
+    async def _turn(self, calls: int) -> Sent:
+        """Wait until a request of so many calls may be sent."""
+        async with self._queue:
+            while (wait := self._pace.wait()) is None or wait > PRECISION:
+                if wait is None:
+                    self._over.clear()
+                    await self._over.wait()
+                else:
+                    await asyncio.sleep(wait)
+            return self._pace.sent(calls)
+
+    def _answers(self, calls: Sequence[Call], body: bytes) -> list[Any]:
+        """`batch`'s answers. Raises _Failed."""
+        replies = self._decoded(body)
         if isinstance(replies, _Reply):
             if len(calls) > 1:
-                self._raise_if_transient(replies)
-                return None
+                raise self._not_a_batch(replies)
             replies = [replies]
-        by_id = {reply.id: reply for reply in replies}
+        # A range limit within a batch is one of the batch: geth cuts its answer off where that gets too long.
+        answered = (Kind.REFUSED, Kind.RANGE) if len(calls) == 1 else (Kind.REFUSED,)
+        found: dict[int | str | None, Any] = {}
+        for reply in replies:
+            found[reply.id] = reply.result
+            if reply.error is not None:
+                found[reply.id] = failed = self._failed(reply.error)
+                if failed.fault.kind not in answered:
+                    raise failed
         answers = []
-        for id_, call in zip(ids, calls, strict=True):
-            if (reply := by_id.get(id_)) is None:
-                raise _Transient(f"{call.method}: its answer is missing")
-            self._raise_if_transient(reply)
-            if reply.error is None:
-                answers.append(reply.result)
-            else:
-                answers.append(
-                    Refused(self.name, call.method, reply.error.code, self._shown(reply.error.message))
-                )
+        for id_, call in enumerate(calls, 1):
+            if id_ not in found:
+                raise _Failed(_TRANSIENT, f"{call.method}: its answer is missing")
+            answer = found[id_]
+            answers.append(self._refusal(call, answer) if isinstance(answer, _Failed) else answer)
         return answers
 
-    def _raise_if_transient(self, reply: _Reply) -> None:
-        error = reply.error
-        if error is not None and (error.code in _LATER or _LATER_WORDS.search(error.message)):
-            raise _Transient(f"code {error.code}: {self._shown(error.message)}")
+    def _unless_error(self, calls: Sequence[Call], body: bytes) -> bytes:
+        """`body` as it is, if its start promises a result. Raises _Failed."""
+        start = body[:START_BYTES]
+        result, error = start.find(b'"result"'), start.find(b'"error"')
+        if result >= 0 and not 0 <= error < result:
+            if body[-START_BYTES:].rstrip()[-1:] not in (b"}", b"]"):
+                raise _Failed(_TRANSIENT, "expected a JSON-RPC answer; it is cut short")
+            return body
+        replies = self._decoded(body)
+        if isinstance(replies, _Reply):
+            if len(calls) > 1:
+                raise self._not_a_batch(replies)
+            replies = [replies]
+        for reply in replies:
+            if reply.error is not None:
+                raise self._failed(reply.error)
+        return body
 
-    async def _post(self, body: bytes) -> bytes:
-        """The response's body. Raises _Transient, RpcError."""
+    def _decoded(self, body: bytes) -> list[_Reply] | _Reply:
+        try:
+            replies: list[_Reply] | _Reply = _replies.decode(body)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            raise _Failed(_TRANSIENT, f"expected a JSON-RPC answer; {error}") from None
+        return replies
+
+    def _not_a_batch(self, reply: _Reply) -> _Failed:
+        """What it means to get one reply to many calls."""
+        failed = self._failed(reply.error or _Error(message="got one answer to many calls"))
+        if failed.fault.kind is Kind.REFUSED:
+            failed.fault = Fault(Kind.BATCH)
+        return failed
+
+    def _failed(self, error: _Error) -> _Failed:
+        return _Failed(_judged(error), f"code {error.code}: {self._shown(error.message)}", error)
+
+    def _refusal(self, call: Call, failed: _Failed) -> Refused:
+        error = failed.error
+        said = self._shown(error.message)
+        if failed.fault.kind is Kind.RANGE:
+            return RangeLimited(self.name, call.method, error.code, said, error.data, failed.fault.blocks)
+        return Refused(self.name, call.method, error.code, said, error.data)
+
+    async def _post(self, question: bytes) -> bytes:
+        """The response's body. Raises _Failed, Unreachable."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self.limits.timeout),
@@ -202,42 +333,63 @@ class Provider:
                 headers={"content-type": "application/json"},
             )
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-                if response.status in _OVERLOADED or response.status >= 500:
-                    raise _Transient(f"HTTP {response.status}")
-                chunks, size = [], 0
-                async for chunk in response.content.iter_any():
-                    size += len(chunk)
-                    if size > MAX_RESPONSE_BYTES:
-                        raise Unreachable(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
-                    chunks.append(chunk)
-                answer = b"".join(chunks)
-                # Some providers answer a refused call with 400 and a JSON-RPC error; others have just a page.
-                if response.status != 200 and not answer.lstrip().startswith((b"{", b"[")):
-                    raise Unreachable(self.name, f"HTTP {response.status}; check its url and key")
-                return answer
+            async with self._session.post(self._url, data=question, allow_redirects=False) as response:
+                answer = await self._read(response)
         except aiohttp.ClientConnectorError as error:
             # asyncio's own wording shows the address, and not what happened.
             code = error.os_error.errno or 0
             why = os.strerror(code) if code > 0 else error.os_error.strerror or "no such host"
-            raise _Transient(f"can't connect ({why}); check its url, and that it runs") from None
+            raise _Failed(_TRANSIENT, f"can't connect ({why}); check its url, and that it runs") from None
         except TimeoutError:
-            raise _Transient(f"no answer within {self.limits.timeout:g} s") from None
+            raise _Failed(_TRANSIENT, f"no answer within {self.limits.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Transient(f"the connection failed ({type(error).__name__})") from None
+            raise _Failed(_TRANSIENT, f"the connection failed ({type(error).__name__})") from None
+        if response.status == 200:
+            return answer
+        fault = of_status(response.status, response.headers.get("retry-after", ""), time.time())
+        if fault is not None:
+            raise self._told_better(answer, fault) or _Failed(fault, f"HTTP {response.status}")
+        # Some providers answer a refused call with 400 and a JSON-RPC error; others have just a page.
+        if not answer.lstrip().startswith((b"{", b"[")):
+            raise Unreachable(self.name, f"HTTP {response.status}; check its url and key")
+        return answer
 
-    async def _wait_for_slot(self, calls: int) -> None:
-        """Spread calls evenly over time, so that no second has more than the limit."""
-        now = asyncio.get_running_loop().time()
-        wait = self._next_slot - now
-        self._next_slot = max(self._next_slot, now) + calls / self.limits.requests_per_second
-        if wait > 0.001:  # the event loop's own precision
-            await asyncio.sleep(wait)
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        most = MAX_RESPONSE_BYTES if response.status == 200 else MAX_ERROR_BYTES
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > most:
+                if response.status != 200:
+                    break
+                raise Unreachable(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _told_better(self, page: bytes, fault: Fault) -> _Failed | None:
+        """What the JSON-RPC error in an error page says, where that says more than the HTTP status."""
+        try:
+            replies = self._decoded(page)
+        except _Failed:
+            return None
+        first = replies if isinstance(replies, _Reply) else next(iter(replies), _Reply())
+        failed = self._failed(first.error or _Error())
+        if failed.fault.kind in (Kind.REFUSED, Kind.TRANSIENT):
+            return None
+        rest = max(failed.fault.retry_after, fault.retry_after)
+        failed.fault = failed.fault._replace(retry_after=rest)
+        return failed
 
     def _shown(self, text: str) -> str:
         """Text from outside: one line, bounded, and without our secret."""
         line = " ".join(text.replace(self._secret, "…").split())
         return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+
+
+def _judged(error: _Error) -> Fault:
+    data = error.data
+    text = data if isinstance(data, str) else "" if data is None else msgspec.json.encode(data).decode()
+    return of_error(error.code, error.message, text)
 
 
 async def check_chain_id(provider: Provider, expected: int) -> None:

@@ -12,10 +12,12 @@ import pytest
 from aiohttp import web
 
 from nektar.chain import rpc
+from nektar.chain.pace import SLOWEST
 from nektar.chain.rpc import (
     TRIES,
     Call,
     Provider,
+    RangeLimited,
     Refused,
     RpcError,
     Unreachable,
@@ -238,6 +240,217 @@ def test_a_provider_without_batches_is_asked_one_by_one() -> None:
 
     assert run_with(handler, use) == [["a", "b"], ["a", "b"]]
     assert sizes == [2, 0, 0, 0, 0]
+
+
+def too_many(limit: int, says: Callable[[Any], web.Response], sizes: list[int]) -> Handler:
+    """A server that answers `says` to a request of more than `limit` calls."""
+
+    def handler(body: Any) -> web.Response:
+        calls = body if isinstance(body, list) else [body]
+        sizes.append(len(calls))
+        if len(calls) > limit:
+            return says(calls)
+        answers = [result(call, call["method"]) for call in calls]
+        return say(answers if isinstance(body, list) else answers[0])
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        lambda calls: say([error(calls[0], -32600, "batch too large")]),  # geth: one reply, in a list
+        lambda calls: say(error(calls[0], -32005, "Number of requests exceeds max batch size")),
+        lambda calls: web.Response(status=413, text="<html>Request Entity Too Large</html>"),
+    ],
+    ids=["geth", "Besu", "a proxy"],
+)
+def test_a_batch_that_is_too_large_is_cut_and_the_next_ones_are_no_larger(
+    says: Callable[[Any], web.Response],
+) -> None:
+    sizes: list[int] = []
+    calls = [Call(f"m{n}") for n in range(10)]
+
+    async def use(provider: Provider) -> Any:
+        return [await provider.batch(calls) for _ in range(2)]
+
+    assert run_with(too_many(3, says, sizes), use) == [[call.method for call in calls]] * 2
+    # the second batch is sent in parts from the start
+    assert sizes == [10, 5, 2, 2, 1, 2, 2, 1, 2, 2, 2, 2, 2]
+
+
+def test_an_answer_that_gets_too_long_is_asked_for_in_parts_this_once() -> None:
+    sizes: list[int] = []
+
+    def cut_off(calls: Any) -> web.Response:
+        return say(
+            [result(calls[0], "m0"), *(error(each, -32003, "response too large") for each in calls[1:])]
+        )
+
+    async def use(provider: Provider) -> Any:
+        answers = await provider.batch([Call("m0"), Call("m1")])
+        return answers, provider.most_calls
+
+    answers, most = run_with(too_many(1, cut_off, sizes), use)
+    assert answers == ["m0", "m1"]
+    assert sizes == [2, 1, 1]
+    assert most > 1
+
+
+def test_a_range_limit_is_a_refusal_that_says_how_many_blocks_would_be_served() -> None:
+    async def use(provider: Provider) -> None:
+        with pytest.raises(RangeLimited) as limited:
+            await provider.call("eth_getLogs", {})
+        assert limited.value.blocks == 10_000
+        with pytest.raises(RangeLimited) as limited:
+            await provider.body([Call("eth_getLogs", ({},))])
+        assert limited.value.blocks == 10_000
+
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return say(error(body, -32614, "eth_getLogs is limited to a 10,000 range"), status=500)
+
+    run_with(handler, use)
+    assert len(asked) == 2, "a range limit is not tried again, whatever HTTP says"
+
+
+def test_a_rate_limit_of_one_call_is_one_of_the_whole_batch() -> None:
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(len(body))
+        answers = [result(each, "0x1") for each in body]
+        if len(asked) < TRIES:  # as Alchemy does
+            answers[1] = error(body[1], 429, "Your app has exceeded its compute units per second capacity")
+        return say(answers)
+
+    async def use(provider: Provider) -> Any:
+        return await provider.batch([Call("m")] * 3)
+
+    assert run_with(handler, use) == ["0x1"] * 3
+    assert asked == [3] * TRIES
+
+
+def test_a_rest_that_is_asked_for_is_kept_or_left_to_whoever_asks() -> None:
+    asked: list[float] = []
+    rest = "0.3"
+
+    def handler(body: Any) -> web.Response:
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 1:
+            return web.Response(status=429, headers={"retry-after": rest})
+        return say(result(body, 1))
+
+    async def use(provider: Provider) -> Any:
+        return await provider.call("m")
+
+    assert run_with(handler, use) == 1
+    assert asked[1] - asked[0] >= 0.29
+
+    asked.clear()
+    rest = "30"
+    with pytest.raises(Unreachable, match="HTTP 429") as unreachable:
+        run_with(handler, use)
+    assert unreachable.value.rest == 30
+    assert len(asked) == 1, "half a minute is not waited for within a question"
+
+
+def test_rate_limits_lower_the_pace_and_answers_raise_it_again() -> None:
+    limited = True
+
+    def handler(body: Any) -> web.Response:
+        return web.Response(status=429) if limited else say(result(body, 1))
+
+    async def use(provider: Provider) -> None:
+        nonlocal limited
+        with pytest.raises(Unreachable):
+            await provider.call("m")
+        window, rate = provider._pace.window, provider._pace.rate
+        assert window <= LIMITS.in_flight / 2
+        assert rate == SLOWEST
+        limited = False
+        for _ in range(window + 1):
+            await provider.call("m")
+        assert provider._pace.window > window
+        assert provider._pace.rate > rate
+
+    run_with(handler, use)
+
+
+def test_whoever_asks_first_is_served_first_and_a_question_given_up_holds_nobody() -> None:
+    seen: list[str] = []
+
+    async def handler(body: Any) -> web.Response:
+        seen.append(body["method"])
+        await asyncio.sleep(0.01)
+        return say(result(body, 1))
+
+    async def use(provider: Provider) -> None:
+        tasks = [asyncio.create_task(provider.call(f"m{n}")) for n in range(8)]
+        await asyncio.sleep(0.005)
+        for given_up in (0, 3):  # one that is under way, one that waits
+            tasks[given_up].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run_with(handler, use, Limits(in_flight=1))
+    assert seen == ["m0", "m1", "m2", "m4", "m5", "m6", "m7"]
+
+
+def test_a_body_is_handed_on_undecoded() -> None:
+    long = "0x" + "ab" * 5000
+
+    def handler(body: Any) -> web.Response:
+        calls = body if isinstance(body, list) else [body]
+        # members in any order, and null where there is no error
+        answers = [{"error": None, "result": [long], "id": each["id"], "jsonrpc": "2.0"} for each in calls]
+        return say(answers if isinstance(body, list) else answers[0])
+
+    async def use(provider: Provider) -> Any:
+        return await provider.body([Call("m")]), await provider.body([Call("m"), Call("m")])
+
+    one, two = run_with(handler, use)
+    assert msgspec.json.decode(one)["result"] == [long]
+    assert [each["id"] for each in msgspec.json.decode(two)] == [1, 2]
+
+
+# Whoever parses a body sees what is wrong within it.
+UNSEEN = ("another id", "no UTF-8", "junk nested deeply")
+BODY_FAULTS = {name: answer for name, answer in FAULTS.items() if name not in UNSEEN} | {
+    "a cut answer": lambda body: web.Response(text='{"id":1,"result":["0xab')
+}
+
+
+@pytest.mark.parametrize("fault", BODY_FAULTS)
+def test_a_body_is_tried_again_as_any_answer_is(fault: str) -> None:
+    asked = []
+
+    def handler(body: Any) -> web.Response:
+        asked.append(body)
+        return BODY_FAULTS[fault](body) if len(asked) < TRIES else say(result(body, "0x1"))
+
+    async def use(provider: Provider) -> Any:
+        return await provider.body([Call("eth_chainId")])
+
+    assert msgspec.json.decode(run_with(handler, use))["result"] == "0x1"
+    assert len(asked) == TRIES
+
+
+def test_a_body_that_is_a_refusal_is_raised() -> None:
+    async def use(provider: Provider) -> None:
+        with pytest.raises(Refused, match="code -32601: no such method"):
+            await provider.body([Call("m")])
+        with pytest.raises(Refused, match="code -32600: no batches"):
+            await provider.body([Call("m")] * 8)
+        assert provider.most_calls == 4
+
+    def handler(body: Any) -> web.Response:
+        if isinstance(body, list):
+            return say({"id": None, "error": {"code": -32600, "message": "no batches"}})
+        return say(error(body, -32601, "no such method"))
+
+    run_with(handler, use)
 
 
 def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
