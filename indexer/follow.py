@@ -26,9 +26,10 @@ from indexer.reconcile import (
     mark,
     reconcile,
 )
-from indexer.source import Absent, Heads, Link, Served, Source
+from indexer.source import Heads, Link, Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
+from nektar.chain.pool import Absent
 from nektar.chain.rpc import RpcError, WrongChain
 from nektar.health import Health
 from nektar.log import Gap, Record
@@ -138,7 +139,7 @@ class Follower:
             if self._sightings >= SIGHTINGS * len(self._source):
                 raise
             logger.error("%s: provider %s: %s", self._log.network, asked, error)
-            self._source.turn_from(asked)
+            self._source.pool.turn_from(asked)
 
     def _say_if_it_lasts(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -259,6 +260,6 @@ class Follower:
         self._since = time.time_ns()
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
-        self._source.turn_from(served.provider)
+        self._source.pool.contradicted(served.provider)
         number, block_hash = served.proved.number, served.proved.hash.hex()
         return Contradiction(f"provider {served.provider}: block {number} 0x{block_hash}: {why}")

@@ -101,11 +101,12 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
                 raise no_contract(network, missing)
 
         follower = Follower(log, source, contracts, network.poll, health)
-        waiting = asyncio.create_task(follower.say_that_it_waits())
+        beside = [asyncio.create_task(each) for each in (follower.say_that_it_waits(), source.pool.watch())]
         try:
             await follower.run(contracts_stand)
         finally:
-            waiting.cancel()
+            for task in beside:
+                task.cancel()
 
 
 def contracts_of(network: NetworkConfig, adapter: Adapter) -> dict[Address, Abi]:

@@ -1,7 +1,7 @@
-"""What the providers say of the chain, in types, hashed and proved; and who of them is asked.
+"""What the providers say of the chain, in types, hashed and proved.
 
-The first provider is asked until it fails or contradicts itself; then the next one is, and stays. Nothing
-here decides what is canonical, and nothing is remembered between two questions.
+Which of them is asked is the pool's to say (`nektar/chain/pool.py`). Nothing here decides what is canonical,
+and nothing of the chain is remembered between two questions.
 
 What a provider does not have is told from what it did not answer. A block or receipts count as withheld only
 where every provider answered, several times, that it has none; a fault of the connection never counts.
@@ -18,7 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 from indexer.prove import NUMBER_BITS, Contradiction, Proved, prove
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
-from nektar.chain.rpc import Call, Provider, Refused, RpcError, Unreachable, check_chain_id, without_code
+from nektar.chain.pool import Absent, Pool
+from nektar.chain.rpc import (
+    Call,
+    Provider,
+    RangeLimited,
+    Refused,
+    Unreachable,
+    check_chain_id,
+    without_code,
+)
 from nektar.model import BlockRef, Hash32
 
 logger = logging.getLogger(__name__)
@@ -29,12 +38,7 @@ PAUSES_AFTER_NULL = (0.1, 0.2, 0.4, 0.8)
 PAUSES_AFTER_REFUSAL = (0.1, 0.2)
 # Headers asked for in one request.
 HEADERS_A_REQUEST = 32
-
 T = TypeVar("T")
-
-
-class Absent(RpcError):
-    """A provider has no such block, and said so several times."""
 
 
 class Link(NamedTuple):
@@ -65,35 +69,29 @@ class Served(NamedTuple):
 
 
 class Source:
-    """The providers of one Network, in their order of preference."""
+    """The providers of one Network. `pool`: who of them is asked."""
 
     def __init__(self, providers: Sequence[Provider], chain_id: int) -> None:
-        self._providers = tuple(providers)
+        self.pool = Pool(providers, lies=Contradiction)
         self._chain_id = chain_id
-        self._current = 0
         self._checked: set[str] = set()
 
     @property
     def in_flight(self) -> int:
         """How many requests the provider that is asked takes at once."""
-        return self._providers[self._current].limits.in_flight
+        return self.pool.best.limits.in_flight
 
     @property
     def name(self) -> str:
         """The provider that is asked."""
-        return self._providers[self._current].name
+        return self.pool.best.name
 
     def __len__(self) -> int:
-        return len(self._providers)
-
-    def turn_from(self, name: str) -> None:
-        """Ask another provider from now on, if `name` is the one that is asked."""
-        if name == self.name:
-            self._current = (self._current + 1) % len(self._providers)
+        return len(self.pool)
 
     async def check_chain(self) -> None:
         """Raises WrongChain where a provider serves another chain. Who can't be reached is checked later."""
-        for provider in self._providers:
+        for provider in self.pool.providers:
             try:
                 await self._check(provider)
             except (Unreachable, Refused) as error:
@@ -107,7 +105,7 @@ class Source:
         """
         missing: frozenset[str] | None = None
         unreachable: Unreachable | None = None
-        for provider in self._providers:
+        for provider in self.pool.providers:
             try:
                 await self._check(provider)
                 found = await without_code(provider, addresses, head)
@@ -167,22 +165,13 @@ class Source:
             return False
 
     async def _from_any(self, ask: Callable[[Provider], Awaitable[T]]) -> T:
-        """The answer of the first provider that gives one. Raises Absent only where all of them did."""
-        failed: RpcError | Contradiction | None = None
-        start = self._current
-        for provider in (*self._providers[start:], *self._providers[:start]):
-            try:
-                await self._check(provider)
-                return await ask(provider)
-            except (RpcError, Contradiction) as error:
-                if len(self) > 1:
-                    logger.warning("%s; asking another provider", error)
-                if failed is None or isinstance(failed, Absent):
-                    failed = error
-                self.turn_from(provider.name)
-        if failed is None:
-            raise ValueError("expected a provider")
-        raise failed
+        """The answer of the best provider of this chain that gives one. Raises as `Pool.first` does."""
+
+        async def of_this_chain(provider: Provider) -> T:
+            await self._check(provider)
+            return await ask(provider)
+
+        return await self.pool.first(of_this_chain)
 
     async def _check(self, provider: Provider) -> None:
         if provider.name not in self._checked:
@@ -219,7 +208,7 @@ class Source:
     async def _linked(self, provider: Provider, block: Mapping[str, Any], said: Any) -> Served:
         """The block without `provider`'s receipts: with another's if it can be, else with its logs alone."""
         block_hash = "0x" + octets(block, "hash", 32).hex()
-        for other in self._providers:
+        for other in self.pool.order():
             if other is not provider:
                 await self._check(other)
                 receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
@@ -230,6 +219,7 @@ class Source:
                         return Served(prove(block, _mappings(receipts)), other.name)
                 except Contradiction as error:
                     logger.warning("%s", error)
+                    self.pool.contradicted(other.name)
         (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
         with _named(provider):
             served = Served(prove(block, None, logs=() if _missing(logs) else _mappings(logs)), provider.name)
@@ -277,6 +267,9 @@ async def _insist(provider: Provider, call: Call, said: Any) -> Any:
 
 
 def _missing(answer: Any) -> bool:
+    """Whether the provider says that it has none. Raises RangeLimited: that says nothing of what there is."""
+    if isinstance(answer, RangeLimited):
+        raise answer
     return answer is None or isinstance(answer, Refused)
 
 

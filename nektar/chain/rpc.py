@@ -5,7 +5,8 @@ What matters to whoever asks is why there is no answer, so there are two kinds o
 * `Refused`: the provider answered, and the answer is an error. It may not have what was asked for, and
   asking again changes nothing soon. `RangeLimited` is the one that a smaller question mends;
 * `Unreachable`: no answer came: connection, timeout, overload, rate limit, nonsense instead of JSON-RPC. It
-  says nothing about the chain. It was already retried, with jittered backoff, `TRIES` times.
+  says nothing about the chain. It was already retried, with jittered backoff, `TRIES` times; but not where
+  it took all the time that it has, which is long.
 
 Which is which is told by `faults.py`; how many requests are under way, and how many calls a second are sent,
 by `pace.py`. Requests are sent in the order in which they are asked for, so that none waits for ever.
@@ -132,7 +133,7 @@ class _Failed(Exception):
         self.error = error or _Error(message=why)
 
 
-_TRANSIENT = Fault(Kind.TRANSIENT)
+_TRANSIENT, _HUNG = Fault(Kind.TRANSIENT), Fault(Kind.TRANSIENT)
 _replies = msgspec.json.Decoder(list[_Reply] | _Reply)
 
 
@@ -155,6 +156,7 @@ class Provider:
         self._pace = Pace(limits, time.monotonic)
         self._queue = asyncio.Lock()  # wakes whoever waits in the order in which they came
         self._over = asyncio.Event()
+        self._hung = 0  # requests that took all their time
 
     async def __aenter__(self) -> Self:
         return self
@@ -209,6 +211,19 @@ class Provider:
             self._take_fewer(failed, max(1, len(calls) // 2))
             raise self._refusal(calls[0], failed) from None
 
+    async def ping(self) -> tuple[float, int]:
+        """How many seconds a small question takes, out of its turn and not tried again; and the number of the
+        newest block. Raises Unreachable, Refused."""
+        call = Call("eth_blockNumber")
+        began = time.monotonic()
+        try:
+            (said,) = self._answers([call], await self._post(_question([call])))
+            if isinstance(said, Refused):
+                raise said
+            return time.monotonic() - began, quantity({call.method: said}, call.method)
+        except (_Failed, Malformed) as error:
+            raise Unreachable(self.name, f"{call.method}: {error}") from None
+
     def _take_fewer(self, failed: _Failed, calls: int) -> None:
         """Remember how many calls a request may hold; a large answer is no reason to."""
         if failed.fault.kind is Kind.BATCH:
@@ -224,18 +239,14 @@ class Provider:
                 fault = failed.fault
                 if fault.kind not in (Kind.RATE, Kind.TRANSIENT):
                     raise
-                if attempt >= TRIES or fault.retry_after > LONGEST_REST:
+                if attempt >= TRIES or fault is _HUNG or fault.retry_after > LONGEST_REST:
                     raise Unreachable(self.name, f"{calls[0].method}: {failed}", fault.retry_after) from None
                 pause = FIRST_PAUSE * 2**attempt * (RATE_PAUSE if fault.kind is Kind.RATE else 1)
                 await asyncio.sleep(max(fault.retry_after, pause * random.uniform(0.25, 0.75)))  # noqa: S311
         raise AssertionError  # there is no end of attempts
 
     async def _once(self, calls: Sequence[Call], read: Callable[[Sequence[Call], bytes], T]) -> T:
-        asked = [
-            {"jsonrpc": "2.0", "id": id_, "method": call.method, "params": call.params}
-            for id_, call in enumerate(calls, 1)
-        ]
-        question = msgspec.json.encode(asked if len(calls) > 1 else asked[0])
+        question = _question(calls)
         sent, fault = await self._turn(len(calls)), None
         try:
             return read(calls, await self._post(question))
@@ -248,7 +259,9 @@ class Provider:
             self._over.set()
 
     async def _turn(self, calls: int) -> Sent:
-        """Wait until a request of so many calls may be sent."""
+        """Wait until a request of so many calls may be sent. Raises Unreachable once one before it has hung:
+        whoever asks may ask another provider, and not wait for the same in its turn."""
+        hung = self._hung
         async with self._queue:
             while (wait := self._pace.wait()) is None or wait > PRECISION:
                 if wait is None:
@@ -256,6 +269,10 @@ class Provider:
                     await self._over.wait()
                 else:
                     await asyncio.sleep(wait)
+            if self._hung != hung:
+                raise Unreachable(
+                    self.name, f"no answer within {self.limits.timeout:g} s to what came before"
+                )
             return self._pace.sent(calls)
 
     def _answers(self, calls: Sequence[Call], body: bytes) -> list[Any]:
@@ -329,7 +346,7 @@ class Provider:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self.limits.timeout),
-                connector=aiohttp.TCPConnector(limit=self.limits.in_flight),
+                connector=aiohttp.TCPConnector(limit=self.limits.in_flight + 1),  # and one for `ping`
                 headers={"content-type": "application/json"},
             )
         try:
@@ -341,7 +358,8 @@ class Provider:
             why = os.strerror(code) if code > 0 else error.os_error.strerror or "no such host"
             raise _Failed(_TRANSIENT, f"can't connect ({why}); check its url, and that it runs") from None
         except TimeoutError:
-            raise _Failed(_TRANSIENT, f"no answer within {self.limits.timeout:g} s") from None
+            self._hung += 1
+            raise _Failed(_HUNG, f"no answer within {self.limits.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Failed(_TRANSIENT, f"the connection failed ({type(error).__name__})") from None
         if response.status == 200:
@@ -384,6 +402,14 @@ class Provider:
         """Text from outside: one line, bounded, and without our secret."""
         line = " ".join(text.replace(self._secret, "…").split())
         return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+
+
+def _question(calls: Sequence[Call]) -> bytes:
+    asked = [
+        {"jsonrpc": "2.0", "id": id_, "method": call.method, "params": call.params}
+        for id_, call in enumerate(calls, 1)
+    ]
+    return msgspec.json.encode(asked if len(calls) > 1 else asked[0])
 
 
 def _judged(error: _Error) -> Fault:
