@@ -25,7 +25,8 @@ networks:
   - name: my-network
     adapter: nektar                    # which flavour of contracts
     chain_id: 31337
-    rpc: [mine]                        # names of providers, first choice first
+    rpc: [mine]                        # names of providers; the best is asked, and the next where it fails
+    anchor: single                     # or `quorum 2/3`, or `pinned NUMBER HASH`: what makes blocks canonical
     from_block: 0                      # the block of the first deployment
     contracts:
       operator_registry: "0x0000000000000000000000000000000000000000"
@@ -158,13 +159,19 @@ def _collects(config: Config) -> bool:
 
 
 async def _check_chains(config: Config) -> None:
+    from indexer.source import Source
+    from nektar.chain.anchor import Pinned
+    from nektar.chain.anchor import parse as parse_anchor
     from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
 
     for network in config.networks:
+        anchor = parse_anchor(network.anchor, len(network.rpc))
         for name in network.rpc:
             settings = config.providers[name]
             async with Provider(name, settings.url, settings.limits) as provider:
                 await check_chain_id(provider, network.chain_id)
+                if isinstance(anchor, Pinned):
+                    await Source([provider], network.chain_id, anchor).check_chain()
                 addresses = tuple(network.contracts.values())
                 if missing := await without_code(provider, addresses, first_telling_block(network)):
                     raise no_contract(network, missing)

@@ -88,8 +88,8 @@ def records(contracts: Mapping[Address, Abi], batch: Sequence[Served]) -> tuple[
 
 
 def block(served: Served) -> Block:
-    """The block as the log carries it. One provider's word is what makes it canonical so far."""
-    proved, provider = served
+    """The block as the log carries it."""
+    proved, provider, anchor = served
     return Block(
         number=proved.number,
         hash=proved.hash,
@@ -97,5 +97,5 @@ def block(served: Served) -> Block:
         time=proved.time,
         level=proved.level,
         provider=provider,
-        anchor=f"single:{provider}",
+        anchor=anchor.words(provider, proved.number),
     )

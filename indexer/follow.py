@@ -139,7 +139,7 @@ class Follower:
             if self._sightings >= SIGHTINGS * len(self._source):
                 raise
             logger.error("%s: provider %s: %s", self._log.network, asked, error)
-            self._source.pool.turn_from(asked)
+            self._source.turn_from(asked)
 
     def _say_if_it_lasts(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -215,11 +215,12 @@ class Follower:
         new, dead = records(self._contracts, batch)
         tip = new[-1].blocks[-1].ref
 
-        def so_far(ref: BlockRef | None) -> BlockRef | None:
-            return tip if ref is not None and ref.number - tip.number >= SETTLED_DEPTH else ref
+        async def so_far(ref: BlockRef | None) -> BlockRef | None:
+            settled = ref is not None and ref.number - tip.number >= SETTLED_DEPTH
+            return tip if settled and await self._source.stands(tip) else ref
 
         before: list[Record] = [gap] if gap is not None else []
-        await self._append([*before, *new], so_far(heads.safe), so_far(heads.finalized), dead)
+        await self._append([*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead)
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))

@@ -18,6 +18,7 @@ from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus, BusError, Fenced
 from nektar.chain import abi
 from nektar.chain.abi import Abi
+from nektar.chain.anchor import parse as parse_anchor
 from nektar.chain.rpc import Provider, first_telling_block, no_contract
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
@@ -83,7 +84,9 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
         for name in network.rpc:
             settings = config.providers[name]
             providers.append(await opened.enter_async_context(Provider(name, settings.url, settings.limits)))
-        source = Source(providers, network.chain_id)
+        anchor = parse_anchor(network.anchor, len(network.rpc))
+        source = Source(providers, network.chain_id, anchor, network.name)
+        opened.push_async_callback(source.close)
         await source.check_chain()
         log = opened.enter_context(NetworkLog(bus, network, filter_hash(network, abis)))
         tip = log.known.tip

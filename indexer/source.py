@@ -1,7 +1,8 @@
 """What the providers say of the chain, in types, hashed and proved.
 
-Which of them is asked is the pool's to say (`nektar/chain/pool.py`). Nothing here decides what is canonical,
-and nothing of the chain is remembered between two questions.
+Which of them is asked is the pool's to say (`nektar/chain/pool.py`); what makes blocks canonical, the
+anchor's (`nektar/chain/anchor.py`): with a quorum, what is called safe and finalized is what its witnesses
+agree on (`quorum.py`), and with a pin no provider is believed whose chain lacks the pinned block.
 
 What a provider does not have is told from what it did not answer. A block or receipts count as withheld only
 where every provider answered, several times, that it has none; a fault of the connection never counts.
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from indexer.prove import NUMBER_BITS, Contradiction, Proved, prove
+from indexer.quorum import Tags, Witnesses
+from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
 from nektar.chain.pool import Absent, Pool
@@ -28,6 +31,7 @@ from nektar.chain.rpc import (
     check_chain_id,
     without_code,
 )
+from nektar.errors import NektarError
 from nektar.model import BlockRef, Hash32
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,16 @@ PAUSES_AFTER_REFUSAL = (0.1, 0.2)
 # Headers asked for in one request.
 HEADERS_A_REQUEST = 32
 T = TypeVar("T")
+
+
+class OffThePin(Contradiction):
+    """A provider's chain has another block where one is pinned."""
+
+
+class NotPinned(NektarError):
+    """No provider's chain holds the pinned block: the Network can't be followed."""
+
+    exit_code = 2
 
 
 class Link(NamedTuple):
@@ -62,19 +76,36 @@ class Heads(NamedTuple):
 
 
 class Served(NamedTuple):
-    """A block, and the name of the provider that served it."""
+    """A block, the name of the provider that served it, and what makes it canonical."""
 
     proved: Proved
     provider: str
+    anchor: Anchor
 
 
 class Source:
     """The providers of one Network. `pool`: who of them is asked."""
 
-    def __init__(self, providers: Sequence[Provider], chain_id: int) -> None:
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        chain_id: int,
+        anchor: Anchor = Single(),  # noqa: B008  frozen
+        network: str = "",
+    ) -> None:
+        """`network` is only said where the providers dissent."""
         self.pool = Pool(providers, lies=Contradiction)
         self._chain_id = chain_id
+        self._anchor = anchor
         self._checked: set[str] = set()
+        self._off_the_pin: set[str] = set()
+        self._witnesses: Witnesses | None = None
+        if isinstance(anchor, Quorum):
+            self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at)
+
+    async def close(self) -> None:
+        if self._witnesses is not None:
+            await self._witnesses.close()
 
     @property
     def in_flight(self) -> int:
@@ -89,12 +120,17 @@ class Source:
     def __len__(self) -> int:
         return len(self.pool)
 
+    def turn_from(self, name: str) -> None:
+        """Ask others first from now on: what this provider says is to be seen by another too."""
+        self.pool.turn_from(name)
+
     async def check_chain(self) -> None:
-        """Raises WrongChain where a provider serves another chain. Who can't be reached is checked later."""
+        """Raises WrongChain where a provider serves another chain, NotPinned where all lack the pinned block.
+        Who can't be reached is checked later."""
         for provider in self.pool.providers:
             try:
                 await self._check(provider)
-            except (Unreachable, Refused) as error:
+            except (Unreachable, Refused, OffThePin) as error:
                 logger.warning("%s", error)
 
     async def without_code(self, addresses: Sequence[str], head: int) -> frozenset[str]:
@@ -111,7 +147,7 @@ class Source:
                 found = await without_code(provider, addresses, head)
             except Unreachable as error:
                 unreachable = unreachable or error
-            except Refused as error:
+            except (Refused, OffThePin) as error:
                 logger.warning("%s", error)
             else:
                 missing = found if missing is None else missing & found
@@ -123,7 +159,15 @@ class Source:
 
     async def heads(self) -> Heads:
         """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""
-        return await self._from_any(_heads)
+        heads = await self._from_any(_heads)
+        if self._witnesses is None:
+            return heads
+        return Heads(heads.latest, *await self._witnesses.agreed(Tags(heads.safe, heads.finalized)))
+
+    async def stands(self, block: BlockRef) -> bool:
+        """Whether the anchor lets this block count as final, one that is linked to a final one far above it
+        by what its provider says. Raises nothing."""
+        return self._witnesses is None or await self._witnesses.agree_to(block)
 
     async def links(self, first: int, last: int) -> dict[int, Link | None]:
         """What stands at these numbers; None where there is no block. Raises RpcError, Contradiction."""
@@ -174,9 +218,44 @@ class Source:
         return await self.pool.first(of_this_chain)
 
     async def _check(self, provider: Provider) -> None:
-        if provider.name not in self._checked:
-            await check_chain_id(provider, self._chain_id)
-            self._checked.add(provider.name)
+        """Raises WrongChain, OffThePin, NotPinned; RpcError where the provider does not say."""
+        if provider.name in self._checked:
+            return
+        await check_chain_id(provider, self._chain_id)
+        if isinstance(self._anchor, Pinned):
+            pinned = self._anchor.block
+            found = (await _links(provider, pinned.number, pinned.number))[pinned.number]
+            if found is None:
+                return  # not yet: it is asked again, and a block there is compared when it comes
+            self._off_the_pin.discard(provider.name)
+            self._compare_with_the_pin(provider, found.ref)
+        self._checked.add(provider.name)
+
+    def _compare_with_the_pin(self, provider: Provider, block: BlockRef) -> None:
+        """Raises OffThePin where another block is pinned, NotPinned where all providers have come to that."""
+        if not isinstance(self._anchor, Pinned) or block.number != self._anchor.block.number:
+            return
+        pinned = self._anchor.block
+        if block.hash == pinned.hash:
+            return
+        self._off_the_pin.add(provider.name)
+        said = f"block {pinned.number}: 0x{pinned.hash.hex()} is pinned; got 0x{block.hash.hex()}"
+        if len(self._off_the_pin) == len(self):
+            raise NotPinned(
+                f"{said} from every provider ({', '.join(sorted(self._off_the_pin))}): mend `anchor` or "
+                "`rpc`, see docs/RUNBOOK.md#a-pinned-block-that-no-provider-has"
+            )
+        raise OffThePin(f"provider {provider.name}: {said}")
+
+    async def _tags(self, provider: Provider) -> Tags:
+        await self._check(provider)
+        heads = await _heads(provider)
+        return Tags(heads.safe, heads.finalized)
+
+    async def _hash_at(self, provider: Provider, number: int) -> Hash32 | None:
+        await self._check(provider)
+        link = (await _links(provider, number, number))[number]
+        return None if link is None else link.hash
 
     async def _block(self, provider: Provider, number: int, *, settled: bool) -> Served | None:
         block, receipts = await provider.batch(
@@ -193,16 +272,17 @@ class Source:
             block = _mapping(block)
             if (got := quantity(block, "number", NUMBER_BITS)) != number:
                 raise Contradiction(f"asked for block {number}; got block {got}")
+            self._compare_with_the_pin(provider, BlockRef(number, Hash32(octets(block, "hash", 32))))
             if not _missing(receipts):
                 try:
-                    return Served(prove(block, _mappings(receipts)), provider.name)
+                    return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
                 except (Contradiction, Malformed) as error:
                     # A reorg between the two answers looks like this; asked by hash there is no between.
                     logger.info("block %d: %s; asking by its hash", number, error)
             by_hash = Call("eth_getBlockReceipts", ("0x" + octets(block, "hash", 32).hex(),))
             receipts = await _insist(provider, by_hash, receipts if _missing(receipts) else None)
             if not _missing(receipts):
-                return Served(prove(block, _mappings(receipts)), provider.name)
+                return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
         return await self._linked(provider, block, receipts)
 
     async def _linked(self, provider: Provider, block: Mapping[str, Any], said: Any) -> Served:
@@ -216,13 +296,14 @@ class Source:
                     continue
                 try:
                     with _named(other):
-                        return Served(prove(block, _mappings(receipts)), other.name)
+                        return Served(prove(block, _mappings(receipts)), other.name, self._anchor)
                 except Contradiction as error:
                     logger.warning("%s", error)
                     self.pool.contradicted(other.name)
         (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
         with _named(provider):
-            served = Served(prove(block, None, logs=() if _missing(logs) else _mappings(logs)), provider.name)
+            proved = prove(block, None, logs=() if _missing(logs) else _mappings(logs))
+            served = Served(proved, provider.name, self._anchor)
         why = str(said) if isinstance(said, Refused) else f"provider {provider.name}: no receipts"
         logger.warning("block %d is only linked: %s", served.proved.number, why)
         return served

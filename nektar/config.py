@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
+from nektar.chain.anchor import BadAnchor, Pinned, Quorum
+from nektar.chain.anchor import parse as parse_anchor
 from nektar.errors import NektarError
 from nektar.role import ROLES
 from nektar.telemetry import RESERVED
@@ -82,7 +84,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adapter: Name = "nektar"
     selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
     terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
-    anchor: str = "single"
+    anchor: str = "single"  # what makes blocks canonical (nektar/chain/anchor.py)
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     calls: Literal["all", "with_events"] = "all"
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -152,6 +154,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
                     f"{where}: networks.{network.name}.rpc: expected a name under providers "
                     f"({', '.join(config.providers)}); got {provider!r}"
                 )
+        _check_anchor(config, network, f"{where}: networks.{network.name}")
     names = [network.name for network in config.networks]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
@@ -188,6 +191,27 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     if base is not None and not Path(config.data_dir).is_absolute():
         config = msgspec.structs.replace(config, data_dir=str((base / config.data_dir).absolute()))
     return config
+
+
+def _check_anchor(config: Config, network: NetworkConfig, where: str) -> None:
+    """Raises ConfigError for an anchor that is none, or that would hold less than it says."""
+    if len(set(network.rpc)) < len(network.rpc):
+        raise ConfigError(f"{where}.rpc: expected each provider once; got {', '.join(network.rpc)}")
+    try:
+        anchor = parse_anchor(network.anchor, len(network.rpc))
+    except BadAnchor as error:
+        raise ConfigError(f"{where}.anchor: {error}") from error
+    urls = [config.providers[name].url for name in network.rpc]
+    if isinstance(anchor, Quorum) and len(set(urls)) < len(urls):
+        raise ConfigError(
+            f"{where}.anchor: expected providers that are not the same for {network.anchor!r}; two of "
+            f"{', '.join(network.rpc)} have one url"
+        )
+    if isinstance(anchor, Pinned) and anchor.block.number < network.from_block:
+        raise ConfigError(
+            f"{where}.anchor: expected a pinned block at or above from_block, {network.from_block}, so that "
+            f"the log holds it; got {anchor.block.number}"
+        )
 
 
 def _known_keys(error: str) -> str:

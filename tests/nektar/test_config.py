@@ -47,6 +47,35 @@ def test_a_mistake_is_named(change: tuple[str, str], says: str) -> None:
     assert "here.yaml" in str(caught.value)
 
 
+THREE = GOOD.replace(
+    'providers: {mine: {url: "http://127.0.0.1:8545"}}',
+    "providers: {mine: {url: http://a}, b: {url: http://b}, c: {url: http://c}, twin: {url: http://b}}",
+).replace("rpc: [mine]", "rpc: [mine, b, c]\n    anchor: quorum 2/3\n    from_block: 10")
+PIN = "0x" + "ab" * 32
+
+
+@pytest.mark.parametrize("anchor", ["single", "quorum 2/3", "quorum 3", f"pinned 10 {PIN}"])
+def test_an_anchor_is_one_of_three_kinds(anchor: str) -> None:
+    assert parse(THREE.replace("quorum 2/3", anchor)).network().anchor == anchor
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("quorum 2/3", "most"), r"one\.anchor: expected `single`, `quorum M`, .* got 'most'"),
+        (("quorum 2/3", "quorum 1/3"), "expected more than half of the 3 providers in rpc"),
+        (("[mine, b, c]", "[mine, b]"), "expected 2 after the `/`"),
+        (("[mine, b, c]", "[mine, b, b]"), r"one\.rpc: expected each provider once; got mine, b, b"),
+        (("[mine, b, c]", "[mine, b, twin]"), "two of mine, b, twin have one url"),
+        (("quorum 2/3", f"pinned 9 {PIN}"), "expected a pinned block at or above from_block, 10, .* got 9"),
+    ],
+)
+def test_an_anchor_that_would_hold_less_than_it_says_is_refused(change: tuple[str, str], says: str) -> None:
+    assert change[0] in THREE
+    with pytest.raises(ConfigError, match=says):
+        parse(THREE.replace(*change))
+
+
 def test_a_network_says_which_part_of_shared_contracts_it_is() -> None:
     told = 'selector: {avs: "0xaa", operator_set: "3"}\n    terms: {veto_period: 259200}'
     (network,) = parse(GOOD.replace("chain_id: 31337", f"chain_id: 31337\n    {told}")).networks
