@@ -20,6 +20,7 @@ data_dir: ./nektar-data
 providers:
   mine:
     url: http://127.0.0.1:8545        # a JSON-RPC endpoint of your chain
+    # ws: ws://127.0.0.1:8545         # where it announces new heads, if it does; it is polled otherwise
 
 networks:
   - name: my-network
@@ -162,6 +163,7 @@ async def _check_chains(config: Config) -> None:
     from indexer.source import Source
     from nektar.chain.anchor import Pinned
     from nektar.chain.anchor import parse as parse_anchor
+    from nektar.chain.announced import announces
     from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
 
     for network in config.networks:
@@ -172,6 +174,8 @@ async def _check_chains(config: Config) -> None:
                 await check_chain_id(provider, network.chain_id)
                 if isinstance(anchor, Pinned):
                     await Source([provider], network.chain_id, anchor).check_chain()
+                if settings.ws and not await announces(name, settings.ws):
+                    raise CheckFailed(f"providers.{name}.ws: expected a WebSocket that announces new heads")
                 addresses = tuple(network.contracts.values())
                 if missing := await without_code(provider, addresses, first_telling_block(network)):
                     raise no_contract(network, missing)

@@ -29,6 +29,7 @@ from indexer.reconcile import (
 from indexer.source import Heads, Link, Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
+from nektar.chain.announced import Announced
 from nektar.chain.pool import Absent
 from nektar.chain.rpc import RpcError, WrongChain
 from nektar.health import Health
@@ -49,6 +50,10 @@ SETTLED_DEPTH = 1024
 GAP_PATIENCE = 30.0
 # How long a provider may keep us waiting, in seconds, before that is said, and how often then.
 PATIENCE = 10.0
+# Seconds between two looks while heads are announced, for what is not: a socket that has gone deaf, finality.
+QUIET = 1.0
+# … and at least, whatever is announced: who announces without end must not make us ask others without end.
+BREATH = 0.05
 # Seconds before looking again after a fault; it doubles up to the second value while the fault lasts.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
 
@@ -63,12 +68,14 @@ class Follower:
         contracts: Mapping[Address, Abi],
         poll: float,
         health: Health,
+        announced: Announced | None = None,
     ) -> None:
-        """`poll`: seconds between two looks at the head."""
+        """`poll`: seconds between two looks at the head, while nobody announces it."""
         self._log = log
         self._source = source
         self._contracts = contracts
         self._poll = poll
+        self._announced = announced or Announced({})
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
@@ -79,8 +86,10 @@ class Follower:
     async def run(self, check: Callable[[], Awaitable[None]] | None = None) -> None:
         """Follow until cancelled, once `check` has returned. Providers' faults are waited out, in both;
         raises WrongChain, ReorgBelowFinality, BusError, and what else `check` does."""
+        loop = asyncio.get_running_loop()
         pause, said = FIRST_PAUSE, ""
         while True:
+            looked_at = loop.time()
             try:
                 if check is not None:
                     await check()
@@ -99,7 +108,18 @@ class Follower:
                 if said:
                     logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
                 pause, said = FIRST_PAUSE, ""
-                await asyncio.sleep(self._poll if not self._sightings else FIRST_PAUSE)
+                if self._sightings:
+                    await asyncio.sleep(FIRST_PAUSE)
+                else:
+                    await self._announced.wait(self._until_next_look())
+                    await asyncio.sleep(looked_at + min(BREATH, self._poll) - loop.time())
+
+    def _until_next_look(self) -> float:
+        """Seconds until it is time to look again, if no head is announced before. One that was announced, and
+        is not there yet, is looked for as if nobody did that."""
+        tip = self._log.known.tip
+        there = tip is not None and tip.number >= self._announced.newest
+        return max(QUIET, self._poll) if self._announced.live and there else self._poll
 
     async def say_that_it_waits(self) -> None:
         """For a provider that is slow or says nothing, or for the next look: until cancelled. Where it is the

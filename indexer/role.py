@@ -19,6 +19,7 @@ from nektar.bus.port import Bus, BusError, Fenced
 from nektar.chain import abi
 from nektar.chain.abi import Abi
 from nektar.chain.anchor import parse as parse_anchor
+from nektar.chain.announced import Announced
 from nektar.chain.rpc import Provider, first_telling_block, no_contract
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
@@ -103,8 +104,12 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             if missing := await source.without_code(tuple(network.contracts.values()), head):
                 raise no_contract(network, missing)
 
-        follower = Follower(log, source, contracts, network.poll, health)
-        beside = [asyncio.create_task(each) for each in (follower.say_that_it_waits(), source.pool.watch())]
+        announced = Announced({name: ws for name in network.rpc if (ws := config.providers[name].ws)})
+        follower = Follower(log, source, contracts, network.poll, health, announced)
+        beside = [
+            asyncio.create_task(each)
+            for each in (follower.say_that_it_waits(), source.pool.watch(), announced.listen())
+        ]
         try:
             await follower.run(contracts_stand)
         finally:

@@ -42,6 +42,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
+    ws: Annotated[str, msgspec.Meta(pattern=r"^(wss?://\S+)?$")] = (
+        ""  # where it announces its heads, if it does
+    )
     limits: Limits = Limits()
 
 
