@@ -66,10 +66,13 @@ class Pool:
         """All, best first."""
         return [self._by_name[name] for name in self._ranks.order()]
 
-    async def first(self, ask: Callable[[Provider], Awaitable[T]]) -> T:
+    async def first(
+        self, ask: Callable[[Provider], Awaitable[T]], is_less: Callable[[T], bool] = lambda _: False
+    ) -> T:
         """The answer of the best provider that gives one. Raises what the first did that gave none; Absent
-        only where all of them said so."""
+        only where all of them said so. `is_less` tells answers that count only where nobody has more."""
         failed: Exception | None = None
+        less: list[T] = []
         for provider in self.order():
             asked_at = self._clock()
             try:
@@ -86,7 +89,11 @@ class Pool:
                     failed = error
             else:
                 self._ranks.served(provider.name)
-                return answer
+                if not is_less(answer):
+                    return answer
+                less.append(answer)
+        if less:
+            return less[0]
         if failed is None:
             raise ValueError("expected a provider")
         raise failed
