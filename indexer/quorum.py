@@ -71,6 +71,7 @@ class Witnesses:
         self._answered: Tags | None = None  # what had been said when the witnesses were last asked
         self._asked_at = float("-inf")
         self._round: asyncio.Task[None] | None = None
+        self._stands: BlockRef | None = None  # the block last agreed to
         self._said: dict[str, str] = {}  # of each tag, so that a lasting dissent is said once
 
     async def agreed(self, said: Tags) -> Tags:
@@ -93,8 +94,12 @@ class Witnesses:
         async def at(provider: Provider) -> Hash32 | None:
             return await self._hash_at(provider, block.number)
 
-        hashes = await self._from_all(at, enough=block.hash)
-        return self._weigh("finalized", block.number, hashes) == block.hash
+        if block != self._stands:
+            hashes = await self._from_all(at, enough=block.hash)
+            if self._weigh("finalized", block.number, hashes) != block.hash:
+                return False
+            self._stands = block
+        return True
 
     async def close(self) -> None:
         if self._round is not None:

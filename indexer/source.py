@@ -301,6 +301,8 @@ class Source:
                     logger.warning("%s", error)
                     self.pool.contradicted(other.name)
         (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
+        if isinstance(logs, RangeLimited):
+            raise logs  # they are there, and too many for it
         with _named(provider):
             proved = prove(block, None, logs=() if _missing(logs) else _mappings(logs))
             served = Served(proved, provider.name, self._anchor)
@@ -348,9 +350,6 @@ async def _insist(provider: Provider, call: Call, said: Any) -> Any:
 
 
 def _missing(answer: Any) -> bool:
-    """Whether the provider says that it has none. Raises RangeLimited: that says nothing of what there is."""
-    if isinstance(answer, RangeLimited):
-        raise answer
     return answer is None or isinstance(answer, Refused)
 
 

@@ -90,7 +90,9 @@ class Refused(RpcError):
 
 
 class RangeLimited(Refused):
-    """Too many blocks, logs or bytes for one call. `blocks`: how many it would serve, where it says so."""
+    """Too many blocks, logs or bytes for one call.
+
+    `blocks`: how many it would serve, where it says so; that may be no fewer than were asked for."""
 
     def __init__(
         self, provider: str, method: str, code: int, message: str, data: Any, blocks: int | None

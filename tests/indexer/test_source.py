@@ -1,14 +1,16 @@
-"""Whether the configured contracts are there, by what several providers say."""
+"""What several providers say together: whether contracts are there, and what none of them has."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from indexer.source import Source
-from nektar.chain.rpc import Unreachable, WrongChain
+from nektar.chain.rpc import Call, RangeLimited, Unreachable, WrongChain
 from tests.indexer.world import CHAIN_ID, CONTRACT, Chain, Node
 
 HERE, NOWHERE = "0x" + CONTRACT.hex(), "0x" + "ab" * 20
@@ -63,3 +65,30 @@ def test_where_none_can_tell_yet_the_first_ones_reason_is_raised() -> None:
 def test_a_provider_of_another_chain_says_nothing_of_this_one() -> None:
     with pytest.raises(WrongChain):
         missing(node(), chain_id=CHAIN_ID + 1)
+
+
+class Limited(Node):
+    """A provider for which one block's logs are too many to serve at once."""
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        limit = RangeLimited(
+            self.name, "eth_getLogs", -32005, "query returned more than 2 results", None, None
+        )
+        answers = await super().batch(calls)
+        return [
+            limit if call.method == "eth_getLogs" else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+
+def test_logs_that_are_too_many_to_serve_are_not_taken_for_none() -> None:
+    chain = Chain(random.Random(1))
+    chain.mine(20)
+    limited, other = Limited("limited", chain, random.Random(2)), Node("other", chain, random.Random(3))
+    limited.withheld = other.withheld = {7}
+    with pytest.raises(RangeLimited):
+        asyncio.run(Source([limited], CHAIN_ID).block(7, settled=True))  # type: ignore[list-item]
+    served = asyncio.run(Source([limited, other], CHAIN_ID).block(7, settled=True))  # type: ignore[list-item]
+    assert served is not None
+    assert served.provider == "other"
+    assert [log.data for log in served.proved.logs] == chain.blocks[7].whats
