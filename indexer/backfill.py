@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from indexer.decode import Undecodable, tables
+from indexer.found import NOTHING, Found
 from indexer.source import Served, Source
 from nektar.chain.abi import Abi
 from nektar.log import PART_BYTES, New
@@ -75,14 +76,17 @@ def size(served: Served) -> int:
     )
 
 
-def records(contracts: Mapping[Address, Abi], batch: Sequence[Served]) -> tuple[list[New], list[Undecodable]]:
-    """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do."""
-    encoded, dead = tables(contracts, [served.proved for served in batch])
+def records(
+    contracts: Mapping[Address, Abi], batch: Sequence[Served], found: Found = NOTHING
+) -> tuple[list[New], list[Undecodable]]:
+    """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do. `found`
+    are the contracts that blocks before it made."""
+    encoded, dead = tables(contracts, [served.proved for served in batch], found)
     if len(batch) > 1 and sum(map(len, encoded.values())) > PART_BYTES - 1000 * len(batch):
         half = len(batch) // 2
-        (left, dead_left), (right, dead_right) = (
-            records(contracts, part) for part in (batch[:half], batch[half:])
-        )
+        made = found.made(encoded, [served.proved.hash for served in batch[:half]])
+        left, dead_left = records(contracts, batch[:half], found)
+        right, dead_right = records(contracts, batch[half:], found.with_(made))
         return left + right, dead_left + dead_right
     return [New(tuple(map(block, batch)), encoded)], dead
 

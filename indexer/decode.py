@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from indexer.found import NOTHING, Found, Made
 from indexer.prove import Log, Proved
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, SELECTOR_BYTES, Abi, EventType, FunctionType
 from nektar.chain.columns import Bodies, Refused, decode
@@ -54,20 +55,40 @@ class _CallRow(NamedTuple):
 
 
 def tables(
-    contracts: Mapping[Address, Abi], proved: Sequence[Proved]
+    contracts: Mapping[Address, Abi], proved: Sequence[Proved], found: Found = NOTHING
 ) -> tuple[dict[str, bytes], list[Undecodable]]:
     """Table name → Arrow IPC stream, for `nektar.log.New.tables`, and what could not be read.
 
     Rows stand in the chain's order; a table without rows is left out; the same blocks give the same bytes.
+    `found` are the contracts that blocks before these made. Where these make more, they are read once more
+    with those: seldom, and at most as often as contracts make contracts that make contracts.
     """
+    made: list[Made] = [() for _ in proved]
+    while True:
+        scope = {**contracts, **found.contracts()}
+        scopes = []
+        for block in made:
+            scope = {**scope, **found.contracts(block)} if block else scope
+            scopes.append(scope)
+        encoded, lost = _decoded([*zip(proved, scopes, strict=True)])
+        more = found.made(encoded, [block.hash for block in proved])
+        if more == made:
+            return encoded, lost
+        made = more
+
+
+_Scoped: TypeAlias = tuple[Proved, Mapping[Address, Abi]]  # a block, and the contracts in scope in it
+
+
+def _decoded(blocks: Sequence[_Scoped]) -> tuple[dict[str, bytes], list[Undecodable]]:
     found: dict[str, bytes] = {}
-    logs, lost = _sorted_out(contracts, proved)
+    logs, lost = _sorted_out(blocks)
     for event, log_rows in logs.values():
         batch, refused = _events(event, log_rows)
         lost += (_lost_log(log_rows[each.row], each.reason) for each in refused)
         if batch.num_rows:
             found[event.table] = write_table(batch)
-    calls, lost_calls = _called(contracts, proved)
+    calls, lost_calls = _called(blocks)
     for function, call_rows in calls.values():
         batch, refused = _calls(function, call_rows)
         lost_calls += (_lost_call(*call_rows[each.row][:3], each.reason) for each in refused)
@@ -82,15 +103,13 @@ _Logs: TypeAlias = dict[str, tuple[EventType, list[_LogRow]]]  # by table
 _Calls: TypeAlias = dict[str, tuple[FunctionType, list[_CallRow]]]
 
 
-def _sorted_out(
-    contracts: Mapping[Address, Abi], proved: Sequence[Proved]
-) -> tuple[_Logs, list[Undecodable]]:
+def _sorted_out(blocks: Sequence[_Scoped]) -> tuple[_Logs, list[Undecodable]]:
     """The contracts' logs by the event that each is. What none can be is lost where the ABI speaks of it, and
     otherwise out of scope."""
     logs: _Logs = {}
     lost: list[Undecodable] = []
     unclear: dict[tuple[str, ...], tuple[Sequence[EventType], list[_LogRow]]] = {}
-    for block in proved:
+    for block, contracts in blocks:
         for log in block.logs:
             abi = contracts.get(log.address)
             layouts = None if abi is None else abi.layouts(log.topics)
@@ -134,12 +153,12 @@ def _place(row: _LogRow) -> tuple[int, int]:
     return row.block.number, row.log.log_index
 
 
-def _called(contracts: Mapping[Address, Abi], proved: Sequence[Proved]) -> tuple[_Calls, list[Undecodable]]:
+def _called(blocks: Sequence[_Scoped]) -> tuple[_Calls, list[Undecodable]]:
     """Transactions to the contracts by the function that each calls. What only sends value to a contract that
     takes none is out of scope."""
     calls: _Calls = {}
     lost: list[Undecodable] = []
-    for block in proved:
+    for block, contracts in blocks:
         for index, tx in enumerate(block.transactions):
             abi = None if tx.to is None else contracts.get(tx.to)
             if abi is None:

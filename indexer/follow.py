@@ -12,8 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
 from indexer.decode import Undecodable
+from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
 from indexer.reconcile import (
     Extend,
@@ -211,7 +214,8 @@ class Follower:
         """Append these blocks, and `gap` before them. Those far below what is called final are final too."""
         if not batch:
             return
-        new, dead = records(self._contracts, batch)
+        found = self._log.known.found
+        new, dead = records(self._contracts, batch, found)
         tip = new[-1].blocks[-1].ref
 
         def so_far(ref: BlockRef | None) -> BlockRef | None:
@@ -219,6 +223,10 @@ class Follower:
 
         before: list[Record] = [gap] if gap is not None else []
         await self._append([*before, *new], so_far(heads.safe), so_far(heads.finalized), dead)
+        if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
+            logger.warning(
+                "%s: %d contracts are found, and further ones are not followed", self._log.network, MAX_FOUND
+            )
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
@@ -247,7 +255,11 @@ class Follower:
         dead: Sequence[Undecodable] = (),
     ) -> None:
         """Commit `records`, and a mark where safe or finalized changed, in one transaction."""
-        marked = mark(self._log.known.fold(records), safe, finalized)
+        known = self._log.known.fold(records)
+        marked = mark(known, safe, finalized)
+        if marked is not None:
+            found = known.found_at(marked.finalized.number)
+            marked = msgspec.structs.replace(marked, contracts=found.written())
         together = [*records, marked] if marked is not None else records
         if together:
             self._appending = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from indexer.found import NOTHING, Found
 from indexer.known import Kept, Known, Skipped
 from nektar.bus.port import Bus, Delivered
 from nektar.log import NETWORK, PART_HEADER, BrokenLog, Gap, Joiner, Mark, New, Record, decode
@@ -19,10 +20,13 @@ FILTER_HEADER = "nektar-filter"
 WINDOW = 64
 
 
-def read_back(bus: Bus, partition: int, key: bytes, first: int) -> tuple[Known, bytes | None]:
+def read_back(
+    bus: Bus, partition: int, key: bytes, first: int, found: Found = NOTHING
+) -> tuple[Known, bytes | None]:
     """What the log of `key` says, and the filter that it was made with; None where it is empty.
 
-    `first` is the number of the first block in scope. Raises BrokenLog.
+    `first` is the number of the first block in scope; `found` says by which rules contracts are found. Raises
+    BrokenLog.
     """
     filter_: bytes | None = None
     mark: Mark | None = None
@@ -44,7 +48,7 @@ def read_back(bus: Bus, partition: int, key: bytes, first: int) -> tuple[Known, 
             missing.discard((record.first, record.last))
         if mark is not None and not missing:
             break
-    known = Known(first) if mark is None else _at(first, mark, before)
+    known = Known(first, settled=found) if mark is None else _at(first, mark, before, found)
     return known.fold(reversed(since)), filter_
 
 
@@ -60,7 +64,7 @@ def _needed(mark: Mark) -> set[Block | tuple[int, int]]:
     return needed
 
 
-def _at(first: int, mark: Mark, newest_first: Sequence[Record]) -> Known:
+def _at(first: int, mark: Mark, newest_first: Sequence[Record], found: Found) -> Known:
     """What was known at `mark`. A block that was undone and came again has its rows in either record."""
     sources: dict[Block, New] = {}
     gaps: dict[tuple[int, int], Gap] = {}
@@ -71,15 +75,18 @@ def _at(first: int, mark: Mark, newest_first: Sequence[Record]) -> Known:
         elif isinstance(record, Gap):
             gaps.setdefault((record.first, record.last), record)
     unfinal: list[Kept | Skipped] = []
+    settled = found = found.read(mark.contracts)
     try:
         for needed in sorted(_needed(mark), key=lambda n: n.number if isinstance(n, Block) else n[0]):
             if isinstance(needed, Block):
-                unfinal.append(Kept(needed, sources[needed]))
+                [made] = found.made(sources[needed].tables, [needed.hash])
+                found = found.with_([made])
+                unfinal.append(Kept(needed, sources[needed], made))
             else:
                 unfinal.append(Skipped(gaps[needed]))
     except KeyError as error:
         raise BrokenLog(f"expected {error.args[0]} in a record before the mark that names it") from None
-    return Known(first, mark.finalized, tuple(unfinal), (mark.safe, mark.finalized))
+    return Known(first, mark.finalized, tuple(unfinal), (mark.safe, mark.finalized), settled)
 
 
 def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mapping[str, bytes], Record]]:

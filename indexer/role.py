@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from indexer.follow import Follower
+from indexer.found import found_by
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus, BusError, Fenced
@@ -77,7 +78,7 @@ async def _run(
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
     """Follow one Network until cancelled. Raises NektarError where it can't go on."""
     abis = adapter.abi()
-    contracts = contracts_of(network, adapter)
+    contracts, found = contracts_of(network, adapter), found_by(network, adapter)
     async with AsyncExitStack() as opened:
         providers = []
         for name in network.rpc:
@@ -85,7 +86,7 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             providers.append(await opened.enter_async_context(Provider(name, settings.url, settings.limits)))
         source = Source(providers, network.chain_id)
         await source.check_chain()
-        log = opened.enter_context(NetworkLog(bus, network, filter_hash(network, abis)))
+        log = opened.enter_context(NetworkLog(bus, network, filter_hash(network, abis), found))
         tip = log.known.tip
         logger.info(
             "%s: following from block %d on, by provider %s",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import pytest
 from eth_hash.auto import keccak
 
-from devnet.anvil import anvil, find_anvil
-from devnet.chain import Account, Chain, Contract, DevnetError
-from devnet.compile import HERE, SETTINGS
+from devnet.anvil import anvil
+from devnet.chain import Account, Chain, Contract
 from indexer.decode import Undecodable, tables
 from indexer.prove import prove
 from nektar.chain.abi import load
 from nektar.chain.table import values
 from nektar.model import Address
+from tests.indexer.solc import solc
 from tests.indexer.test_role import KEY
 
 pytestmark = pytest.mark.real
@@ -82,23 +80,7 @@ PLACE = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash", "log
 
 @pytest.fixture(scope="module")
 def compiled() -> Any:
-    request = {
-        "language": "Solidity",
-        "sources": {"Everything.sol": {"content": SOURCE}},
-        "settings": SETTINGS,
-    }
-    try:
-        done = subprocess.run(
-            ["node", str(HERE / "compile.cjs")],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        find_anvil()
-    except (OSError, subprocess.CalledProcessError, DevnetError) as error:
-        pytest.skip(f"needs node, solc and anvil: {error}")
-    return json.loads(done.stdout)["contracts"]["Everything.sol"]["Everything"]
+    return solc(SOURCE)["Everything"]
 
 
 @pytest.fixture
