@@ -10,8 +10,9 @@ import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from indexer.decode import Undecodable, tables
+from indexer.decode import NO_REASONS, Undecodable, tables
 from indexer.found import NOTHING, Found
+from indexer.reverts import Reasons
 from indexer.source import Served, Source
 from nektar.chain.abi import Abi
 from nektar.log import PART_BYTES, New
@@ -77,16 +78,19 @@ def size(served: Served) -> int:
 
 
 def records(
-    contracts: Mapping[Address, Abi], batch: Sequence[Served], found: Found = NOTHING
+    contracts: Mapping[Address, Abi],
+    batch: Sequence[Served],
+    found: Found = NOTHING,
+    reverts: Reasons = NO_REASONS,
 ) -> tuple[list[New], list[Undecodable]]:
     """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do. `found`
-    are the contracts that blocks before it made."""
-    encoded, dead = tables(contracts, [served.proved for served in batch], found)
+    are the contracts that blocks before it made, `reverts` why calls failed."""
+    encoded, dead = tables(contracts, [served.proved for served in batch], found, reverts)
     if len(batch) > 1 and sum(map(len, encoded.values())) > PART_BYTES - 1000 * len(batch):
         half = len(batch) // 2
         made = found.made(encoded, [served.proved.hash for served in batch[:half]])
-        left, dead_left = records(contracts, batch[:half], found)
-        right, dead_right = records(contracts, batch[half:], found.with_(made))
+        left, dead_left = records(contracts, batch[:half], found, reverts)
+        right, dead_right = records(contracts, batch[half:], found.with_(made), reverts)
         return left + right, dead_left + dead_right
     return [New(tuple(map(block, batch)), encoded)], dead
 

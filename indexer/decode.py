@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from indexer.found import NOTHING, Found, Made
 from indexer.prove import Log, Proved
+from indexer.reverts import Reasons
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, SELECTOR_BYTES, Abi, EventType, FunctionType
 from nektar.chain.columns import Bodies, Refused, decode
 from nektar.chain.table import write_table
@@ -29,6 +30,7 @@ from nektar.model import Address, At, BlockRef, Hash32
 # Of a block, that many logs and as many calls are kept of those that can't be read: strangers may send
 # anything to a contract, and whoever looks through `nektar.dead` wants to find what matters.
 LOST_A_BLOCK = 16
+NO_REASONS: Reasons = {}
 
 
 class Undecodable(msgspec.Struct, frozen=True):
@@ -55,13 +57,17 @@ class _CallRow(NamedTuple):
 
 
 def tables(
-    contracts: Mapping[Address, Abi], proved: Sequence[Proved], found: Found = NOTHING
+    contracts: Mapping[Address, Abi],
+    proved: Sequence[Proved],
+    found: Found = NOTHING,
+    reverts: Reasons = NO_REASONS,
 ) -> tuple[dict[str, bytes], list[Undecodable]]:
     """Table name → Arrow IPC stream, for `nektar.log.New.tables`, and what could not be read.
 
     Rows stand in the chain's order; a table without rows is left out; the same blocks give the same bytes.
     `found` are the contracts that blocks before these made. Where these make more, they are read once more
-    with those: seldom, and at most as often as contracts make contracts that make contracts.
+    with those: seldom, and at most as often as contracts make contracts that make contracts. `reverts` is why
+    calls failed, where a node said so: of all that is here, only that is believed.
     """
     made: list[Made] = [() for _ in proved]
     while True:
@@ -70,7 +76,7 @@ def tables(
         for block in made:
             scope = {**scope, **found.contracts(block)} if block else scope
             scopes.append(scope)
-        encoded, lost = _decoded([*zip(proved, scopes, strict=True)])
+        encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts)
         more = found.made(encoded, [block.hash for block in proved])
         if more == made:
             return encoded, lost
@@ -80,7 +86,7 @@ def tables(
 _Scoped: TypeAlias = tuple[Proved, Mapping[Address, Abi]]  # a block, and the contracts in scope in it
 
 
-def _decoded(blocks: Sequence[_Scoped]) -> tuple[dict[str, bytes], list[Undecodable]]:
+def _decoded(blocks: Sequence[_Scoped], reverts: Reasons) -> tuple[dict[str, bytes], list[Undecodable]]:
     found: dict[str, bytes] = {}
     logs, lost = _sorted_out(blocks)
     for event, log_rows in logs.values():
@@ -90,7 +96,7 @@ def _decoded(blocks: Sequence[_Scoped]) -> tuple[dict[str, bytes], list[Undecoda
             found[event.table] = write_table(batch)
     calls, lost_calls = _called(blocks)
     for function, call_rows in calls.values():
-        batch, refused = _calls(function, call_rows)
+        batch, refused = _calls(function, call_rows, reverts)
         lost_calls += (_lost_call(*call_rows[each.row][:3], each.reason) for each in refused)
         if batch.num_rows:
             found[function.table] = write_table(batch)
@@ -213,7 +219,9 @@ def _bodies(event: EventType, rows: Sequence[_LogRow]) -> tuple[Bodies, Bodies]:
     )
 
 
-def _calls(function: FunctionType, rows: Sequence[_CallRow]) -> tuple[pa.RecordBatch, list[Refused]]:
+def _calls(
+    function: FunctionType, rows: Sequence[_CallRow], reverts: Reasons
+) -> tuple[pa.RecordBatch, list[Refused]]:
     # Solidity takes calldata that is longer than its arguments, and wallets append marks of their own.
     bodies = [_arguments(function, row.tx.input) for row in rows]
     part = Bodies([each.type for each in function.arguments], bodies, exact=False)
@@ -227,8 +235,7 @@ def _calls(function: FunctionType, rows: Sequence[_CallRow]) -> tuple[pa.RecordB
         "address": [row.tx.to for row in taken],
         "value": [row.tx.value.to_bytes(WORD, "little") for row in taken],
         "status": [row.block.statuses[row.tx_index] for row in taken],
-        # No root covers why a call reverted; whoever asks a node for it may add it here.
-        "revert": [None] * len(taken),
+        "revert": [reverts.get((row.block.hash, row.tx_index)) for row in taken],
     }
     return _batch(function.schema, CALL_COLUMNS, fixed, columns), refused
 
@@ -261,14 +268,18 @@ def _batch(
 
 def _column(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
     """`pa.array(values, type_)` for the fixed columns, which would load pandas: 50 MB, and over a second."""
-    if pa.types.is_string(type_):
-        return pa.nulls(len(values), type_)
     known = None
+    if None in values and not pa.types.is_fixed_size_binary(type_):
+        known = pa.py_buffer(_bits([value is not None for value in values]))
+    if pa.types.is_string(type_):
+        texts = [(value or "").encode() for value in values]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        return pa.Array.from_buffers(
+            type_, len(values), [known, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+        )
     if pa.types.is_fixed_size_binary(type_):
         buffer = b"".join(values)
     elif pa.types.is_boolean(type_):
-        if None in values:
-            known = pa.py_buffer(_bits([value is not None for value in values]))
         buffer = _bits([bool(value) for value in values])
     else:
         kind = "u" if pa.types.is_unsigned_integer(type_) else "i"

@@ -15,7 +15,7 @@ from contextlib import aclosing
 import msgspec
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
-from indexer.decode import Undecodable
+from indexer.decode import NO_REASONS, Undecodable
 from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
 from indexer.reconcile import (
@@ -29,6 +29,7 @@ from indexer.reconcile import (
     mark,
     reconcile,
 )
+from indexer.reverts import Reverts
 from indexer.source import Absent, Heads, Link, Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
@@ -65,12 +66,15 @@ class Follower:
         contracts: Mapping[Address, Abi],
         poll: float,
         health: Health,
+        reverts: Reverts | None = None,
     ) -> None:
-        """`poll`: seconds between two looks at the head."""
+        """`poll`: seconds between two looks at the head. `reverts` says of blocks above the finalized one why
+        calls failed; None: nobody is asked."""
         self._log = log
         self._source = source
         self._contracts = contracts
         self._poll = poll
+        self._reverts = reverts
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
@@ -215,7 +219,11 @@ class Follower:
         if not batch:
             return
         found = self._log.known.found
-        new, dead = records(self._contracts, batch, found)
+        above = -1 if heads.finalized is None else heads.finalized.number
+        unfinal = [served.proved for served in batch if served.proved.number > above]
+        contracts = {**self._contracts, **found.contracts()}
+        why = NO_REASONS if self._reverts is None else await self._reverts.of(unfinal, contracts)
+        new, dead = records(self._contracts, batch, found, why)
         tip = new[-1].blocks[-1].ref
 
         def so_far(ref: BlockRef | None) -> BlockRef | None:

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 
 from indexer.follow import Follower
 from indexer.found import found_by
+from indexer.reverts import Reverts
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus, BusError, Fenced
@@ -95,13 +96,17 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             source.name,
         )
 
+        errors = {
+            selector: error for each in abis.values() for selector, error in abi.load(each).errors.items()
+        }
+
         async def contracts_stand() -> None:
             """At an address without a contract nothing ever happens, which looks like a quiet Network."""
             head = max(first_telling_block(network), 0 if tip is None else tip.number)
             if missing := await source.without_code(tuple(network.contracts.values()), head):
                 raise no_contract(network, missing)
 
-        follower = Follower(log, source, contracts, network.poll, health)
+        follower = Follower(log, source, contracts, network.poll, health, Reverts(providers, errors))
         waiting = asyncio.create_task(follower.say_that_it_waits())
         try:
             await follower.run(contracts_stand)
