@@ -82,15 +82,20 @@ def records(
     batch: Sequence[Served],
     found: Found = NOTHING,
     reverts: Reasons = NO_REASONS,
+    *,
+    only_with_events: bool = False,
 ) -> tuple[list[New], list[Undecodable]]:
     """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do. `found`
-    are the contracts that blocks before it made, `reverts` why calls failed."""
-    encoded, dead = tables(contracts, [served.proved for served in batch], found, reverts)
+    are the contracts that blocks before it made; the rest is as of `tables`."""
+    proved = [served.proved for served in batch]
+    encoded, dead = tables(contracts, proved, found, reverts, only_with_events=only_with_events)
     if len(batch) > 1 and sum(map(len, encoded.values())) > PART_BYTES - 1000 * len(batch):
         half = len(batch) // 2
-        made = found.made(encoded, [served.proved.hash for served in batch[:half]])
-        left, dead_left = records(contracts, batch[:half], found, reverts)
-        right, dead_right = records(contracts, batch[half:], found.with_(made), reverts)
+        made = found.made(encoded, [each.hash for each in proved[:half]])
+        (left, dead_left), (right, dead_right) = (
+            records(contracts, part, known, reverts, only_with_events=only_with_events)
+            for part, known in ((batch[:half], found), (batch[half:], found.with_(made)))
+        )
         return left + right, dead_left + dead_right
     return [New(tuple(map(block, batch)), encoded)], dead
 

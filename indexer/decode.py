@@ -61,13 +61,16 @@ def tables(
     proved: Sequence[Proved],
     found: Found = NOTHING,
     reverts: Reasons = NO_REASONS,
+    *,
+    only_with_events: bool = False,
 ) -> tuple[dict[str, bytes], list[Undecodable]]:
     """Table name → Arrow IPC stream, for `nektar.log.New.tables`, and what could not be read.
 
     Rows stand in the chain's order; a table without rows is left out; the same blocks give the same bytes.
     `found` are the contracts that blocks before these made. Where these make more, they are read once more
     with those: seldom, and at most as often as contracts make contracts that make contracts. `reverts` is why
-    calls failed, where a node said so: of all that is here, only that is believed.
+    calls failed, where a node said so: of all that is here, only that is believed. `only_with_events`: calls
+    are taken of those blocks alone that hold an event of the contracts, which a bloom can exclude.
     """
     made: list[Made] = [() for _ in proved]
     while True:
@@ -76,7 +79,7 @@ def tables(
         for block in made:
             scope = {**scope, **found.contracts(block)} if block else scope
             scopes.append(scope)
-        encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts)
+        encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts, only_with_events)
         more = found.made(encoded, [block.hash for block in proved])
         if more == made:
             return encoded, lost
@@ -86,7 +89,9 @@ def tables(
 _Scoped: TypeAlias = tuple[Proved, Mapping[Address, Abi]]  # a block, and the contracts in scope in it
 
 
-def _decoded(blocks: Sequence[_Scoped], reverts: Reasons) -> tuple[dict[str, bytes], list[Undecodable]]:
+def _decoded(
+    blocks: Sequence[_Scoped], reverts: Reasons, only_with_events: bool
+) -> tuple[dict[str, bytes], list[Undecodable]]:
     found: dict[str, bytes] = {}
     logs, lost = _sorted_out(blocks)
     for event, log_rows in logs.values():
@@ -94,6 +99,10 @@ def _decoded(blocks: Sequence[_Scoped], reverts: Reasons) -> tuple[dict[str, byt
         lost += (_lost_log(log_rows[each.row], each.reason) for each in refused)
         if batch.num_rows:
             found[event.table] = write_table(batch)
+    if only_with_events:
+        rows = (row for _, rows in logs.values() for row in rows)
+        eventful = {row.block.hash for row in rows} | {each.block.hash for each in lost}
+        blocks = [each for each in blocks if each[0].hash in eventful]
     calls, lost_calls = _called(blocks)
     for function, call_rows in calls.values():
         batch, refused = _calls(function, call_rows, reverts)
@@ -113,22 +122,33 @@ def _sorted_out(blocks: Sequence[_Scoped]) -> tuple[_Logs, list[Undecodable]]:
     """The contracts' logs by the event that each is. What none can be is lost where the ABI speaks of it, and
     otherwise out of scope."""
     logs: _Logs = {}
-    lost: list[Undecodable] = []
+    nothing: list[_LogRow] = []  # what no event can be
     unclear: dict[tuple[str, ...], tuple[Sequence[EventType], list[_LogRow]]] = {}
+
+    def taken_to(layouts: Sequence[EventType] | None) -> list[_LogRow] | None:
+        if layouts is None:
+            return None
+        if len(layouts) == 1:
+            return logs.setdefault(layouts[0].table, (layouts[0], []))[1]
+        key = tuple(each.table for each in layouts)
+        return unclear.setdefault(key, (layouts, []))[1] if layouts else nothing
+
+    # This is done for every log: what is the same for all of one kind is looked up once.
+    kinds: dict[tuple[int, bytes, int], list[_LogRow] | None] = {}
     for block, contracts in blocks:
         for log in block.logs:
             abi = contracts.get(log.address)
-            layouts = None if abi is None else abi.layouts(log.topics)
-            if layouts is None:
+            if abi is None:
                 continue
-            row = _LogRow(block, log)
-            if len(layouts) == 1:
-                logs.setdefault(layouts[0].table, (layouts[0], []))[1].append(row)
-            elif layouts:
-                key = tuple(each.table for each in layouts)
-                unclear.setdefault(key, (layouts, []))[1].append(row)
-            else:
-                lost.append(_lost_log(row, f"no such event has {len(log.topics)} topics"))
+            topics = log.topics
+            kind = id(abi), topics[0] if topics else b"", len(topics)
+            try:
+                rows = kinds[kind]
+            except KeyError:
+                rows = kinds[kind] = taken_to(abi.layouts(topics))
+            if rows is not None:
+                rows.append(_LogRow(block, log))
+    lost = [_lost_log(row, f"no such event has {len(row.log.topics)} topics") for row in nothing]
     for layouts, rows in unclear.values():
         lost += _told_apart(layouts, rows, logs)
     return logs, lost
@@ -269,7 +289,7 @@ def _batch(
 def _column(type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
     """`pa.array(values, type_)` for the fixed columns, which would load pandas: 50 MB, and over a second."""
     known = None
-    if None in values and not pa.types.is_fixed_size_binary(type_):
+    if (pa.types.is_string(type_) or pa.types.is_boolean(type_)) and None in values:
         known = pa.py_buffer(_bits([value is not None for value in values]))
     if pa.types.is_string(type_):
         texts = [(value or "").encode() for value in values]

@@ -67,14 +67,17 @@ class Follower:
         poll: float,
         health: Health,
         reverts: Reverts | None = None,
+        *,
+        only_with_events: bool = False,
     ) -> None:
         """`poll`: seconds between two looks at the head. `reverts` says of blocks above the finalized one why
-        calls failed; None: nobody is asked."""
+        calls failed; None: nobody is asked. `only_with_events` as of `indexer.decode.tables`."""
         self._log = log
         self._source = source
         self._contracts = contracts
         self._poll = poll
         self._reverts = reverts
+        self._only_with_events = only_with_events
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
@@ -223,7 +226,7 @@ class Follower:
         unfinal = [served.proved for served in batch if served.proved.number > above]
         contracts = {**self._contracts, **found.contracts()}
         why = NO_REASONS if self._reverts is None else await self._reverts.of(unfinal, contracts)
-        new, dead = records(self._contracts, batch, found, why)
+        new, dead = records(self._contracts, batch, found, why, only_with_events=self._only_with_events)
         tip = new[-1].blocks[-1].ref
 
         def so_far(ref: BlockRef | None) -> BlockRef | None:

@@ -106,7 +106,15 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             if missing := await source.without_code(tuple(network.contracts.values()), head):
                 raise no_contract(network, missing)
 
-        follower = Follower(log, source, contracts, network.poll, health, Reverts(providers, errors))
+        follower = Follower(
+            log,
+            source,
+            contracts,
+            network.poll,
+            health,
+            Reverts(providers, errors),
+            only_with_events=network.calls == "with_events",
+        )
         waiting = asyncio.create_task(follower.say_that_it_waits())
         try:
             await follower.run(contracts_stand)

@@ -93,7 +93,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
     anchor: str = "single"
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
-    calls: Literal["all", "with_events"] = "all"
+    calls: Literal["all", "with_events"] = "all"  # with_events: of blocks that hold an event of the Network
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
     poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05  # seconds between looks at the head
 

@@ -327,6 +327,20 @@ def test_what_receive_and_fallback_take_are_calls() -> None:
     assert [(row["data"], row["status"]) for row in rows] == [(b"\x01", False), (b"x" * 33, True)]
 
 
+def test_calls_may_be_taken_of_blocks_with_events_alone() -> None:
+    stop = call(keccak(b"stop()")[:4])
+    logs = {
+        5: [log(0, SENT, word(OTHER), data=word(1))],
+        6: [],
+        7: [log(0, SENT, word(OTHER), data=word(1), address=OTHER)],
+        8: [log(0, SENT, word(OTHER))],  # one that can't be read is one all the same
+    }
+    blocks = [block(each, [stop, call(b"junk")], number=n) for n, each in logs.items()]
+    found, lost = tables({OURS: ABI}, blocks, only_with_events=True)
+    assert [row["block_number"] for row in values(found[ABI.function("stop").table])] == [5, 8]
+    assert [each.at.block for each in lost if not each.topics] == [5, 8]
+
+
 def test_junk_of_strangers_is_kept_up_to_a_bound_and_the_rest_is_counted() -> None:
     junk = [call(b"junk" + bytes((i,))) for i in range(LOST_A_BLOCK + 3)]
     bad = [log(i, SENT, word(OTHER)) for i in range(2)]
