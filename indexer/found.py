@@ -70,7 +70,10 @@ class Found(msgspec.Struct, frozen=True):
                     for each in reversed(named.get(block, ()))
                     if each.made not in made
                     and each.made not in kinds
-                    and (each.by in each.rule.makers or {**kinds, **made}.get(each.by) == each.rule.maker)
+                    and (
+                        each.by in each.rule.makers
+                        or each.rule.maker in (kinds.get(each.by), made.get(each.by))
+                    )
                 }
             ):
                 made |= more

@@ -21,20 +21,23 @@ WINDOW = 64
 
 
 def read_back(
-    bus: Bus, partition: int, key: bytes, first: int, found: Found = NOTHING
+    bus: Bus, partition: int, key: bytes, first: int, found: Found = NOTHING, filter_: bytes = b""
 ) -> tuple[Known, bytes | None]:
     """What the log of `key` says, and the filter that it was made with; None where it is empty.
 
-    `first` is the number of the first block in scope; `found` says by which rules contracts are found. Raises
+    `first` is the number of the first block in scope; `found` says by which rules contracts are found. A log
+    of another filter than `filter_`, where that is given, is not read any further: it has other rules. Raises
     BrokenLog.
     """
-    filter_: bytes | None = None
+    made_with: bytes | None = None
     mark: Mark | None = None
     since: list[Record] = []  # the mark, newest first
     before: list[Record] = []  # it, newest first
     missing: set[Block | tuple[int, int]] = set()
     for headers, record in _newest_first(bus, partition, key):
-        filter_ = filter_ or headers.get(FILTER_HEADER)
+        made_with = made_with or headers.get(FILTER_HEADER)
+        if made_with and filter_ not in (b"", made_with):
+            return Known(first), made_with
         if mark is None:
             if isinstance(record, Mark):
                 mark, missing = record, _needed(record)
@@ -49,7 +52,7 @@ def read_back(
         if mark is not None and not missing:
             break
     known = Known(first, settled=found) if mark is None else _at(first, mark, before, found)
-    return known.fold(reversed(since)), filter_
+    return known.fold(reversed(since)), made_with
 
 
 def _needed(mark: Mark) -> set[Block | tuple[int, int]]:

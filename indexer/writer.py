@@ -49,7 +49,7 @@ class NetworkLog:
         self._writer = bus.writer(f"indexer/{network.name}/{network.generation}", partition)
         try:
             self.known: Known
-            self.known, made_with = read_back(bus, partition, self._key, network.from_block, found)
+            self.known, made_with = read_back(bus, partition, self._key, network.from_block, found, filter_)
             if made_with is not None and made_with != filter_:
                 raise FilterChanged(
                     f"networks.{network.name}: chain_id, adapter, contracts, factories, ABIs, from_block or "

@@ -15,7 +15,7 @@ from indexer.known import Known
 from indexer.prove import Log, Proved
 from indexer.resume import read_back
 from indexer.source import Served
-from indexer.writer import NetworkLog, filter_hash
+from indexer.writer import FilterChanged, NetworkLog, filter_hash
 from nektar import config as configuration
 from nektar.bus.port import partition_of
 from nektar.bus.sqlite import SqliteBus
@@ -222,6 +222,17 @@ def test_a_restart_knows_from_the_mark_and_what_follows_it_what_was_found(bus: S
             assert again == log.known
             assert again.found == log.known.found
     assert log.known.settled.kinds
+
+
+def test_other_factories_than_those_of_the_log_are_told_as_another_filter(bus: SqliteBus) -> None:
+    plain = network(from_block=5, factories={})
+    here = proved([made(0, FACTORY)], number=5)
+    five = BlockRef(5, here.hash)
+    [new], _ = records(CONTRACTS, [Served(here, "p")])
+    with NetworkLog(bus, plain, filter_hash(plain, ABIS)) as log:
+        log.append([new, Mark(five, five)])
+    with pytest.raises(FilterChanged, match="factories"):
+        NetworkLog(bus, network(from_block=5), filter_hash(network(from_block=5), ABIS), FOUND)
 
 
 def test_a_mark_that_names_a_contract_of_no_kind_is_a_broken_log() -> None:
