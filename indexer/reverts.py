@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from indexer.prove import Proved
 from nektar.chain.abi import Abi, ErrorType
-from nektar.chain.revert import reason
+from nektar.chain.revert import MAX_BYTES, reason
 from nektar.chain.rpc import Call, Provider, Refused, RpcError
 from nektar.chain.transaction import Transaction, Unsigned, gas, sender
 from nektar.model import Address, Hash32
@@ -32,6 +32,9 @@ CALLS_AT_ONCE = 64
 # Seconds that a record may wait for them, and for which nobody is asked after that was in vain.
 PATIENCE = 0.2
 REST = 60.0
+
+# Characters of an answer that is read; a reason is far shorter.
+LONGEST = 4 * MAX_BYTES
 
 _HEX = re.compile(r"0x((?:[0-9a-fA-F]{2})*)$")  # some clients put a word before it
 # How nodes say that a call stopped without an answer.
@@ -62,11 +65,15 @@ class Reverts:
 
     async def of(self, blocks: Sequence[Proved], contracts: Mapping[Address, Abi]) -> Reasons:
         """Why calls to the contracts failed, as far as a provider says so at once. Raises nothing of its."""
-        calls = failed(blocks, contracts)[:CALLS_AT_ONCE]
         now = asyncio.get_running_loop().time()
-        if not calls or not self._providers or now < self._rests_until:
+        if not self._providers or now < self._rests_until:
             return {}
         provider = self._providers[self._next % len(self._providers)]
+        # No more than what its limits let it be asked in that time, since blocks are asked for after that.
+        most = min(CALLS_AT_ONCE, int(PATIENCE * provider.limits.requests_per_second))
+        calls = failed(blocks, contracts)[:most]
+        if not calls:
+            return {}
         try:
             async with asyncio.timeout(PATIENCE):
                 answers = await provider.batch([_question(each) for each in calls])
@@ -112,7 +119,7 @@ def told(answer: Any, errors: Mapping[bytes, ErrorType]) -> str | None:
     data = getattr(answer, "data", None)  # an error's `data`, where the client of the provider keeps it
     if isinstance(data, Mapping):
         data = data.get("data")
-    if isinstance(data, str) and (match := _HEX.search(data)):
+    if isinstance(data, str) and len(data) <= LONGEST and (match := _HEX.search(data)):
         return reason(bytes.fromhex(match[1]), errors)
     words = str(answer).partition(": refused with")[2]
     return next((said for pattern, said in _HALTS if pattern.search(words)), None)

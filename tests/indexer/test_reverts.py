@@ -11,11 +11,12 @@ from eth_hash.auto import keccak
 from indexer import reverts
 from indexer.decode import tables
 from indexer.prove import Proved
-from indexer.reverts import CALLS_A_BLOCK, CALLS_AT_ONCE, Reverts, failed
+from indexer.reverts import CALLS_A_BLOCK, CALLS_AT_ONCE, LONGEST, Reverts, failed
 from nektar.chain.abi import load
 from nektar.chain.rpc import Call, Refused, Unreachable
 from nektar.chain.table import values
 from nektar.chain.transaction import gas
+from nektar.config import Limits
 from nektar.model import Hash32
 from tests.indexer.test_decode import ABI, OTHER, OURS, SIGNER, block, call
 
@@ -38,6 +39,7 @@ class Node:
         self.name = name
         self.answer = answer
         self.asked: list[list[Call]] = []
+        self.limits = Limits()
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         self.asked.append(list(calls))
@@ -84,6 +86,7 @@ def test_the_reason_stands_in_the_calls_row() -> None:
         (refusal(), ""),
         (refusal(7), ""),
         (refusal("0xnonsense"), ""),
+        (refusal("0x" + "00" * LONGEST), ""),
         (refusal(None, "out of gas", -32000), "out of gas"),
         (refusal(None, "EVM error OutOfGas", -32003), "out of gas"),
         (refusal(None, "invalid opcode: INVALID", -32000), "invalid opcode"),
@@ -108,6 +111,18 @@ def test_only_failed_calls_that_are_rows_are_asked_of_and_a_bounded_number() -> 
     node = Node(lambda _: refusal())
     assert len(ask(node, *blocks)) == CALLS_AT_ONCE
     assert [len(each) for each in node.asked] == [CALLS_AT_ONCE]
+
+
+def test_a_provider_of_few_requests_a_second_keeps_them_for_the_blocks() -> None:
+    many = [call(STOP)] * CALLS_A_BLOCK
+    here = block(calls=many, statuses=(False,) * len(many))
+    asked = []
+    for a_second in (1.0, 20.0, 1000.0):
+        node = Node(lambda _: refusal())
+        node.limits = Limits(requests_per_second=a_second)
+        ask(node, here)
+        asked.append(sum(map(len, node.asked)))
+    assert asked == [0, 4, CALLS_A_BLOCK]
 
 
 def test_who_does_not_answer_is_waited_for_a_moment_and_not_asked_again_for_a_while(
