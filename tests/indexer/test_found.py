@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from eth_hash.auto import keccak
 
@@ -22,7 +24,7 @@ from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
 from nektar.chain.table import values
 from nektar.config import ConfigError, Factory, NetworkConfig
-from nektar.log import BrokenLog, Mark, New, Record, key
+from nektar.log import BrokenLog, Mark, New, Record, Undo, key
 from nektar.model import Address, BlockRef, Hash32
 from tests.indexer.test_decode import block as proved
 from tests.indexer.test_decode import call, log, parameter, word
@@ -222,6 +224,33 @@ def test_a_restart_knows_from_the_mark_and_what_follows_it_what_was_found(bus: S
             assert again == log.known
             assert again.found == log.known.found
     assert log.known.settled.kinds
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_reorgs_leave_what_the_surviving_chain_alone_would_give(seed: int) -> None:
+    rng = random.Random(seed)
+    known, told = Known(5, settled=FOUND), list[New | Undo]()
+    chain: list[Proved] = []  # the surviving one
+    for fork in range(12):
+        taken_back = rng.randint(0, min(4, len(chain)))
+        if taken_back:
+            undone = known.undo(chain[-taken_back].number - 1)
+            known, told = known.fold(undone), [*told, *undone]
+            del chain[-taken_back:]
+        for each in some_blocks(100 * seed + fork)[: rng.randint(1, 5)]:
+            parent = chain[-1].hash if chain else Hash32(bytes(32))
+            number = 5 + len(chain)
+            here = Hash32(keccak(bytes((fork, number))))
+            chain.append(msgspec.structs.replace(each, number=number, hash=here, parent=parent))
+            told.append(written([chain[-1]], known))
+            known = known.after(told[-1])
+    rows: Counter[tuple[str, str]] = Counter()
+    for record in told:
+        said = Counter((n, str(row)) for n, stream in record.tables.items() for row in values(stream))
+        rows = rows + said if isinstance(record, New) else rows - said
+    alone, found = one_by_one(chain, FOUND)
+    assert rows == Counter((name, str(row)) for name, row in alone)
+    assert known.found == found
 
 
 def test_other_factories_than_those_of_the_log_are_told_as_another_filter(bus: SqliteBus) -> None:

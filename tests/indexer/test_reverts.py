@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,13 +13,17 @@ from indexer import reverts
 from indexer.decode import tables
 from indexer.prove import Proved
 from indexer.reverts import CALLS_A_BLOCK, CALLS_AT_ONCE, LONGEST, Reverts, failed
+from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
 from nektar.chain.rpc import Call, Refused, Unreachable
 from nektar.chain.table import values
 from nektar.chain.transaction import gas
 from nektar.config import Limits
 from nektar.model import Hash32
+from tests.indexer import world
 from tests.indexer.test_decode import ABI, OTHER, OURS, SIGNER, block, call
+from tests.indexer.test_follow import Process
+from tests.indexer.world import Chain
 
 STOP = keccak(b"stop()")[:4]
 NO = keccak(b"Error(string)")[:4] + encode(["string"], ["no"])
@@ -123,6 +128,25 @@ def test_a_provider_of_few_requests_a_second_keeps_them_for_the_blocks() -> None
         ask(node, here)
         asked.append(sum(map(len, node.asked)))
     assert asked == [0, 4, CALLS_A_BLOCK]
+
+
+def test_only_of_unfinal_blocks_it_is_asked(bus: SqliteBus) -> None:
+    class Asked:
+        def __init__(self) -> None:
+            self.numbers: list[int] = []
+
+        async def of(self, blocks: Sequence[Proved], _: Any) -> dict[Any, str]:
+            self.numbers += [each.number for each in blocks]
+            return {}
+
+    chain = Chain(random.Random(1))
+    chain.mine(30)
+    with Process(bus, [world.Node("a", chain, random.Random(2))]) as indexer:
+        asked = Asked()
+        indexer.follower._reverts = asked  # type: ignore[assignment]
+        indexer.look()
+        assert indexer.reading.blocks[-1].number == chain.head
+        assert asked.numbers == list(range(chain.finalized + 1, chain.head + 1))
 
 
 def test_who_does_not_answer_is_waited_for_a_moment_and_not_asked_again_for_a_while(
