@@ -10,7 +10,9 @@ signature. Calls made inside other contracts are not seen.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -79,11 +81,24 @@ def tables(
         for block in made:
             scope = {**scope, **found.contracts(block)} if block else scope
             scopes.append(scope)
-        encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts, only_with_events)
+        with _uncollected():
+            encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts, only_with_events)
         more = found.made(encoded, [block.hash for block in proved])
         if more == made:
             return encoded, lost
         made = more
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Rows are made by the thousand, in no cycle, and soon gone: the collector would walk them in vain."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 _Scoped: TypeAlias = tuple[Proved, Mapping[Address, Abi]]  # a block, and the contracts in scope in it
