@@ -69,6 +69,7 @@ def init(path: Path) -> None:
 
 def check(config_path: Path | None, directory: Path | None) -> None:
     """Reach all that the configuration names. Raises the first thing that is wrong."""
+    from indexer.found import found_by
     from nektar import bus as buses
     from nektar import http
     from nektar.networks.adapter import require_known
@@ -80,6 +81,7 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     named = adapters(config)
     for network in config.networks:
         require_known(network, named[network.name])
+        found_by(network, named[network.name])
     asyncio.run(_check_chains(config))
     asyncio.run(_check_watchers(config))
     with closing(buses.open(config.bus_url)) as bus:

@@ -10,7 +10,9 @@ import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from indexer.decode import Undecodable, tables
+from indexer.decode import NO_REASONS, Undecodable, tables
+from indexer.found import NOTHING, Found
+from indexer.reverts import Reasons
 from indexer.source import Served, Source
 from nektar.chain.abi import Abi
 from nektar.log import PART_BYTES, New
@@ -75,13 +77,24 @@ def size(served: Served) -> int:
     )
 
 
-def records(contracts: Mapping[Address, Abi], batch: Sequence[Served]) -> tuple[list[New], list[Undecodable]]:
-    """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do."""
-    encoded, dead = tables(contracts, [served.proved for served in batch])
+def records(
+    contracts: Mapping[Address, Abi],
+    batch: Sequence[Served],
+    found: Found = NOTHING,
+    reverts: Reasons = NO_REASONS,
+    *,
+    only_with_events: bool = False,
+) -> tuple[list[New], list[Undecodable]]:
+    """`batch`, of consecutive blocks, as records whose tables fit one message if a single block's do. `found`
+    are the contracts that blocks before it made; the rest is as of `tables`."""
+    proved = [served.proved for served in batch]
+    encoded, dead = tables(contracts, proved, found, reverts, only_with_events=only_with_events)
     if len(batch) > 1 and sum(map(len, encoded.values())) > PART_BYTES - 1000 * len(batch):
         half = len(batch) // 2
+        made = found.made(encoded, [each.hash for each in proved[:half]])
         (left, dead_left), (right, dead_right) = (
-            records(contracts, part) for part in (batch[:half], batch[half:])
+            records(contracts, part, known, reverts, only_with_events=only_with_events)
+            for part, known in ((batch[:half], found), (batch[half:], found.with_(made)))
         )
         return left + right, dead_left + dead_right
     return [New(tuple(map(block, batch)), encoded)], dead

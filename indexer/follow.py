@@ -12,8 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
-from indexer.decode import Undecodable
+from indexer.decode import NO_REASONS, Undecodable
+from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
 from indexer.reconcile import (
     Extend,
@@ -26,6 +29,7 @@ from indexer.reconcile import (
     mark,
     reconcile,
 )
+from indexer.reverts import Reverts
 from indexer.source import Heads, Link, Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
@@ -69,13 +73,20 @@ class Follower:
         poll: float,
         health: Health,
         announced: Announced | None = None,
+        reverts: Reverts | None = None,
+        *,
+        only_with_events: bool = False,
     ) -> None:
-        """`poll`: seconds between two looks at the head, while nobody announces it."""
+        """`poll`: seconds between two looks at the head, while nobody announces it. `reverts` says of blocks
+        above the finalized one why calls failed; None: nobody is asked. `only_with_events` as of
+        `indexer.decode.tables`."""
         self._log = log
         self._source = source
         self._contracts = contracts
         self._poll = poll
         self._announced = announced or Announced({})
+        self._reverts = reverts
+        self._only_with_events = only_with_events
         self._sightings = 0  # of a reorg below finality
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
@@ -232,7 +243,12 @@ class Follower:
         """Append these blocks, and `gap` before them. Those far below what is called final are final too."""
         if not batch:
             return
-        new, dead = records(self._contracts, batch)
+        found = self._log.known.found
+        above = -1 if heads.finalized is None else heads.finalized.number
+        unfinal = [served.proved for served in batch if served.proved.number > above]
+        contracts = {**self._contracts, **found.contracts()}
+        why = NO_REASONS if self._reverts is None else await self._reverts.of(unfinal, contracts)
+        new, dead = records(self._contracts, batch, found, why, only_with_events=self._only_with_events)
         tip = new[-1].blocks[-1].ref
 
         async def so_far(ref: BlockRef | None) -> BlockRef | None:
@@ -241,6 +257,10 @@ class Follower:
 
         before: list[Record] = [gap] if gap is not None else []
         await self._append([*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead)
+        if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
+            logger.warning(
+                "%s: %d contracts are found, and further ones are not followed", self._log.network, MAX_FOUND
+            )
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
@@ -269,7 +289,11 @@ class Follower:
         dead: Sequence[Undecodable] = (),
     ) -> None:
         """Commit `records`, and a mark where safe or finalized changed, in one transaction."""
-        marked = mark(self._log.known.fold(records), safe, finalized)
+        known = self._log.known.fold(records)
+        marked = mark(known, safe, finalized)
+        if marked is not None:
+            found = known.found_at(marked.finalized.number)
+            marked = msgspec.structs.replace(marked, contracts=found.written())
         together = [*records, marked] if marked is not None else records
         if together:
             self._appending = True

@@ -16,6 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.found import NOTHING, Found, Made
 from nektar.chain.table import read_table, write_table
 from nektar.log import BrokenLog, Gap, Mark, New, Record, Undo
 from nektar.model import Block, BlockRef, Hash32
@@ -26,6 +27,7 @@ class Kept(msgspec.Struct, frozen=True):
 
     block: Block
     source: New
+    made: Made = ()  # contracts in scope from this block on
 
     @property
     def ref(self) -> BlockRef:
@@ -50,6 +52,19 @@ class Known(msgspec.Struct, frozen=True):
     base: BlockRef | None = None  # newest finalized block; None before the first mark
     unfinal: tuple[Kept | Skipped, ...] = ()
     marked: tuple[BlockRef, BlockRef] | None = None  # safe and finalized, as last written
+    settled: Found = NOTHING  # contracts that were found up to `base`
+
+    @property
+    def found(self) -> Found:
+        """The contracts that were found up to the tip."""
+        return self.found_at(self.next)
+
+    def found_at(self, number: int) -> Found:
+        """Those that were found up to this block, which is not below `base`."""
+        if not self.settled.rules:
+            return self.settled
+        kept = (e for e in self.unfinal if isinstance(e, Kept) and e.block.number <= number)
+        return self.settled.with_(e.made for e in kept)
 
     @property
     def tip(self) -> BlockRef | None:
@@ -121,7 +136,9 @@ class Known(msgspec.Struct, frozen=True):
                     f"expected {at}; got block {block.number} 0x{block.hash.hex()} on 0x{block.parent.hex()}"
                 )
             tip, number = block.ref, number + 1
-        return self._with(unfinal=(*self.unfinal, *(Kept(block, record) for block in record.blocks)))
+        made = self.found.made(record.tables, [block.hash for block in record.blocks])
+        kept = (Kept(block, record, each) for block, each in zip(record.blocks, made, strict=True))
+        return self._with(unfinal=(*self.unfinal, *kept))
 
     def _shortened(self, record: Undo) -> Known:
         left = list(self.unfinal)
@@ -142,7 +159,14 @@ class Known(msgspec.Struct, frozen=True):
             raise BrokenLog(
                 f"expected one of the log's blocks as finalized, none below {self.base}; got {mark.finalized}"
             )
+        settled = self.found_at(mark.finalized.number)
+        if mark.contracts != settled.written():
+            raise BrokenLog(
+                f"expected a mark with the {len(settled.kinds)} contracts found up to its finalized block; "
+                f"got {len(mark.contracts)}, or others"
+            )
         return self._with(
+            settled=settled,
             base=mark.finalized,
             unfinal=tuple(e for e in self.unfinal if e.ref.number > mark.finalized.number),
             marked=(mark.safe, mark.finalized),

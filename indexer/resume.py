@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from indexer.found import NOTHING, Found
 from indexer.known import Kept, Known, Skipped
 from nektar.bus.port import Bus, Delivered
 from nektar.log import NETWORK, PART_HEADER, BrokenLog, Gap, Joiner, Mark, New, Record, decode
@@ -19,18 +20,24 @@ FILTER_HEADER = "nektar-filter"
 WINDOW = 64
 
 
-def read_back(bus: Bus, partition: int, key: bytes, first: int) -> tuple[Known, bytes | None]:
+def read_back(
+    bus: Bus, partition: int, key: bytes, first: int, found: Found = NOTHING, filter_: bytes = b""
+) -> tuple[Known, bytes | None]:
     """What the log of `key` says, and the filter that it was made with; None where it is empty.
 
-    `first` is the number of the first block in scope. Raises BrokenLog.
+    `first` is the number of the first block in scope; `found` says by which rules contracts are found. A log
+    of another filter than `filter_`, where that is given, is not read any further: it has other rules. Raises
+    BrokenLog.
     """
-    filter_: bytes | None = None
+    made_with: bytes | None = None
     mark: Mark | None = None
     since: list[Record] = []  # the mark, newest first
     before: list[Record] = []  # it, newest first
     missing: set[Block | tuple[int, int]] = set()
     for headers, record in _newest_first(bus, partition, key):
-        filter_ = filter_ or headers.get(FILTER_HEADER)
+        made_with = made_with or headers.get(FILTER_HEADER)
+        if made_with and filter_ not in (b"", made_with):
+            return Known(first), made_with
         if mark is None:
             if isinstance(record, Mark):
                 mark, missing = record, _needed(record)
@@ -44,8 +51,8 @@ def read_back(bus: Bus, partition: int, key: bytes, first: int) -> tuple[Known, 
             missing.discard((record.first, record.last))
         if mark is not None and not missing:
             break
-    known = Known(first) if mark is None else _at(first, mark, before)
-    return known.fold(reversed(since)), filter_
+    known = Known(first, settled=found) if mark is None else _at(first, mark, before, found)
+    return known.fold(reversed(since)), made_with
 
 
 def _needed(mark: Mark) -> set[Block | tuple[int, int]]:
@@ -60,7 +67,7 @@ def _needed(mark: Mark) -> set[Block | tuple[int, int]]:
     return needed
 
 
-def _at(first: int, mark: Mark, newest_first: Sequence[Record]) -> Known:
+def _at(first: int, mark: Mark, newest_first: Sequence[Record], found: Found) -> Known:
     """What was known at `mark`. A block that was undone and came again has its rows in either record."""
     sources: dict[Block, New] = {}
     gaps: dict[tuple[int, int], Gap] = {}
@@ -71,15 +78,18 @@ def _at(first: int, mark: Mark, newest_first: Sequence[Record]) -> Known:
         elif isinstance(record, Gap):
             gaps.setdefault((record.first, record.last), record)
     unfinal: list[Kept | Skipped] = []
+    settled = found = found.read(mark.contracts)
     try:
         for needed in sorted(_needed(mark), key=lambda n: n.number if isinstance(n, Block) else n[0]):
             if isinstance(needed, Block):
-                unfinal.append(Kept(needed, sources[needed]))
+                [made] = found.made(sources[needed].tables, [needed.hash])
+                found = found.with_([made])
+                unfinal.append(Kept(needed, sources[needed], made))
             else:
                 unfinal.append(Skipped(gaps[needed]))
     except KeyError as error:
         raise BrokenLog(f"expected {error.args[0]} in a record before the mark that names it") from None
-    return Known(first, mark.finalized, tuple(unfinal), (mark.safe, mark.finalized))
+    return Known(first, mark.finalized, tuple(unfinal), (mark.safe, mark.finalized), settled)
 
 
 def _newest_first(bus: Bus, partition: int, key: bytes) -> Iterator[tuple[Mapping[str, bytes], Record]]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from indexer.follow import Follower
+from indexer.found import found_by
+from indexer.reverts import Reverts
 from indexer.source import Source
 from indexer.writer import NetworkLog, filter_hash
 from nektar.bus.port import Bus, BusError, Fenced
@@ -79,7 +81,7 @@ async def _run(
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
     """Follow one Network until cancelled. Raises NektarError where it can't go on."""
     abis = adapter.abi()
-    contracts = contracts_of(network, adapter)
+    contracts, found = contracts_of(network, adapter), found_by(network, adapter)
     async with AsyncExitStack() as opened:
         providers = []
         for name in network.rpc:
@@ -89,7 +91,7 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
         source = Source(providers, network.chain_id, anchor, network.name)
         opened.push_async_callback(source.close)
         await source.check_chain()
-        log = opened.enter_context(NetworkLog(bus, network, filter_hash(network, abis)))
+        log = opened.enter_context(NetworkLog(bus, network, filter_hash(network, abis), found))
         tip = log.known.tip
         logger.info(
             "%s: following from block %d on, by provider %s",
@@ -98,6 +100,10 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
             source.name,
         )
 
+        errors = {
+            selector: error for each in abis.values() for selector, error in abi.load(each).errors.items()
+        }
+
         async def contracts_stand() -> None:
             """At an address without a contract nothing ever happens, which looks like a quiet Network."""
             head = max(first_telling_block(network), 0 if tip is None else tip.number)
@@ -105,7 +111,16 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
                 raise no_contract(network, missing)
 
         announced = Announced({name: ws for name in network.rpc if (ws := config.providers[name].ws)})
-        follower = Follower(log, source, contracts, network.poll, health, announced)
+        follower = Follower(
+            log,
+            source,
+            contracts,
+            network.poll,
+            health,
+            announced,
+            Reverts(providers, errors),
+            only_with_events=network.calls == "with_events",
+        )
         beside = [
             asyncio.create_task(each)
             for each in (follower.say_that_it_waits(), source.pool.watch(), announced.listen())

@@ -16,6 +16,7 @@ from opentelemetry import metrics
 from opentelemetry.util.types import AttributeValue
 
 from indexer.decode import Undecodable
+from indexer.found import NOTHING, Found
 from indexer.known import Known
 from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
@@ -39,8 +40,8 @@ class FilterChanged(NektarError):
 class NetworkLog:
     """The log of one Network and generation. `known` is what it says up to its last record."""
 
-    def __init__(self, bus: Bus, network: NetworkConfig, filter_: bytes) -> None:
-        """Raises FilterChanged, BrokenLog, BusError."""
+    def __init__(self, bus: Bus, network: NetworkConfig, filter_: bytes, found: Found = NOTHING) -> None:
+        """`found` says by which rules contracts are found. Raises FilterChanged, BrokenLog, BusError."""
         self.network = network.name
         self._key = key(network.name, network.generation)
         self._filter = filter_
@@ -48,11 +49,11 @@ class NetworkLog:
         self._writer = bus.writer(f"indexer/{network.name}/{network.generation}", partition)
         try:
             self.known: Known
-            self.known, found = read_back(bus, partition, self._key, network.from_block)
-            if found is not None and found != filter_:
+            self.known, made_with = read_back(bus, partition, self._key, network.from_block, found, filter_)
+            if made_with is not None and made_with != filter_:
                 raise FilterChanged(
-                    f"networks.{network.name}: chain_id, adapter, contracts, their ABIs, from_block or calls "
-                    f"changed since generation {network.generation} was begun: set generation to "
+                    f"networks.{network.name}: chain_id, adapter, contracts, factories, ABIs, from_block or "
+                    f"calls changed since generation {network.generation} was begun: set generation to "
                     f"{network.generation + 1}, which begins a new log, or change them back"
                 )
         except BaseException:
@@ -112,9 +113,10 @@ def _kind(record: Record) -> str:
 def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """What decides the content of a log, and what it means, hashed: another needs another generation.
 
-    `abis` are those of the configured contracts. How fast and by whom the chain is served is no part of it.
+    `abis` are the adapter's; those of configured and found contracts count. How fast and by whom the chain is
+    served is no part of it.
     """
-    content = {
+    content: dict[str, Any] = {
         "abis": {kind(contract): abis[kind(contract)] for contract in network.contracts},
         "adapter": network.adapter,
         "calls": network.calls,
@@ -122,5 +124,6 @@ def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str,
         "contracts": {contract: address.lower() for contract, address in network.contracts.items()},
         "from_block": network.from_block,
     }
-    content |= {name: told for name in ("selector", "terms") if (told := getattr(network, name))}
+    content["abis"] |= {kind(name): abis[kind(name)] for name in network.factories}
+    content |= {name: told for name in ("factories", "selector", "terms") if (told := getattr(network, name))}
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()

@@ -79,17 +79,26 @@ class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditions: tuple[str, ...] = ()  # none: all
 
 
+class Factory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where contracts are named that others make."""
+
+    contract: str  # who makes them: a name under `contracts`, or a kind of those or of found ones
+    event: str  # the event in which each is named
+    argument: str  # its argument that is the new contract's address
+
+
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     chain_id: Annotated[int, msgspec.Meta(ge=1)]
     rpc: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]  # names of providers
     contracts: dict[str, HexAddress]  # names the adapter knows → addresses; of several of a kind: kind/name
     adapter: Name = "nektar"
+    factories: dict[str, Factory] = {}  # kinds of contracts that the adapter knows → where each is named
     selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
     terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
     anchor: str = "single"  # what makes blocks canonical (nektar/chain/anchor.py)
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
-    calls: Literal["all", "with_events"] = "all"
+    calls: Literal["all", "with_events"] = "all"  # with_events: of blocks that hold an event of the Network
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
     poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05  # seconds between looks at the head
 
@@ -223,6 +232,7 @@ def _known_keys(error: str) -> str:
         return ""
     structs = {
         "networks": NetworkConfig,
+        "factories": Factory,
         "providers": Provider,
         "limits": Limits,
         "listen": Listen,

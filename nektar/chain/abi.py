@@ -1,4 +1,4 @@
-"""Event and function types from a contract's ABI, and the table that each fills.
+"""Event, function and error types from a contract's ABI, and the table that each fills.
 
 A table's name ends in a hash of its ABI entry, so that a contract which changes an event's layout fills
 another table and never bends the old one. Names and columns are in docs/DESIGN.md, "Records and rows".
@@ -15,10 +15,21 @@ import msgspec
 import pyarrow as pa
 from eth_hash.auto import keccak
 
-from nektar.chain.types import AbiError, Type, Word, column_names, field, parse, parse_parameter
+from nektar.chain.types import (
+    BYTES32,
+    AbiError,
+    Bytes,
+    Type,
+    Word,
+    column_names,
+    field,
+    parse,
+    parse_parameter,
+)
 from nektar.model import Hash32
 
-BYTES32 = Word("bytes", 32, "bytes32")
+SELECTOR_BYTES = 4
+MAX_TOPICS = 4  # what the EVM's LOG4 takes
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -30,11 +41,11 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class EventType(msgspec.Struct, frozen=True):
-    """An event of a contract."""
+    """An event of a contract. An anonymous one has no topic that names it."""
 
     name: str
     table: str
-    topic0: Hash32
+    topic0: Hash32 | None
     arguments: tuple[Argument, ...]
     schema: pa.Schema
 
@@ -48,36 +59,71 @@ class EventType(msgspec.Struct, frozen=True):
         """Those that the data holds."""
         return tuple(each for each in self.arguments if not each.indexed)
 
+    @property
+    def topic_count(self) -> int:
+        """How many topics its logs have."""
+        return len(self.indexed) + (self.topic0 is not None)
+
 
 class FunctionType(msgspec.Struct, frozen=True):
-    """A function of a contract."""
+    """A function of a contract; `receive` and `fallback` too, which have no selector."""
 
     name: str
     table: str
-    selector: bytes  # 4 bytes
+    selector: bytes  # 4 bytes, or none
     arguments: tuple[Argument, ...]
     schema: pa.Schema
 
 
-class Abi(msgspec.Struct, frozen=True):
-    """A contract's events and functions. Anonymous events have no topic to be known by, and are left out."""
+class ErrorType(msgspec.Struct, frozen=True):
+    """An error that a contract may revert with."""
 
-    by_topics: dict[tuple[Hash32, int], EventType]  # (first topic, number of topics)
+    name: str
+    selector: bytes  # 4 bytes
+    arguments: tuple[Argument, ...]
+
+
+class Abi(msgspec.Struct, frozen=True):
+    """A contract's events, functions and errors."""
+
+    by_topics: dict[tuple[Hash32, int], tuple[EventType, ...]]  # (first topic, number of topics) → layouts
+    anonymous: dict[int, tuple[EventType, ...]]  # by the number of topics
     by_selector: dict[bytes, FunctionType]
-    topics: frozenset[Hash32]  # first topics of all events
+    receive: FunctionType | None  # what a transaction without input calls
+    fallback: FunctionType | None  # what one calls whose selector no function has
+    errors: dict[bytes, ErrorType]  # by selector
+    topics: frozenset[Hash32]  # first topics of all events that are not anonymous
 
     @property
     def events(self) -> tuple[EventType, ...]:
-        return tuple(self.by_topics.values())
+        layouts = *self.by_topics.values(), *self.anonymous.values()
+        return tuple(each for events in layouts for each in events)
 
     @property
     def functions(self) -> tuple[FunctionType, ...]:
-        return tuple(self.by_selector.values())
+        special = (each for each in (self.receive, self.fallback) if each is not None)
+        return (*self.by_selector.values(), *special)
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
         """Every table that this ABI can fill."""
         return {e.table: e.schema for e in self.events} | {f.table: f.schema for f in self.functions}
+
+    def layouts(self, topics: Sequence[bytes]) -> Sequence[EventType] | None:
+        """The events that a log with these topics may be; None: it is none that this ABI speaks of.
+
+        A first topic that names an event is taken at its word. Any other log may be an anonymous event,
+        where there are some; which one is seen from its data.
+        """
+        if topics and topics[0] in self.topics:
+            return self.by_topics.get((Hash32(topics[0]), len(topics)), ())
+        return self.anonymous.get(len(topics), ()) if self.anonymous else None
+
+    def called(self, input_: bytes) -> FunctionType | None:
+        """What a transaction with this input calls, by Solidity's rules; None where nothing takes it."""
+        if not input_:
+            return self.receive or self.fallback
+        return self.by_selector.get(input_[:SELECTOR_BYTES]) or self.fallback
 
     def event(self, name: str) -> EventType:
         """The event called `name`. Raises AbiError where there is none, or several."""
@@ -89,30 +135,61 @@ class Abi(msgspec.Struct, frozen=True):
 
 
 def load(abi: Iterable[Mapping[str, Any]]) -> Abi:
-    """The events and functions of an ABI as solc writes it. Raises AbiError.
+    """The events, functions and errors of an ABI as solc writes it. Raises AbiError.
 
-    Two events may share their first topic if they differ in how many arguments are indexed; a log then says
-    by its topics which one it is. Where they differ in which ones, it can't be told.
+    Events may share their first topic and differ in which arguments are indexed. How many are is seen from a
+    log's topics; which ones, from whether topics and data fit. Where no log can tell, the ABI is refused.
     """
-    by_topics: dict[tuple[Hash32, int], EventType] = {}
+    events: dict[tuple[Hash32 | None, int], list[EventType]] = {}
     by_selector: dict[bytes, FunctionType] = {}
+    special: dict[str, FunctionType] = {}
+    errors: dict[bytes, ErrorType] = {}
     for entry in abi:
         if not isinstance(entry, Mapping):
             raise AbiError(f"expected an ABI's list of objects, as solc writes it; it holds {entry!r:.60}")
         kind = entry.get("type", "function")
-        if kind == "event" and not entry.get("anonymous"):
+        if kind == "event":
             event = _event(entry)
-            key = event.topic0, 1 + len(event.indexed)
-            known = by_topics.setdefault(key, event)
-            if [each.indexed for each in known.arguments] != [each.indexed for each in event.arguments]:
-                raise AbiError(
-                    f"event {event.name}: two entries index different arguments and no log says which; "
-                    "keep the one that the contract has"
-                )
+            _add(event, events.setdefault((event.topic0, event.topic_count), []))
         elif kind == "function":
             function = _function(entry)
             by_selector.setdefault(function.selector, function)
-    return Abi(by_topics, by_selector, frozenset(topic0 for topic0, _ in by_topics))
+        elif kind in ("receive", "fallback"):
+            special.setdefault(kind, _special(kind, entry))
+        elif kind == "error":
+            error = _error(entry)
+            errors.setdefault(error.selector, error)
+    by_topics = {(topic0, n): tuple(found) for (topic0, n), found in events.items() if topic0 is not None}
+    return Abi(
+        by_topics=by_topics,
+        anonymous={n: tuple(found) for (topic0, n), found in events.items() if topic0 is None},
+        by_selector=by_selector,
+        receive=special.get("receive"),
+        fallback=special.get("fallback"),
+        errors=errors,
+        topics=frozenset(topic0 for topic0, _ in by_topics),
+    )
+
+
+def _add(event: EventType, layouts: list[EventType]) -> None:
+    """One more event among those that logs of as many topics may be. Raises AbiError."""
+    for known in layouts:
+        if event.topic0 is None:
+            if known.table == event.table:
+                return
+        elif [each.indexed for each in known.arguments] == [each.indexed for each in event.arguments]:
+            return  # the same event, whose arguments are called otherwise
+        elif _types(known) == _types(event):
+            raise AbiError(
+                f"event {event.name}: two entries index different arguments and no log says which; "
+                "keep the one that the contract has"
+            )
+    layouts.append(event)
+
+
+def _types(event: EventType) -> tuple[list[str], list[str]]:
+    """What the topics and the data of its logs are made of."""
+    return [a.type.abi for a in event.indexed], [a.type.abi for a in event.unindexed]
 
 
 def _fixed(*columns: tuple[str, str]) -> tuple[pa.Field, ...]:
@@ -138,16 +215,17 @@ STORE_COLUMNS = ("network", "version", "is_deleted")
 def _event(entry: Mapping[str, Any]) -> EventType:
     name, parameters, types = _signature(entry)
     indexed = [bool(parameter.get("indexed")) for parameter in parameters]
-    if sum(indexed) > 3:
-        raise AbiError(f"event {name}: expected at most 3 indexed arguments; got {sum(indexed)}")
+    anonymous = bool(entry.get("anonymous"))
+    if sum(indexed) > (most := MAX_TOPICS - (not anonymous)):
+        raise AbiError(f"event {name}: expected at most {most} indexed arguments; got {sum(indexed)}")
     arguments = tuple(
         Argument(column, BYTES32 if hashed and not isinstance(type_, Word) else type_, hashed)
         for column, type_, hashed in zip(_columns(parameters, EVENT_COLUMNS), types, indexed, strict=True)
     )
     return EventType(
         name=name,
-        table=_table("event", entry),
-        topic0=Hash32(keccak(_canonical(name, types))),
+        table=_table("event", name, entry),
+        topic0=None if anonymous else Hash32(keccak(_canonical(name, types))),
         arguments=arguments,
         schema=_schema(EVENT_COLUMNS, arguments),
     )
@@ -158,11 +236,23 @@ def _function(entry: Mapping[str, Any]) -> FunctionType:
     arguments = tuple(map(Argument, _columns(parameters, CALL_COLUMNS), types))
     return FunctionType(
         name=name,
-        table=_table("call", entry),
-        selector=keccak(_canonical(name, types))[:4],
+        table=_table("call", name, entry),
+        selector=keccak(_canonical(name, types))[:SELECTOR_BYTES],
         arguments=arguments,
         schema=_schema(CALL_COLUMNS, arguments),
     )
+
+
+def _special(name: str, entry: Mapping[str, Any]) -> FunctionType:
+    """`receive` takes no input and `fallback` any: what came is its one column, as it came."""
+    arguments = (Argument("data", Bytes("bytes")),) if name == "fallback" else ()
+    return FunctionType(name, _table("call", name, entry), b"", arguments, _schema(CALL_COLUMNS, arguments))
+
+
+def _error(entry: Mapping[str, Any]) -> ErrorType:
+    name, parameters, types = _signature(entry)
+    arguments = tuple(map(Argument, column_names(parameters, "arg"), types))
+    return ErrorType(name, keccak(_canonical(name, types))[:SELECTOR_BYTES], arguments)
 
 
 def _signature(entry: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]], list[Type]]:
@@ -186,9 +276,9 @@ def _schema(fixed: Sequence[pa.Field], arguments: Sequence[Argument]) -> pa.Sche
     return pa.schema([*fixed, *(field(each.column, each.type) for each in arguments)])
 
 
-def _table(kind: str, entry: Mapping[str, Any]) -> str:
+def _table(kind: str, name: str, entry: Mapping[str, Any]) -> str:
     digest = keccak(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode())
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", entry["name"]).lower()
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     return f"{kind}_{re.sub('[^a-z0-9_]', '_', snake)}_{digest[:4].hex()}"
 
 

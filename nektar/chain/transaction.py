@@ -123,6 +123,14 @@ def sender(transaction: Transaction) -> Address:
     return Address(keccak(key.format(compressed=False)[1:])[12:])
 
 
+def gas(transaction: Transaction) -> int:
+    """The most gas that it may take. Raises BadRlp."""
+    kind = transaction.type
+    fields = _fields(transaction.raw if kind == LEGACY else transaction.raw[1:])
+    place = 2 if kind == LEGACY else 3 if kind == ACCESS_LIST else 4
+    return int.from_bytes(_strings(fields[place : place + 1])[0])
+
+
 def _signature(raw: bytes) -> tuple[bytes, int, int, int]:
     """(signing hash, parity, r, s) of an envelope. Raises BadRlp."""
     if raw[:1] <= b"\x7f":

@@ -171,6 +171,11 @@ def parse(written: str, where: str, components: Sequence[Any] = (), depth: int =
             return Word(kind, size // 8, written)
         if kind == "bytes" and size <= WORD:
             return Word(kind, size, written)
+    if re.fullmatch(r"u?fixed([0-9]{1,3}x[0-9]{1,2})?", written):
+        raise AbiError(
+            f"{where}: expected a type that solc compiles; got {written}, and fixed-point numbers it only "
+            "declares: take this entry out of the ABI"
+        )
     raise AbiError(f"{where}: expected a type that Solidity's ABI has; got {written!r:.60}")
 
 

@@ -209,7 +209,7 @@ _FIXED_COLUMNS = {
     "sender": "Who sent the transaction",
     "value": "Wei sent with the call",
     "status": "Whether the call succeeded; null: not known, the block is linked",
-    "revert": "Decoded reason of a revert, as the node reported it: no root covers it",
+    "revert": "Why the call failed, as a node reported it: no root covers it; null: not failed, or not said",
 }
 
 

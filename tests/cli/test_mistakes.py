@@ -55,7 +55,7 @@ def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -
         "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")} | {"metrics": "127.0.0.1:0"},
     }
     for name, value in changes.items():
-        (network if name in ("chain_id", "contracts", "adapter") else config)[name] = value
+        (network if name in ("chain_id", "contracts", "factories", "adapter") else config)[name] = value
     path = directory / "nektar.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -137,6 +137,12 @@ def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: 
 def test_a_contract_that_the_adapter_does_not_know(tmp_path: Path) -> None:
     path = write(tmp_path, contracts={"task_boss": NOBODY})
     refused(nektar("check", "--config", path), "task_boss", "task_manager")
+
+
+def test_a_factory_whose_event_the_abi_does_not_have(tmp_path: Path) -> None:
+    factories = {"burner": {"contract": "task_manager", "event": "Made", "argument": "burner"}}
+    says = "factories.burner.event: expected an event of task_manager (Attested"
+    refused(nektar("check", "--config", write(tmp_path, factories=factories)), says, "got 'Made'")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from eth_abi import decode as oracle
 from eth_account import Account
 from eth_hash.auto import keccak
 
-from indexer.decode import tables
+from indexer.decode import LOST_A_BLOCK, tables
 from indexer.prove import Log, Proved, prove
 from nektar.chain.abi import Abi, load
 from nektar.chain.table import read_table, values
@@ -53,7 +53,7 @@ ABI = load(
     ]
 )
 SENT = keccak(b"Sent(address,uint64)")
-[INDEXED, PLAIN] = [ABI.by_topics[Hash32(SENT), topics].table for topics in (2, 1)]
+[INDEXED, PLAIN] = [ABI.by_topics[Hash32(SENT), topics][0].table for topics in (2, 1)]
 
 
 def log(index: int, *topics: bytes, data: bytes = b"", address: Address = OURS) -> Log:
@@ -241,6 +241,126 @@ def test_what_is_not_ours_leaves_no_trace() -> None:
     calls = [call(b"\x01\x02\x03\x04", OTHER), call(b"", OURS, value=1), call(b"\x60", None)]
     assert tables({OURS: ABI}, [block(logs, calls)]) == ({}, [])
     assert tables({}, []) == ({}, [])
+
+
+TOLD = [parameter("a", "uint8", True), parameter("b", "string")]
+TOLD_OTHERWISE = [parameter("a", "uint8"), parameter("b", "string", True)]
+TWO_LAYOUTS = load([{"type": "event", "name": "Told", "inputs": each} for each in (TOLD, TOLD_OTHERWISE)])
+TOLD_TOPIC = keccak(b"Told(uint8,string)")
+
+
+def test_the_layout_of_as_many_topics_is_the_one_that_fits() -> None:
+    text = CODEC.encode(["string"], ["hé"])
+    logs = [log(i, TOLD_TOPIC, word(i), data=text) for i in (0, 2)]
+    logs.insert(1, log(1, TOLD_TOPIC, keccak(b"hi"), data=word(9)))
+    # A contract whose ABI has one of the two alone fills the same table.
+    alone = load([{"type": "event", "name": "Told", "inputs": TOLD}])
+    logs.append(log(3, TOLD_TOPIC, word(3), data=text, address=OTHER))
+    found, lost = tables({OTHER: alone, OURS: TWO_LAYOUTS}, [block(logs, number=n) for n in (5, 6)])
+    assert lost == []
+    one, other = (each.table for each in TWO_LAYOUTS.events)
+    assert [(row["block_number"], row["log_index"], row["a"], row["b"]) for row in values(found[one])] == [
+        (n, i, i, "hé") for n in (5, 6) for i in (0, 2, 3)
+    ]
+    assert [(row["a"], row["b"]) for row in values(found[other])] == 2 * [(9, keccak(b"hi"))]
+
+
+def test_a_log_that_fits_several_layouts_or_none_is_kept_whole_and_never_guessed() -> None:
+    pair = [parameter("a", "address", True), parameter("b", "uint256")]
+    swapped = [each | {"indexed": not each["indexed"]} for each in pair]
+    both = load([{"type": "event", "name": "Paid", "inputs": each} for each in (pair, swapped)])
+    topic = keccak(b"Paid(address,uint256)")
+    logs = [
+        log(0, topic, word(OTHER), data=word(2**200)),  # no address has that many bytes
+        log(1, topic, word(OTHER), data=word(7)),  # 7 may be an address
+        log(2, topic, word(2**200), data=word(2**200)),
+    ]
+    found, lost = tables({OURS: both}, [block(logs)])
+    [row] = [row for stream in found.values() for row in values(stream)]
+    assert (row["log_index"], row["a"], row["b"]) == (0, OTHER, 2**200)
+    assert [(each.at.log, each.reason.partition(":")[0].partition(" of ")[0]) for each in lost] == [
+        (1, "2 events fit"),
+        (2, "no event fits"),
+    ]
+    assert all(each.table in lost[0].reason and each.table in lost[1].reason for each in both.events)
+
+
+# DSNote of MakerDAO's contracts, and one without topics.
+NOTE = [
+    parameter("sig", "bytes4", True),
+    *(parameter(name, "bytes32", True) for name in ("usr", "arg1", "arg2")),
+    parameter("data", "bytes"),
+]
+NOTES = load(
+    [
+        {"type": "event", "name": "LogNote", "inputs": NOTE, "anonymous": True},
+        {"type": "event", "name": "Bare", "inputs": [parameter("n", "uint8")], "anonymous": True},
+        {"type": "event", "name": "Sent", "inputs": [parameter("n", "uint64")]},
+    ]
+)
+
+
+def test_an_anonymous_event_is_the_one_that_a_log_fits() -> None:
+    sent = keccak(b"Sent(uint64)")
+    note = log(
+        0, b"rely".ljust(32, b"\0"), word(1), word(2), word(3), data=CODEC.encode(["bytes"], [b"call"])
+    )
+    logs = [note, log(1, data=word(7)), log(2, sent, data=word(8)), log(3, sent, data=b"")]
+    logs += [log(4, data=word(256)), log(5, word(1), data=word(1)), log(6, word(5), address=OTHER)]
+    found, lost = tables({OURS: NOTES, OTHER: ABI}, [block(logs)])
+    rows = {name: values(found[NOTES.event(name).table]) for name in ("LogNote", "Bare", "Sent")}
+    assert [(row["sig"], row["arg2"], row["data"]) for row in rows["LogNote"]] == [
+        (b"rely", word(3), b"call")
+    ]
+    assert ([row["n"] for row in rows["Bare"]], [row["n"] for row in rows["Sent"]]) == ([7], [8])
+    # What fits none of the contract's is kept, also what nothing names: it may be an anonymous event.
+    assert [each.at.log for each in lost] == [3, 4, 5]
+
+
+def test_what_receive_and_fallback_take_are_calls() -> None:
+    abi = load([{"type": "receive"}, {"type": "fallback"}, {"type": "function", "name": "stop"}])
+    calls = [call(b"", value=5), call(b"\x01"), call(b"x" * 33), call(keccak(b"stop()")[:4])]
+    found, lost = tables({OURS: abi}, [block(calls=calls, statuses=(True, False, True, True))])
+    assert (lost, len(found)) == ([], 3)
+    assert [row["value"] for row in values(found[abi.function("receive").table])] == [5]
+    rows = values(found[abi.function("fallback").table])
+    assert [(row["data"], row["status"]) for row in rows] == [(b"\x01", False), (b"x" * 33, True)]
+
+
+def test_calls_may_be_taken_of_blocks_with_events_alone() -> None:
+    stop = call(keccak(b"stop()")[:4])
+    logs = {
+        5: [log(0, SENT, word(OTHER), data=word(1))],
+        6: [],
+        7: [log(0, SENT, word(OTHER), data=word(1), address=OTHER)],
+        8: [log(0, SENT, word(OTHER))],  # one that can't be read is one all the same
+    }
+    blocks = [block(each, [stop, call(b"junk")], number=n) for n, each in logs.items()]
+    found, lost = tables({OURS: ABI}, blocks, only_with_events=True)
+    assert [row["block_number"] for row in values(found[ABI.function("stop").table])] == [5, 8]
+    assert [each.at.block for each in lost if not each.topics] == [5, 8]
+
+
+def test_junk_of_strangers_is_kept_up_to_a_bound_and_the_rest_is_counted() -> None:
+    junk = [call(b"junk" + bytes((i,))) for i in range(LOST_A_BLOCK + 3)]
+    bad = [log(i, SENT, word(OTHER)) for i in range(2)]
+    found, lost = tables({OURS: ABI}, [block(bad, junk, number=n) for n in (5, 6)])
+    assert found == {}
+    calls = [each for each in lost if not each.topics]
+    assert [(each.at.block, each.data) for each in calls] == [
+        (n, each.input) for n in (5, 6) for each in junk[:LOST_A_BLOCK]
+    ]
+    assert ["3 more of this block" in each.reason for each in calls] == 2 * [
+        *(LOST_A_BLOCK - 1) * [False],
+        True,
+    ]
+    # Those leave no log out.
+    assert [(each.at.block, each.at.log) for each in lost if each.topics] == [
+        (5, 0),
+        (5, 1),
+        (6, 0),
+        (6, 1),
+    ]
 
 
 TRANSFER = keccak(b"Transfer(address,address,uint256)")

@@ -57,8 +57,9 @@ class OneContract:
 
 
 def network(name: str, address: str, **settings: Any) -> NetworkConfig:
-    settings = {"rpc": (name,), "chain_id": 31337, "poll": 0.02} | settings
-    return NetworkConfig(name=name, contracts={"happening": address}, adapter="one", **settings)
+    contracts = {"happening": address}
+    settings = {"rpc": (name,), "chain_id": 31337, "poll": 0.02, "contracts": contracts} | settings
+    return NetworkConfig(name=name, adapter="one", **settings)
 
 
 class World:

@@ -57,6 +57,7 @@ WORDS = st.one_of(
     st.builds(_numbers, st.booleans(), st.integers(1, 32)),
     st.builds(_fixed_bytes, st.integers(1, 32)),
     st.just(Drawn({"type": "bool"}, st.booleans())),
+    st.just(Drawn({"type": "function"}, st.binary(min_size=24, max_size=24))),
     st.just(Drawn({"type": "address"}, st.binary(min_size=20, max_size=20).map(lambda a: "0x" + a.hex()))),
 )
 LEAVES = WORDS | st.sampled_from(

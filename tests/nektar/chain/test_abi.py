@@ -75,6 +75,14 @@ def test_layouts_that_differ_in_the_number_of_topics_live_side_by_side() -> None
     assert {topics for _, topics in found.by_topics} == {1, 2}
 
 
+def test_layouts_of_as_many_topics_live_side_by_side_where_a_log_may_tell() -> None:
+    one = event("E", parameter("uint8", "a", True), parameter("string", "b"))
+    other = event("E", parameter("uint8", "a"), parameter("string", "b", True))
+    found = load([one, other, one])
+    assert [len(layouts) for layouts in found.by_topics.values()] == [2]
+    assert len(found.schemas) == 2
+
+
 def test_layouts_that_no_log_tells_apart_are_refused() -> None:
     one = event("E", parameter("uint8", "a", True), parameter("uint8", "b"))
     other = event("E", parameter("uint8", "a"), parameter("uint8", "b", True))
@@ -83,12 +91,52 @@ def test_layouts_that_no_log_tells_apart_are_refused() -> None:
 
 
 def test_the_same_entry_twice_is_one_event() -> None:
+    named_otherwise = event("F", parameter("uint8", "b"))
     assert len(load([event("E"), event("E")]).events) == 1
+    assert len(load([event("F", parameter("uint8", "a")), named_otherwise]).events) == 1
+    assert len(load([event("E", anonymous=True), event("E", anonymous=True)]).events) == 1
 
 
-def test_anonymous_events_constructors_and_errors_are_left_out() -> None:
-    found = load([event("E", anonymous=True), {"type": "constructor"}, {"type": "error", "name": "X"}])
+def test_a_log_is_what_its_first_topic_names_and_else_an_anonymous_event() -> None:
+    named, wide = event("E", parameter("uint8")), [parameter("uint8", indexed=True) for _ in range(4)]
+    found = load([named, event("A", anonymous=True), event("B", *wide, anonymous=True)])
+    topic0 = found.event("E").topic0
+    assert topic0 is not None
+    assert found.layouts([topic0]) == (found.event("E"),)
+    assert found.layouts([topic0, bytes(32)]) == ()
+    assert found.layouts([]) == (found.event("A"),)
+    assert found.layouts([bytes(32)] * 4) == (found.event("B"),)
+    assert found.layouts([bytes(32)]) == ()
+    assert load([named]).layouts([]) is None
+    assert load([named]).layouts([bytes(32)]) is None
+
+
+def test_what_is_called_follows_soliditys_rules() -> None:
+    function = {"type": "function", "name": "f"}
+    fallback, receive = {"type": "fallback"}, {"type": "receive", "stateMutability": "payable"}
+    whole = load([function, fallback, receive])
+    selector = whole.function("f").selector
+    assert [whole.called(data) for data in (selector + b"x", b"", selector[:3], b"else")] == [
+        whole.function("f"),
+        whole.function("receive"),
+        whole.function("fallback"),
+        whole.function("fallback"),
+    ]
+    assert load([function, fallback]).called(b"") == whole.fallback
+    assert load([function]).called(b"") is load([function, receive]).called(b"else") is None
+    assert whole.fallback is not None
+    assert whole.fallback.schema.names == [*(each.name for each in CALL_COLUMNS), "data"]
+    assert {each.table.rpartition("_")[0] for each in whole.functions} == {
+        "call_f",
+        "call_fallback",
+        "call_receive",
+    }
+
+
+def test_constructors_are_left_out_and_errors_fill_no_table() -> None:
+    found = load([{"type": "constructor"}, {"type": "error", "name": "X", "inputs": [parameter("uint8")]}])
     assert found.schemas == {}
+    assert found.errors[keccak(b"X(uint8)")[:4]].name == "X"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +147,8 @@ def test_anonymous_events_constructors_and_errors_are_left_out() -> None:
         {"type": "function", "name": "f", "inputs": "uint8"},
         {"type": "function", "name": "f", "inputs": ["uint8"]},
         event("E", *(parameter("uint8", indexed=True) for _ in range(4))),
+        event("E", *(parameter("uint8", indexed=True) for _ in range(5)), anonymous=True),
+        {"type": "error"},
         event("E", parameter("uint7")),
     ],
 )

@@ -81,6 +81,12 @@ def test_other_types_are_refused_by_name(written: str) -> None:
         parse(written, "here")
 
 
+@pytest.mark.parametrize("written", ["fixed", "ufixed", "fixed128x18", "ufixed8x1[]"])
+def test_fixed_point_numbers_are_refused_as_what_they_are(written: str) -> None:
+    with pytest.raises(AbiError, match=r"^here: expected a type that solc compiles; got u?fixed"):
+        parse(written, "here")
+
+
 @pytest.mark.parametrize("suffix", ["[0]", "[-1]", "[", "]", 20 * "[]", f"[{MAX_HEAD}]", "[99999][99999]"])
 def test_arrays_of_no_items_or_too_many_or_too_deep_are_refused(suffix: str) -> None:
     with pytest.raises(AbiError, match=r"^here: expected"):

@@ -7,9 +7,11 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nektar.chain.abi import load
 from nektar.rows import ROWS, OperatorRow, Row
 from nektar.store.port import Store
-from nektar.store.schema import abi_table, columns, row_schema, rows_to_arrow, rows_to_ipc
+from nektar.store.schema import abi_table, columns, create_table, row_schema, rows_to_arrow, rows_to_ipc
+from nektar.store.views import create_views
 from tests.nektar.store.things import CALL, EVENT, PLAIN_EVENT
 
 # Times and texts are compared as what they are made of.
@@ -96,6 +98,20 @@ def test_what_the_log_holds_comes_out_of_the_store_byte_for_byte_and_views_show_
         assert seen == {f.name: shown(row[f.name], f) for f in EVENT.schema if f.name != "block_time"}
 
 
+def _event(name: str, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "event", "name": name, "inputs": list(inputs), **more}
+
+
+DEEP = [
+    {"type": "string[2][]", "name": "select"},
+    {
+        "type": "tuple",
+        "name": "order",
+        "components": [{"type": "function"}, {"type": "int256[]", "name": "x"}],
+    },
+]
+
+
 def _row(row_type: type[Row]) -> Row:
     made = {"FixedString(20)": b"\xaa" * 20, "FixedString(32)": b"\xbb" * 32, "FixedString(64)": b"\xcc" * 64}
     cells: dict[str, Any] = {}
@@ -162,6 +178,32 @@ def test_what_a_call_may_not_know_is_null_and_hashes_have_a_hex_alias() -> None:
     assert types["revert"] == "Nullable(String)"
     assert types["value"] == types["input"] == "UInt256"
     assert types["id"] == "FixedString(32)"
+
+
+AWKWARD = [
+    _event("select", {"type": "uint8", "name": "from"}, {"type": "uint8", "name": "a b"}, {"type": "uint8"}),
+    _event("select", {"type": "uint16", "name": "`t`.\\'\n"}, {"type": "bytes", "name": "from"}),
+    _event("Clash", *({"type": "bytes32", "name": name} for name in ("h", "h_hex", "h", "version", "t"))),
+    _event(
+        "Deep", {"type": "tuple[2][]", "name": "d", "components": DEEP}, {"type": "function", "name": "f"}
+    ),
+    _event("Deep", {"type": "function[]", "name": "d", "indexed": True}, anonymous=True),
+    _event("deep"),
+    {"type": "fallback"},
+    {"type": "receive"},
+]
+
+
+def test_whatever_an_abi_calls_things_its_tables_and_views_answer(store: Store) -> None:
+    abi = load(AWKWARD)
+    made = [abi_table(each) for each in (*abi.events, *abi.functions)]
+    assert len({each.name for each in made}) == len(AWKWARD)
+    views = create_views(made)
+    views = {name: sql for name, sql in views.items() if name not in ("events", "calls")}
+    for statement in (*map(create_table, made), *views.values()):
+        store.command(statement)
+    for name in (*(each.name for each in made), *views):
+        assert store.read(f"SELECT * FROM {name}") == b""
 
 
 def test_a_range_of_blocks_reaches_the_order_of_the_table_behind_the_view(store: Store) -> None:
