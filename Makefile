@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo kafka test lint soak prove bench contracts lock clean
+.PHONY: help demo kafka test lint soak prove simulate bench contracts lock clean
 
 help:
 	@echo "make demo     a whole Network on this machine, faults and all   (ARGS='--seed 7')"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint     formatting, types, floors"
 	@echo "make soak     twenty seeds, and kill -9 of each role            (ARGS='--seeds 3')"
 	@echo "make prove    every byte that a root covers, changed            (needs the corpora)"
+	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
 	@echo "make bench    measurements"
 
 demo: .venv/ready node_modules/ready
@@ -37,6 +38,9 @@ soak: .venv/ready node_modules/ready
 
 prove: .venv/ready
 	$(PY) -m pytest -m slow tests/indexer/test_covered.py $(ARGS)
+
+simulate: .venv/ready
+	$(PY) -m pytest -m slow tests/indexer/test_simulation.py $(ARGS)
 
 bench: .venv/ready node_modules/ready
 	$(PY) -m bench $(ARGS)

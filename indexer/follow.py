@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
@@ -68,7 +69,7 @@ class Follower:
         self._source = source
         self._contracts = contracts
         self._poll = poll
-        self._sightings = 0  # of a reorg below finality
+        self._sightings = Counter[str]()  # of a reorg below finality, by the provider
         self._waiting: float | None = None  # since when, or since it was last said
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
         self._health = health
@@ -98,7 +99,8 @@ class Follower:
                 if said:
                     logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
                 pause, said = FIRST_PAUSE, ""
-                await asyncio.sleep(self._poll if not self._sightings else FIRST_PAUSE)
+                hurries = 0 < self._sightings.total() <= SIGHTINGS * len(self._source)
+                await asyncio.sleep(FIRST_PAUSE if hurries else self._poll)
 
     async def say_that_it_waits(self) -> None:
         """For a provider that is slow or says nothing, or for the next look: until cancelled. Where it is the
@@ -112,7 +114,7 @@ class Follower:
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
-        asked, asked_at = self._source.name, time.time()
+        asked_at = time.time()
         self._since = time.time_ns()
         view = View(await self._source.heads())
         try:
@@ -132,13 +134,23 @@ class Follower:
                         else:
                             self._health.level(self._log.network, asked_at)
                         break
-            self._sightings = 0
+            self._sightings.clear()
         except ReorgBelowFinality as error:
-            self._sightings += 1
-            if self._sightings >= SIGHTINGS * len(self._source):
+            showed = self._source.name
+            self._sightings[showed] += 1
+            if self._is_certain:
                 raise
-            logger.error("%s: provider %s: %s", self._log.network, asked, error)
-            self._source.turn_from(asked)
+            level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
+            logger.log(level, "%s: provider %s: %s", self._log.network, showed, error)
+            self._health.waits(self._log.network, f"provider {showed}: {error}")
+            self._source.turn_from(showed)
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether every provider has shown a reorg below finality so often that there is no doubt. One that
+        is down has shown nothing: until it answers this Network stands still, and does not end."""
+        seen = self._sightings.values()
+        return len(seen) == len(self._source) and min(seen) >= SIGHTINGS
 
     def _say_if_it_lasts(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
