@@ -198,6 +198,10 @@ class Life:
             node.catch_up()
             node.between, node.fails, node.nulls, node.lies = [], 0, 0, 0
         self.process.log.chance = 0.0
+        self.process.look(6)
+        # Also where the chain is shorter now. One that ends in a block of ours looks like a provider behind.
+        heads = {block.hash for block in self.process.reading.blocks}
+        assert self.chain.head < self.first or self.chain.blocks[-1].hash in heads
         self.chain.mine(10)
         self.process.look(6)
         self.assert_told(self.chain.blocks)
