@@ -47,6 +47,9 @@ SIGHTINGS = 3
 SETTLED_DEPTH = 1024
 # A gap is never filled, so blocks have to be missing for this many seconds before one is written.
 GAP_PATIENCE = 30.0
+# A chain that stands still for so many seconds looks like a provider that does, so others are asked in turn
+# until one shows something new: a fork or a head that one of them is stuck on must not hide the chain.
+STANDSTILL = 30.0
 # How long a provider may keep us waiting, in seconds, before that is said, and how often then.
 PATIENCE = 10.0
 # Seconds before looking again after a fault; it doubles up to the second value while the fault lasts.
@@ -71,6 +74,7 @@ class Follower:
         self._poll = poll
         self._sightings = Counter[str]()  # of a reorg below finality, by the provider
         self._waiting: float | None = None  # since when, or since it was last said
+        self._news_at: float | None = None  # when blocks were last appended, or first looked for
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
         self._health = health
         self._appending = False
@@ -135,6 +139,7 @@ class Follower:
                             self._health.level(self._log.network, asked_at)
                         break
             self._sightings.clear()
+            self._turn_if_it_stands_still()
         except ReorgBelowFinality as error:
             showed = self._source.name
             self._sightings[showed] += 1
@@ -144,6 +149,13 @@ class Follower:
             logger.log(level, "%s: provider %s: %s", self._log.network, showed, error)
             self._health.waits(self._log.network, f"provider {showed}: {error}")
             self._source.turn_from(showed)
+
+    def _turn_if_it_stands_still(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._news_at is None:
+            self._news_at = now
+        if now - self._news_at >= STANDSTILL:
+            self._source.turn_from(self._source.name)
 
     @property
     def _is_certain(self) -> bool:
@@ -231,6 +243,7 @@ class Follower:
 
         before: list[Record] = [gap] if gap is not None else []
         await self._append([*before, *new], so_far(heads.safe), so_far(heads.finalized), dead)
+        self._news_at = asyncio.get_running_loop().time()
         first, levels = batch[0].proved.number, {served.proved.level for served in batch}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))

@@ -118,6 +118,22 @@ def test_a_provider_that_is_behind_undoes_nothing(bus: SqliteBus, chain: Chain) 
         assert (after.blocks, after.finalized, after.undone) == (before.blocks, before.finalized, 0)
 
 
+def test_a_provider_that_stands_still_is_turned_from_where_another_goes_on(
+    bus: SqliteBus, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.mine(20)
+    stale, honest = node(chain, "stale"), node(chain, "honest")
+    with Process(bus, [stale, honest]) as process:
+        process.look()
+        stale.fall_behind(2)
+        chain.mine(3)
+        process.look(5)
+        assert process.log.known.next == 21, "for a moment it may"
+        monkeypatch.setattr(follow, "STANDSTILL", 0.0)
+        process.look(2)
+        assert_tells(process.reading, chain.blocks)
+
+
 def test_safe_may_go_back_and_a_mark_says_so(bus: SqliteBus, chain: Chain) -> None:
     chain.mine(20)
     with Process(bus, [node(chain)]) as process:

@@ -59,6 +59,7 @@ def met(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(follow, "reconcile", watched)
     monkeypatch.setattr(asyncio, "to_thread", here_and_now)
     monkeypatch.setattr(follow, "GAP_PATIENCE", 0.0)
+    monkeypatch.setattr(follow, "STANDSTILL", 0.0)  # set by each life
     monkeypatch.setattr(source, "PAUSES_AFTER_NULL", (0.0, 0.0))
     monkeypatch.setattr(source, "PAUSES_AFTER_REFUSAL", (0.0,))
     return met
@@ -107,6 +108,8 @@ class Life:
         self.nodes = [Node(name, self.chain, rng, rng.randint(1, 6)) for name in "abc"[: rng.randint(1, 3)]]
         self.first = rng.choice([0, 0, 7, self.chain.head + 3])
         self.pruned = self.chain.finalized if seed % 10 == 0 else 0
+        # At once, each look at a chain that stands still is at another provider's: many small reorgs.
+        follow.STANDSTILL = 0.0 if seed % 6 == 0 else 30.0
         self.ends_below_final = seed % 7 == 0
         for node in self.nodes:
             node.dawdles = True
