@@ -144,6 +144,7 @@ CHANGES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "wrong shape": ((*BLOCKS, RECEIPTS, LOGS), lambda method, result, rng: 7),
     "receipts withheld": ((RECEIPTS,), _refused(-32000, "missing receipts: pruned")),
     "receipts withheld, empty ranges": ((RECEIPTS, LOGS), _empty),
+    "empty ranges": ((LOGS,), lambda method, result, rng: []),
     "range errors": ((RECEIPTS, LOGS), _refused(-32602, "block range is too large; at most 1000")),
 }
 
@@ -214,6 +215,9 @@ class Fork:
                 )
             case ("eth_getLogs", [{"blockHash": str(block_hash)}]) if block_hash in self._honest:
                 return []
+            case ("eth_getLogs", [_]):
+                logs = await self._ask(method, *params)
+                return [log for log in logs if int(log["blockNumber"], 16) < self._first]
         return await self._ask(method, *params)
 
     async def _as_told(self, block: Object | None) -> Object | None:
