@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 from indexer.decode import Undecodable, tables
+from indexer.prove import level
 from indexer.source import Served, Source
 from nektar.chain.abi import Abi
 from nektar.log import PART_BYTES, New
@@ -84,10 +85,10 @@ def records(contracts: Mapping[Address, Abi], batch: Sequence[Served]) -> tuple[
             records(contracts, part) for part in (batch[:half], batch[half:])
         )
         return left + right, dead_left + dead_right
-    return [New(tuple(map(block, batch)), encoded)], dead
+    return [New(tuple(block(served, contracts) for served in batch), encoded)], dead
 
 
-def block(served: Served) -> Block:
+def block(served: Served, contracts: Iterable[Address]) -> Block:
     """The block as the log carries it. One provider's word is what makes it canonical so far."""
     proved, provider = served
     return Block(
@@ -95,7 +96,7 @@ def block(served: Served) -> Block:
         hash=proved.hash,
         parent=proved.parent,
         time=proved.time,
-        level=proved.level,
+        level=level(proved, contracts),
         provider=provider,
         anchor=f"single:{provider}",
     )

@@ -244,7 +244,7 @@ class Follower:
         before: list[Record] = [gap] if gap is not None else []
         await self._append([*before, *new], so_far(heads.safe), so_far(heads.finalized), dead)
         self._news_at = asyncio.get_running_loop().time()
-        first, levels = batch[0].proved.number, {served.proved.level for served in batch}
+        first, levels = batch[0].proved.number, {block.level for record in new for block in record.blocks}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
         if dead:  # one line, since strangers decide how many there are

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from eth_hash.auto import keccak
 
 from devnet.anvil import anvil, find_anvil
 from devnet.chain import DevnetError
-from indexer.prove import Contradiction, prove
+from indexer.prove import Contradiction, level, prove
 from nektar.chain.transaction import sender
-from nektar.model import Level
+from nektar.model import Address, Level
 from tests.nektar.chain.blocks import Given, Path_, corpora, put, values_in
 
 
@@ -170,6 +171,20 @@ def test_without_receipts_a_block_is_linked_and_says_no_more_than_it_was_given()
     assert prove(given.block, None).logs == ()
     some = prove(given.block, None, logs=all_logs(given)[5:9])
     assert some.logs == proved.logs[5:9]
+
+
+def test_absence_is_proved_by_the_bloom_and_by_who_is_called_and_by_nothing_less() -> None:
+    given = named("7000000")
+    linked = prove(given.block, None)
+    logged = {Address(bytes.fromhex(log["address"][2:])) for log in all_logs(given)}
+    called = {tx.to for tx in linked.transactions if tx.to is not None}
+    assert {level(linked, [each]) for each in logged | called} == {Level.LINKED}
+    strangers = [Address(keccak(i.to_bytes(2))[12:]) for i in range(2000)]
+    absent = [each for each in strangers if level(linked, [each]) is Level.PROVED]
+    assert 1900 < len(absent) < 2000, "a bloom excludes most, and never all"
+    assert level(linked, absent) is Level.PROVED
+    assert level(linked, [*absent, next(iter(called))]) is Level.LINKED
+    assert level(prove(given.block, given.receipts), logged) is Level.PROVED
 
 
 @pytest.mark.parametrize(
