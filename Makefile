@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo kafka test lint soak bench contracts lock clean
+.PHONY: help demo kafka test lint soak prove simulate kill bench contracts lock clean
 
 help:
 	@echo "make demo     a whole Network on this machine, faults and all   (ARGS='--seed 7')"
@@ -13,6 +13,9 @@ help:
 	@echo "make test     the tests                                         (ARGS='-k fold')"
 	@echo "make lint     formatting, types, floors"
 	@echo "make soak     twenty seeds, and kill -9 of each role            (ARGS='--seeds 3')"
+	@echo "make prove    every byte that a root covers, changed            (needs the corpora)"
+	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
+	@echo "make kill     an indexer killed at random moments, thirty runs on each bus"
 	@echo "make bench    measurements"
 
 demo: .venv/ready node_modules/ready
@@ -33,6 +36,15 @@ lint: .venv/ready
 
 soak: .venv/ready node_modules/ready
 	$(PY) -m tests.soak $(ARGS)
+
+prove: .venv/ready
+	$(PY) -m pytest -m slow tests/indexer/test_covered.py $(ARGS)
+
+simulate: .venv/ready
+	$(PY) -m pytest -m slow tests/indexer/test_simulation.py $(ARGS)
+
+kill: .venv/ready node_modules/ready
+	$(PY) -m pytest -m slow tests/indexer/test_kills.py $(ARGS)
 
 bench: .venv/ready node_modules/ready
 	$(PY) -m bench $(ARGS)

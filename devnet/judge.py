@@ -133,6 +133,10 @@ def _stored(sql: str) -> Iterator[Row]:
             yield "call", *called, str(row["status"]), _plain(view.removeprefix("call_")), _said(arguments)
 
 
+def _to(tx: Mapping[str, Any]) -> str:
+    return str(tx.get("to") or "").lower()
+
+
 def _recount(
     rpc: str,
     contracts: Mapping[str, str],
@@ -157,11 +161,13 @@ def _recount(
     }
     head = w3.eth.block_number
     operators: dict[str, list[str]] = {}
+    busy: set[int] = set()  # blocks in which anything happened to the contracts
     for first in range(0, head + 1, BLOCKS_AT_ONCE):
         last = min(head, first + BLOCKS_AT_ONCE - 1)
         addresses = [contract.address for contract in decoders.values()]
         for log in w3.eth.get_logs({"fromBlock": first, "toBlock": last, "address": addresses}):
             address = log["address"].lower()
+            busy.add(log["blockNumber"])
             event = events[address, log["topics"][0].to_0x_hex()]
             arguments = event().process_log(log)["args"]
             where = (
@@ -183,15 +189,18 @@ def _recount(
         yield "operator", operator, *told_last
     for number in range(head + 1):
         block = w3.eth.get_block(number, full_transactions=True)
-        level = "linked" if any(a <= number <= b for a, b in withheld) else "proved"
+        if any(_to(tx) in names for tx in cast(Sequence[TxData], block["transactions"])):
+            busy.add(number)
+        is_withheld = any(a <= number <= b for a, b in withheld)
+        level = "linked" if is_withheld and number in busy else "proved"
         known = block["hash"].to_0x_hex(), block["parentHash"].to_0x_hex(), str(block["timestamp"])
         yield "block", str(number), *known, level
         for tx in cast(Sequence[TxData], block["transactions"]):
-            to = str(tx.get("to") or "").lower()
+            to = _to(tx)
             if to not in names:
                 continue
             status = str(bool(w3.eth.get_transaction_receipt(tx["hash"])["status"]))
-            if any(a <= number <= b for a, b in withheld):
+            if is_withheld:
                 status = str(None)
             function, arguments = decoders[to].decode_function_input(tx["input"])
             place = (

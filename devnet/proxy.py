@@ -1,8 +1,9 @@
 """A JSON-RPC proxy with faults, between the pipeline and the chain: `python -m devnet.proxy UPSTREAM PORT`.
 
-It withholds the receipts of block ranges, as a node that has pruned them does. Orders come as JSON lines on
-standard input (`{"withhold": [first, last]}`), each answered by a line on standard output once it holds;
-agents and the scenario's driver talk to the chain itself.
+It withholds the receipts of block ranges, as a node that has pruned them does, and tells lies
+(`devnet/liar.py`). Orders come as JSON lines on standard input, each answered by a line on standard output
+once it holds: `{"withhold": [first, last]}`, `{"lie": "omitted log", "seed": 7, "chance": 0.5}`, and
+`{"lie": ""}` for the truth. Agents and the scenario's driver talk to the chain itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import msgspec
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+from devnet.liar import Liar, Refusal
 
 MAX_BODY = 16 * 1024 * 1024
 # As geth words it for a block whose receipts it does not have.
@@ -45,9 +48,16 @@ class Proxy:
         self._upstream = upstream
         self._faults = faults
         self._session: ClientSession | None = None
+        self.liar = Liar(self._ask)
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if not self.liar.is_honest:
+            asked = msgspec.json.decode(body)
+            batch = isinstance(asked, list)
+            sent = await self.liar.answer(asked if batch else [asked], batch)
+            await asyncio.sleep(sent.after)
+            return web.Response(body=sent.body, status=sent.status, content_type="application/json")
         answer = await self._post(body)
         if self._faults.any and b"Receipt" in body:
             answer = await self._with_faults(msgspec.json.decode(body), msgspec.json.decode(answer))
@@ -61,6 +71,14 @@ class Proxy:
         headers = {"content-type": "application/json"}
         async with self._session.post(self._upstream, data=body, headers=headers) as response:
             return await response.read()
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        """The upstream's result of one call. Raises Refusal."""
+        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = msgspec.json.decode(await self._post(msgspec.json.encode(call)))
+        if (error := answer.get("error")) is not None:
+            raise Refusal(error["code"], error["message"])
+        return answer["result"]
 
     async def _with_faults(self, asked: Any, answered: Any) -> bytes:
         batch = isinstance(asked, list)
@@ -84,8 +102,7 @@ class Proxy:
         if len(which) < 66 and which.startswith("0x"):
             return self._faults.withheld(int(which, 16))
         if len(which) == 66:  # an empty block, asked for by its hash
-            ask = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByHash", "params": [which, False]}
-            block = msgspec.json.decode(await self._post(msgspec.json.encode(ask))).get("result")
+            block = await self._ask("eth_getBlockByHash", which, False)
             return block is not None and self._faults.withheld(int(block["number"], 16))
         return False
 
@@ -100,7 +117,8 @@ async def serve(upstream: str, port: int) -> None:
     proxy = Proxy(upstream, faults)
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_post("/", proxy.handle)
-    runner = web.AppRunner(app, access_log=None)
+    # Whoever waits for an answer that never comes is not waited for in turn.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     stop = asyncio.Event()
@@ -113,7 +131,11 @@ async def serve(upstream: str, port: int) -> None:
         if not line:
             loop.remove_reader(sys.stdin)
             return
-        faults.withhold(*json.loads(line)["withhold"])
+        told = json.loads(line)
+        if "withhold" in told:
+            faults.withhold(*told["withhold"])
+        else:
+            proxy.liar.tell(**told)
         print(line.strip(), flush=True)  # noqa: T201  the answer
 
     loop.add_reader(sys.stdin, order)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
 from indexer.decode import NO_REASONS, Undecodable, tables
 from indexer.found import NOTHING, Found
+from indexer.prove import level
 from indexer.reverts import Reasons
 from indexer.source import Served, Source
 from nektar.chain.abi import Abi
@@ -97,18 +98,20 @@ def records(
             for part, known in ((batch[:half], found), (batch[half:], found.with_(made)))
         )
         return left + right, dead_left + dead_right
-    return [New(tuple(map(block, batch)), encoded)], dead
+    made = found.made(encoded, [each.hash for each in proved])
+    scope = {**contracts, **found.with_(made).contracts()}
+    return [New(tuple(block(served, scope) for served in batch), encoded)], dead
 
 
-def block(served: Served) -> Block:
-    """The block as the log carries it."""
+def block(served: Served, contracts: Collection[Address]) -> Block:
+    """The block as the log carries it; `contracts` are those in scope."""
     proved, provider, anchor = served
     return Block(
         number=proved.number,
         hash=proved.hash,
         parent=proved.parent,
         time=proved.time,
-        level=proved.level,
+        level=level(proved, contracts),
         provider=provider,
         anchor=anchor.words(provider, proved.number),
     )

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
@@ -52,6 +53,9 @@ SIGHTINGS = 3
 SETTLED_DEPTH = 1024
 # A gap is never filled, so blocks have to be missing for this many seconds before one is written.
 GAP_PATIENCE = 30.0
+# A chain that stands still for so many seconds looks like a provider that does, so others are asked in turn
+# until one shows something new: a fork or a head that one of them is stuck on must not hide the chain.
+STANDSTILL = 30.0
 # How long a provider may keep us waiting, in seconds, before that is said, and how often then.
 PATIENCE = 10.0
 # Seconds between two looks while heads are announced, for what is not: a socket that has gone deaf, finality.
@@ -87,8 +91,9 @@ class Follower:
         self._announced = announced or Announced({})
         self._reverts = reverts
         self._only_with_events = only_with_events
-        self._sightings = 0  # of a reorg below finality
+        self._sightings = Counter[str]()  # of a reorg below finality, by the provider
         self._waiting: float | None = None  # since when, or since it was last said
+        self._news_at: float | None = None  # when blocks were last appended, or first looked for
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
         self._health = health
         self._appending = False
@@ -119,7 +124,7 @@ class Follower:
                 if said:
                     logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
                 pause, said = FIRST_PAUSE, ""
-                if self._sightings:
+                if 0 < self._sightings.total() <= SIGHTINGS * len(self._source):
                     await asyncio.sleep(FIRST_PAUSE)
                 else:
                     await self._announced.wait(self._until_next_look())
@@ -144,7 +149,7 @@ class Follower:
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
-        asked, asked_at = self._source.name, time.time()
+        asked_at = time.time()
         self._since = time.time_ns()
         view = View(await self._source.heads())
         try:
@@ -164,13 +169,31 @@ class Follower:
                         else:
                             self._health.level(self._log.network, asked_at)
                         break
-            self._sightings = 0
+            self._sightings.clear()
+            self._turn_if_it_stands_still()
         except ReorgBelowFinality as error:
-            self._sightings += 1
-            if self._sightings >= SIGHTINGS * len(self._source):
+            showed = self._source.answered
+            self._sightings[showed] += 1
+            if self._is_certain:
                 raise
-            logger.error("%s: provider %s: %s", self._log.network, asked, error)
-            self._source.turn_from(asked)
+            level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
+            logger.log(level, "%s: provider %s: %s", self._log.network, showed, error)
+            self._health.waits(self._log.network, f"provider {showed}: {error}")
+            self._source.turn_from(showed)
+
+    def _turn_if_it_stands_still(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._news_at is None:
+            self._news_at = now
+        if now - self._news_at >= STANDSTILL:
+            self._source.turn_from(self._source.name)
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether every provider has shown a reorg below finality so often that there is no doubt. One that
+        is down has shown nothing: until it answers this Network stands still, and does not end."""
+        seen = self._sightings.values()
+        return len(seen) == len(self._source) and min(seen) >= SIGHTINGS
 
     def _say_if_it_lasts(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -257,11 +280,12 @@ class Follower:
 
         before: list[Record] = [gap] if gap is not None else []
         await self._append([*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead)
+        self._news_at = asyncio.get_running_loop().time()
         if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
             logger.warning(
                 "%s: %d contracts are found, and further ones are not followed", self._log.network, MAX_FOUND
             )
-        first, levels = batch[0].proved.number, {served.proved.level for served in batch}
+        first, levels = batch[0].proved.number, {block.level for record in new for block in record.blocks}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
         logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
         if dead:  # one line, since strangers decide how many there are

@@ -8,7 +8,7 @@ not canonical: which headers are the chain's rests on an anchor, and is not deci
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +60,17 @@ class Proved(msgspec.Struct, frozen=True):
     transactions: tuple[Transaction, ...]
     statuses: tuple[bool | None, ...]  # one a transaction; None: not known (withheld, or before Byzantium)
     logs: tuple[Log, ...]  # in order; all of the block, where it is proved
+    bloom: bytes = BLOOM_BYTES * b"\xff"  # the header's; one that is not known excludes nothing
+
+
+def level(proved: Proved, contracts: Iterable[Address]) -> Level:
+    """How well the block tells what happened to these contracts: `proved` also without its receipts, where no
+    transaction is to one of them and its bloom excludes them all. Presence is proved by the root, absence by
+    the bloom, both of a header that hashes right."""
+    ours = frozenset(contracts)
+    if any(tx.to in ours for tx in proved.transactions) or any(may_contain(proved.bloom, a) for a in ours):
+        return proved.level
+    return Level.PROVED
 
 
 def prove(
@@ -100,6 +111,7 @@ def prove(
             transactions=transactions,
             statuses=statuses,
             logs=found,
+            bloom=octets(block, "logsBloom", BLOOM_BYTES),
         )
     except Malformed as error:
         raise Contradiction(f"{where}: {error}") from error

@@ -95,6 +95,7 @@ class Source:
     ) -> None:
         """`network` is only said where the providers dissent."""
         self.pool = Pool(providers, lies=Contradiction)
+        self.answered = self.pool.best.name  # who gave the last answer
         self._chain_id = chain_id
         self._anchor = anchor
         self._checked: set[str] = set()
@@ -213,7 +214,9 @@ class Source:
 
         async def of_this_chain(provider: Provider) -> T:
             await self._check(provider)
-            return await ask(provider)
+            answer = await ask(provider)
+            self.answered = provider.name
+            return answer
 
         return await self.pool.first(of_this_chain)
 

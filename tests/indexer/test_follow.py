@@ -1,103 +1,21 @@
-"""The loop against simulated chains, providers with faults, and deaths at every record."""
+"""The loop, one thing after another; `test_simulation.py` lets everything happen at once."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from indexer import follow, source
-from indexer.follow import Follower
-from indexer.prove import Contradiction
 from indexer.reconcile import ReorgBelowFinality
-from indexer.source import Source
-from indexer.writer import NetworkLog
 from nektar.bus.sqlite import SqliteBus
-from nektar.chain.abi import load
-from nektar.chain.rpc import Call, RpcError
-from nektar.config import NetworkConfig
-from nektar.health import Health
+from nektar.chain.rpc import Call
 from nektar.log import Gap, Mark, New, Record, Undo
-from nektar.model import Address, Level
-from tests.indexer.rules import Reading, records
-from tests.indexer.world import ABI, CHAIN_ID, CONTRACT, Chain, Made, Node
-
-CONTRACTS = {Address(CONTRACT): load(ABI)}
-FILTER = b"f" * 32
-
-
-def network(from_block: int = 0, name: str = "net") -> NetworkConfig:
-    return NetworkConfig(name, CHAIN_ID, ("a",), {}, from_block=from_block)
-
-
-class Killed(BaseException):
-    """As kill -9: nothing that catches errors sees it."""
-
-
-class Mortal(NetworkLog):
-    """A log whose process may die just before or just after a record is committed."""
-
-    chance = 0.0
-    rng = random.Random(0)
-
-    def append(self, records: Any, dead: Any = (), since: int = 0) -> None:
-        before, after = (self.rng.random() < self.chance / 2 for _ in range(2))
-        if before:
-            raise Killed
-        super().append(records, dead, since)
-        if after:
-            raise Killed
-
-
-class Process:
-    """An indexer of one Network that a test makes look at its chain, and that may die and come back."""
-
-    def __init__(self, bus: SqliteBus, nodes: list[Node], config: NetworkConfig | None = None) -> None:
-        self.bus, self.nodes, self.config = bus, nodes, config or network()
-        self.deaths = 0
-        self.errors: list[Exception] = []
-        self.runner = asyncio.Runner()
-        self.health = Health()
-        self.start()
-
-    def start(self, chance: float = 0.0, rng: random.Random | None = None) -> None:
-        self.log = Mortal(self.bus, self.config, FILTER)
-        self.log.chance, self.log.rng = chance, rng or random.Random(0)
-        self.follower = Follower(self.log, Source(self.nodes, CHAIN_ID), CONTRACTS, 0.0, self.health)  # type: ignore[arg-type]
-
-    def restart(self) -> None:
-        self.log.close()
-        self.start(self.log.chance, self.log.rng)
-
-    def look(self, times: int = 1) -> None:
-        for _ in range(times):
-            try:
-                self.runner.run(self.follower.look())
-            except (RpcError, Contradiction) as error:
-                self.errors.append(error)
-            except Killed:
-                self.deaths += 1
-                self.restart()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.log.close()
-        self.runner.close()
-
-    @property
-    def written(self) -> list[Record]:
-        return records(self.bus, self.config.name)
-
-    @property
-    def reading(self) -> Reading:
-        return Reading(self.written)
+from nektar.model import Level
+from tests.indexer.process import Process, assert_tells
+from tests.indexer.world import Chain, Node
 
 
 @pytest.fixture(autouse=True)
@@ -106,74 +24,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "PAUSES_AFTER_REFUSAL", (0.0,))
 
 
-def assert_tells(reading: Reading, blocks: Iterable[Made]) -> None:
-    """The log's surviving chain and rows are these blocks' and their logs'."""
-    expected = list(blocks)
-    assert [b.hash for b in reading.blocks] == [made.hash for made in expected]
-    said = Counter((block_hash, what) for _, block_hash, what in reading.rows.elements())
-    assert said == Counter((made.hash, what) for made in expected for what in made.whats)
-
-
 def kinds(log: list[Record]) -> list[str]:
     return [type(record).__name__ for record in log]
-
-
-def live_through(seed: int, folder: Path) -> tuple[Reading, Process]:
-    """A random life of a chain, its providers and an indexer; what the log says in the end."""
-    rng = random.Random(seed)
-    chain = Chain(rng, safe=rng.randint(0, 3), final=rng.randint(3, 9))
-    nodes = [Node(name, chain, rng, in_flight=rng.randint(1, 6)) for name in "ab"[: rng.randint(1, 2)]]
-    config = network(from_block=rng.choice([0, 0, 7]))
-    with SqliteBus(folder / "bus") as bus, Process(bus, nodes, config) as process:
-        process.log.chance, process.log.rng = rng.choice([0.0, 0.1, 0.3]), rng
-        for node in nodes:
-            node.fails, node.nulls = rng.choice([0.0, 0.1]), rng.choice([0.0, 0.1])
-            node.lies = rng.choice([0.0, 0.0, 0.02])
-        chain.mine(rng.randint(0, 90))
-
-        def reorg() -> None:
-            if depth := rng.randint(0, chain.deepest):
-                chain.reorg(depth, rng.randint(max(0, depth - 1), depth + 2))
-
-        for _ in range(25):
-            if rng.random() < 0.7:
-                chain.mine(rng.randint(1, 3))
-            if rng.random() < 0.3:
-                reorg()
-            for node in nodes:
-                if rng.random() < 0.2 and chain.head > 4:
-                    node.fall_behind(rng.randint(0, 3))
-                elif rng.random() < 0.7:
-                    node.catch_up()
-                node.between = [reorg] if rng.random() < 0.2 else []
-            process.look(rng.randint(0, 2))
-            if rng.random() < 0.1:
-                process.restart()
-        for node in nodes:
-            node.catch_up()
-            node.between, node.fails, node.nulls, node.lies = [], 0, 0, 0
-        process.log.chance = 0.0
-        chain.mine(10)
-        process.look(4)
-        reading = process.reading
-        assert_tells(reading, chain.blocks[config.from_block :])
-        assert reading.finalized is not None
-        assert reading.safe is not None
-        assert (reading.finalized.number, reading.safe.number) == (chain.finalized, chain.safe)
-        return reading, process
-
-
-@pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 40, 10)], ids=str)
-def test_the_surviving_log_is_the_chain_whatever_happens(seeds: range, tmp_path: Path) -> None:
-    undone = deaths = lies = 0
-    for seed in seeds:
-        reading, process = live_through(seed, tmp_path / str(seed))
-        undone += reading.undone
-        deaths += process.deaths
-        lies += sum(isinstance(error, Contradiction) for error in process.errors)
-    assert undone
-    assert deaths
-    assert lies, "the seeds spare the code what they are meant to do to it"
 
 
 @pytest.fixture
@@ -266,6 +118,22 @@ def test_a_provider_that_is_behind_undoes_nothing(bus: SqliteBus, chain: Chain) 
         assert (after.blocks, after.finalized, after.undone) == (before.blocks, before.finalized, 0)
 
 
+def test_a_provider_that_stands_still_is_turned_from_where_another_goes_on(
+    bus: SqliteBus, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.mine(20)
+    stale, honest = node(chain, "stale"), node(chain, "honest")
+    with Process(bus, [stale, honest]) as process:
+        process.look()
+        stale.fall_behind(2)
+        chain.mine(3)
+        process.look(5)
+        assert process.log.known.next == 21, "for a moment it may"
+        monkeypatch.setattr(follow, "STANDSTILL", 0.0)
+        process.look(2)
+        assert_tells(process.reading, chain.blocks)
+
+
 def test_safe_may_go_back_and_a_mark_says_so(bus: SqliteBus, chain: Chain) -> None:
     chain.mine(20)
     with Process(bus, [node(chain)]) as process:
@@ -309,15 +177,34 @@ def test_one_of_two_providers_on_another_chain_stops_nothing(bus: SqliteBus, cha
         assert_tells(process.reading, chain.blocks)
 
 
-def test_blocks_whose_receipts_are_withheld_are_linked_with_their_logs(bus: SqliteBus, chain: Chain) -> None:
+def test_a_provider_that_is_down_bears_no_witness_against_finality(bus: SqliteBus, chain: Chain) -> None:
+    chain.mine(20)
+    liar, honest = node(chain, "a"), node(chain, "b")
+    with Process(bus, [liar, honest]) as process:
+        process.look()
+        fork = Chain(random.Random(2))
+        fork.mine(30)
+        liar.chain, honest.fails = fork, 1.0
+        process.look(20)
+        honest.chain, honest.fails = fork, 0.0
+        with pytest.raises(ReorgBelowFinality):
+            process.look(20)
+        assert_tells(process.reading, chain.blocks)
+
+
+def test_blocks_whose_receipts_are_withheld_are_linked_unless_their_blooms_prove_absence(
+    bus: SqliteBus, chain: Chain
+) -> None:
     chain.mine(20)
     provider = node(chain)
-    provider.withheld = {4, 5, 6, 19}
+    provider.withheld = set(range(4, 20))
+    busy = {made.number for made in chain.blocks if made.whats}
+    assert provider.withheld & busy
+    assert provider.withheld - busy
     with Process(bus, [provider]) as process:
         process.look()
         reading = process.reading
-        assert {b.number for b in reading.blocks if b.level is Level.LINKED} == provider.withheld
-        assert {b.level for b in reading.blocks} == {Level.LINKED, Level.PROVED}
+        assert {b.number for b in reading.blocks if b.level is Level.LINKED} == provider.withheld & busy
         assert_tells(reading, chain.blocks)
 
 

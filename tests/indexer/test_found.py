@@ -22,6 +22,7 @@ from nektar import config as configuration
 from nektar.bus.port import partition_of
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
+from nektar.chain.anchor import Single
 from nektar.chain.table import values
 from nektar.config import ConfigError, Factory, NetworkConfig
 from nektar.log import BrokenLog, Mark, New, Record, Undo, key
@@ -169,13 +170,13 @@ def test_a_batch_that_is_cut_into_records_keeps_what_its_first_half_made(
     blocks = some_blocks(3)
     whole = tables(CONTRACTS, blocks, FOUND)[0]
     monkeypatch.setattr("indexer.backfill.PART_BYTES", 23_000)
-    cut, _ = records(CONTRACTS, [Served(each, "p") for each in blocks], FOUND)
+    cut, _ = records(CONTRACTS, [Served(each, "p", Single()) for each in blocks], FOUND)
     assert len(cut) > 1
     assert sorted(at for new in cut for at in swaps(new.tables)) == sorted(swaps(whole))
 
 
 def written(blocks: Sequence[Proved], known: Known) -> New:
-    [new], _ = records(CONTRACTS, [Served(each, "p") for each in blocks], known.found)
+    [new], _ = records(CONTRACTS, [Served(each, "p", Single()) for each in blocks], known.found)
     return new
 
 
@@ -257,7 +258,7 @@ def test_other_factories_than_those_of_the_log_are_told_as_another_filter(bus: S
     plain = network(from_block=5, factories={})
     here = proved([made(0, FACTORY)], number=5)
     five = BlockRef(5, here.hash)
-    [new], _ = records(CONTRACTS, [Served(here, "p")])
+    [new], _ = records(CONTRACTS, [Served(here, "p", Single())])
     with NetworkLog(bus, plain, filter_hash(plain, ABIS)) as log:
         log.append([new, Mark(five, five)])
     with pytest.raises(FilterChanged, match="factories"):

@@ -22,7 +22,8 @@ from nektar.bus.port import BusError, Message
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, Limits, Listen, Provider
 from nektar.health import STUCK_SECONDS, Health
-from tests.indexer.test_follow import CONTRACTS, FILTER, Process, network, node
+from tests.indexer.process import CONTRACTS, FILTER, Process, network
+from tests.indexer.test_follow import node
 from tests.indexer.world import CHAIN_ID, Chain
 from tests.nektar.test_health import Clock
 from tests.spans import Counted, Spans

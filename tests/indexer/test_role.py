@@ -90,11 +90,14 @@ class World:
     @property
     def truth(self) -> tuple[list[str], Counter[tuple[str, str]]]:
         """Hashes of all blocks, and (block hash, what) of all logs, by plain JSON-RPC."""
-        head = self.chain.head()[0]
-        hashes = [self.chain.rpc("eth_getBlockByNumber", hex(n), False)["hash"] for n in range(head + 1)]
-        logs = self.chain.rpc(
-            "eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest", "address": self.address}
-        )
+        return self.truth_from(0)
+
+    def truth_from(self, first: int) -> tuple[list[str], Counter[tuple[str, str]]]:
+        """As `truth`, from this block on."""
+        numbers = range(first, self.chain.head()[0] + 1)
+        hashes = [self.chain.rpc("eth_getBlockByNumber", hex(n), False)["hash"] for n in numbers]
+        asked = {"fromBlock": hex(first), "toBlock": "latest", "address": self.address}
+        logs = self.chain.rpc("eth_getLogs", asked)
         return hashes, Counter((log["blockHash"], log["data"]) for log in logs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -180,6 +181,7 @@ class Node:
         self.unpruned = 0  # headers below this number are not served, but for the genesis block
         self.withheld: set[int] = set()  # numbers of blocks whose receipts are not served
         self.between: list[Any] = []  # called between two calls of a batch: reorgs in the middle of anything
+        self.dawdles = False  # lets others go first now and then, so that answers come in any order
         self.asked = 0
         self.syncing: Any = False  # what it says to `eth_syncing`
         self.contracts = {"0x" + CONTRACT.hex()}
@@ -189,6 +191,22 @@ class Node:
         shown = self.chain.blocks[: len(self.chain.blocks) - blocks]
         head = shown[-1].number
         self._behind = shown, min(self.chain.safe, head), min(self.chain.finalized, head)
+
+    def wander(self, depth: int, grow: int) -> None:
+        """Show from now on another chain than the canonical one, from `depth` blocks below its head on."""
+        shown = self.chain.blocks[: len(self.chain.blocks) - depth]
+        stands = shown[-1].number
+        for _ in range(grow):
+            shown.append(
+                make(shown[-1].number + 1, shown[-1].hash, self.rng.randbytes(8), self.rng.randint(0, 1))
+            )
+            self.chain.ever[shown[-1].hash] = shown[-1]
+        self._behind = shown, min(self.chain.safe, stands), min(self.chain.finalized, stands)
+
+    def disputes(self, number: int) -> bool:
+        """Whether another block than the canonical one stands there for it."""
+        shown, canonical = self.shown[0], self.chain.blocks
+        return number < len(shown) and shown[number].hash != canonical[number].hash
 
     def catch_up(self) -> None:
         self._behind = None
@@ -200,6 +218,8 @@ class Node:
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         self.asked += 1
+        for _ in range(self.rng.randint(0, 3) if self.dawdles else 0):
+            await asyncio.sleep(0)
         if self.rng.random() < self.fails:
             raise Unreachable(self.name, "HTTP 503")
         return [self._answer(call) for call in calls]

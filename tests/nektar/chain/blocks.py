@@ -1,11 +1,10 @@
-"""Real blocks that nobody here wrote, from the corpora; and what a lie in one looks like."""
+"""Real blocks that nobody here wrote, from the corpora; and how a test alters them."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
-import random
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -40,19 +39,6 @@ def corpora() -> tuple[Given, ...]:
             name = f"{file.name.split('.')[0]}:{int(each['block']['number'], 16)}"
             found.append(Given(name, each["block"], each["receipts"]))
     return tuple(found)
-
-
-def lies(given: Given, rng: random.Random, count: int) -> Iterator[tuple[Path_, Given]]:
-    """`count` versions of `given` with one hex digit of one value changed, and where."""
-    places = [
-        (path, value)
-        for path, value in values_in(given)
-        if isinstance(value, str) and value.startswith("0x") and len(value) > 2
-    ]
-    for path, value in rng.sample(places, min(count, len(places))):
-        at = rng.randrange(2, len(value))
-        digit = rng.choice([d for d in "0123456789abcdef" if d != value[at].lower()])
-        yield path, put(given, path, value[:at] + digit + value[at + 1 :])
 
 
 def values_in(given: Given) -> Iterator[tuple[Path_, Any]]:
