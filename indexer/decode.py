@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from indexer.prove import Log, Proved
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, Abi, EventType, FunctionType
-from nektar.chain.columns import Bodies, Refused, decode
+from nektar.chain.columns import Bodies, Joined, Refused, decode
 from nektar.chain.table import write_table
 from nektar.chain.transaction import Transaction, Unsigned, sender
 from nektar.chain.types import WORD
@@ -102,8 +102,12 @@ def tables(
 
 def _events(event: EventType, rows: Sequence[_LogRow]) -> tuple[pa.RecordBatch, list[Refused]]:
     parts = (
-        Bodies([a.type for a in event.indexed], [b"".join(r.log.topics[1:]) for r in rows], exact=True),
-        Bodies([a.type for a in event.unindexed], [r.log.data for r in rows], exact=True),
+        Bodies(
+            [a.type for a in event.indexed],
+            Joined.of([b"".join(row.log.topics[1:]) for row in rows]),
+            exact=True,
+        ),
+        Bodies([a.type for a in event.unindexed], Joined.of([row.log.data for row in rows]), exact=True),
     )
     columns, kept, refused = decode(parts, len(rows))
     taken = [rows[row] for row in kept]
@@ -120,7 +124,7 @@ def _events(event: EventType, rows: Sequence[_LogRow]) -> tuple[pa.RecordBatch, 
 
 def _calls(function: FunctionType, rows: Sequence[_CallRow]) -> tuple[pa.RecordBatch, list[Refused]]:
     # Solidity takes calldata that is longer than its arguments, and wallets append marks of their own.
-    bodies = [row.tx.input[SELECTOR_BYTES:] for row in rows]
+    bodies = Joined.of([row.tx.input[SELECTOR_BYTES:] for row in rows])
     part = Bodies([each.type for each in function.arguments], bodies, exact=False)
     columns, kept, refused = decode((part,), len(rows))
     taken = [rows[row] for row in kept]

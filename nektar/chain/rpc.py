@@ -155,6 +155,16 @@ class Provider:
             return await self.batch(calls)
         return answers
 
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        """One request's answer as it came. Raises Unreachable."""
+        asked = [
+            {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": call.params}
+            for call in calls
+        ]
+        await self._wait_for_slot(len(calls))
+        async with self._free:
+            return await self._post(msgspec.json.encode(asked if len(calls) > 1 else asked[0]))
+
     async def _ask(self, calls: Sequence[Call]) -> list[Any] | None:
         """One request. None: the provider takes no batches. Raises _Transient."""
         ids = [next(self._ids) for _ in calls]
