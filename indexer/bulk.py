@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple
@@ -21,8 +21,9 @@ from indexer.decode import Undecodable
 from indexer.filled import ROWS_AN_INSERT, Filled, Plan, Read
 from indexer.prove import TIME_BITS
 from indexer.ranges import Range, Sizes, missing
-from indexer.reported import Asked, Batch, LogText
+from indexer.reported import Batch
 from nektar.chain.jsonrpc import parse_object, quantity
+from nektar.chain.logs import Logs, read
 from nektar.chain.rpc import Call, Provider, Refused
 from nektar.store.port import Store
 
@@ -123,33 +124,28 @@ async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPo
         if blocks.blocks == 1:
             raise
         return blocks
-    times = await _times(provider, reported.untimed(logs))
-    asked = Asked(plan.contracts, blocks.first, blocks.last)
-    batches, lost = await run(reading, _batches, logs, asked, times)
-    return Read(blocks, provider.name, batches, lost, len(logs))
+    if numbers := reported.untimed(logs):
+        logs = reported.timed(logs, await _times(provider, numbers))
+    batches, lost = await run(reading, _batches, logs, plan, blocks)
+    return Read(blocks, provider.name, batches, lost, len(logs.number))
 
 
 class _Answer(msgspec.Struct):
-    result: list[LogText] | None = None
     error: Any = None
 
 
-_answers = msgspec.json.Decoder(_Answer)
-
-
-def _logs(provider: str, body: bytes) -> list[LogText]:
+def _logs(provider: str, body: bytes) -> Logs:
     with _collecting_later():
-        answer = _answers.decode(body)
-    if answer.result is None:
+        if (logs := read(body)) is not None:
+            return logs
+        answer = msgspec.json.decode(body, type=_Answer)
         raise Refused(provider, "eth_getLogs", 0, str(answer.error)[:200])
-    return answer.result
 
 
-def _batches(
-    logs: Sequence[LogText], asked: Asked, times: Mapping[int, int]
-) -> tuple[list[Batch], list[Undecodable]]:
+def _batches(logs: Logs, plan: Plan, blocks: Range) -> tuple[list[Batch], list[Undecodable]]:
     with _collecting_later():
-        return reported.batches(logs, asked, times)
+        reported.check(logs, plan.contracts, blocks.first, blocks.last)
+        return reported.batches(logs, plan.contracts)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 # Logs in an answer that are worth a request: more are a burden on both sides, fewer make many requests.
-LOGS_WANTED = 2_000
+LOGS_WANTED = 1_000
 # What was empty so far may end at once, so a range grows by no more than this from one answer to the next.
 GROWTH = 4
 MOST_BLOCKS = 10_000
