@@ -197,6 +197,14 @@ def findings(
 
 
 @app.command()
+def coverage(config: ConfigOption = None, directory: DirOption = None, json: JsonOption = False) -> None:
+    """Which blocks the store has, how well they were checked, and which are missing."""
+    from cli.coverage import run
+
+    run(config, directory, json)
+
+
+@app.command()
 def replay(
     config: ConfigOption = None,
     directory: DirOption = None,

@@ -52,31 +52,32 @@ async def index(
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
-        insert = asyncio.get_running_loop().create_future()
-        insert.set_result(None)
+
+        async def insert(reads: Sequence[Read]) -> None:
+            nonlocal done
+            await asyncio.get_running_loop().run_in_executor(inserting, filled.add, reads)
+            done = Progress(
+                done.blocks,
+                done.done + sum(read.blocks.blocks for read in reads),
+                done.logs + sum(read.logs for read in reads),
+                done.undecoded + sum(len(read.lost) for read in reads),
+            )
+            progress(done)
+
         gathered: list[Read] = []
-        async with aclosing(_reads(provider, plan, left)) as reads:
-            async for read in reads:
-                gathered.append(read)
-                if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
-                    await insert
-                    progress(done)
-                    done = _with(done, gathered)
-                    insert = asyncio.get_running_loop().run_in_executor(inserting, filled.add, gathered)
-                    gathered = []
-        await insert
-        await asyncio.get_running_loop().run_in_executor(inserting, filled.add, gathered)
-        done = _with(done, gathered)
-    progress(done)
+        inserted = asyncio.create_task(insert([]))
+        try:
+            async with aclosing(_reads(provider, plan, left)) as reads:
+                async for read in reads:
+                    gathered.append(read)
+                    if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
+                        await inserted
+                        gathered, full = [], gathered
+                        inserted = asyncio.create_task(insert(full))
+        finally:  # what was read before a fault is kept
+            await inserted
+            await insert(gathered)
     return done
-
-
-def _with(done: Progress, reads: Sequence[Read]) -> Progress:
-    return done._replace(
-        done=done.done + sum(read.blocks.blocks for read in reads),
-        logs=done.logs + sum(read.logs for read in reads),
-        undecoded=done.undecoded + sum(len(read.lost) for read in reads),
-    )
 
 
 async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:

@@ -93,6 +93,8 @@ class Filled:
 
     def add(self, reads: Sequence[Read]) -> None:
         """Insert what was read, and then that it is there. Raises StoreError."""
+        if not reads:
+            return
         level, version = str(self._plan.level), VERSIONS[self._plan.level]
         found: dict[str, list[pa.RecordBatch]] = {}
         for read in reads:

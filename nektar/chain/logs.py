@@ -102,7 +102,7 @@ def _columns(count: int, groups: Sequence[scan.Group]) -> Logs:
         return _one_by_one(b"[]")
     topics = np.zeros((count, MAX_TOPICS, HASH), np.uint8)
     topic_count: Ints = np.zeros(count, np.int64)
-    timed = [group.has("blockTimestamp") for group in groups]
+    timed = [group.layout.first.get("blockTimestamp") is not None for group in groups]
     for group in groups:
         said = group.layout.first
         named = said.get("topics")

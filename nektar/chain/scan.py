@@ -51,9 +51,6 @@ class Group(NamedTuple):
     layout: Layout
     texts: Octets
 
-    def has(self, path: str) -> bool:
-        return path in self.layout.digits
-
     def octets(self, path: str, size: int | None = None) -> Octets:
         """The bytes at `path`, a row each. Raises Unlike."""
         start, end = self._at(path)
@@ -68,7 +65,7 @@ class Group(NamedTuple):
     def numbers(self, path: str, bits: int) -> Ints:
         """The numbers at `path`, each of at most `bits` (63 at most). Raises Unlike."""
         start, end = self._at(path)
-        if end - start > 16:
+        if not 1 <= end - start <= 16:
             raise Unlike
         digits = _DIGITS[self.texts[:, start:end]]
         if digits.max(initial=0) > 15 or (end - start == 16 and digits[:, 0].max(initial=0) > 7):
@@ -133,7 +130,7 @@ def _layout(text: bytes, width: int, keys: Collection[str]) -> Layout | None:
     """The layout of an object whose values are texts, arrays of texts, numbers, booleans or null."""
     try:
         parsed: Any = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not isinstance(parsed, dict) or b"\\" in text:
         return None
