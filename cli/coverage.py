@@ -27,7 +27,7 @@ def run(config_path: Path | None, directory: Path | None, as_json: bool) -> None
     if gaps := below_findings(stretches, records(config, RESTS_ON)):
         first = gaps[0]
         raise Uncovered(
-            f"coverage: findings of {first.network} rest on blocks above {first.first} to {first.last}, which "
-            "no provider served: what did not happen there is not known; begin a new generation with a "
+            f"coverage: findings of {first.network} rest on blocks after {first.first} to {first.last}, "
+            "which nobody served: what did not happen there is not known; begin a new generation with a "
             "provider that has them"
         )

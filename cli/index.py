@@ -35,6 +35,7 @@ def run(
     addresses: list[str],
     first: int,
     last: int | None,
+    check: str,
     name: str,
     config_path: Path | None,
     directory: Path | None,
@@ -42,6 +43,9 @@ def run(
 ) -> None:
     """Read the events of `addresses` in blocks `first` to `last` (None: the newest that is final)."""
     config = data_config(config_path, directory)
+    if check not in (Level.REPORTED, Level.PROVED):
+        raise ConfigError(f"--check: expected reported or proved; got {check!r:.80}")
+    level = Level(check)
     contract = read_abi(abi_file)
     for address in addresses:
         if not _ADDRESS.fullmatch(address):
@@ -52,17 +56,27 @@ def run(
     with open_store(config.store_url) as store:
         migrate(store, [])
         began = time.monotonic()
-        done, blocks = asyncio.run(_index(config, rpc, store, name, contracts, first, last))
+        done, blocks = asyncio.run(
+            _index(
+                config, rpc, store, Plan(name, contracts, Range(first, last or first), level), last is None
+            )
+        )
         stored = _count(store, name, contract, blocks)
         seconds = time.monotonic() - began
     if as_json:
-        found = {"name": name, "first": blocks.first, "last": blocks.last, "read": done.logs}
+        found = {
+            "name": name,
+            "first": blocks.first,
+            "last": blocks.last,
+            "level": str(level),
+            "read": done.logs,
+        }
         print(
             json.dumps({**found, "stored": stored, "undecoded": done.undecoded, "seconds": round(seconds, 3)})
         )
         return
     rate = f" ({done.logs / seconds:,.0f} a second)" if done.logs else ""
-    print(f"{name}: blocks {blocks.first:,} to {blocks.last:,}: {done.logs:,} logs read{rate}, not proved")
+    print(f"{name}: blocks {blocks.first:,} to {blocks.last:,}: {done.logs:,} logs {level}{rate}")
     for table, count in stored.items():
         print(f"  {table.rpartition('_')[0]}: {count:,} rows in the store")
     if done.undecoded:
@@ -87,25 +101,21 @@ def read_abi(path: Path) -> abi.Abi:
 
 
 async def _index(
-    config: Config,
-    rpc: str,
-    store: Store,
-    name: str,
-    contracts: dict[Address, abi.Abi],
-    first: int,
-    last: int | None,
+    config: Config, rpc: str, store: Store, plan: Plan, to_newest: bool
 ) -> tuple[Progress, Range]:
+    """Index the plan; where `to_newest`, up to the newest block that is final."""
     async with _provider(config, rpc) as provider:
         newest = await _number(provider, "latest") or 0
-        if last is None:
-            last = await _number(provider, "finalized") or newest
-        if not first <= last <= newest:
+        if to_newest:
+            final = await _number(provider, "finalized") or newest
+            plan = plan._replace(blocks=Range(plan.blocks.first, final))
+        blocks = plan.blocks
+        if not blocks.first <= blocks.last <= newest:
             raise ConfigError(
-                f"--from, --to: expected blocks in order, up to the newest, {newest}; got {first} and {last}"
+                f"--from, --to: expected blocks in order, up to the newest, {newest}; got {blocks.first} and "
+                f"{blocks.last}"
             )
-        blocks = Range(first, last)
-        with Shown(name) as shown:
-            plan = Plan(name, contracts, blocks, Level.REPORTED)
+        with Shown(plan.name) as shown:
             return await index(provider, store, plan, shown.on), blocks
 
 

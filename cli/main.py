@@ -134,15 +134,18 @@ def index(
     last: Annotated[
         int | None, typer.Option("--to", min=0, help="Last block; by default the newest that is final")
     ] = None,
+    check: Annotated[
+        str, typer.Option(help="reported: believe the provider; proved: recompute every block")
+    ] = "proved",
     name: Annotated[str, typer.Option(help="The name under which the rows stand, as `network`")] = "index",
     config: ConfigOption = None,
     directory: DirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Read any contract's events straight into the store, believing the provider."""
+    """Read any contract's events straight into the store."""
     from cli.index import run
 
-    run(rpc, abi, address, first, last, name, config, directory, json)
+    run(rpc, abi, address, first, last, check, name, config, directory, json)
 
 
 @app.command()

@@ -12,23 +12,28 @@ import gc
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from indexer import reported
-from indexer.decode import Undecodable
-from indexer.filled import ROWS_AN_INSERT, Filled, Plan, Read
-from indexer.prove import TIME_BITS
+from indexer import proved, reported
+from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
+from indexer.prove import TIME_BITS, Contradiction
 from indexer.ranges import Range, Sizes, missing
-from indexer.reported import Batch
 from nektar.chain.jsonrpc import parse_object, quantity
-from nektar.chain.logs import Logs, read
+from nektar.chain.logs import NO_LOGS, Logs
+from nektar.chain.logs import read as read_logs
+from nektar.chain.receipts import read as read_receipts
 from nektar.chain.rpc import Call, Provider, Refused
+from nektar.model import Level
 from nektar.store.port import Store
 
 # Headers in one request, where logs don't say their block's time.
 HEADERS_A_REQUEST = 100
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Progress(NamedTuple):
@@ -47,8 +52,12 @@ async def index(
 
     Raises RpcError, Contradiction, StoreError.
     """
-    filled = Filled(store, plan)
-    left = missing(plan.blocks, filled.there())
+    filled, links = Filled(store, plan), Links()
+    there = filled.there()
+    for blocks, ends in there:
+        if ends is not None:
+            links.add(blocks, ends)
+    left = missing(plan.blocks, [blocks for blocks, _ in there])
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
@@ -69,6 +78,8 @@ async def index(
         try:
             async with aclosing(_reads(provider, plan, left)) as reads:
                 async for read in reads:
+                    if read.ends is not None:
+                        links.add(read.blocks, read.ends)
                     gathered.append(read)
                     if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
                         await inserted
@@ -110,6 +121,21 @@ async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> Async
 
 async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read | Range:
     """What the blocks hold; or the range itself, where the provider does not serve so much at once."""
+    try:
+        if plan.level is Level.PROVED:
+            logs, ends = await _proved(provider, plan, blocks, reading)
+        else:
+            logs, ends = await _reported(provider, plan, blocks, reading), None
+    except Refused:
+        if blocks.blocks == 1:
+            raise
+        return blocks
+    batches, lost = await _in(reading, reported.batches, logs, plan.contracts)
+    return Read(blocks, provider.name, batches, lost, len(logs.number), ends)
+
+
+async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Logs:
+    """What `eth_getLogs` says. Raises Refused too."""
     topics = sorted({"0x" + topic.hex() for abi in plan.contracts.values() for topic in abi.topics})
     filter_ = {
         "address": ["0x" + address.hex() for address in plan.contracts],
@@ -118,35 +144,65 @@ async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPo
         "topics": [topics],
     }
     body = await provider.body([Call("eth_getLogs", (filter_,))])
-    run = asyncio.get_running_loop().run_in_executor
-    try:
-        logs = await run(reading, _logs, provider.name, body)
-    except Refused:
-        if blocks.blocks == 1:
-            raise
-        return blocks
+    logs = await _in(reading, read_logs, body)
+    if logs is None:
+        raise _refused(provider, "eth_getLogs", body)
     if numbers := reported.untimed(logs):
         logs = reported.timed(logs, await _times(provider, numbers))
-    batches, lost = await run(reading, _batches, logs, plan, blocks)
-    return Read(blocks, provider.name, batches, lost, len(logs.number))
+    reported.check(logs, plan.contracts, blocks.first, blocks.last)
+    return logs
+
+
+async def _proved(
+    provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
+) -> tuple[Logs, Ends]:
+    """What the blocks' receipts say, each block proved. Raises Refused too."""
+    numbers = range(blocks.first, blocks.last + 1)
+    answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
+    for answer in answers:
+        if isinstance(answer, Refused):
+            raise answer
+    headers = await _in(reading, _headers, answers, numbers)
+    holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
+    logs = NO_LOGS
+    if holding:
+        body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
+        receipts = await _in(reading, read_receipts, body)
+        if receipts is None:
+            raise _refused(provider, "eth_getBlockReceipts", body)
+        logs = await _in(reading, proved.logs, holding, receipts)
+        logs = await _in(reading, proved.wanted, logs, plan.contracts)
+    return logs, Ends(headers[0].parent, headers[-1].hash)
+
+
+def _headers(answers: Sequence[Any], numbers: range) -> list[proved.Header]:
+    headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
+    proved.check_links(headers)
+    return headers
+
+
+async def _in(reading: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns, done in the thread that reads."""
+
+    def run() -> T:
+        with _collecting_later():
+            return work(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(reading, run)
 
 
 class _Answer(msgspec.Struct):
     error: Any = None
 
 
-def _logs(provider: str, body: bytes) -> Logs:
-    with _collecting_later():
-        if (logs := read(body)) is not None:
-            return logs
-        answer = msgspec.json.decode(body, type=_Answer)
-        raise Refused(provider, "eth_getLogs", 0, str(answer.error)[:200])
-
-
-def _batches(logs: Logs, plan: Plan, blocks: Range) -> tuple[list[Batch], list[Undecodable]]:
-    with _collecting_later():
-        reported.check(logs, plan.contracts, blocks.first, blocks.last)
-        return reported.batches(logs, plan.contracts)
+def _refused(provider: Provider, method: str, body: bytes) -> Refused:
+    """Why there is no result in an answer. Raises Contradiction where it is none at all."""
+    try:
+        answer = msgspec.json.decode(body, type=_Answer | list[_Answer])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Contradiction(f"provider {provider.name}: {method}: expected an answer; {error}") from None
+    errors = [each.error for each in (answer if isinstance(answer, list) else [answer]) if each.error]
+    return Refused(provider.name, method, 0, str(errors[0] if errors else "no result")[:200])
 
 
 @contextmanager

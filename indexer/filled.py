@@ -16,11 +16,12 @@ import msgspec
 import pyarrow as pa
 
 from indexer.decode import Undecodable
-from indexer.ranges import Range, joined
+from indexer.prove import Contradiction
+from indexer.ranges import Range
 from indexer.reported import Batch
 from nektar.chain.abi import Abi, EventType
 from nektar.coverage import CoverageRow, UndecodedRow
-from nektar.model import Address, Level
+from nektar.model import Address, Hash32, Level
 from nektar.store.port import Store
 from nektar.store.schema import DELETED, abi_table, create_table, literal, row_table, rows_to_arrow, stored
 from nektar.store.views import create_views
@@ -31,6 +32,7 @@ ROWS_AN_INSERT = 100_000
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
+_UNKNOWN = Hash32(bytes(32))
 
 
 class Plan(NamedTuple):
@@ -56,14 +58,41 @@ class Plan(NamedTuple):
         return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
 
 
+class Ends(NamedTuple):
+    """How a range of proved blocks is linked: to the block before it, and by what hash to the one after."""
+
+    parent: Hash32
+    hash: Hash32
+
+
 class Read(NamedTuple):
-    """What the blocks of a range held."""
+    """What the blocks of a range held; `ends` where they are proved."""
 
     blocks: Range
     provider: str
     batches: Sequence[Batch]
     lost: Sequence[Undecodable]
     logs: int
+    ends: Ends | None = None
+
+
+class Links:
+    """The ends of ranges of one chain, which must fit where two of them meet."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, Hash32] = {}  # of last blocks
+        self._parents: dict[int, Hash32] = {}  # that first blocks name
+
+    def add(self, blocks: Range, ends: Ends) -> None:
+        """Raises Contradiction where the range does not fit to one that was added before."""
+        before, after = self._hashes.get(blocks.first - 1), self._parents.get(blocks.last + 1)
+        if before not in (None, ends.parent) or after not in (None, ends.hash):
+            at = blocks.first if before not in (None, ends.parent) else blocks.last + 1
+            raise Contradiction(
+                f"block {at}: it is no child of the block before it: a reorg came between, or a lie; "
+                "index final blocks, or ask another provider"
+            )
+        self._hashes[blocks.last], self._parents[blocks.first] = ends.hash, ends.parent
 
 
 class Filled:
@@ -80,16 +109,23 @@ class Filled:
             if name not in ("events", "calls"):  # those of a Network's own
                 store.command(view)
 
-    def there(self) -> list[Range]:
+    def there(self) -> list[tuple[Range, Ends | None]]:
         """The blocks that the store has already, checked as well as the plan asks."""
         levels = [Level.PROVED] if self._plan.level is Level.PROVED else [Level.PROVED, Level.REPORTED]
         rows = self._store.rows(
-            f"SELECT first, last FROM {row_table(CoverageRow).name} FINAL"  # noqa: S608  # quoted
+            f"SELECT first, last, hex(parent), hex(hash) FROM {row_table(CoverageRow).name} FINAL"  # noqa: S608
             f" WHERE network = {literal(self._plan.name)} AND kind = {literal(LOGS)}"
             f" AND filter = unhex('{self._plan.filter.hex()}')"
             f" AND level IN ({', '.join(literal(str(level)) for level in levels)})"
         )
-        return joined(Range(first, last) for first, last in rows)
+        proved = self._plan.level is Level.PROVED
+        return [
+            (
+                Range(first, last),
+                Ends(Hash32(bytes.fromhex(parent)), Hash32(bytes.fromhex(hash_))) if proved else None,
+            )
+            for first, last, parent, hash_ in rows
+        ]
 
     def add(self, reads: Sequence[Read]) -> None:
         """Insert what was read, and then that it is there. Raises StoreError."""
@@ -104,28 +140,36 @@ class Filled:
             rows = pa.Table.from_batches(batches)
             self._insert(self._tables[name].name, stored(rows, self._plan.name, version, False, level))
         self._say(UndecodedRow, [_undecoded(lost) for read in reads for lost in read.lost], version)
+        self._say(CoverageRow, self._coverage(reads), version)
+
+    def _coverage(self, reads: Sequence[Read]) -> list[CoverageRow]:
+        """A row a stretch of consecutive blocks that one provider served."""
+        found: list[CoverageRow] = []
         now = int(time.time())
-        coverage = []
-        for provider in sorted({read.provider for read in reads}):
-            of_provider = [read for read in reads if read.provider == provider]
-            for blocks in joined(read.blocks for read in of_provider):
-                held = sum(
-                    read.logs for read in of_provider if blocks.first <= read.blocks.first <= blocks.last
+        for read in sorted(reads, key=lambda each: (each.provider, each.blocks)):
+            ends = read.ends or Ends(_UNKNOWN, _UNKNOWN)
+            last = found[-1] if found else None
+            if last is not None and (last.provider, last.last + 1) == (read.provider, read.blocks.first):
+                found[-1] = msgspec.structs.replace(
+                    last, last=read.blocks.last, hash=ends.hash, rows=last.rows + read.logs
                 )
-                coverage.append(
-                    CoverageRow(
-                        kind=LOGS,
-                        first=blocks.first,
-                        last=blocks.last,
-                        filter=self._plan.filter,
-                        level=level,
-                        provider=provider,
-                        anchor=f"single:{provider}",
-                        rows=held,
-                        checked=now,
-                    )
+                continue
+            found.append(
+                CoverageRow(
+                    kind=LOGS,
+                    first=read.blocks.first,
+                    last=read.blocks.last,
+                    filter=self._plan.filter,
+                    level=str(self._plan.level),
+                    provider=read.provider,
+                    anchor=f"single:{read.provider}",
+                    parent=ends.parent,
+                    hash=ends.hash,
+                    rows=read.logs,
+                    checked=now,
                 )
-        self._say(CoverageRow, coverage, version)
+            )
+        return found
 
     def _say(self, row_type: Any, rows: Sequence[Any], version: int) -> None:
         if rows:

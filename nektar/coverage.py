@@ -23,6 +23,8 @@ class CoverageRow(msgspec.Struct, frozen=True):
     level: Annotated[str, Column("LowCardinality(String)", "How well they were checked: proved or reported")]
     provider: Annotated[str, Column("LowCardinality(String)", "Provider that served them")]
     anchor: Annotated[str, Column("LowCardinality(String)", "What makes them canonical")]
+    parent: Annotated[bytes, Column(HashColumn, "Parent's hash of the first block; zero where only reported")]
+    hash: Annotated[bytes, Column(HashColumn, "Hash of the last block; zero where only reported")]
     rows: Annotated[int, Column("UInt64", "How many rows they hold, those that could not be read among them")]
     checked: Annotated[int, Column("DateTime('UTC')", "When")]
 

@@ -45,8 +45,8 @@ class Joined(NamedTuple):
         return cls(b"".join(bodies), np.fromiter(map(len, bodies), np.int64, len(bodies)))
 
     def take(self, rows: Ints) -> Joined:
-        """Those of `rows`, which are in order."""
-        if len(rows) == len(self.size):
+        """Those of `rows`, in their order."""
+        if len(rows) == len(self.size) and (rows[1:] > rows[:-1]).all():
             return self
         ends = np.cumsum(self.size)
         starts, ends = (ends - self.size)[rows].tolist(), ends[rows].tolist()

@@ -44,6 +44,11 @@ class Logs(NamedTuple):
     def __bool__(self) -> bool:
         return len(self.number) > 0
 
+    def take(self, rows: Ints) -> Logs:
+        """Those of `rows`, in their order."""
+        columns = {name: getattr(self, name)[rows] for name in self._fields if name != "data"}
+        return Logs(**columns, data=self.data.take(rows))
+
 
 class _Text(msgspec.Struct, gc=False):
     """One log as JSON-RPC writes it."""
@@ -78,11 +83,16 @@ def read(body: bytes) -> Logs | None:
 
 def _regular(text: bytes, start: int, end: int) -> Logs | None:
     objects = scan.array_of_objects(text, start + 1, end - 1)
-    groups = None if objects is None else scan.groups(text, *objects, _KEYS)
-    if objects is None or groups is None:
+    return None if objects is None else regular(text, *objects)
+
+
+def regular(text: bytes, starts: Ints, ends: Ints) -> Logs | None:
+    """The logs whose texts are `text[start:end]` (see `scan.groups`); None where they are not alike."""
+    groups = scan.groups(text, starts, ends, _KEYS)
+    if groups is None:
         return None
     try:
-        return _columns(len(objects[0]), groups)
+        return _columns(len(starts), groups)
     except scan.Unlike:
         return None
 
@@ -121,7 +131,7 @@ def _columns(count: int, groups: Sequence[scan.Group]) -> Logs:
         address=octets("address", ADDRESS),
         topics=topics,
         topic_count=topic_count,
-        data=_data(count, [(group.rows, group.octets("data")) for group in groups]),
+        data=in_order_of_rows(count, [(group.rows, group.octets("data")) for group in groups]),
     )
 
 
@@ -135,7 +145,8 @@ def _in_order(count: int, parts: Sequence[tuple[Ints, Any]]) -> Any:
     return found
 
 
-def _data(count: int, parts: Sequence[tuple[Ints, Octets]]) -> Joined:
+def in_order_of_rows(count: int, parts: Sequence[tuple[Ints, Octets]]) -> Joined:
+    """The bytes of all rows, from those of some rows each, which may differ in how many they have."""
     sizes: Ints = np.zeros(count, np.int64)
     for rows, values in parts:
         sizes[rows] = values.shape[1]
@@ -186,3 +197,6 @@ def _numbers(texts: Sequence[str | None], name: str, bits: int) -> Ints:
 def _octets(texts: Sequence[str], name: str, size: int) -> Octets:
     found = b"".join(parse_octets(text, name, size) for text in texts)
     return np.frombuffer(found, np.uint8).reshape(len(texts), size)
+
+
+NO_LOGS = _one_by_one(b"[]")

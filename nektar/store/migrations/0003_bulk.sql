@@ -9,11 +9,15 @@ CREATE TABLE IF NOT EXISTS `coverage_rows` (
   `level` LowCardinality(String) COMMENT 'How well they were checked: proved or reported',
   `provider` LowCardinality(String) COMMENT 'Provider that served them',
   `anchor` LowCardinality(String) COMMENT 'What makes them canonical',
+  `parent` FixedString(32) COMMENT 'Parent\'s hash of the first block; zero where only reported',
+  `hash` FixedString(32) COMMENT 'Hash of the last block; zero where only reported',
   `rows` UInt64 COMMENT 'How many rows they hold, those that could not be read among them',
   `checked` DateTime('UTC') COMMENT 'When',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo',
-  `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…'
+  `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…',
+  `parent_hex` String ALIAS concat('0x', lower(hex(`parent`))) COMMENT 'parent as 0x…',
+  `hash_hex` String ALIAS concat('0x', lower(hex(`hash`))) COMMENT 'hash as 0x…'
 )
 ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `kind`, `first`, `last`, `filter`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
