@@ -96,6 +96,7 @@ async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> Async
     sizes = Sizes()
     work = list(reversed(left))
     asked: set[asyncio.Task[Read | Range]] = set()
+    finished: set[asyncio.Task[Read | Range]] = set()
     with ThreadPoolExecutor(1, "read") as reading:
         try:
             while work or asked:
@@ -116,7 +117,7 @@ async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> Async
         finally:
             for task in asked:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*asked, *finished, return_exceptions=True)
 
 
 async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read | Range:

@@ -78,7 +78,7 @@ def read(body: bytes) -> Logs | None:
     if array is None:
         return None
     found = _regular(body + bytes(scan.PADDING), *array)
-    return _one_by_one(body[slice(*array)]) if found is None else found
+    return one_by_one(body[slice(*array)]) if found is None else found
 
 
 def _regular(text: bytes, start: int, end: int) -> Logs | None:
@@ -109,7 +109,7 @@ def _columns(count: int, groups: Sequence[scan.Group]) -> Logs:
         return found
 
     if not count:
-        return _one_by_one(b"[]")
+        return one_by_one(b"[]")
     topics = np.zeros((count, MAX_TOPICS, HASH), np.uint8)
     topic_count: Ints = np.zeros(count, np.int64)
     timed = [group.layout.first.get("blockTimestamp") is not None for group in groups]
@@ -159,8 +159,8 @@ def in_order_of_rows(count: int, parts: Sequence[tuple[Ints, Octets]]) -> Joined
     return Joined(joined.tobytes(), sizes)
 
 
-def _one_by_one(array: bytes) -> Logs:
-    """The same, by a parse of each log. Raises Malformed."""
+def one_by_one(array: bytes) -> Logs:
+    """The logs of a JSON array, by a parse of each. Raises Malformed."""
     try:
         texts = _texts.decode(array)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -199,4 +199,4 @@ def _octets(texts: Sequence[str], name: str, size: int) -> Octets:
     return np.frombuffer(found, np.uint8).reshape(len(texts), size)
 
 
-NO_LOGS = _one_by_one(b"[]")
+NO_LOGS = one_by_one(b"[]")

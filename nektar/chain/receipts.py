@@ -2,8 +2,7 @@
 
 What is one log's in `receipt.py` is all logs' here: their RLP is written as columns, their bloom's bits are
 computed as columns, and only receipts themselves are looked at one by one. The text of an answer is taken
-apart by its braces; where that gives nothing that JSON-RPC writes, `None` says so, and whoever asked parses
-it.
+apart by its braces; what is written in another way than nodes write it is parsed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nektar.chain import rlp, scan
 from nektar.chain.bloom import bit_numbers
 from nektar.chain.columns import Ints, Octets
 from nektar.chain.header import BLOOM_BYTES
-from nektar.chain.jsonrpc import Object
+from nektar.chain.jsonrpc import Object, objects, parse_object
 from nektar.chain.logs import Logs
 from nektar.chain.receipt import encode_receipt
 
@@ -43,8 +42,31 @@ _objects = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 def read(body: bytes) -> Receipts | None:
-    """The receipts of an answer to one call, or to several in one request; None for one that has an error, or
-    is written in a way that is not read here."""
+    """The receipts of an answer to one call, or to several in one request; None where one has none, but an
+    error. Raises Malformed."""
+    found = regular(body)
+    return _parsed(body) if found is None else found
+
+
+def _parsed(body: bytes) -> Receipts | None:
+    try:
+        replies = _replies.decode(body)
+        said = [
+            each for reply in (replies if isinstance(replies, list) else [replies]) for each in reply.result
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = [objects(parse_object(each, "receipts"), "logs") for each in said]
+    logs = columns.one_by_one(msgspec.json.encode([log for each in found for log in each]))
+    return Receipts(
+        [{**each, "logs": []} for each in said],
+        logs,
+        np.cumsum([len(each) for each in found], dtype=np.int64),
+    )
+
+
+def regular(body: bytes) -> Receipts | None:
+    """The same of an answer that is written as nodes write it; None for any other."""
     characters = np.frombuffer(body, np.uint8)
     opens, closes = np.flatnonzero(characters == ord("{")), np.flatnonzero(characters == ord("}"))
     if len(opens) != len(closes):
@@ -65,11 +87,12 @@ def read(body: bytes) -> Receipts | None:
         return None
     try:
         first, last = (int(starts[0][0]), int(ends[0][-1])) if len(starts[0]) else (0, 0)
-        _replies.decode(body[:first] + b",".join(outer) + body[last:])
+        replies = _replies.decode(body[:first] + b",".join(outer) + body[last:])
         said = _objects.decode(b"[" + b",".join(inner) + b"]")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if any(each.get("logs") != [] for each in said):
+    results = [reply.result for reply in (replies if isinstance(replies, list) else [replies])]
+    if any(results) or any(each.get("logs") != [] for each in said):
         return None
     found = columns.regular(body + bytes(scan.PADDING), starts[2], ends[2])
     return None if found is None else Receipts(said, found, np.searchsorted(starts[2], ends[1]))

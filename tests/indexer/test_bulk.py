@@ -71,11 +71,11 @@ class Failing(Provider):
 names = itertools.count()
 
 
-def plan(of: Load) -> Plan:
+def plan(of: Load, level: Level = Level.REPORTED) -> Plan:
     """All of the chain's load, under a name of its own."""
     contract = abi.load(json.loads(of.abi.read_text()))
     address = Address(bytes.fromhex(of.address[2:]))
-    return Plan(f"n{next(names)}", {address: contract}, Range(of.first, of.last), Level.REPORTED)
+    return Plan(f"n{next(names)}", {address: contract}, Range(of.first, of.last), level)
 
 
 def run(store: Store, provider: Provider, of: Plan) -> list[Progress]:
@@ -101,7 +101,7 @@ def stored(store: Store, name: str) -> list[Any]:
     )
 
 
-def expected(of: Load) -> list[Any]:
+def expected(of: Load, level: Level = Level.REPORTED) -> list[Any]:
     """What the contract makes of places from 0 on, a hundred a block."""
     seeds = [keccak(place.to_bytes(32, "big")) for place in range(of.logs)]
     return [
@@ -111,20 +111,21 @@ def expected(of: Load) -> list[Any]:
             place,
             "0x" + seed[12:].hex(),
             int.from_bytes(seed[:16], "big"),
-            "reported",
+            level,
         )
         for place, seed in enumerate(seeds)
     ]
 
 
-def test_every_log_is_in_the_store_once_in_its_place(store: Store, chain: Load) -> None:
-    of = plan(chain)
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_every_log_is_in_the_store_once_in_its_place(store: Store, chain: Load, level: Level) -> None:
+    of = plan(chain, level)
     said = run(store, Provider("anvil", chain.url), of)
-    assert stored(store, of.name) == expected(chain)
+    assert stored(store, of.name) == expected(chain, level)
     blocks = chain.last - chain.first + 1
     assert (said[0], said[-1]) == (Progress(blocks, 0, 0, 0), Progress(blocks, blocks, LOGS, 0))
     covered = f"SELECT first, last, level, anchor, rows FROM coverage WHERE network = '{of.name}'"
-    assert rows(store, covered) == [(chain.first, chain.last, "reported", "single:anvil", LOGS)]
+    assert rows(store, covered) == [(chain.first, chain.last, level, "single:anvil", LOGS)]
 
 
 def test_what_is_there_already_is_not_asked_for_again(store: Store, chain: Load) -> None:
@@ -139,6 +140,27 @@ def test_what_is_there_already_is_not_asked_for_again(store: Store, chain: Load)
     nothing = Failing(chain.url)
     assert run(store, nothing, of)[-1] == Progress(0, 0, 0, 0)
     assert nothing.asked == []
+
+
+def test_what_was_reported_is_proved_when_that_is_asked_for(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    run(store, Provider("anvil", chain.url), of)
+    run(store, Provider("anvil", chain.url), of._replace(level=Level.PROVED))
+    assert stored(store, of.name) == expected(chain, Level.PROVED)
+    nothing = Failing(chain.url)
+    assert run(store, nothing, of)[-1] == Progress(0, 0, 0, 0)  # proved is reported, too
+
+
+def test_proved_ranges_of_two_chains_do_not_meet(store: Store, chain: Load) -> None:
+    of = plan(chain, Level.PROVED)
+    middle = (chain.first + chain.last) // 2
+    run(store, Provider("anvil", chain.url), of._replace(blocks=Range(middle, chain.last)))
+    store.command(
+        f"ALTER TABLE coverage_rows UPDATE parent = unhex(repeat('11', 32)) WHERE network = '{of.name}'"
+        " SETTINGS mutations_sync = 1"
+    )
+    with pytest.raises(Contradiction, match=f"block {middle}: it is no child of the block before it"):
+        run(store, Provider("anvil", chain.url), of)
 
 
 def test_a_range_that_is_too_large_is_asked_for_in_parts(store: Store, chain: Load) -> None:

@@ -58,7 +58,7 @@ def regular(body: bytes) -> Logs | None:
 
 
 def parsed(body: bytes) -> Logs:
-    return module._one_by_one(json.dumps(json.loads(body)["result"]).encode())
+    return module.one_by_one(json.dumps(json.loads(body)["result"]).encode())
 
 
 @given(st.integers(0, 2**32), st.integers(0, 60))
@@ -141,7 +141,7 @@ def test_what_nodes_write_otherwise_is_read_too(change: Any) -> None:
         body = json.dumps({"result": change(some(9, 30)), "id": 1}, **written).encode()  # type: ignore[arg-type]
         found = read(body)
         if found is None:  # no array that is found without a parse
-            found = module._one_by_one(json.dumps(json.loads(body)["result"]).encode())
+            found = module.one_by_one(json.dumps(json.loads(body)["result"]).encode())
         assert columns(found) == columns(parsed(body))
 
 

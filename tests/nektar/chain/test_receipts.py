@@ -12,7 +12,7 @@ import pytest
 from nektar.chain import receipts as module
 from nektar.chain.jsonrpc import Malformed, Object
 from nektar.chain.receipt import read_receipt
-from nektar.chain.receipts import Receipts, blooms, read
+from nektar.chain.receipts import Receipts, blooms, read, regular
 from nektar.chain.trie import ordered_root
 from tests.nektar.chain.blocks import corpora
 from tests.nektar.chain.test_logs import log, words
@@ -62,7 +62,7 @@ def outcome(encode: Callable[[], list[bytes]]) -> list[bytes] | str:
 @pytest.mark.parametrize("seed", range(30))
 def test_as_columns_they_are_encoded_as_each_is(seed: int) -> None:
     blocks = [block(100 * seed + i) for i in range(1 + seed % 3)]
-    found = read(answer(*blocks))
+    found = regular(answer(*blocks))
     assert found is not None
     assert encoded(found) == one_by_one(blocks)
     assert [len(each["logs"]) for of_block in blocks for each in of_block] == [
@@ -78,7 +78,7 @@ def test_whoever_alters_one_character_is_read_as_a_parse_reads_it_or_not_at_all(
     for _ in range(3_000):
         at = rng.randrange(len(body))
         altered = body[:at] + bytes([rng.choice(b'0123456789abcdefx"{}[]:, \\')]) + body[at + 1 :]
-        found = read(altered)
+        found = regular(altered)
         if found is None:
             continue
         read_anyway += 1
@@ -96,6 +96,17 @@ def test_the_receipts_of_real_blocks_have_their_roots() -> None:
         assert ordered_root(raw).hex() == real.block["receiptsRoot"][2:]
         tried += len(raw)
     assert tried > 500
+
+
+def test_what_is_written_in_another_way_is_parsed() -> None:
+    blocks = [block(3), block(4)]
+    body = json.dumps([{"id": i, "result": each} for i, each in enumerate(blocks)], indent=1).encode()
+    assert regular(body) is None
+    found = read(body)
+    assert found is not None
+    assert encoded(found) == one_by_one(blocks)
+    with pytest.raises(Malformed, match="receipts: expected an object"):
+        read(b'{"result":[7]}')
 
 
 @pytest.mark.parametrize(
