@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.settings import read_config
+from cli.settings import data_config, read_config
 from cli.show import fields, rows, short
 from nektar.config import Config
 from nektar.errors import NektarError
@@ -25,7 +25,7 @@ class NotFound(NektarError):
 
 def sql(query: str, config_path: Path | None, directory: Path | None, format: str | None) -> None:
     """Any SELECT, as a table or in a ClickHouse format."""
-    config, _ = read_config(config_path, directory)
+    config = data_config(config_path, directory)
     answer = ask(config, query, format or "JSONEachRow")
     found = _objects(answer) if format is None else None
     if found is None:  # it is in another format, which the query itself may name

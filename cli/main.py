@@ -124,6 +124,31 @@ def migrate(config: ConfigOption = None, directory: DirOption = None) -> None:
 
 
 @app.command()
+def index(
+    rpc: Annotated[
+        str, typer.Option(help="URL of a JSON-RPC provider, ${NAME} of one, or a configured name")
+    ],
+    abi: Annotated[Path, typer.Option(help="JSON file with the contract's ABI")],
+    address: Annotated[list[str], typer.Option(help="The contract; may be given several times")],
+    first: Annotated[int, typer.Option("--from", min=0, help="First block")] = 0,
+    last: Annotated[
+        int | None, typer.Option("--to", min=0, help="Last block; by default the newest that is final")
+    ] = None,
+    check: Annotated[
+        str, typer.Option(help="reported: believe the provider; proved: recompute every block")
+    ] = "proved",
+    name: Annotated[str, typer.Option(help="The name under which the rows stand, as `network`")] = "index",
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Read any contract's events straight into the store."""
+    from cli.index import run
+
+    run(rpc, abi, address, first, last, check, name, config, directory, json)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="A SELECT")],
     config: ConfigOption = None,
@@ -172,6 +197,14 @@ def findings(
     from cli.ask import findings as run
 
     run(config, directory, limit, json)
+
+
+@app.command()
+def coverage(config: ConfigOption = None, directory: DirOption = None, json: JsonOption = False) -> None:
+    """Which blocks the store has, how well they were checked, and which are missing."""
+    from cli.coverage import run
+
+    run(config, directory, json)
 
 
 @app.command()

@@ -20,6 +20,16 @@ def read_config(path: Path | None, directory: Path | None) -> tuple[Config, Path
     return configuration.load(found), found
 
 
+def data_config(path: Path | None, directory: Path | None, *, new: bool = False) -> Config:
+    """The configuration; where none is named or found, one that names nothing but a data directory: that of
+    `--dir`, or `./nektar-data`, which must be there unless it may be `new`. Raises ConfigError."""
+    found = configuration.find(path, directory)
+    data = directory or Path("nektar-data")
+    if path is None and not found.exists() and (new or data.is_dir()):
+        return Config(providers={}, networks=(), data_dir=str(data.absolute()))
+    return configuration.load(found)
+
+
 def adapters(config: Config) -> dict[str, Adapter]:
     """Network name → its adapter. Raises UnknownPlugin."""
     return {n.name: plugins.load("nektar.networks", n.adapter)() for n in config.networks}

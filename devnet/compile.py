@@ -50,7 +50,21 @@ class Compiled(NamedTuple):
 
 
 def compile_contracts(sources: Path = HERE / "contracts") -> Compiled:
-    """Compile every file in `sources`. Raises CompileError with the compiler's first message."""
+    """Compile the reference contracts. Raises CompileError with the compiler's first message."""
+    found = solc(sources)
+    compiled = {name: found[contract] for name, contract in CONTRACTS.items()}
+    return Compiled(
+        abi=_lines({name: each["abi"] for name, each in compiled.items()}),
+        artifacts=json.dumps(
+            {name: {"bytecode": "0x" + each["evm"]["bytecode"]["object"]} for name, each in compiled.items()},
+            indent=1,
+        )
+        + "\n",
+    )
+
+
+def solc(sources: Path) -> dict[str, Any]:
+    """Every contract in `sources` that has its file's name → what solc says of it. Raises CompileError."""
     files = {path.name: {"content": path.read_text()} for path in sorted(sources.glob("*.sol"))}
     request = {"language": "Solidity", "sources": files, "settings": SETTINGS}
     try:
@@ -72,17 +86,12 @@ def compile_contracts(sources: Path = HERE / "contracts") -> Compiled:
         # Warnings too, in our own sources: a reference has none.
         if problem["severity"] == "error" or problem.get("sourceLocation", {}).get("file") in files:
             raise CompileError(f"the contracts do not compile cleanly: {problem['formattedMessage'].strip()}")
-    compiled = {
-        name: result["contracts"][f"{contract}.sol"][contract] for name, contract in CONTRACTS.items()
+    named = {name: Path(name).stem for name in files}
+    return {
+        contract: result["contracts"][name][contract]
+        for name, contract in named.items()
+        if contract in result["contracts"].get(name, {})
     }
-    return Compiled(
-        abi=_lines({name: each["abi"] for name, each in compiled.items()}),
-        artifacts=json.dumps(
-            {name: {"bytecode": "0x" + each["evm"]["bytecode"]["object"]} for name, each in compiled.items()},
-            indent=1,
-        )
-        + "\n",
-    )
 
 
 def _lines(abis: dict[str, list[dict[str, Any]]]) -> str:

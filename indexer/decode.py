@@ -23,7 +23,7 @@ from indexer.found import NOTHING, Found, Made
 from indexer.prove import Log, Proved
 from indexer.reverts import Reasons
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, SELECTOR_BYTES, Abi, EventType, FunctionType
-from nektar.chain.columns import Bodies, Refused, decode
+from nektar.chain.columns import Bodies, Joined, Refused, decode
 from nektar.chain.table import write_table
 from nektar.chain.transaction import Transaction, Unsigned, sender
 from nektar.chain.types import WORD
@@ -125,7 +125,7 @@ def _decoded(
         if batch.num_rows:
             found[function.table] = write_table(batch)
     return dict(sorted(found.items())), sorted(
-        (*_bounded(lost), *_bounded(lost_calls)), key=lambda each: each.at
+        (*bounded(lost), *bounded(lost_calls)), key=lambda each: each.at
     )
 
 
@@ -218,8 +218,8 @@ def _called(blocks: Sequence[_Scoped]) -> tuple[_Calls, list[Undecodable]]:
     return calls, lost
 
 
-def _bounded(lost: Sequence[Undecodable]) -> Iterator[Undecodable]:
-    """The first of each block; the last of them says how many more there were."""
+def bounded(lost: Sequence[Undecodable]) -> Iterator[Undecodable]:
+    """The first of each block, in order; the last of them says how many more there were."""
     by_block: dict[Hash32, list[Undecodable]] = {}
     for each in sorted(lost, key=lambda each: each.at):
         by_block.setdefault(each.block.hash, []).append(each)
@@ -249,8 +249,12 @@ def _bodies(event: EventType, rows: Sequence[_LogRow]) -> tuple[Bodies, Bodies]:
     """What the topics and the data of these logs hold, if they are this event."""
     first = event.topic_count - len(event.indexed)
     return (
-        Bodies([a.type for a in event.indexed], [b"".join(r.log.topics[first:]) for r in rows], exact=True),
-        Bodies([a.type for a in event.unindexed], [r.log.data for r in rows], exact=True),
+        Bodies(
+            [a.type for a in event.indexed],
+            Joined.of([b"".join(row.log.topics[first:]) for row in rows]),
+            exact=True,
+        ),
+        Bodies([a.type for a in event.unindexed], Joined.of([row.log.data for row in rows]), exact=True),
     )
 
 
@@ -258,7 +262,7 @@ def _calls(
     function: FunctionType, rows: Sequence[_CallRow], reverts: Reasons
 ) -> tuple[pa.RecordBatch, list[Refused]]:
     # Solidity takes calldata that is longer than its arguments, and wallets append marks of their own.
-    bodies = [_arguments(function, row.tx.input) for row in rows]
+    bodies = Joined.of([_arguments(function, row.tx.input) for row in rows])
     part = Bodies([each.type for each in function.arguments], bodies, exact=False)
     columns, kept, refused = decode((part,), len(rows))
     taken = [rows[row] for row in kept]

@@ -267,6 +267,12 @@ def find(config: Path | None, directory: Path | None) -> Path:
     return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
 
 
+def resolve(value: str, where: str) -> str:
+    """What an option's value names: `${NAME}` an environment variable, `file:PATH` a file's content, else
+    itself. Raises ConfigError."""
+    return str(_resolve(value, where, "", Path()))
+
+
 def _resolve(value: Any, where: str, key: str, base: Path) -> Any:
     """`value` with every `${NAME}` and `file:PATH` string replaced by what it names."""
     if isinstance(value, dict):

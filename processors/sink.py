@@ -56,6 +56,7 @@ from nektar.store.schema import (
     row_schema,
     row_table,
     rows_to_arrow,
+    stored,
 )
 from nektar.store.serve import serve
 from processors.letters import letter, where
@@ -102,14 +103,9 @@ class Place(NamedTuple):
         """What the tokens of its inserts begin with."""
         return f"{self.generation}:{self.stream}:{self.partition}:{self.offset}"
 
-    def insert(self, table: Table, rows: Any, deleted: Any, digest: str) -> Insert:
-        """`rows` as an insert into `table`; `deleted` is one bool, or an Arrow array of them."""
-        n = rows.num_rows
-        if isinstance(deleted, bool):
-            deleted = pa.array([deleted] * n, pa.bool_())
-        rows = rows.add_column(0, "network", pa.array([self.network] * n, pa.utf8()))
-        rows = rows.append_column("version", pa.array([self.version] * n, pa.uint64()))
-        rows = rows.append_column(DELETED, deleted.cast(pa.uint8()))
+    def insert(self, table: Table, rows: Any, deleted: Any, digest: str, level: Any = None) -> Insert:
+        """`rows` as an insert into `table`; `deleted` and `level` as `schema.stored` takes them."""
+        rows = stored(rows, self.network, self.version, deleted, level)
         return Insert(table.name, rows, f"{self.token}:{table.name}:{digest}")
 
 
@@ -232,7 +228,8 @@ def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
         if name not in known:
             raise BrokenRecord(f"expected a table of a configured adapter's ABI; got {name[:120]!r}")
         rows = _arrow(said.tables[name], known[name])
-        of_tables.append(place.insert(known[name], rows, undone, _digest(said.tables[name])))
+        levels = _levels(said.blocks, rows)
+        of_tables.append(place.insert(known[name], rows, undone, _digest(said.tables[name]), levels))
     if not said.blocks:
         return of_tables
     blocks = place.insert(_BLOCKS, _block_rows(said.blocks, place.generation), undone, _digest(value))
@@ -280,6 +277,17 @@ def _rows(value: bytes, name: str, schema: Any) -> Any:
 
 def _names(schema: Any) -> str:
     return ", ".join(f"{field.name} {field.type}" for field in schema)[:400]
+
+
+def _levels(blocks: Sequence[Block], rows: Any) -> Any:
+    """How well the block of each row was checked. Raises BrokenRecord for a row of no block of the record."""
+    if len(levels := {block.level for block in blocks}) == 1:
+        return str(levels.pop())
+    of_block = {block.number: str(block.level) for block in blocks}
+    numbers = rows.column("block_number").to_pylist()
+    if not of_block.keys() >= set(numbers):
+        raise BrokenRecord(f"expected rows of the record's blocks; got one of block {max(numbers)}")
+    return pa.array([of_block[number] for number in numbers], pa.utf8())
 
 
 def _block_rows(blocks: Sequence[Block], generation: int) -> Any:

@@ -209,7 +209,7 @@ CALL_COLUMNS = (
     *(each.with_nullable(True) for each in _fixed(("status", "bool"), ("revert", "string"))),
 )
 # Columns that the store puts beside ours in every table (docs/DESIGN.md, "Store tables").
-STORE_COLUMNS = ("network", "version", "is_deleted")
+STORE_COLUMNS = ("network", "level", "version", "is_deleted")
 
 
 def _event(entry: Mapping[str, Any]) -> EventType:

@@ -48,10 +48,12 @@ def may_contain(bloom: bytes, item: bytes) -> bool:
     return int.from_bytes(bloom) & bits == bits
 
 
+def bit_numbers(item: bytes) -> tuple[int, int, int]:
+    """The three bits that an address or topic sets; bit 0 is the lowest of the last byte."""
+    a, b, c, d, e, f = keccak(item)[:6]
+    return (a << 8 | b) & 2047, (c << 8 | d) & 2047, (e << 8 | f) & 2047
+
+
 def _bits(item: bytes) -> int:
-    digest = keccak(item)
-    return (
-        1 << (int.from_bytes(digest[0:2]) & 2047)
-        | 1 << (int.from_bytes(digest[2:4]) & 2047)
-        | 1 << (int.from_bytes(digest[4:6]) & 2047)
-    )
+    one, two, three = bit_numbers(item)
+    return 1 << one | 1 << two | 1 << three

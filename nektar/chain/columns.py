@@ -34,11 +34,31 @@ _WITHIN = np.arange(WORD) < np.arange(WORD)[:, None]
 _WITHIN[0] = True
 
 
+class Joined(NamedTuple):
+    """Bodies one after the other, and how many bytes each has."""
+
+    data: bytes
+    size: Ints
+
+    @classmethod
+    def of(cls, bodies: Sequence[bytes]) -> Joined:
+        return cls(b"".join(bodies), np.fromiter(map(len, bodies), np.int64, len(bodies)))
+
+    def take(self, rows: Ints) -> Joined:
+        """Those of `rows`, in their order."""
+        if len(rows) == len(self.size) and (rows[1:] > rows[:-1]).all():
+            return self
+        ends = np.cumsum(self.size)
+        starts, ends = (ends - self.size)[rows].tolist(), ends[rows].tolist()
+        data = b"".join(self.data[a:b] for a, b in zip(starts, ends, strict=True))
+        return Joined(data, self.size[rows])
+
+
 class Bodies(NamedTuple):
     """One body a row, each the encoding of a tuple of `types`."""
 
     types: Sequence[Type]
-    bodies: Sequence[bytes]
+    bodies: Joined
     exact: bool  # whether a body may hold no more than what is read; calldata may
 
 
@@ -67,7 +87,7 @@ def decode(parts: Sequence[Bodies], count: int) -> Decoded:
         columns: list[pa.Array] = []
         try:
             for part in parts:
-                columns += _Batch([part.bodies[row] for row in rows.tolist()], part.exact).read(part.types)
+                columns += _Batch(part.bodies.take(rows), part.exact).read(part.types)
         except _Bad as bad:
             refused += (Refused(row, bad.reason) for row in rows[bad.rows].tolist())
             rows = np.delete(rows, bad.rows)
@@ -86,13 +106,13 @@ class _Bad(Exception):
 class _Batch:
     """The bodies of one part, joined. `at` is always positions in it, and `row` the body each belongs to."""
 
-    def __init__(self, bodies: Sequence[bytes], exact: bool) -> None:
+    def __init__(self, bodies: Joined, exact: bool) -> None:
         # A word of padding, so that a gather at the very end stays inside.
-        self._joined = b"".join((*bodies, bytes(WORD)))
+        self._joined = bodies.data + bytes(WORD)
         self._words = np.ndarray(len(self._joined) - WORD + 1, "V32", self._joined, strides=(1,))
-        self._size: Ints = np.fromiter(map(len, bodies), np.int64, len(bodies))
+        self._size = bodies.size
         self._end: Ints = np.cumsum(self._size)
-        self._claimed: Ints = np.zeros(len(bodies), np.int64)
+        self._claimed: Ints = np.zeros(len(self._size), np.int64)
         self._exact = exact
 
     def read(self, types: Sequence[Type]) -> list[pa.Array]:

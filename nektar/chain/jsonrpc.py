@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from nektar.errors import NektarError
 
 Object = Mapping[str, Any]
@@ -54,6 +56,24 @@ def parse_octets(value: object, name: str, size: int | None = None) -> bytes:
                 return parsed
     many = "bytes" if size is None else f"{size} bytes"
     raise Malformed(f"{name}: expected {many} as 0x…; got {_shown(value)}")
+
+
+_RESULT = b'"result":['
+
+
+def result_array(body: bytes) -> tuple[int, int] | None:
+    """Where the array stands that a JSON-RPC answer has as its result; None for any other, an error say.
+
+    Only what stands around the array is parsed: whoever reads the array finds what is wrong in it.
+    """
+    start, end = body.find(_RESULT, 0, 256) + len(_RESULT) - 1, body.rfind(b"]") + 1
+    if start < len(_RESULT) or end <= start:
+        return None
+    try:
+        msgspec.json.decode(body[:start] + b"[]" + body[end:], type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return start, end
 
 
 def items(of: Object, key: str) -> Sequence[Any]:

@@ -49,28 +49,38 @@ def read_receipt(receipt: Object) -> Receipt:
 
     Raises Malformed, also for a type it does not know.
     """
+    kind, status = type_and_status(receipt)
+    entries = tuple(read_entry(log) for log in objects(receipt, "logs"))
+    filter_ = bloom(entries)
+    raw = encode_receipt(receipt, filter_, b"".join(map(_encode_entry, entries)))
+    return Receipt(kind, status, filter_, entries, raw)
+
+
+def type_and_status(receipt: Object) -> tuple[int, bool | None]:
+    """A receipt's type, and whether its transaction succeeded; None: it does not say. Raises Malformed."""
     kind = transaction_type(receipt)
     if not LEGACY <= kind <= SET_CODE:
         raise Malformed(f"type: expected a receipt of type 0 to 4; got {kind}")
-    entries = tuple(read_entry(log) for log in objects(receipt, "logs"))
-    if receipt.get("status") is not None:
-        number = quantity(receipt, "status")
-        if number > 1:
-            raise Malformed(f"status: expected 0x0 or 0x1; got {number:#x}")
-        status, outcome = bool(number), rlp.number(number)
-    else:
-        status, outcome = None, rlp.string(octets(receipt, "root", 32))
-    filter_ = bloom(entries)
+    if receipt.get("status") is None:
+        return kind, None
+    if (number := quantity(receipt, "status")) > 1:
+        raise Malformed(f"status: expected 0x0 or 0x1; got {number:#x}")
+    return kind, bool(number)
+
+
+def encode_receipt(receipt: Object, filter_: bytes, entries: bytes) -> bytes:
+    """The envelope of a receipt whose logs have this bloom, and, one after the other, this RLP. Raises
+    Malformed."""
+    kind, status = type_and_status(receipt)
     encoded = rlp.sequence(
         (
-            outcome,
+            rlp.string(octets(receipt, "root", 32)) if status is None else rlp.number(int(status)),
             rlp.number(quantity(receipt, "cumulativeGasUsed")),
             rlp.string(filter_),
-            rlp.sequence(map(_encode_entry, entries)),
+            rlp.list_head(len(entries)) + entries,
         )
     )
-    raw = bytes((kind,)) + encoded if kind else encoded
-    return Receipt(kind, status, filter_, entries, raw)
+    return bytes((kind,)) + encoded if kind else encoded
 
 
 def _encode_entry(entry: Entry) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from nektar.chain.abi import SELECTOR_BYTES, Argument, ErrorType, load
-from nektar.chain.columns import Bodies, decode
+from nektar.chain.columns import Bodies, Joined, decode
 from nektar.chain.table import values, write_table
 from nektar.chain.types import field
 
@@ -67,7 +67,7 @@ def reason(data: bytes, errors: Mapping[bytes, ErrorType]) -> str:
 
 def _arguments(error: ErrorType, data: bytes) -> Sequence[Any] | None:
     """The error's arguments, or None where `data` does not hold them."""
-    body = Bodies([each.type for each in error.arguments], [data[SELECTOR_BYTES:]], exact=True)
+    body = Bodies([each.type for each in error.arguments], Joined.of([data[SELECTOR_BYTES:]]), exact=True)
     columns, _, refused = decode([body], 1)
     if refused:
         return None

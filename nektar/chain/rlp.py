@@ -23,13 +23,9 @@ class BadRlp(NektarError):
 
 def string(value: bytes) -> bytes:
     """The encoding of one byte string."""
-    size = len(value)
-    if size == 1 and value[0] < 0x80:
+    if len(value) == 1 and value[0] < 0x80:
         return value
-    if size < 56:
-        return bytes((0x80 + size,)) + value
-    length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((0xB7 + len(length),)) + length + value
+    return string_head(len(value)) + value
 
 
 def number(value: int) -> bytes:
@@ -42,11 +38,24 @@ def number(value: int) -> bytes:
 def sequence(encoded: Iterable[bytes]) -> bytes:
     """The encoding of a list whose items are encoded already."""
     payload = b"".join(encoded)
-    size = len(payload)
+    return list_head(len(payload)) + payload
+
+
+def string_head(size: int) -> bytes:
+    """What stands before a byte string of `size` bytes; a single byte below 0x80 has nothing before it."""
+    return _head(0x80, size)
+
+
+def list_head(size: int) -> bytes:
+    """What stands before a list whose encoded items take `size` bytes."""
+    return _head(0xC0, size)
+
+
+def _head(of: int, size: int) -> bytes:
     if size < 56:
-        return bytes((0xC0 + size,)) + payload
+        return bytes((of + size,))
     length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((0xF7 + len(length),)) + length + payload
+    return bytes((of + 55 + len(length),)) + length
 
 
 def encode(item: Item) -> bytes:

@@ -20,10 +20,14 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import pyarrow as pa
 
+from nektar import coverage, rows
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
-from nektar.rows import ROWS, Column, DutyRow, Finding, Row
+from nektar.rows import Column, DutyRow, Finding
+
+Row = rows.Row | coverage.Row
 
 DELETED = "is_deleted"
+LEVEL = "level"  # of the tables of ABIs: how well the block of the row was checked
 # How many inserts back a table remembers their tokens. One insert a block and table: half a day of blocks.
 DEDUPLICATION_WINDOW = 10_000
 # Seconds for which ClickHouse keeps parts that were merged away (its default is 480): a part an insert
@@ -63,19 +67,19 @@ def row_schema(row_type: type[Row]) -> pa.Schema:
     return pa.schema([*fields, pa.field(DELETED, pa.bool_(), nullable=False)])
 
 
-def rows_to_arrow(row_type: type[Row], rows: Sequence[tuple[Row, bool]]) -> pa.RecordBatch:
+def rows_to_arrow(row_type: type[Row], said: Sequence[tuple[Any, bool]]) -> pa.RecordBatch:
     """Rows of one type, each with whether it is deleted, in the type's `row_schema`."""
     arrays = [
-        pa.array([_cell(c.type)(getattr(row, n)) for row, _ in rows], _arrow(c.type))
+        pa.array([_cell(c.type)(getattr(row, n)) for row, _ in said], _arrow(c.type))
         for n, c in columns(row_type).items()
     ]
-    arrays.append(pa.array([deleted for _, deleted in rows], pa.bool_()))
+    arrays.append(pa.array([deleted for _, deleted in said], pa.bool_()))
     return pa.record_batch(arrays, schema=row_schema(row_type))
 
 
-def rows_to_ipc(row_type: type[Row], rows: Sequence[tuple[Row, bool]]) -> bytes:
+def rows_to_ipc(row_type: type[Row], said: Sequence[tuple[Any, bool]]) -> bytes:
     """The same as an Arrow IPC stream. Equal rows give equal bytes."""
-    batch = rows_to_arrow(row_type, rows)
+    batch = rows_to_arrow(row_type, said)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -177,7 +181,12 @@ HISTORIES: tuple[type[Row], ...] = (DutyRow, Finding)
 
 def model_tables() -> list[Table]:
     """The tables that migrations make."""
-    return [generations_table(), blocks_table(), *map(row_table, ROWS), *map(history_table, HISTORIES)]
+    return [
+        generations_table(),
+        blocks_table(),
+        *map(row_table, (*rows.ROWS, *coverage.ROWS)),
+        *map(history_table, HISTORIES),
+    ]
 
 
 def abi_table(entry: EventType | FunctionType) -> Table:
@@ -194,6 +203,7 @@ def abi_table(entry: EventType | FunctionType) -> Table:
             f"Argument of {entry.name}: {_abi(field)}" if field in arguments else _FIXED_COLUMNS[field.name]
         )
         own.append(Stored(field.name, type_, said, shown_type, show))
+    own.append(_stored(LEVEL, BLOCK_COLUMNS["level"]))
     order = ("block_number", "block_hash", "log_index" if kind == "Event" else "tx_index")
     return Table(entry.table, comment, order, tuple(own), entry.table.rpartition("_")[0], entry.schema)
 
@@ -251,6 +261,21 @@ def literal(text: str) -> str:
 
 def _column(name: str, type_: str, comment: str) -> str:
     return f"  {quoted(name)} {type_} COMMENT {literal(comment)}"
+
+
+def stored(rows: Any, network: str, version: int, deleted: Any, level: Any = None) -> Any:
+    """A pyarrow Table with what the store puts beside the rows of every table, and of an ABI's table their
+    `level`. `deleted` and `level` are one value for all of them, or Arrow arrays."""
+    n = rows.num_rows
+
+    def each(value: Any, type_: Any) -> Any:
+        return value.cast(type_) if isinstance(value, pa.Array) else pa.repeat(pa.scalar(value, type_), n)
+
+    rows = rows.add_column(0, "network", each(network, pa.utf8()))
+    if level is not None:
+        rows = rows.append_column(LEVEL, each(level, pa.utf8()))
+    rows = rows.append_column("version", each(version, pa.uint64()))
+    return rows.append_column(DELETED, each(deleted, pa.bool_()).cast(pa.uint8()))
 
 
 # --- types ------------------------------------------------------------------------------------------

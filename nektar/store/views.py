@@ -23,8 +23,8 @@ _SUPERSEDED = (
 _NETWORK = Stored("network", "", "Network that it belongs to", "LowCardinality(String)", str)
 _BLOCK = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash")
 # What all event tables, and all call tables, have in common.
-_EVENT_PLACE = (*_BLOCK, "log_index", "address")
-_CALL_PLACE = (*_BLOCK, "sender", "address", "value", "status", "revert")
+_EVENT_PLACE = (*_BLOCK, "log_index", "address", "level")
+_CALL_PLACE = (*_BLOCK, "sender", "address", "value", "status", "revert", "level")
 
 
 def create_views(tables: Iterable[Table]) -> dict[str, str]:

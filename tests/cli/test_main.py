@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings"]
-    commands += ["migrate", "replay", "dead", "watchers", "dashboards"]
+    commands += ["index", "coverage", "migrate", "replay", "dead", "watchers", "dashboards"]
     listed = nektar("--help").stdout
     for command in commands:
         assert f"  {command}" in listed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nektar.chain.columns import Bodies, decode
+from nektar.chain.columns import Bodies, Joined, decode
 from nektar.chain.table import values, write_table
 from nektar.chain.types import field, parse
 from tests.nektar.chain.encodings import TYPES, Drawn, encode, oracle, plain
@@ -23,7 +23,7 @@ def rows(
 ) -> tuple[dict[int, list[Any]], dict[int, str]]:
     """(row → values of its arguments, row → why it was refused), by way of the bytes that travel."""
     kinds = [each.type for each in types]
-    columns, kept, refused = decode([Bodies(kinds, bodies, exact)], len(bodies))
+    columns, kept, refused = decode([Bodies(kinds, Joined.of(bodies), exact)], len(bodies))
     schema = pa.schema([field(f"a{i}", kind) for i, kind in enumerate(kinds)])
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     batch.validate(full=True)
@@ -238,15 +238,15 @@ def test_a_few_words_can_not_stand_for_gigabytes() -> None:
 
 def test_no_rows_and_no_types_are_columns_too() -> None:
     assert rows(drawn("string[]", "uint8[2]"), []) == ({}, {})
-    columns, kept, refused = decode([Bodies([], [b"", b"\x00"], exact=True)], 2)
+    columns, kept, refused = decode([Bodies([], Joined.of([b"", b"\x00"]), exact=True)], 2)
     assert (columns, kept.tolist(), [each.row for each in refused]) == ([], [0], [1])
 
 
 def test_a_row_refused_in_one_part_is_in_no_column() -> None:
     word, text = parse("uint8", ""), parse("string", "")
     parts = [
-        Bodies([word], [words(1), words(256), words(3)], exact=True),
-        Bodies([text], [words(32, 0), words(32, 0), b""], exact=True),
+        Bodies([word], Joined.of([words(1), words(256), words(3)]), exact=True),
+        Bodies([text], Joined.of([words(32, 0), words(32, 0), b""]), exact=True),
     ]
     columns, kept, refused = decode(parts, 3)
     assert [column.to_pylist() for column in columns] == [[1], [""]]

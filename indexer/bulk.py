@@ -1,0 +1,230 @@
+"""Bulk reading: the events of any contracts, in a range of blocks, straight into the store's typed tables.
+
+    ranges ──▶ asked for, several at once ──▶ read, in a thread ──▶ gathered ──▶ inserted, in another
+
+A run that was cut off goes on where the store's coverage ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import msgspec
+
+from indexer import proved, reported
+from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
+from indexer.prove import TIME_BITS, Contradiction
+from indexer.ranges import Range, Sizes, missing
+from nektar.chain.jsonrpc import parse_object, quantity
+from nektar.chain.logs import NO_LOGS, Logs
+from nektar.chain.logs import read as read_logs
+from nektar.chain.receipts import read as read_receipts
+from nektar.chain.rpc import Call, Provider, Refused
+from nektar.model import Level
+from nektar.store.port import Store
+
+# Headers in one request, where logs don't say their block's time.
+HEADERS_A_REQUEST = 100
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Progress(NamedTuple):
+    """What of the `blocks` that were to be read is in the store."""
+
+    blocks: int
+    done: int
+    logs: int
+    undecoded: int
+
+
+async def index(
+    provider: Provider, store: Store, plan: Plan, progress: Callable[[Progress], None]
+) -> Progress:
+    """Read what of the plan the store does not have yet; `progress` is told after each insert.
+
+    Raises RpcError, Contradiction, StoreError.
+    """
+    filled, links = Filled(store, plan), Links()
+    there = filled.there()
+    for blocks, ends in there:
+        if ends is not None:
+            links.add(blocks, ends)
+    left = missing(plan.blocks, [blocks for blocks, _ in there])
+    done = Progress(sum(each.blocks for each in left), 0, 0, 0)
+    progress(done)
+    with ThreadPoolExecutor(1, "insert") as inserting:
+
+        async def insert(reads: Sequence[Read]) -> None:
+            nonlocal done
+            await asyncio.get_running_loop().run_in_executor(inserting, filled.add, reads)
+            done = Progress(
+                done.blocks,
+                done.done + sum(read.blocks.blocks for read in reads),
+                done.logs + sum(read.logs for read in reads),
+                done.undecoded + sum(len(read.lost) for read in reads),
+            )
+            progress(done)
+
+        gathered: list[Read] = []
+        inserted = asyncio.create_task(insert([]))
+        try:
+            async with aclosing(_reads(provider, plan, left)) as reads:
+                async for read in reads:
+                    if read.ends is not None:
+                        links.add(read.blocks, read.ends)
+                    gathered.append(read)
+                    if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
+                        await inserted
+                        gathered, full = [], gathered
+                        inserted = asyncio.create_task(insert(full))
+        finally:  # what was read before a fault is kept
+            await inserted
+            await insert(gathered)
+    return done
+
+
+async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
+    """What the ranges hold, in any order; as many are asked for at once as the provider takes."""
+    sizes = Sizes()
+    work = list(reversed(left))
+    asked: set[asyncio.Task[Read | Range]] = set()
+    finished: set[asyncio.Task[Read | Range]] = set()
+    with ThreadPoolExecutor(1, "read") as reading:
+        try:
+            while work or asked:
+                while work and len(asked) < provider.limits.in_flight:
+                    part, rest = work.pop().cut(sizes.next)
+                    if rest is not None:
+                        work.append(rest)
+                    asked.add(asyncio.create_task(_read(provider, plan, part, reading)))
+                finished, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    match task.result():
+                        case Range() as refused:
+                            sizes.refused(refused.blocks)
+                            work.append(refused)
+                        case read:
+                            sizes.held(read.blocks.blocks, read.logs)
+                            yield read
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, *finished, return_exceptions=True)
+
+
+async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read | Range:
+    """What the blocks hold; or the range itself, where the provider does not serve so much at once."""
+    try:
+        if plan.level is Level.PROVED:
+            logs, ends = await _proved(provider, plan, blocks, reading)
+        else:
+            logs, ends = await _reported(provider, plan, blocks, reading), None
+    except Refused:
+        if blocks.blocks == 1:
+            raise
+        return blocks
+    batches, lost = await _in(reading, reported.batches, logs, plan.contracts)
+    return Read(blocks, provider.name, batches, lost, len(logs.number), ends)
+
+
+async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Logs:
+    """What `eth_getLogs` says. Raises Refused too."""
+    filter_: dict[str, Any] = {
+        "address": ["0x" + address.hex() for address in plan.contracts],
+        "fromBlock": hex(blocks.first),
+        "toBlock": hex(blocks.last),
+    }
+    if not any(abi.anonymous for abi in plan.contracts.values()):  # which no topic names
+        topics = {"0x" + topic.hex() for abi in plan.contracts.values() for topic in abi.topics}
+        filter_["topics"] = [sorted(topics)]
+    body = await provider.body([Call("eth_getLogs", (filter_,))])
+    logs = await _in(reading, read_logs, body)
+    if logs is None:
+        raise _refused(provider, "eth_getLogs", body)
+    if numbers := reported.untimed(logs):
+        logs = reported.timed(logs, await _times(provider, numbers))
+    reported.check(logs, plan.contracts, blocks.first, blocks.last)
+    return logs
+
+
+async def _proved(
+    provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
+) -> tuple[Logs, Ends]:
+    """What the blocks' receipts say, each block proved. Raises Refused too."""
+    numbers = range(blocks.first, blocks.last + 1)
+    answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
+    for answer in answers:
+        if isinstance(answer, Refused):
+            raise answer
+    headers = await _in(reading, _headers, answers, numbers)
+    holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
+    logs = NO_LOGS
+    if holding:
+        body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
+        receipts = await _in(reading, read_receipts, body)
+        if receipts is None:
+            raise _refused(provider, "eth_getBlockReceipts", body)
+        logs = await _in(reading, proved.logs, holding, receipts)
+        logs = await _in(reading, proved.wanted, logs, plan.contracts)
+    return logs, Ends(headers[0].parent, headers[-1].hash)
+
+
+def _headers(answers: Sequence[Any], numbers: range) -> list[proved.Header]:
+    headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
+    proved.check_links(headers)
+    return headers
+
+
+async def _in(reading: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns, done in the thread that reads."""
+
+    def run() -> T:
+        with _collecting_later():
+            return work(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(reading, run)
+
+
+class _Answer(msgspec.Struct):
+    error: Any = None
+
+
+def _refused(provider: Provider, method: str, body: bytes) -> Refused:
+    """Why there is no result in an answer. Raises Contradiction where it is none at all."""
+    try:
+        answer = msgspec.json.decode(body, type=_Answer | list[_Answer])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Contradiction(f"provider {provider.name}: {method}: expected an answer; {error}") from None
+    errors = [each.error for each in (answer if isinstance(answer, list) else [answer]) if each.error]
+    return Refused(provider.name, method, 0, str(errors[0] if errors else "no result")[:200])
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Without the cyclic collector, which would go through a batch's objects again and again, in vain."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def _times(provider: Provider, numbers: Iterable[int]) -> dict[int, int]:
+    """When these blocks were made, by their headers."""
+    wanted, found = sorted(numbers), {}
+    for start in range(0, len(wanted), HEADERS_A_REQUEST):
+        part = wanted[start : start + HEADERS_A_REQUEST]
+        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in part])
+        for number, answer in zip(part, answers, strict=True):
+            if isinstance(answer, Refused):
+                raise answer
+            found[number] = quantity(parse_object(answer, "block"), "timestamp", TIME_BITS)
+    return found

@@ -1,0 +1,155 @@
+"""Blocks of a range, proved many at once: their logs as columns.
+
+What `prove.py` does for one block, whole, is done here for what bulk reading wants: headers hash and are
+linked to each other; where a header's bloom excludes what is looked for, that is all there is to know;
+elsewhere all receipts are encoded again and must give the header's roots, and where each log stands is
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.prove import Contradiction
+from nektar.chain.abi import Abi
+from nektar.chain.bloom import may_contain
+from nektar.chain.columns import Ints, Octets
+from nektar.chain.header import BLOOM_BYTES, header_hash
+from nektar.chain.jsonrpc import objects, octets, parse_object, quantity
+from nektar.chain.logs import HASH, NO_LOGS, NUMBER_BITS, TIME_BITS, UNTIMED, Logs
+from nektar.chain.receipt import type_and_status
+from nektar.chain.receipts import Receipts, blooms, encoded
+from nektar.chain.transaction import read_transaction
+from nektar.chain.trie import ordered_root
+from nektar.model import Address, Hash32
+
+
+class Header(NamedTuple):
+    """A block whose header hashes to `hash` and whose transactions give its root."""
+
+    number: int
+    hash: Hash32
+    parent: Hash32
+    time: int
+    bloom: bytes
+    receipts_root: bytes
+    transactions: Sequence[tuple[Hash32, int]]  # hash and type of each
+
+
+def header(block: object, number: int) -> Header:
+    """The block that was asked for, from `eth_getBlockByNumber(…, true)`. Raises Contradiction, Malformed."""
+    said = parse_object(block, "block")
+    if (got := quantity(said, "number", NUMBER_BITS)) != number:
+        raise Contradiction(f"asked for block {number}; got block {got}")
+    hash_ = header_hash(said)
+    if hash_ != octets(said, "hash", HASH):
+        raise Contradiction(f"block {number}: its header hashes to 0x{hash_.hex()}, and it says another hash")
+    read = [read_transaction(each) for each in objects(said, "transactions")]
+    if ordered_root([each.raw for each in read]) != octets(said, "transactionsRoot", HASH):
+        raise Contradiction(f"block {number}: its transactions do not give its transactionsRoot")
+    return Header(
+        number,
+        hash_,
+        Hash32(octets(said, "parentHash", HASH)),
+        quantity(said, "timestamp", TIME_BITS),
+        octets(said, "logsBloom", BLOOM_BYTES),
+        octets(said, "receiptsRoot", HASH),
+        [(each.hash, each.type) for each in read],
+    )
+
+
+def check_links(headers: Sequence[Header]) -> None:
+    """Raises Contradiction where a block is not the parent of the next."""
+    for one, two in pairwise(headers):
+        if two.parent != one.hash:
+            raise Contradiction(
+                f"block {two.number}: it is no child of block {one.number} as that was served"
+            )
+
+
+def may_hold(block: Header, contracts: Mapping[Address, Abi]) -> bool:
+    """False proves that no event of the contracts is in the block."""
+    return any(
+        may_contain(block.bloom, address)
+        and (bool(abi.anonymous) or any(may_contain(block.bloom, topic) for topic in abi.topics))
+        for address, abi in contracts.items()
+    )
+
+
+def logs(blocks: Sequence[Header], receipts: Receipts) -> Logs:
+    """All logs of these blocks, whose receipts these are, in order. Raises Contradiction, Malformed."""
+    by_number: dict[int, list[int]] = {}
+    for row, said in enumerate(receipts.said):
+        by_number.setdefault(quantity(said, "blockNumber", NUMBER_BITS), []).append(row)
+    if unasked := by_number.keys() - {block.number for block in blocks}:
+        raise Contradiction(f"asked for receipts of other blocks than {min(unasked)}")
+    filters = blooms(receipts)
+    raw = encoded(receipts, filters)
+    order: list[int] = []
+    for block in blocks:
+        rows = by_number.get(block.number, [])
+        at = f"block {block.number}"
+        if len(rows) != len(block.transactions):
+            raise Contradiction(f"{at}: expected {len(block.transactions)} receipts; got {len(rows)}")
+        for row, (_, kind) in zip(rows, block.transactions, strict=True):
+            if (got := type_and_status(receipts.said[row])[0]) != kind:
+                raise Contradiction(f"{at}: expected a receipt of type {kind}; got one of type {got}")
+            if octets(receipts.said[row], "logsBloom", BLOOM_BYTES) != filters[row].tobytes():
+                raise Contradiction(f"{at}: a receipt's logs do not give its logsBloom")
+        if ordered_root([raw[row] for row in rows]) != block.receipts_root:
+            raise Contradiction(f"{at}: its receipts do not give its receiptsRoot")
+        if np.bitwise_or.reduce(filters[rows]).tobytes() != block.bloom:
+            raise Contradiction(f"{at}: its logs do not give its logsBloom")
+        order += rows
+    return _in_place(blocks, receipts, np.array(order, np.int64))
+
+
+def _in_place(blocks: Sequence[Header], receipts: Receipts, order: Ints) -> Logs:
+    """The logs in the blocks' order. No root covers where a log says that it stands: that is counted, and
+    must be what it says. Raises Contradiction."""
+    counts = np.diff(receipts.ends, prepend=0)
+    starts = receipts.ends - counts
+    # The rows of each receipt's logs, one receipt's after another's.
+    begins = np.cumsum(counts[order]) - counts[order]
+    rows = np.arange(counts[order].sum()) + np.repeat(starts[order] - begins, counts[order])
+    found = receipts.logs if (rows == np.arange(len(rows))).all() else receipts.logs.take(rows)
+    sizes = [len(block.transactions) for block in blocks]
+    of_block = np.repeat(np.repeat(np.arange(len(blocks)), sizes), counts[order])
+    transactions = b"".join(hash_ for block in blocks for hash_, _ in block.transactions)
+    of_transaction = np.repeat(np.arange(len(order)), counts[order])
+    firsts = np.searchsorted(of_block, np.arange(len(blocks)))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    counted = {
+        "blockNumber": (found.number, np.array([block.number for block in blocks])[of_block]),
+        "blockHash": (found.block_hash, _hashes(b"".join(block.hash for block in blocks))[of_block]),
+        "transactionIndex": (found.tx_index, place[of_transaction]),
+        "transactionHash": (found.tx_hash, _hashes(transactions)[of_transaction]),
+        "logIndex": (found.log_index, np.arange(len(rows)) - firsts[of_block]),
+    }
+    for name, (said, expected) in counted.items():
+        unlike = said != expected
+        unlike = unlike.any(axis=1) if unlike.ndim > 1 else unlike
+        if unlike.any():
+            number = blocks[int(of_block[np.argmax(unlike)])].number
+            raise Contradiction(f"block {number}: a log's {name} is not that of where it stands")
+    times = np.array([block.time for block in blocks], np.int64)[of_block]
+    if ((found.time != times) & (found.time != UNTIMED)).any():
+        raise Contradiction("a log's blockTimestamp is not that of its block")
+    return found._replace(time=times)
+
+
+def _hashes(joined: bytes) -> Octets:
+    return np.frombuffer(joined, np.uint8).reshape(-1, HASH)
+
+
+def wanted(found: Logs, contracts: Mapping[Address, Abi]) -> Logs:
+    """Those of the logs that are the contracts'."""
+    address = found.address
+    if len(address) and not (address != address[0]).any():
+        return found if Address(address[0].tobytes()) in contracts else NO_LOGS
+    keep = [Address(bytes(each)) in contracts for each in address.tolist()]
+    return found if all(keep) else found.take(np.flatnonzero(keep))

@@ -1,0 +1,72 @@
+"""Ranges of blocks: what of them is still to be read, and how many blocks to ask for at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# Logs in an answer that are worth a request: more are a burden on both sides, fewer make many requests.
+LOGS_WANTED = 1_000
+# What was empty so far may end at once, so a range grows by no more than this from one answer to the next.
+GROWTH = 4
+MOST_BLOCKS = 10_000
+
+
+class Range(NamedTuple):
+    """Consecutive blocks, first and last included."""
+
+    first: int
+    last: int
+
+    @property
+    def blocks(self) -> int:
+        return self.last - self.first + 1
+
+    def cut(self, blocks: int) -> tuple[Range, Range | None]:
+        """The first so many blocks, and what is left."""
+        if blocks >= self.blocks:
+            return self, None
+        return Range(self.first, self.first + blocks - 1), Range(self.first + blocks, self.last)
+
+
+class Sizes:
+    """How many blocks to ask for next: as many as hold the wanted logs, by what the last ones held."""
+
+    def __init__(self, wanted: int = LOGS_WANTED, most: int = MOST_BLOCKS) -> None:
+        self._wanted, self._most = wanted, most
+        self.next = 1
+
+    def held(self, blocks: int, logs: int) -> None:
+        """So many blocks held so many logs."""
+        fitting = blocks * self._wanted // max(1, logs)
+        self.next = max(1, min(fitting, blocks * GROWTH, self._most))
+
+    def refused(self, blocks: int, served: int | None = None) -> None:
+        """So many blocks are too many; `served` is how many the provider would take, where it said so."""
+        self._most = max(1, min(self._most, blocks // 2, served or blocks))
+        self.next = min(self.next, self._most)
+
+
+def missing(whole: Range, there: Iterable[Range]) -> list[Range]:
+    """What of `whole` is in none of the ranges that are there, in order."""
+    left, start = [], whole.first
+    for each in sorted(there):
+        if each.first > whole.last:
+            break
+        if each.first > start:
+            left.append(Range(start, each.first - 1))
+        start = max(start, each.last + 1)
+    if start <= whole.last:
+        left.append(Range(start, whole.last))
+    return left
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """The same blocks in as few ranges as hold them, in order."""
+    found: list[Range] = []
+    for each in sorted(ranges):
+        if found and each.first <= found[-1].last + 1:
+            found[-1] = Range(found[-1].first, max(found[-1].last, each.last))
+        else:
+            found.append(each)
+    return found

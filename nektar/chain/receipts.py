@@ -1,0 +1,204 @@
+"""Receipts of many blocks at once (`eth_getBlockReceipts`), encoded as `receiptsRoot` covers them.
+
+What is one log's in `receipt.py` is all logs' here: their RLP is written as columns, their bloom's bits are
+computed as columns, and only receipts themselves are looked at one by one. The text of an answer is taken
+apart by its braces; what is written in another way than nodes write it is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from nektar.chain import logs as columns
+from nektar.chain import rlp, scan
+from nektar.chain.bloom import bit_numbers
+from nektar.chain.columns import Ints, Octets
+from nektar.chain.header import BLOOM_BYTES
+from nektar.chain.jsonrpc import Object, objects, parse_object
+from nektar.chain.logs import Logs
+from nektar.chain.receipt import encode_receipt
+
+_LOGS, _RESULT = b'"logs":[', b'"result":['
+
+
+class Receipts(NamedTuple):
+    """Receipts in the order of the answer, and the logs of all of them."""
+
+    said: Sequence[Object]  # each as JSON-RPC has it, without its logs
+    logs: Logs
+    ends: Ints  # how many logs the receipts up to this one have
+
+
+class _Reply(msgspec.Struct):
+    result: list[Any]
+
+
+_replies = msgspec.json.Decoder(list[_Reply] | _Reply)
+_objects = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+def read(body: bytes) -> Receipts | None:
+    """The receipts of an answer to one call, or to several in one request; None where one has none, but an
+    error. Raises Malformed."""
+    found = regular(body)
+    return _parsed(body) if found is None else found
+
+
+def _parsed(body: bytes) -> Receipts | None:
+    try:
+        replies = _replies.decode(body)
+        said = [
+            each for reply in (replies if isinstance(replies, list) else [replies]) for each in reply.result
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = [objects(parse_object(each, "receipts"), "logs") for each in said]
+    logs = columns.one_by_one(msgspec.json.encode([log for each in found for log in each]))
+    return Receipts(
+        [{**each, "logs": []} for each in said],
+        logs,
+        np.cumsum([len(each) for each in found], dtype=np.int64),
+    )
+
+
+def regular(body: bytes) -> Receipts | None:
+    """The same of an answer that is written as nodes write it; None for any other."""
+    characters = np.frombuffer(body, np.uint8)
+    opens, closes = np.flatnonzero(characters == ord("{")), np.flatnonzero(characters == ord("}"))
+    if len(opens) != len(closes):
+        return None
+    # How many objects are open at each brace: before it for one that closes, with it for one that opens.
+    before = np.searchsorted(closes, opens)
+    depth_opened = np.arange(1, len(opens) + 1) - before
+    depth_closed = np.searchsorted(opens, closes) - np.arange(len(closes))
+    if len(opens) and (depth_opened.max() > 3 or depth_closed.min() < 1):
+        return None
+    starts = [opens[depth_opened == depth] for depth in (1, 2, 3)]
+    ends = [closes[depth_closed == depth] + 1 for depth in (1, 2, 3)]
+    if any(len(a) != len(b) for a, b in zip(starts, ends, strict=True)):
+        return None
+    outer = _without(body, characters, Cut(starts[0], ends[0]), Cut(starts[1], ends[1]), _RESULT)
+    inner = _without(body, characters, Cut(starts[1], ends[1]), Cut(starts[2], ends[2]), _LOGS)
+    if outer is None or inner is None:
+        return None
+    try:
+        first, last = (int(starts[0][0]), int(ends[0][-1])) if len(starts[0]) else (0, 0)
+        replies = _replies.decode(body[:first] + b",".join(outer) + body[last:])
+        said = _objects.decode(b"[" + b",".join(inner) + b"]")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    results = [reply.result for reply in (replies if isinstance(replies, list) else [replies])]
+    if any(results) or any(each.get("logs") != [] for each in said):
+        return None
+    found = columns.regular(body + bytes(scan.PADDING), starts[2], ends[2])
+    return None if found is None else Receipts(said, found, np.searchsorted(starts[2], ends[1]))
+
+
+class Cut(NamedTuple):
+    """Where objects stand in a text."""
+
+    starts: Ints
+    ends: Ints
+
+
+def _without(body: bytes, characters: Octets, of: Cut, items: Cut, before: bytes) -> list[bytes] | None:
+    """The texts of objects without the items of one array each, which begins with `before`; None where items
+    stand elsewhere, or anything but a comma is between them."""
+    first, last = np.searchsorted(items.starts, of.starts), np.searchsorted(items.starts, of.ends)
+    if len(items.starts) > 1:
+        together = np.ones(len(items.starts) - 1, bool)
+        together[last[(last > first) & (last < len(items.starts))] - 1] = False
+        comma = (items.starts[1:] == items.ends[:-1] + 1) & (characters[items.ends[:-1]] == ord(","))
+        if not comma[together].all():
+            return None
+    found = []
+    for start, end, low, high in zip(
+        of.starts.tolist(), of.ends.tolist(), first.tolist(), last.tolist(), strict=True
+    ):
+        if low == high:
+            found.append(body[start:end])
+            continue
+        head, tail = body[start : items.starts[low]], body[items.ends[high - 1] : end]
+        if not head.endswith(before) or not tail.startswith(b"]"):
+            return None
+        found.append(head + tail)
+    return found
+
+
+def encoded(of: Receipts, filters: Octets) -> list[bytes]:
+    """Each receipt's EIP-2718 envelope, `filters` being the `blooms` of their logs. Raises Malformed."""
+    entries, sizes = _entries(of.logs)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])[np.concatenate([[0], of.ends])].tolist()
+    return [
+        encode_receipt(said, filters[row].tobytes(), entries[bounds[row] : bounds[row + 1]])
+        for row, said in enumerate(of.said)
+    ]
+
+
+def blooms(of: Receipts) -> Octets:
+    """The bloom filter of each receipt's logs, (receipts, 256)."""
+    logs = of.logs
+    bits = np.zeros((len(of.said), BLOOM_BYTES * 8), bool)
+    receipt = np.searchsorted(of.ends, np.arange(len(logs.number)), side="right")
+    bits[receipt[:, None], _bits(logs.address)] = True
+    for place in range(int(logs.topic_count.max(initial=0))):
+        rows = np.flatnonzero(logs.topic_count > place)
+        bits[receipt[rows][:, None], _bits(logs.topics[rows, place])] = True
+    # Bit 0 is the last byte's lowest.
+    return np.packbits(bits[:, ::-1], axis=1)
+
+
+def _bits(items: Octets) -> Ints:
+    """The three bits of each item, (items, 3): of one that comes again and again, computed once."""
+    if len(items) and not (items != items[:1]).any():
+        return np.tile(np.array(bit_numbers(items[0].tobytes()), np.int64), (len(items), 1))
+    width, joined = items.shape[1], items.tobytes()
+    known: dict[bytes, tuple[int, int, int]] = {}
+    found = []
+    for start in range(0, len(joined), width):
+        item = joined[start : start + width]
+        if (bits := known.get(item)) is None:
+            bits = known[item] = bit_numbers(item)
+        found.append(bits)
+    return np.array(found, np.int64).reshape(len(items), 3)
+
+
+def _entries(logs: Logs) -> tuple[bytes, Ints]:
+    """The RLP of every log, one after the other, and how many bytes each has."""
+    shapes = np.stack([logs.topic_count, logs.data.size], axis=1)
+    starts = np.cumsum(logs.data.size) - logs.data.size
+    data = np.frombuffer(logs.data.data, np.uint8)
+    parts: list[tuple[Ints, Octets]] = []
+    for topics, size in np.unique(shapes, axis=0).tolist():
+        rows = np.flatnonzero((shapes == (topics, size)).all(axis=1))
+        bodies = data[starts[rows][:, None] + np.arange(size)]
+        if size == 1:  # a byte below 0x80 is its own RLP
+            low = bodies[:, 0] < 0x80
+            parts.append((rows[low], _alike(logs, rows[low], topics, b"", bodies[low])))
+            parts.append((rows[~low], _alike(logs, rows[~low], topics, b"\x81", bodies[~low])))
+        else:
+            parts.append((rows, _alike(logs, rows, topics, rlp.string_head(size), bodies)))
+    joined = columns.in_order_of_rows(len(logs.number), parts)
+    return joined.data, joined.size
+
+
+def _alike(logs: Logs, rows: Ints, topics: int, data_head: bytes, data: Octets) -> Octets:
+    """The RLP of logs that have as many topics and as much data, a row each."""
+    words = np.empty((len(rows), topics, 33), np.uint8)
+    words[:, :, 0] = 0xA0
+    words[:, :, 1:] = logs.topics[rows, :topics]
+    list_head = rlp.list_head(33 * topics)
+    size = 21 + len(list_head) + 33 * topics + len(data_head) + data.shape[1]
+    head = rlp.list_head(size) + b"\x94"
+    found = np.empty((len(rows), len(head) + size - 1), np.uint8)
+    at = 0
+    for part in (head, logs.address[rows], list_head, words.reshape(len(rows), 33 * topics), data_head, data):
+        values = np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part
+        width = values.shape[-1]
+        found[:, at : at + width] = values
+        at += width
+    return found

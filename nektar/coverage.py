@@ -1,0 +1,49 @@
+"""What bulk reading (`nektar index`) says of itself in the store: the blocks that it has, and what it could
+not read."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from nektar.rows import AddressColumn, Column, HashColumn
+
+
+class CoverageRow(msgspec.Struct, frozen=True):
+    """Blocks of which everything that was asked for is in the store, and how well that was checked."""
+
+    table: ClassVar[str] = "coverage"
+    key: ClassVar[tuple[str, ...]] = ("kind", "first", "last", "filter")
+
+    kind: Annotated[str, Column("LowCardinality(String)", "What of the blocks: logs or calls")]
+    first: Annotated[int, Column("UInt64", "First block")]
+    last: Annotated[int, Column("UInt64", "Last block")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
+    level: Annotated[str, Column("LowCardinality(String)", "How well they were checked: proved or reported")]
+    provider: Annotated[str, Column("LowCardinality(String)", "Provider that served them")]
+    anchor: Annotated[str, Column("LowCardinality(String)", "What makes them canonical")]
+    parent: Annotated[bytes, Column(HashColumn, "Parent's hash of the first block; zero where only reported")]
+    hash: Annotated[bytes, Column(HashColumn, "Hash of the last block; zero where only reported")]
+    rows: Annotated[int, Column("UInt64", "How many rows they hold, those that could not be read among them")]
+    checked: Annotated[int, Column("DateTime('UTC')", "When")]
+
+
+class UndecodedRow(msgspec.Struct, frozen=True):
+    """A log of the contracts that their ABI can't have made, whole."""
+
+    table: ClassVar[str] = "undecoded"
+    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index")
+
+    block_number: Annotated[int, Column("UInt64", "Block that holds it")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
+    tx_index: Annotated[int, Column("UInt32", "Place of the transaction in the block")]
+    log_index: Annotated[int, Column("UInt32", "Place of the log in the block")]
+    address: Annotated[bytes, Column(AddressColumn, "The contract that emitted it")]
+    topics: Annotated[str, Column("String", "Its topics, 0x… each")]
+    data: Annotated[str, Column("String", "Its data, 0x…")]
+    reason: Annotated[str, Column("String", "Why it can't be read")]
+
+
+Row = CoverageRow | UndecodedRow
+ROWS: tuple[type[Row], ...] = (CoverageRow, UndecodedRow)

@@ -1,0 +1,60 @@
+"""What of the chain a store has, and how well it was checked: by `coverage` of what was read in bulk, and by
+`blocks` of a Network's log. A negative claim is worth as much as this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+# Consecutive blocks that were checked alike, as one row. What was read in bulk twice is as good as the better
+# of both.
+COVERED = """
+SELECT network, kind, level, provider, anchor, first, last FROM coverage
+UNION ALL
+SELECT network, kind, level, provider, anchor, min(number) AS first, max(number) AS last
+FROM (
+  SELECT network, level, provider, anchor, number,
+         number - row_number() OVER (PARTITION BY network, level, provider, anchor ORDER BY number) AS island
+  FROM blocks
+)
+ARRAY JOIN ['logs', 'calls'] AS kind
+GROUP BY network, kind, level, provider, anchor, island
+ORDER BY network, kind, first, last
+"""
+# The newest block of each Network that a finding rests on.
+RESTS_ON = "SELECT network, max(block_number) AS block FROM findings GROUP BY network"
+
+GAP = "gap"
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """Consecutive blocks of a kind, all checked alike; of level `gap` where there are none."""
+
+    network: str
+    kind: str
+    level: str
+    provider: str
+    anchor: str
+    first: int
+    last: int
+
+
+def with_gaps(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """The stretches in order, with those between them that nobody has."""
+    found: list[Stretch] = []
+    reached: dict[tuple[str, str], int] = {}
+    for each in sorted(stretches, key=lambda s: (s.network, s.kind, s.first, s.last)):
+        key = each.network, each.kind
+        if (last := reached.get(key)) is not None and each.first > last + 1:
+            found.append(Stretch(*key, GAP, "", "", last + 1, each.first - 1))
+        reached[key] = max(reached.get(key, each.last), each.last)
+        found.append(each)
+    return found
+
+
+def below_findings(stretches: Sequence[Stretch], rests_on: Iterable[dict[str, Any]]) -> list[Stretch]:
+    """The gaps below a block that a finding of their Network rests on."""
+    newest = {each["network"]: int(each["block"]) for each in rests_on}
+    return [s for s in stretches if s.level == GAP and s.first <= newest.get(s.network, -1)]

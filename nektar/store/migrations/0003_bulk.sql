@@ -1,0 +1,43 @@
+-- What bulk reading says of itself; the model is nektar/coverage.py.
+
+CREATE TABLE IF NOT EXISTS `coverage_rows` (
+  `network` LowCardinality(String) COMMENT 'Network that it belongs to',
+  `kind` LowCardinality(String) COMMENT 'What of the blocks: logs or calls',
+  `first` UInt64 COMMENT 'First block',
+  `last` UInt64 COMMENT 'Last block',
+  `filter` FixedString(32) COMMENT 'Hash of the contracts and events that were asked for',
+  `level` LowCardinality(String) COMMENT 'How well they were checked: proved or reported',
+  `provider` LowCardinality(String) COMMENT 'Provider that served them',
+  `anchor` LowCardinality(String) COMMENT 'What makes them canonical',
+  `parent` FixedString(32) COMMENT 'Parent\'s hash of the first block; zero where only reported',
+  `hash` FixedString(32) COMMENT 'Hash of the last block; zero where only reported',
+  `rows` UInt64 COMMENT 'How many rows they hold, those that could not be read among them',
+  `checked` DateTime('UTC') COMMENT 'When',
+  `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
+  `is_deleted` UInt8 COMMENT '1: taken back by an undo',
+  `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…',
+  `parent_hex` String ALIAS concat('0x', lower(hex(`parent`))) COMMENT 'parent as 0x…',
+  `hash_hex` String ALIAS concat('0x', lower(hex(`hash`))) COMMENT 'hash as 0x…'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `kind`, `first`, `last`, `filter`)
+SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
+COMMENT 'Blocks of which everything that was asked for is in the store, and how well that was checked.';
+
+CREATE TABLE IF NOT EXISTS `undecoded_rows` (
+  `network` LowCardinality(String) COMMENT 'Network that it belongs to',
+  `block_number` UInt64 COMMENT 'Block that holds it',
+  `block_hash` FixedString(32) COMMENT 'Hash of that block',
+  `tx_index` UInt32 COMMENT 'Place of the transaction in the block',
+  `log_index` UInt32 COMMENT 'Place of the log in the block',
+  `address` FixedString(20) COMMENT 'The contract that emitted it',
+  `topics` String COMMENT 'Its topics, 0x… each',
+  `data` String COMMENT 'Its data, 0x…',
+  `reason` String COMMENT 'Why it can\'t be read',
+  `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
+  `is_deleted` UInt8 COMMENT '1: taken back by an undo',
+  `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…',
+  `address_hex` String ALIAS concat('0x', lower(hex(`address`))) COMMENT 'address as 0x…'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `block_number`, `block_hash`, `log_index`)
+SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
+COMMENT 'A log of the contracts that their ABI can\'t have made, whole.';

@@ -1,0 +1,123 @@
+"""`nektar index` and `nektar coverage` as a person types them, on a real chain; also killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.load import BUNDLED, Load, load
+from devnet.chain import DevnetError
+
+pytestmark = pytest.mark.real
+
+LOGS = 20_000
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Load]:
+    try:
+        with load(BUNDLED, LOGS) as made:
+            yield made
+    except DevnetError as error:
+        pytest.skip(f"needs anvil: {error}")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *map(str, arguments)]
+
+
+def nektar(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False)
+
+
+def index(of: Load, directory: Path, *more: object, name: str = "sample") -> list[str]:
+    what = ("--rpc", of.url, "--abi", of.abi, "--address", of.address, "--name", name)
+    return command("index", *what, "--from", of.first, "--to", of.last, "--dir", directory, *more)
+
+
+def sums(directory: Path, name: str = "sample") -> list[int]:
+    """Rows, different places, and the sum of these."""
+    sums = "count() AS n, uniqExact(place) AS p, sum(place) AS s"
+    sql = f"SELECT {sums} FROM event_sample WHERE network = '{name}'"
+    done = nektar("sql", sql, "--dir", directory, "--format", "TSV")
+    assert done.returncode == 0, done.stderr
+    return [int(each) for each in done.stdout.split()]
+
+
+ALL = [LOGS, LOGS, LOGS * (LOGS - 1) // 2]
+
+
+@pytest.mark.parametrize("level", ["reported", "proved"])
+def test_any_contracts_events_fill_tables_that_sql_reads(chain: Load, tmp_path: Path, level: str) -> None:
+    first = index(chain, tmp_path, "--check", level)
+    done = subprocess.run(first, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{LOGS:,} logs {level}" in done.stdout
+    assert f"event_sample: {LOGS:,} rows in the store" in done.stdout
+    assert sums(tmp_path) == ALL
+    again = subprocess.run([*first, "--json"], capture_output=True, text=True, check=True)
+    said = json.loads(again.stdout)
+    assert (said["read"], sum(said["stored"].values())) == (0, LOGS)
+    covered = nektar("coverage", "--dir", tmp_path, "--json")
+    assert covered.returncode == 0
+    assert [json.loads(line) for line in covered.stdout.splitlines()] == [
+        {
+            "network": "sample",
+            "kind": "logs",
+            "level": level,
+            "provider": "rpc",
+            "anchor": "single:rpc",
+            "first": chain.first,
+            "last": chain.last,
+            "blocks": chain.last - chain.first + 1,
+        }
+    ]
+
+
+def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(chain: Load, tmp_path: Path) -> None:
+    for after in (0.8, 1.1, 1.4):
+        process = subprocess.Popen(
+            index(chain, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(after)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(index(chain, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sums(tmp_path) == ALL
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("--address", "0x12"), "--address: expected 0x and 40 hex digits"),
+        (("--abi", "nowhere.json"), "--abi: nowhere.json can't be read"),
+        (("--rpc", "nobody"), "--rpc: expected a URL or a provider's name"),
+        (("--rpc", "${NEKTAR_NO_SUCH}"), "NEKTAR_NO_SUCH is not set"),
+        (("--to", "99999999"), "expected blocks in order, up to the newest"),
+        (("--name", "Not A Name"), "--name: expected"),
+        (("--check", "linked"), "--check: expected reported or proved"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    done = subprocess.run(index(chain, tmp_path, *change), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: Path) -> None:
+    done = subprocess.run(
+        index(chain, tmp_path, "--rpc", "http://127.0.0.1:1"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "provider rpc" in done.stderr
+    assert "127.0.0.1" not in done.stderr
+    assert done.stderr.count("\n") == 1

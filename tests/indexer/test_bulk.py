@@ -1,0 +1,200 @@
+"""Bulk reading of a real chain into a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from eth_hash.auto import keccak
+
+from bench.load import BUNDLED, SINGLE, Load, load
+from devnet.chain import DevnetError
+from indexer import bulk
+from indexer.bulk import Progress, index
+from indexer.filled import Plan
+from indexer.prove import Contradiction
+from indexer.ranges import Range
+from nektar.chain import abi
+from nektar.chain.rpc import Call, Provider, Refused
+from nektar.model import Address, Level
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from nektar.store.port import Store
+
+pytestmark = pytest.mark.real
+
+LOGS = 3_000
+
+
+@pytest.fixture(scope="module", params=[BUNDLED, SINGLE], ids=["bundled", "single"])
+def chain(request: pytest.FixtureRequest) -> Iterator[Load]:
+    try:
+        with load(request.param, LOGS) as made:
+            yield made
+    except DevnetError as error:
+        pytest.skip(f"needs anvil: {error}")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with open_store(f"chdb://{tmp_path_factory.mktemp('bulk') / 'store'}") as opened:
+        migrate(opened, [])
+        yield opened
+
+
+class Failing(Provider):
+    """A real provider that takes no range of more than so many blocks, and fails for good after so many
+    answers."""
+
+    def __init__(self, url: str, most: int = 1_000_000, answers: int = 1_000_000) -> None:
+        super().__init__("failing", url)
+        self.most = most
+        self.left = answers
+        self.asked: list[Range] = []
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        (filter_,) = calls[0].params
+        blocks = Range(int(filter_["fromBlock"], 16), int(filter_["toBlock"], 16))
+        self.asked.append(blocks)
+        if blocks.blocks > self.most:
+            return b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"block range is too large"}}'
+        self.left -= 1
+        if self.left < 0:
+            raise Refused(self.name, "eth_getLogs", 0, "no more")
+        return await super().body(calls)
+
+
+names = itertools.count()
+
+
+def plan(of: Load, level: Level = Level.REPORTED) -> Plan:
+    """All of the chain's load, under a name of its own."""
+    contract = abi.load(json.loads(of.abi.read_text()))
+    address = Address(bytes.fromhex(of.address[2:]))
+    return Plan(f"n{next(names)}", {address: contract}, Range(of.first, of.last), level)
+
+
+def run(store: Store, provider: Provider, of: Plan) -> list[Progress]:
+    said: list[Progress] = []
+
+    async def all_of_it() -> None:
+        async with provider:
+            await index(provider, store, of, said.append)
+
+    asyncio.run(all_of_it())
+    return said
+
+
+def rows(store: Store, sql: str) -> list[Any]:
+    return [row[0] if len(row) == 1 else row for row in store.rows(sql)]
+
+
+def stored(store: Store, name: str) -> list[Any]:
+    return rows(
+        store,
+        "SELECT block_number, log_index, toUInt32(place), who, amount, level FROM event_sample"
+        f" WHERE network = '{name}' ORDER BY block_number, log_index",
+    )
+
+
+def expected(of: Load, level: Level = Level.REPORTED) -> list[Any]:
+    """What the contract makes of places from 0 on, a hundred a block."""
+    seeds = [keccak(place.to_bytes(32, "big")) for place in range(of.logs)]
+    return [
+        (
+            of.first + place // 100,
+            place % 100,
+            place,
+            "0x" + seed[12:].hex(),
+            int.from_bytes(seed[:16], "big"),
+            level,
+        )
+        for place, seed in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_every_log_is_in_the_store_once_in_its_place(store: Store, chain: Load, level: Level) -> None:
+    of = plan(chain, level)
+    said = run(store, Provider("anvil", chain.url), of)
+    assert stored(store, of.name) == expected(chain, level)
+    blocks = chain.last - chain.first + 1
+    assert (said[0], said[-1]) == (Progress(blocks, 0, 0, 0), Progress(blocks, blocks, LOGS, 0))
+    covered = f"SELECT first, last, level, anchor, rows FROM coverage WHERE network = '{of.name}'"
+    assert rows(store, covered) == [(chain.first, chain.last, level, "single:anvil", LOGS)]
+
+
+def test_what_is_there_already_is_not_asked_for_again(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    middle = (chain.first + chain.last) // 2
+    run(store, Provider("anvil", chain.url), of._replace(blocks=Range(middle, middle + 3)))
+    provider = Failing(chain.url)
+    run(store, provider, of)
+    asked = {number for each in provider.asked for number in range(each.first, each.last + 1)}
+    assert asked == set(range(chain.first, chain.last + 1)) - set(range(middle, middle + 4))
+    assert stored(store, of.name) == expected(chain)
+    nothing = Failing(chain.url)
+    assert run(store, nothing, of)[-1] == Progress(0, 0, 0, 0)
+    assert nothing.asked == []
+
+
+def test_what_was_reported_is_proved_when_that_is_asked_for(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    run(store, Provider("anvil", chain.url), of)
+    run(store, Provider("anvil", chain.url), of._replace(level=Level.PROVED))
+    assert stored(store, of.name) == expected(chain, Level.PROVED)
+    nothing = Failing(chain.url)
+    assert run(store, nothing, of)[-1] == Progress(0, 0, 0, 0)  # proved is reported, too
+
+
+def test_proved_ranges_of_two_chains_do_not_meet(store: Store, chain: Load) -> None:
+    of = plan(chain, Level.PROVED)
+    middle = (chain.first + chain.last) // 2
+    run(store, Provider("anvil", chain.url), of._replace(blocks=Range(middle, chain.last)))
+    store.command(
+        f"ALTER TABLE coverage_rows UPDATE parent = unhex(repeat('11', 32)) WHERE network = '{of.name}'"
+        " SETTINGS mutations_sync = 1"
+    )
+    with pytest.raises(Contradiction, match=f"block {middle}: it is no child of the block before it"):
+        run(store, Provider("anvil", chain.url), of)
+
+
+def test_a_range_that_is_too_large_is_asked_for_in_parts(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    provider = Failing(chain.url, most=3)
+    run(store, provider, of)
+    assert stored(store, of.name) == expected(chain)
+    assert max(each.blocks for each in provider.asked) > 3
+
+
+def test_what_was_read_before_a_fault_is_kept(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 200)
+    of = plan(chain)
+    with pytest.raises(Refused, match="no more"):
+        run(store, Failing(chain.url, most=1, answers=12), of)
+    kept = stored(store, of.name)
+    assert 200 <= len(kept) < LOGS
+    second = Failing(chain.url)
+    run(store, second, of)
+    asked = {number for each in second.asked for number in range(each.first, each.last + 1)}
+    assert len(kept) == LOGS - 100 * len(asked)
+    assert stored(store, of.name) == expected(chain)
+
+
+def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store: Store, chain: Load) -> None:
+    class Lying(Provider):
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            (filter_,) = calls[0].params
+            other = {**filter_, "fromBlock": hex(chain.first), "toBlock": hex(chain.first)}
+            return await super().body([Call("eth_getLogs", (other,))])
+
+    of = plan(chain)
+    with pytest.raises(Contradiction, match="asked for blocks"):
+        run(store, Lying("lying", chain.url), of)
+    assert len(stored(store, of.name)) <= 100

@@ -1,0 +1,68 @@
+"""Ranges of blocks, against sets of their numbers."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.ranges import GROWTH, LOGS_WANTED, Range, Sizes, joined, missing
+
+some = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda at: Range(at[0], at[0] + at[1])))
+
+
+def numbers(ranges: list[Range]) -> set[int]:
+    return {number for each in ranges for number in range(each.first, each.last + 1)}
+
+
+@given(st.integers(0, 30), st.integers(0, 30), some)
+def test_what_is_missing_is_what_no_range_has(first: int, more: int, there: list[Range]) -> None:
+    left = missing(Range(first, first + more), there)
+    assert numbers(left) == numbers([Range(first, first + more)]) - numbers(there)
+    assert left == joined(left)
+
+
+@given(some)
+def test_joined_ranges_hold_the_same_blocks_and_do_not_touch(ranges: list[Range]) -> None:
+    found = joined(ranges)
+    assert numbers(found) == numbers(ranges)
+    assert all(a.last + 1 < b.first for a, b in itertools.pairwise(found))
+
+
+@given(st.integers(0, 100), st.integers(1, 100), st.integers(1, 150))
+def test_a_range_is_cut_into_what_was_asked_for_and_what_is_left(first: int, size: int, cut: int) -> None:
+    part, rest = Range(first, first + size - 1).cut(cut)
+    assert part.blocks == min(size, cut)
+    assert numbers([part, *([rest] if rest else [])]) == numbers([Range(first, first + size - 1)])
+
+
+def test_sizes_come_to_the_wanted_number_of_logs_and_follow_when_it_changes() -> None:
+    sizes = Sizes()
+    for density in (100, 1, 400):
+        for _ in range(20):
+            sizes.held(sizes.next, sizes.next * density)
+        assert sizes.next == max(1, LOGS_WANTED // density)
+
+
+def test_an_empty_range_grows_no_faster_than_it_may() -> None:
+    sizes = Sizes()
+    sizes.held(1, 0)
+    assert sizes.next == GROWTH
+
+
+def test_no_range_is_as_large_again_as_one_that_was_refused() -> None:
+    sizes = Sizes()
+    for _ in range(10):
+        sizes.held(sizes.next, 0)
+    assert sizes.next > 1_000
+    sizes.refused(1_000, served=300)
+    assert sizes.next == 300
+    sizes.refused(300)
+    assert sizes.next == 150
+    for _ in range(10):
+        sizes.held(sizes.next, 0)
+    assert sizes.next == 150
+    for _ in range(20):
+        sizes.refused(sizes.next)
+    assert sizes.next == 1

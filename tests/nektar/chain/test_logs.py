@@ -1,0 +1,179 @@
+"""Logs as columns: reading the text of a regular answer says what a parse says, or leaves it to that."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nektar.chain import logs as module
+from nektar.chain.jsonrpc import Malformed
+from nektar.chain.logs import Logs, read
+
+HEX = "0123456789abcdef"
+
+
+def words(rng: random.Random, size: int) -> str:
+    return "0x" + rng.randbytes(size).hex()
+
+
+def log(rng: random.Random, number: int, index: int) -> dict[str, Any]:
+    """A log as nodes write it; block and place vary, and so do topics and data."""
+    return {
+        "address": words(rng, 20),
+        "topics": [words(rng, 32) for _ in range(rng.choice([0, 1, 2, 2, 2, 3, 4]))],
+        "data": words(rng, rng.choice([0, 1, 32, 64, 64, 64, 97])),
+        "blockHash": words(rng, 32),
+        "blockNumber": hex(number),
+        "blockTimestamp": hex(1_767_225_600 + number),
+        "transactionHash": words(rng, 32),
+        "transactionIndex": hex(index // 3),
+        "logIndex": hex(index),
+        "removed": False,
+    }
+
+
+def answer(logs: list[Any], **written: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "result": logs}, separators=(",", ":"), **written).encode()
+
+
+def some(seed: int, count: int) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    return [log(rng, 0xFFE0 + i // 20, i % 300) for i in range(count)]
+
+
+def columns(logs: Logs) -> list[Any]:
+    flat = [*logs[:-1], logs.data.data, logs.data.size]
+    return [each.tolist() if isinstance(each, np.ndarray) else each for each in flat]
+
+
+def regular(body: bytes) -> Logs | None:
+    array = module.jsonrpc.result_array(body)
+    return None if array is None else module._regular(body + bytes(module.scan.PADDING), *array)
+
+
+def parsed(body: bytes) -> Logs:
+    return module.one_by_one(json.dumps(json.loads(body)["result"]).encode())
+
+
+@given(st.integers(0, 2**32), st.integers(0, 60))
+@settings(max_examples=50, deadline=None)
+def test_the_text_says_what_a_parse_says(seed: int, count: int) -> None:
+    body = answer(some(seed, count))
+    found = regular(body)
+    assert found is not None
+    assert columns(found) == columns(parsed(body))
+
+
+def test_what_the_columns_hold_is_what_the_logs_say() -> None:
+    written = some(1, 40)
+    found = read(answer(written))
+    assert found is not None
+    ends = np.cumsum(found.data.size).tolist()
+    for row, each in enumerate(written):
+        assert found.number[row] == int(each["blockNumber"], 16)
+        assert found.time[row] == int(each["blockTimestamp"], 16)
+        assert found.log_index[row] == int(each["logIndex"], 16)
+        assert found.tx_index[row] == int(each["transactionIndex"], 16)
+        assert "0x" + found.address[row].tobytes().hex() == each["address"]
+        assert "0x" + found.block_hash[row].tobytes().hex() == each["blockHash"]
+        assert "0x" + found.tx_hash[row].tobytes().hex() == each["transactionHash"]
+        count = int(found.topic_count[row])
+        assert ["0x" + topic.tobytes().hex() for topic in found.topics[row, :count]] == each["topics"]
+        assert not found.topics[row, count:].any()
+        data = found.data.data[ends[row] - int(found.data.size[row]) : ends[row]]
+        assert "0x" + data.hex() == each["data"]
+
+
+def test_whoever_alters_one_character_of_the_text_is_read_as_a_parse_reads_it() -> None:
+    rng = random.Random(5)
+    body = answer(some(3, 12))
+    read_anyway = 0
+    for _ in range(4_000):
+        at = rng.randrange(len(body))
+        other = rng.choice(b'0123456789abcdefABCDEFxg"{}[]:,\\ tfn\x00\xff')
+        altered = body[:at] + bytes([other]) + body[at + 1 :]
+        found = regular(altered)
+        if found is None:
+            continue
+        read_anyway += 1
+        assert columns(found) == columns(parsed(altered)), altered[max(0, at - 40) : at + 40]
+    assert read_anyway > 1_000  # digits that became other digits
+
+
+def test_a_key_that_nobody_reads_hides_nothing() -> None:
+    """`note` is as long in both, and in the second ends its text and says `removed` after all."""
+    written = some(4, 2)
+    for each in written:
+        each["topics"], each["data"] = [], "0x"
+        each["transactionIndex"] = each["logIndex"] = "0x1"
+    written[0]["note"] = "0x" + "a" * 40
+    written[1]["note"] = "0x" + "a" * 40
+    body = answer(written)
+    hidden = b'0x","removed":true,"z":"'
+    at = body.rfind(b"0x" + b"a" * 40)
+    assert columns(regular(body) or parsed(b"")) == columns(parsed(body))
+    altered = body[:at] + hidden + b"a" * (42 - len(hidden)) + body[at + 42 :]
+    assert json.loads(altered)["result"][1]["removed"] is True
+    assert regular(altered) is None
+    with pytest.raises(Malformed, match="removed"):
+        read(altered)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logs: [dict(reversed(each.items())) for each in logs],
+        lambda logs: [{**each, "blockTimestamp": None} for each in logs],
+        lambda logs: [{k: v for k, v in each.items() if k != "removed"} for each in logs],
+        lambda logs: [{**each, "extra": {"a": [1, 2]}} for each in logs],
+        lambda logs: [{**each, "extra": "q\\u0022{"} for each in logs],
+        lambda logs: [{**each, "data": each["data"].upper().replace("0X", "0x")} for each in logs],
+    ],
+)
+def test_what_nodes_write_otherwise_is_read_too(change: Any) -> None:
+    for written in ({}, {"indent": 1}, {"separators": (", ", ": ")}):
+        body = json.dumps({"result": change(some(9, 30)), "id": 1}, **written).encode()  # type: ignore[arg-type]
+        found = read(body)
+        if found is None:  # no array that is found without a parse
+            found = module.one_by_one(json.dumps(json.loads(body)["result"]).encode())
+        assert columns(found) == columns(parsed(body))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("address", "0x12", "20 bytes"),
+        ("address", None, "str"),
+        ("data", "0x123", "bytes"),
+        ("data", "0xgg", "bytes"),
+        ("blockHash", "0x" + "12" * 31, "32 bytes"),
+        ("blockNumber", "0x", "number"),
+        ("blockNumber", "12", "number"),
+        ("blockNumber", "0x8000000000000000", "63 bits"),
+        ("logIndex", "0x100000000", "32 bits"),
+        ("topics", ["0x" + "00" * 32] * 5, "at most 4"),
+        ("topics", ["0x00"], "32 bytes"),
+        ("topics", ["0x" + "00" * 32, 7], "str"),
+        ("removed", True, "removed"),
+    ],
+)
+def test_a_log_that_is_none_is_refused_by_name(key: str, value: Any, says: str) -> None:
+    written = some(6, 10)
+    written[7][key] = value
+    with pytest.raises(Malformed, match=says):
+        read(answer(written))
+
+
+def test_an_answer_without_a_result_is_no_logs() -> None:
+    assert read(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"block range"}}') is None
+    assert read(b'{"jsonrpc":"2.0","id":1,"result":null}') is None
+    assert read(b"<html>") is None
+    found = read(answer([]))
+    assert found is not None
+    assert not found
