@@ -42,6 +42,8 @@ READ_WAIT_MS = 2
 # At least one message of the largest size, and about what a reader holds in memory.
 FETCH_BYTES = 16 * 1024 * 1024
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+# Within this a broker says where a partition ends, or that it does not lead it.
+LED_MS = 1_000
 # How far `last` goes back at once.
 BACK = 256
 # How long to wait between looks at whether what was open is over.
@@ -202,7 +204,7 @@ class KafkaBus:
         """Whether whoever reads committed messages sees what lies below `ends`, after one look."""
         with self._lock, self._servers.told():
             try:
-                now = self._client().end_offsets(list(ends), timeout_ms=PATIENCE_SECONDS * 1000)
+                now = self._ends(list(ends))
             except KeyError:  # the client leaves out those whose leader it has not met yet
                 now = {where: self._end(where) for where in ends}
         return all(now[where] >= end for where, end in ends.items())
@@ -281,8 +283,20 @@ class KafkaBus:
 
     def _end(self, where: TopicPartition, isolation: str = COMMITTED) -> int:
         """Where the first transaction still open begins, or the log ends."""
-        ends = self._client(isolation).end_offsets([where], timeout_ms=PATIENCE_SECONDS * 1000)
-        return int(ends[where])
+        return int(self._ends([where], isolation)[where])
+
+    def _ends(self, of: Sequence[TopicPartition], isolation: str = COMMITTED) -> dict[TopicPartition, int]:
+        """Where these end. The client asks a broker that leads them no more again and again, and never who
+        does now: so it is given little time, and told to find out."""
+        client, deadline = self._client(isolation), time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                found: dict[TopicPartition, int] = client.end_offsets(list(of), timeout_ms=LED_MS)
+                return found
+            except errors.KafkaTimeoutError:
+                if time.monotonic() > deadline:
+                    raise
+                client._client.cluster.request_update()
 
     def _client(self, isolation: str = COMMITTED) -> Any:
         if isolation not in self._readers:

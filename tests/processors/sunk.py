@@ -211,7 +211,7 @@ class RowsFirst:
     def consumer(self, group: str, streams: Sequence[str], **callbacks: Any) -> Any:
         consumer: Any = self._bus.consumer(group, streams, **callbacks)
         poll = consumer.poll
-        consumer.poll = lambda timeout: sorted(poll(timeout), key=lambda m: m.stream != ROWS)
+        consumer.poll = lambda timeout, most: sorted(poll(timeout, most), key=lambda m: m.stream != ROWS)
         return consumer
 
     def __getattr__(self, name: str) -> Any:

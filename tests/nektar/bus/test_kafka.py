@@ -11,8 +11,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer, codec, errors
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, codec, errors
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.cluster import ClusterMetadata
 
 import nektar.bus
 from nektar.bus import admin as admin_module
@@ -396,6 +397,38 @@ def test_how_many_partitions_a_bus_has_is_not_guessed_while_nobody_leads_them(
     leaderless(monkeypatch, bus._topics.name(CHECKPOINTS), 3)
     with opened(bus_url.replace("&partitions=3", "")) as another:
         assert another.partitions == 3
+
+
+@pytest.mark.parametrize("read", ["end", "last"])
+def test_a_reader_whose_broker_leads_no_more_finds_out_who_does(
+    bus: KafkaBus, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """The client asks the broker that it knows, which says that it does not lead, until its time is over."""
+    with bus.writer("w", 0) as writer:
+        writer.transaction([Message(S, b"k", b"1")])
+    bus.end(S, 0)
+    monkeypatch.setattr(kafka, "LED_MS", 50)
+    end_offsets, request_update, stale = KafkaConsumer.end_offsets, ClusterMetadata.request_update, True
+
+    def ends(self: Any, partitions: Any, timeout_ms: float) -> Any:
+        if stale:
+            time.sleep(timeout_ms / 1000)
+            raise errors.KafkaTimeoutError("Failed to get offsets by timestamps")
+        return end_offsets(self, partitions, timeout_ms)
+
+    def update(self: Any) -> Any:
+        nonlocal stale
+        stale = False
+        return request_update(self)
+
+    monkeypatch.setattr(KafkaConsumer, "end_offsets", ends)
+    monkeypatch.setattr(ClusterMetadata, "request_update", update)
+    if read == "end":
+        assert bus.end(S, 0) >= 1
+    else:
+        found = bus.last(S, 0, b"k")
+        assert found is not None
+        assert found.value == b"1"
 
 
 def test_deleting_goes_on_when_it_is_asked_again_because_the_answer_was_lost(
