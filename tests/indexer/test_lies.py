@@ -101,7 +101,7 @@ class Case:
         chain, there = self.stage.there.chain, self.stage.there
         limits = SHORT if self.lie == "hung" else LIMITS
         config = Config(
-            providers={name: Provider(url, limits) for name, url in self.stage.urls.items()},
+            providers={name: Provider(url, limits=limits) for name, url in self.stage.urls.items()},
             networks=(network("net", there.address, rpc=self.rpc, from_block=self.first),),
         )
         said.clear()
