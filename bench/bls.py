@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-from eth_hash.auto import keccak
-
+from nektar.chain.keccak import keccak
 from nektar.evidence import bls
 from nektar.model import G1, G2
 

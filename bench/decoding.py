@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import eth_abi
-from eth_hash.auto import keccak
 
 from indexer.decode import tables
 from indexer.prove import Log, Proved
 from nektar.chain.abi import load
+from nektar.chain.keccak import keccak
 from nektar.model import Address, Hash32, Level
 
 LOGS = 10_000

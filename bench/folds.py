@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from eth_hash.auto import keccak
-
 import nektar.fold as calculus
 from nektar import checkpoint
+from nektar.chain.keccak import keccak
 from nektar.log import Mark, New
 from nektar.model import (
     G1,

@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from eth_hash.auto import keccak
 
 from devnet.compile import ABI_FILE
 from nektar.chain import rlp
+from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.model import G1, G2
 

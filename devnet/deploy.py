@@ -12,11 +12,11 @@ from functools import cache
 from typing import NamedTuple
 
 import msgspec
-from eth_hash.auto import keccak
 
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
 from devnet.compile import ARTIFACTS_FILE
 from nektar.chain import rlp
+from nektar.chain.keccak import keccak
 from nektar.evidence import bls
 from nektar.model import G1, G2
 

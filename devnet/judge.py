@@ -38,6 +38,7 @@ EVENT_PLACE = (
     "tx_hash",
     "log_index",
     "address",
+    "level",
 )
 TASK_COLUMNS = (
     "task_hash",
@@ -55,7 +56,7 @@ FINDING_RISES = ("seen", "safe", "retracted", "final")
 # Events about Tasks, and the state to which they move one: what comes later here is said later of a Task.
 TASK_STATES = {"responded": "responded", "taskcancelled": "cancelled", "responsechallenged": "challenged"}
 TASK_EVENTS = ("tasksubmitted", "attested", *TASK_STATES)
-CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert")
+CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert", "level")
 
 
 def judge(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,13 +125,21 @@ def _stored(sql: str) -> Iterator[Row]:
                 str(row["tx_index"]),
                 str(row["log_index"]),
                 row["address"],
+                row["level"],
             )
             yield "event", *place, _plain(view.removeprefix("event_")), _said(arguments)
     for (view,) in query_names(sql, "SELECT DISTINCT call AS view FROM calls"):
         for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
             arguments = {k: v for k, v in row.items() if k not in CALL_PLACE}
             called = row["block_hash"], row["tx_hash"], row["sender"], row["address"], str(row["value"])
-            yield "call", *called, str(row["status"]), _plain(view.removeprefix("call_")), _said(arguments)
+            yield (
+                "call",
+                *called,
+                str(row["status"]),
+                row["level"],
+                _plain(view.removeprefix("call_")),
+                _said(arguments),
+            )
 
 
 def _to(tx: Mapping[str, Any]) -> str:
@@ -147,6 +156,10 @@ def _recount(
     status of a call in a block whose receipts were withheld is not for the pipeline to know: None."""
     from web3 import Web3
     from web3.types import TxData
+
+    def level(number: int) -> str:
+        """How well a block in which anything happened to the contracts can be checked."""
+        return "linked" if any(a <= number <= b for a, b in withheld) else "proved"
 
     w3 = Web3(Web3.HTTPProvider(rpc))
     names = {address.lower(): name for name, address in contracts.items()}
@@ -176,7 +189,8 @@ def _recount(
                 str(log["transactionIndex"]),
                 str(log["logIndex"]),
             )
-            yield "event", *where, address, _plain(event.event_name), _said(arguments)
+            at_level = level(log["blockNumber"])
+            yield "event", *where, address, at_level, _plain(event.event_name), _said(arguments)
             match event.event_name:
                 case "TaskSubmitted":
                     yield _task(arguments, log["blockNumber"])
@@ -191,17 +205,15 @@ def _recount(
         block = w3.eth.get_block(number, full_transactions=True)
         if any(_to(tx) in names for tx in cast(Sequence[TxData], block["transactions"])):
             busy.add(number)
-        is_withheld = any(a <= number <= b for a, b in withheld)
-        level = "linked" if is_withheld and number in busy else "proved"
         known = block["hash"].to_0x_hex(), block["parentHash"].to_0x_hex(), str(block["timestamp"])
-        yield "block", str(number), *known, level
+        yield "block", str(number), *known, level(number) if number in busy else "proved"
         for tx in cast(Sequence[TxData], block["transactions"]):
             to = _to(tx)
             if to not in names:
                 continue
-            status = str(bool(w3.eth.get_transaction_receipt(tx["hash"])["status"]))
-            if is_withheld:
-                status = str(None)
+            status = str(None)
+            if level(number) == "proved":
+                status = str(bool(w3.eth.get_transaction_receipt(tx["hash"])["status"]))
             function, arguments = decoders[to].decode_function_input(tx["input"])
             place = (
                 block["hash"].to_0x_hex(),
@@ -210,7 +222,7 @@ def _recount(
                 to,
                 str(tx["value"]),
             )
-            yield "call", *place, status, _plain(function.fn_name), _said(arguments)
+            yield "call", *place, status, level(number), _plain(function.fn_name), _said(arguments)
 
 
 def _account(on_chain: Iterable[Row]) -> dict[str, Any]:

@@ -23,10 +23,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from eth_hash.auto import keccak
-
 from nektar import telemetry, trace
 from nektar.bus.port import BusError, Message
+from nektar.chain.keccak import keccak
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, PART_BYTES, SignedBatch, encode, key
 from nektar.model import G1, Address, Hash32, Signed

@@ -12,7 +12,7 @@ An Operator that starts its spans as children of that root has joined.
 
 from __future__ import annotations
 
-from eth_hash.auto import keccak
+from nektar.chain.keccak import keccak
 
 # Attributes of a span or a log record, and of what they are made: hex is 0x… in lower case.
 CHAIN_ID = "nektar.chain_id"  # int

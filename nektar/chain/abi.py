@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-from eth_hash.auto import keccak
 
+from nektar.chain.keccak import keccak
 from nektar.chain.types import (
     BYTES32,
     AbiError,

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from eth_hash.auto import keccak
-
 from nektar.chain.header import BLOOM_BYTES
+from nektar.chain.keccak import keccak
 
 
 class HasAddressAndTopics(Protocol):

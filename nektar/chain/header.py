@@ -6,10 +6,9 @@ is left out or made up changes the hash.
 
 from __future__ import annotations
 
-from eth_hash.auto import keccak
-
 from nektar.chain import rlp
 from nektar.chain.jsonrpc import Malformed, Object, octets, quantity
+from nektar.chain.keccak import keccak
 from nektar.model import Hash32
 
 BLOOM_BYTES = 256

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import coincurve
 import msgspec
-from eth_hash.auto import keccak
 
 from nektar.chain import rlp
 from nektar.chain.jsonrpc import Malformed, Object, items, objects, octets, parse_octets, quantity
+from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.model import Address, Hash32
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_hash.auto import keccak
-
 from nektar.chain import rlp
+from nektar.chain.keccak import keccak
 from nektar.model import Hash32
 
 EMPTY_ROOT = Hash32(keccak(rlp.string(b"")))

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from eth_hash.auto import keccak
 from zksnake._algebra import ec_bn254
 
+from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.model import G1, G2, Hash32
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from eth_hash.auto import keccak
-
+from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.evidence.bundle import Claim, Verified

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_hash.auto import keccak
-
+from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.model import G1, Address, Hash32, Member, OperatorSet, Position
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from eth_hash.auto import keccak
 
 from nektar.chain.abi import load
+from nektar.chain.keccak import keccak
 from nektar.chain.table import values
 from nektar.model import (
     G1,

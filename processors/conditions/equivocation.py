@@ -18,10 +18,10 @@ import json
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import operators
+from nektar.chain.keccak import keccak
 from nektar.evidence import bls
 from nektar.evidence.bundle import Claim, SignatureClaim, Verified
 from nektar.evidence.verify import verify
