@@ -152,9 +152,10 @@ def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch:
         tell = found["nektar-watchers", "tell"]
         assert ("nektar-store", "store") in found
         assert tell["said"]["nektar.outcome"] == "taken"
-        # Each waits for what it needs: the block is fetched, folded, and told.
-        ends = [int(span["began"]) + int(span["took"]) for span in (first, fold, tell)]
-        assert ends == sorted(ends)
+        # Each begins once what it needs is committed, which is a moment before the span of that ends: the
+        # block is fetched, folded, and told.
+        begins = [int(span["began"]) for span in (first, fold, tell)]
+        assert begins == sorted(begins)
     # What telemetry brings before its Task waits for the block, which is then what the finding follows from.
     assert ("nektar-indexer", "index") in begun
     assert begun <= {("nektar-indexer", "index"), ("nektar-collector", "collect")}
