@@ -75,6 +75,7 @@ class KafkaBus:
         self._prefix = prefix
         self._lease = lease
         self._lock = threading.Lock()
+        self._closing = False  # whoever waits for a broker gives up
         self._members: set[KafkaMember] = set()
         self._writers: set[KafkaWriter] = set()
         self._readers: dict[str, Any] = {}  # by isolation level
@@ -173,6 +174,7 @@ class KafkaBus:
 
     def close(self) -> None:
         """Close every writer and consumer that this object opened, and leave their groups."""
+        self._closing = True
         for member in list(self._members):
             member.close()
         for writer in list(self._writers):
@@ -272,7 +274,7 @@ class KafkaBus:
                 end = self._end(where)
             if end >= written:
                 return end
-            if time.monotonic() > deadline:
+            if self._closing or time.monotonic() > deadline:
                 raise BusError(
                     f"topic {where.topic}, partition {where.partition}: a transaction has been open for a "
                     "minute, and nobody reads what was written after it; see who holds it "
@@ -294,11 +296,13 @@ class KafkaBus:
                 found: dict[TopicPartition, int] = client.end_offsets(list(of), timeout_ms=LED_MS)
                 return found
             except errors.KafkaTimeoutError:
-                if time.monotonic() > deadline:
+                if self._closing or time.monotonic() > deadline:
                     raise
                 client._client.cluster.request_update()
 
     def _client(self, isolation: str = COMMITTED) -> Any:
+        if self._closing:
+            raise errors.KafkaTimeoutError("the bus is being closed")
         if isolation not in self._readers:
             self._readers[isolation] = KafkaConsumer(
                 **self._servers.client(),

@@ -16,15 +16,23 @@ class Level:
         self._streams = streams
         self._at: dict[tuple[str, int], float] = {}
         self._answered = 0.0
+        self._spare_at: float | None = None  # when it was seen that others hold all there is
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
         """The consumer's. Whoever calls it has dealt with what it brought before, or has gone back there."""
         batch = self._consumer.poll(timeout, max_messages)
-        # A poll that stopped before the end brings nothing, either, and leaves the time where it was.
-        if not batch and self._consumer.answered_at != self._answered:
-            held = self._consumer.assignment()
-            self._at = {(s, p): self._consumer.answered_at for s in self._streams for p in held}
-        self._answered = self._consumer.answered_at
+        answered = self._consumer.answered_at
+        # A poll that stopped before the end brings nothing, either, and leaves the time where it was; so does
+        # one of a member that has given up what it held, and does not know yet what it will be dealt.
+        is_news, held = answered != self._answered, self._consumer.assignment()
+        self._spare_at = answered if not held and not batch and is_news else self._spare_at
+        if held:
+            self._spare_at = None
+        # What comes of one partition says nothing of another that has nothing more.
+        brought = {(message.stream, message.partition) for message in batch}
+        if is_news or batch:
+            self._at |= dict.fromkeys(self._consumer.at_end() - brought, answered)
+        self._answered = answered
         return batch
 
     def took(self, messages: Iterable[Delivered]) -> None:
@@ -37,7 +45,7 @@ class Level:
         """All that there was at this time is dealt with, in seconds since 1970. None while that can't be
         told, since nothing is known yet of a partition that it holds."""
         held = self._consumer.assignment()
-        if not held:
-            return self._answered or None
         self._at = {source: at for source, at in self._at.items() if source[1] in held}
+        if not held:
+            return self._spare_at
         return min(self._at.values()) if len(self._at) == len(held) * len(self._streams) else None

@@ -156,7 +156,7 @@ class KafkaMember:
                 else:
                     raise self._servers.in_words(error, self._read_now()) from error
                 continue
-            if not polled and not self._at_end():
+            if not polled and not self._has_read_all():
                 self.answered_at = before
             return [
                 delivered(self._streams[where.topic], record)
@@ -214,19 +214,25 @@ class KafkaMember:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _at_end(self) -> bool:
+    def at_end(self) -> frozenset[tuple[str, int]]:
+        """See `Consumer.at_end`: as far as brokers have told, each with its answers to fetches."""
+        states = ((where, self._client._subscription.assignment.get(where)) for where in self._known)
+        return frozenset(
+            (self._streams[where.topic], where.partition)
+            for where, state in states
+            if where.partition in self._held
+            and state is not None
+            and state.position is not None
+            and state.highwater is not None
+            and state.position.offset >= state.highwater
+        )
+
+    def _has_read_all(self) -> bool:
         """Whether we have read all that brokers have told of: an empty poll may be one whose fetch is under
         way, or of a member that has not joined yet. Whoever was dealt nothing has nothing to read."""
         if self.metadata is None:
             return self._listener.spare
-        states = [self._client._subscription.assignment.get(where) for where in self._known]
-        return all(
-            state is not None
-            and state.position is not None
-            and state.highwater is not None
-            and state.position.offset >= state.highwater
-            for state in states
-        )
+        return len(self.at_end()) == len(self._known)
 
     def _listen(self) -> None:
         """Note when brokers answered last, and ask for a word where they are silent. Raises BusError.

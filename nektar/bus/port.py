@@ -107,6 +107,10 @@ class Consumer(Protocol):
         Raises BusError where the bus has not answered for too long.
         """
 
+    def at_end(self) -> frozenset[tuple[str, int]]:
+        """Every (stream, partition) that it holds of which `poll` has brought all that there was when the bus
+        last answered."""
+
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""
 

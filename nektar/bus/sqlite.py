@@ -277,6 +277,7 @@ class SqliteConsumer:
         self._empty: dict[tuple[int, str], int] = {}  # … → the file's version at which all had been read
         self._turn = 0
         self._closed = False
+        self._versions: dict[int, int] = {}  # of the files, as of the last look
         self.answered_at = 0.0
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
@@ -292,6 +293,15 @@ class SqliteConsumer:
             if now >= deadline:
                 return ()
             self._member.bell.wait(min(deadline, self._member.sync_at, now + LOOK_AGAIN) - now)
+
+    def at_end(self) -> frozenset[tuple[str, int]]:
+        """See `Consumer.at_end`. A partition without a file has nothing."""
+        return frozenset(
+            (stream, partition)
+            for partition in self._epochs
+            for stream in self._streams
+            if self._empty.get((partition, stream)) == self._versions.get(partition)
+        )
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""
@@ -380,6 +390,7 @@ class SqliteConsumer:
         found: list[Delivered] = []
         size = 0
         versions = {p: file.version() for p in self._epochs if (file := self._claim(p))}
+        self._versions = versions
         pairs = [(p, stream) for p in sorted(versions) for stream in self._streams]
         self._turn += 1
         for i in range(len(pairs)):

@@ -35,10 +35,13 @@ class Scripted:
     def __init__(self) -> None:
         self.answered_at = ANSWERED
         self.held = frozenset({0})
+        self.streams: Sequence[str] = ()
+        self.unheard: set[int] = set()  # partitions of which nothing is known yet
         self.comes: list[Delivered] = []
         self.waited: list[float] = []
 
-    def consumer(self, *_: object, **__: object) -> Scripted:
+    def consumer(self, _: object, streams: Sequence[str], **__: object) -> Scripted:
+        self.streams = streams or [FINDINGS]
         return self
 
     def writer(self, *_: object) -> Scripted:
@@ -50,6 +53,10 @@ class Scripted:
 
     def assignment(self) -> frozenset[int]:
         return self.held
+
+    def at_end(self) -> frozenset[tuple[str, int]]:
+        waits = {(message.stream, message.partition) for message in self.comes}
+        return frozenset((s, p) for s in self.streams for p in self.held - self.unheard) - waits
 
     def last(self, *_: object) -> None: ...
 
@@ -180,12 +187,45 @@ def test_who_holds_several_partitions_is_level_with_the_one_that_is_furthest_beh
 def test_who_has_not_heard_of_each_partition_is_not_known_to_be_level(
     role: Any, stream: str, bus: Any
 ) -> None:
-    bus.held = frozenset({0, 1})
+    bus.held, bus.unheard = frozenset({0, 1}), {0}
     bus.comes.append(Delivered(stream, 1, 0, b"n", b"what nobody can read", {}, ANSWERED))
     with role(bus) as turn:
         assert turn() in (None, ANSWERED + 1_000.0)  # of a watcher its lag since it began
-        bus.answered_at += 1.0
+        bus.answered_at, bus.unheard = ANSWERED + 1.0, set()
         assert turn() == ANSWERED + 1.0
+
+
+@pytest.mark.parametrize(("role", "stream"), ROLES)
+def test_who_is_brought_something_at_every_turn_is_level_with_partitions_that_have_nothing(
+    role: Any, stream: str, bus: Any
+) -> None:
+    bus.held = frozenset({0, 1})
+    with role(bus) as turn:
+        for offset in range(50):
+            at = ANSWERED + offset
+            bus.comes.append(Delivered(stream, 1, offset, b"n", b"what nobody can read", {}, at))
+            bus.answered_at = at + 0.5
+            assert at <= turn() <= at + 0.5
+
+
+def test_who_has_given_up_all_in_a_rebalance_is_not_level_for_that(bus: Any) -> None:
+    bus.held, bus.unheard = frozenset({0, 1}), {1}
+    level = Level(bus.consumer("g", [NETWORK]), [NETWORK])
+    bus.comes.append(Delivered(NETWORK, 0, 0, b"n", b"", {}, ANSWERED - 500.0))
+    level.took(level.poll(0.0))
+    assert level.at is None
+    bus.answered_at += 1.0
+    bus.comes.append(Delivered(NETWORK, 0, 1, b"n", b"", {}, ANSWERED - 499.0))
+    level.took(level.poll(0.0))
+    bus.held = frozenset()
+    assert not level.poll(0.0)  # and nothing is heard of the bus meanwhile
+    assert level.at is None
+    bus.answered_at += 1.0
+    assert not level.poll(0.0)  # it is settled: others have all
+    assert level.at == ANSWERED + 2.0
+    bus.held = frozenset({0, 1})
+    level.poll(0.0)
+    assert level.at is None
 
 
 def test_a_watcher_that_was_brought_something_looks_for_more_before_it_waits(bus: Any) -> None:

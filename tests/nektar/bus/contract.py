@@ -348,6 +348,20 @@ class BusContract:
             assert list(consumer.poll(0.3)) == []
             assert 0.25 < time.monotonic() - began < 5
 
+    def test_a_stream_is_at_its_end_once_all_of_it_has_been_brought_whatever_others_have(
+        self, bus: Bus
+    ) -> None:
+        with bus.consumer("g", [S, T]) as consumer, bus.writer("w", 0) as writer:
+            settle(bus, consumer)
+            writer.transaction(said([b"1", b"2", b"3"]))
+            brought: list[Delivered] = []
+            while len(brought) < 3:
+                brought += consumer.poll(0.1, 1)
+                assert ((S, 0) in consumer.at_end()) <= (len(brought) in (0, 3))
+            held = {(stream, p) for stream in (S, T) for p in consumer.assignment()}
+            assert consumer.at_end() <= held
+            until(lambda: not consumer.poll(0.01) and consumer.at_end() == held)
+
     def test_a_poll_that_brings_nothing_says_as_of_when(self, bus: Bus) -> None:
         with bus.consumer("g", [S]) as consumer:
             settle(bus, consumer)

@@ -81,6 +81,37 @@ def test_what_a_broker_was_asked_before_it_went_is_asked_again(cluster: Cluster)
         assert ends == [0]
 
 
+def test_a_bus_that_is_closed_while_it_is_asked_of_a_broker_that_hangs_does_not_wait_for_it(
+    cluster: Cluster,
+) -> None:
+    broker = cluster.brokers[0]
+    bus = nektar.bus.open(f"{cluster.url}?partitions=1&prefix=closing.")
+    with bus.writer("w", 0) as writer:
+        writer.transaction(said([b"1"]))
+    assert bus.end(S, 0) > 0
+    broker.freeze()
+    try:
+        told: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                bus.end(S, 0)
+            except BusError as error:
+                told.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)  # the question is on its way
+        began = time.monotonic()
+        bus.close()
+        asking.join(30)
+        assert time.monotonic() - began < 10
+        assert len(told) == 1
+    finally:
+        broker.thaw()
+        cluster.wait()
+
+
 def test_a_broker_that_stays_away_gets_one_clear_line(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
