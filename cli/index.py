@@ -12,10 +12,10 @@ from typing import Any
 from cli.settings import data_config
 from indexer.bulk import Progress, index
 from indexer.filled import Plan
-from indexer.prove import NUMBER_BITS
 from indexer.ranges import Range
 from nektar.chain import abi
 from nektar.chain.jsonrpc import quantity
+from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.rpc import Provider, Refused
 from nektar.config import Config, ConfigError, Limits, resolve
 from nektar.model import Address, Level

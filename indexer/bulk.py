@@ -8,20 +8,20 @@ A run that was cut off goes on where the store's coverage ends.
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
 from indexer import proved, reported
+from indexer.decode import uncollected
 from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
-from indexer.prove import TIME_BITS, Contradiction
+from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes, missing
 from nektar.chain.jsonrpc import parse_object, quantity
-from nektar.chain.logs import NO_LOGS, Logs
+from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
 from nektar.chain.receipts import read as read_receipts
 from nektar.chain.rpc import Call, Provider, Refused
@@ -187,7 +187,7 @@ async def _in(reading: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, 
     """What `work` returns, done in the thread that reads."""
 
     def run() -> T:
-        with _collecting_later():
+        with uncollected():
             return work(*args, **kwargs)
 
     return await asyncio.get_running_loop().run_in_executor(reading, run)
@@ -205,16 +205,6 @@ def _refused(provider: Provider, method: str, body: bytes) -> Refused:
         raise Contradiction(f"provider {provider.name}: {method}: expected an answer; {error}") from None
     errors = [each.error for each in (answer if isinstance(answer, list) else [answer]) if each.error]
     return Refused(provider.name, method, 0, str(errors[0] if errors else "no result")[:200])
-
-
-@contextmanager
-def _collecting_later() -> Iterator[None]:
-    """Without the cyclic collector, which would go through a batch's objects again and again, in vain."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 async def _times(provider: Provider, numbers: Iterable[int]) -> dict[int, int]:

@@ -81,7 +81,7 @@ def tables(
         for block in made:
             scope = {**scope, **found.contracts(block)} if block else scope
             scopes.append(scope)
-        with _uncollected():
+        with uncollected():
             encoded, lost = _decoded([*zip(proved, scopes, strict=True)], reverts, only_with_events)
         more = found.made(encoded, [block.hash for block in proved])
         if more == made:
@@ -90,7 +90,7 @@ def tables(
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Rows are made by the thousand, in no cycle, and soon gone: the collector would walk them in vain."""
     collects = gc.isenabled()
     gc.disable()

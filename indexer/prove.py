@@ -17,17 +17,12 @@ from nektar.chain import rlp
 from nektar.chain.bloom import may_contain, union
 from nektar.chain.header import BLOOM_BYTES, header_hash
 from nektar.chain.jsonrpc import Malformed, Object, objects, octets, parse_object, parse_objects, quantity
+from nektar.chain.logs import INDEX_BITS, NUMBER_BITS, TIME_BITS
 from nektar.chain.receipt import Receipt, read_entry, read_receipt
 from nektar.chain.transaction import Transaction, read_transaction
 from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
-
-# What columns hold, in bits. A header may say more and hash right, and no root covers a log's place; but no
-# chain's says more. Numbers of blocks are counted with as signed ones, times are a DateTime in the store.
-NUMBER_BITS = 63
-TIME_BITS = 32
-LOG_INDEX_BITS = 32
 
 
 class Contradiction(NektarError):
@@ -210,7 +205,7 @@ def _admitted_logs(
     found: list[Log] = []
     for says in given:
         entry = read_entry(says)
-        tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex", LOG_INDEX_BITS)
+        tx_index, log_index = quantity(says, "transactionIndex"), quantity(says, "logIndex", INDEX_BITS)
         at = f"{where}, log {log_index}"
         if tx_index >= len(transactions):
             raise Contradiction(f"{at}: expected a transaction below {len(transactions)}; got {tx_index}")

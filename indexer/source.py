@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from indexer.prove import NUMBER_BITS, Contradiction, Proved, prove
+from indexer.prove import Contradiction, Proved, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
+from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.rpc import (
     Call,
