@@ -151,7 +151,7 @@ def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, heal
             health.waits(TELEMETRY, "the store's merges are behind")
         else:
             health.level(TELEMETRY, telemetry.level_at)
-        # Before it waits it looks whether there is more: where something comes all the time, only that tells.
+        # Before it waits it looks whether there is more.
         brought = networks.turn(0.0 if busy or brought else IDLE, stop)
         health.level(NETWORKS, networks.level_at)
 
