@@ -192,7 +192,7 @@ class Outbox:
 
     async def turn(self, webhook: Webhook, stop: threading.Event) -> Answer | None:
         """Tell what one poll brings, and commit what is taken; the answer that ended it, if one did."""
-        # Before it waits it looks whether there is more: where something comes all the time, only that tells.
+        # Before it waits it looks whether there is more.
         batch = self._level.poll(0.0 if self._brought else IDLE, 1 if self._trouble else BATCH)
         self._brought = bool(batch)
         told = [each for message in batch for each in self._read(message)]
