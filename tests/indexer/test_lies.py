@@ -104,13 +104,16 @@ class Case:
             providers={name: Provider(url, limits=limits) for name, url in self.stage.urls.items()},
             networks=(network("net", there.address, rpc=self.rpc, from_block=self.first),),
         )
+        lie = {"lie": "" if self.lie == TWO_REORGS else self.lie, "seed": self.seed, "chance": self.chance}
+        is_from_the_start = self.lie == "invented fork"  # once the log has the chain's finality, it is none
+        if is_from_the_start:
+            self.stage.liar.tell(lie)
         said.clear()
         with SqliteBus(self.folder) as self.bus, running(config, self.bus):
-            if self.lie != "invented fork":
+            if not is_from_the_start:
                 self.until(lambda: self.tip is not None and self.tip.number == chain.head()[0])
-            said.clear()
-            lie = "" if self.lie == TWO_REORGS else self.lie
-            self.stage.liar.tell({"lie": lie, "seed": self.seed, "chance": self.chance})
+                said.clear()
+                self.stage.liar.tell(lie)
             if self.lie == TWO_REORGS:
                 self.stage.reorg(2)
                 self.stage.reorg(1)
