@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import pyarrow as pa
 
 from indexer.decode import Undecodable
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from indexer.reported import Batch
+from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
 from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.model import Address, Hash32, Level

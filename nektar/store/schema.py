@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
-import pyarrow as pa
 
 from nektar import coverage, rows
+from nektar.arrow import pa
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
 from nektar.rows import Column, DutyRow, Finding
 
