@@ -24,8 +24,8 @@ _FEEDING = frozenset({"otel_traces"})
 class DriverStore(ABC):
     """A `Store` over clickhouse-connect."""
 
-    # Sent with every insert, beside its token.
-    insert_settings: ClassVar[Mapping[str, object]] = {}
+    # Sent with every insert, beside its token. Rows of one key may stand in it twice: views read FINAL.
+    insert_settings: ClassVar[Mapping[str, object]] = {"optimize_on_insert": 0}
 
     def __init__(self, url: str, dsn: str, **options: Any) -> None:
         """Connect to `dsn`. Raises StoreDown where that fails."""
@@ -44,6 +44,10 @@ class DriverStore(ABC):
     ) -> AbstractContextManager[Ask]:
         """A way to run queries under `settings` that nobody else's queries notice, and `end` finds."""
 
+    @abstractmethod
+    def _put(self, table: str, rows: Any, settings: Mapping[str, object]) -> None:
+        """Insert a pyarrow Table under these settings."""
+
     def command(self, sql: str) -> None:
         try:
             self._client.command(sql)
@@ -61,7 +65,7 @@ class DriverStore(ABC):
         if table in _FEEDING:
             settings["deduplicate_blocks_in_dependent_materialized_views"] = 1
         try:
-            self._client.insert_arrow(table, rows, settings=settings)
+            self._put(table, rows, settings)
         except Exception as error:
             raise insert_failure(error, self.url) from error
 

@@ -269,7 +269,11 @@ def stored(rows: Any, network: str, version: int, deleted: Any, level: Any = Non
     n = rows.num_rows
 
     def each(value: Any, type_: Any) -> Any:
-        return value.cast(type_) if isinstance(value, pa.Array) else pa.repeat(pa.scalar(value, type_), n)
+        if isinstance(value, pa.Array):
+            return value.cast(type_)
+        if type_ == pa.utf8():  # once, as the store keeps it
+            return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n), [value])
+        return pa.repeat(pa.scalar(value, type_), n)
 
     rows = rows.add_column(0, "network", each(network, pa.utf8()))
     if level is not None:
