@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
 
-from bench.load import BUNDLED, Load, load
+from bench.load import BUNDLED, Load, Shape, load
 from devnet.anvil import free_port
 from devnet.chain import DevnetError
 from devnet.processes import Child
@@ -18,11 +20,11 @@ from indexer.correct import Named, dissent
 from indexer.filled import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
-from nektar.chain import rpc
+from nektar.chain import abi, rpc
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError
 from nektar.config import Limits
-from nektar.model import Level
+from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
@@ -38,30 +40,36 @@ class Stage(NamedTuple):
     """A chain, and a provider of it that lies when it is told to."""
 
     chain: Load
+    few: Load  # another chain, with few logs in a block
     liar: Child
-    port: int
+    url: str
 
     def honest(self, name: str = "honest") -> Provider:
         return Provider(name, self.chain.url)
 
     def lying(self) -> Provider:
-        return Provider("liar", f"http://127.0.0.1:{self.port}", Limits(timeout=2.0))
+        return Provider("liar", self.url, Limits(timeout=2.0))
 
     def tell(self, lie: str, seed: int = 7, chance: float = 1.0) -> None:
         self.liar.tell({"lie": lie, "seed": seed, "chance": chance})
 
 
+@contextmanager
+def proxy(chain: Load) -> Iterator[tuple[Child, str]]:
+    port = free_port()
+    liar = Child("proxy", "devnet.proxy", chain.url, str(port))
+    try:
+        liar.wait_for("listening", port)
+        yield liar, f"http://127.0.0.1:{port}"
+    finally:
+        liar.stop()
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     try:
-        with load(BUNDLED, LOGS) as chain:
-            port = free_port()
-            liar = Child("proxy", "devnet.proxy", chain.url, str(port))
-            try:
-                liar.wait_for("listening", port)
-                yield Stage(chain, liar, port)
-            finally:
-                liar.stop()
+        with load(BUNDLED, LOGS) as chain, load(Shape(5, 1), 100) as few, proxy(chain) as (liar, url):
+            yield Stage(chain, few, liar, url)
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
 
@@ -104,17 +112,24 @@ def audit(of: Plan) -> Plan:
 
 def said(store: Store, name: str) -> dict[tuple[int, int], Any]:
     """By place, all that the store shows: each log, and each that could not be read."""
-    events = rows(
+    found = rows(
         store,
         "SELECT block_number, log_index, block_hash, place, who, amount, tx_hash FROM event_sample"
         f" WHERE network = '{name}'",
     )
-    unread = rows(
+    events, lost = {each[:2]: each[2:] for each in found}, unread(store, name)
+    assert len(events) == len(found)
+    assert not events.keys() & lost.keys()
+    return events | lost
+
+
+def unread(store: Store, name: str) -> dict[tuple[int, int], Any]:
+    found = rows(
         store,
         f"SELECT block_number, log_index, block_hash, topics, data FROM undecoded WHERE network = '{name}'",
     )
-    assert len({each[:2] for each in (*events, *unread)}) == len(events) + len(unread)
-    return {each[:2]: each[2:] for each in (*events, *unread)}
+    assert len({each[:2] for each in found}) == len(found)
+    return {each[:2]: each[2:] for each in found}
 
 
 def differences(told: dict[tuple[int, int], Any], true: dict[tuple[int, int], Any]) -> list[Any]:
@@ -236,6 +251,44 @@ def test_no_more_rows_are_held_than_memory_allows(
     assert lies_of(store, of) == lies
 
 
+@pytest.mark.parametrize("lie", ["omitted log", "altered data", "invented log", "wrong hash"])
+def test_lies_about_logs_that_can_not_be_read_are_named_and_corrected_too(
+    store: Store, stage: Stage, lie: str
+) -> None:
+    """By an ABI that has other topics indexed than the contract; each block has fewer logs than are kept."""
+    entries = json.loads(stage.few.abi.read_text())
+    for argument in entries[[each.get("name") for each in entries].index("Sample")]["inputs"]:
+        argument["indexed"] = True
+    address = Address(bytes.fromhex(stage.few.address[2:]))
+    blocks = Range(stage.few.first, stage.few.last)
+    of = Plan(f"unread {lie}", {address: abi.load(entries)}, blocks, Level.PROVED)
+    run(store, of._replace(name="unread"), Provider("honest", stage.few.url))
+    true = unread(store, "unread")
+    assert len(true) == stage.few.logs
+
+    with proxy(stage.few) as (liar, url):
+        liar.tell({"lie": lie, "seed": 5, "chance": 1.0})
+        run(store, of._replace(level=Level.REPORTED), Provider("liar", url))
+    lies = differences(unread(store, of.name), true)
+    assert lies
+    run(store, audit(of), Provider("honest", stage.few.url))
+    assert unread(store, of.name) == true
+    assert lies_of(store, of) == lies
+
+
+def test_rows_of_other_contracts_under_the_same_name_are_left_alone(store: Store, stage: Stage) -> None:
+    of = report(store, stage, "invented log")
+    other = "unhex(repeat('ab', 20))"
+    (table,) = [event.table for event in of.events]
+    store.command(
+        f"INSERT INTO {table} SELECT * REPLACE ({other} AS address, log_index + 5000 AS log_index)"
+        f" FROM {table} WHERE network = '{of.name}' LIMIT 50"
+    )
+    run(store, audit(of), stage.honest())
+    left = f"SELECT count() FROM event_sample WHERE network = '{of.name}' AND log_index >= 5000"
+    assert rows(store, left) == [50]
+
+
 class Dying:
     """A store that is killed before one of its writes, and does nothing from then on."""
 
@@ -346,7 +399,7 @@ def test_work_is_spread_over_all_providers(
     assert {provider for _, _, _, provider, _ in coverage(store, of)} == {"one", "other"}
 
 
-def test_without_any_provider_that_answers_what_was_read_is_kept_and_said(store: Store, stage: Stage) -> None:
+def test_where_no_provider_answers_one_of_them_says_why(store: Store, stage: Stage) -> None:
     down = [Provider(name, f"http://127.0.0.1:{free_port()}") for name in ("one", "other")]
-    with pytest.raises(RpcError, match="provider one: "):
+    with pytest.raises(RpcError, match=r"provider (one|other): .*connect"):
         run(store, plan(stage.chain), *down)
