@@ -38,6 +38,7 @@ _ARROW = {
     "String": pa.utf8(),
     "LowCardinality(String)": pa.utf8(),
     "Bool": pa.bool_(),
+    "Int64": pa.int64(),
     "UInt32": pa.uint32(),
     "UInt64": pa.uint64(),
     "UInt256": pa.binary(32),  # little-endian: Arrow has no integer wider than 64 bits
