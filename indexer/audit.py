@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.decode import LOST_A_BLOCK
+from nektar.arrow import pa
 from nektar.chain.columns import Ints, Octets
 from nektar.coverage import UndecodedRow
 from nektar.model import Hash32

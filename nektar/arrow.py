@@ -8,7 +8,6 @@ Whoever does use it beside us still can, `to_pandas` too.
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pyarrow as pa
@@ -18,10 +17,9 @@ __all__ = ["pa"]
 
 class _WithoutPandas:
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
         if name == "pandas":
             raise ImportError(name=name)
-        return None
 
 
 sys.meta_path.insert(0, _WithoutPandas)

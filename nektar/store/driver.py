@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
-import pyarrow as pa
-
+from nektar.arrow import pa
 from nektar.store import readonly
 from nektar.store.port import failure, insert_failure, refusal
 
