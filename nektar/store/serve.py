@@ -130,9 +130,13 @@ class Endpoint:
         except StoreError as error:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
-        headers["X-ClickHouse-Format"] = fmt
-        packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
-        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
+        try:
+            headers["X-ClickHouse-Format"] = fmt
+            packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
+            return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
+        except BaseException:
+            self._leave()  # there is no answer whose sending would
+            raise
 
     async def _body(self, request: Request, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
         """What the query answers; then its place is held until `_leave`. Raises StoreError."""
@@ -202,7 +206,7 @@ class Endpoint:
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
             "X-ClickHouse-Server-Display-Name": NAME,
-            "X-ClickHouse-Query-Id": re.sub(r"[^\w.:-]", "", query_id)[:100],
+            "X-ClickHouse-Query-Id": re.sub(r"[^A-Za-z0-9_.:-]", "", query_id)[:100],
             "X-ClickHouse-Timezone": UTC,
             STORE_HEADER: identity(self._store.url),
         }
