@@ -85,7 +85,8 @@ _TYPES = {
 }
 _GONE = 210, "The client has gone"
 _TEXT = "text/tab-separated-values; charset=UTF-8"
-_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+# Without what may follow: a pattern that skips white space up to an end is tried anew from each space.
+_FORMAT = re.compile(r"\bFORMAT\s+(\w+)$", re.IGNORECASE | re.ASCII)
 
 
 class Endpoint:
@@ -289,8 +290,8 @@ async def _query(request: Request) -> str:
 
 
 def _wanted_format(request: Request, sql: str) -> str:
-    if match := _FORMAT.search(sql.encode()):
-        return match[1].decode()
+    if match := _FORMAT.search(sql.rstrip().removesuffix(";").rstrip()):
+        return match[1]
     asked = request.query_params.get("default_format") or request.headers.get("X-ClickHouse-Format")
     return asked or "TabSeparated"
 

@@ -314,6 +314,16 @@ def test_names_of_queries_and_formats_are_ascii(endpoint: Endpoint) -> None:
     assert ask(endpoint, "SELECT 1")[1] == b"1\n"
 
 
+def test_white_space_in_a_query_holds_nobody_up(endpoint: Endpoint) -> None:
+    blank = " " * 48_000
+    began = time.monotonic()
+    for sql in (f"SELECT 1 FORMAT JSON{blank}x", f"SELECT throwIf(1, 'a{blank}b')"):
+        assert ask(endpoint, sql)[0] in (400, 500)
+    assert time.monotonic() - began < 2  # read anew from each space, each took more than twice as long
+    for end in ("", ";", " ;\n ", blank):
+        assert ask(endpoint, f"SELECT 1 FORMAT JSON{end}")[2]["X-ClickHouse-Format"] == "JSON"
+
+
 def test_an_answer_has_as_many_bytes_as_it_may_and_no_more(endpoint: Endpoint) -> None:
     rows = "SELECT repeat('x', 1023) FROM numbers({n:UInt32})"
     assert len(ask(endpoint, rows, param_n="31000")[1]) == 31000 << 10
