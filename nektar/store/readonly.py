@@ -158,5 +158,5 @@ def settings(wanted: Mapping[str, str]) -> dict[str, str]:
         chosen[name] = value
     for name, limit in LIMITS.items():
         asked = wanted.get(name, "")
-        chosen[name] = asked if asked.isdigit() and 0 < int(asked) < limit else str(limit)
+        chosen[name] = asked if re.fullmatch("[0-9]{1,18}", asked) and 0 < int(asked) < limit else str(limit)
     return {**chosen, "readonly": "1"}
