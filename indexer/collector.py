@@ -59,6 +59,9 @@ _items = metrics.get_meter("nektar").create_counter(
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+# Gzip members of one body. A stock exporter sends one, whoever packs 64 KiB at a time as many as 65; of empty
+# ones a body holds 200,000, and each step from one to the next copies the rest.
+MAX_MEMBERS = 128
 # Of all requests under way together, as they came and as they were unpacked. A sender holds at most as much
 # as it leaves, so that others are taken whatever one of them does.
 MAX_HELD_BYTES = 32 * 1024 * 1024
@@ -416,12 +419,14 @@ def _is_gzip(request: Request) -> bool:
 
 
 def _unzipped(body: bytes) -> bytes:
-    """What was packed, however often (gzip members follow each other); no more of it than is taken is ever
-    unpacked. Raises Refused."""
+    """What was packed, in one gzip member or several; no more of it than is taken is ever unpacked. Raises
+    Refused."""
     parts: list[bytes] = []
     room = MAX_BODY_BYTES + 1
     try:
         while body and room:
+            if len(parts) == MAX_MEMBERS:
+                raise _bad(f"expected a body of at most {MAX_MEMBERS} gzip members; send one")
             unpacking = zlib.decompressobj(wbits=31)  # gzip alone
             parts.append(unpacking.decompress(body, room))
             room -= len(parts[-1])

@@ -255,10 +255,25 @@ def test_a_bomb_is_never_unpacked(client: Client, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(collector, "_unzipped", watched)
     one = gzip.compress(bytes(64 << 20))
-    for bomb in (one, one * 40, gzip.compress(bytes(1000)) * 50_000):
+    for bomb in (one, one * 40, gzip.compress(bytes(100_000)) * 100):
         longest = 0
         assert client.post(bomb, content_encoding="gzip").status == 413
         assert 0 < longest <= MAX_BODY_BYTES + 1
+
+
+def test_of_members_without_end_a_few_are_unpacked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = gzip.compress(b"")
+    many = empty * (MAX_BODY_BYTES // len(empty))
+    made = list[int]()
+    real = zlib.decompressobj
+    with monkeypatch.context() as patch:
+        patch.setattr(collector.zlib, "decompressobj", lambda wbits: made.append(wbits) or real(wbits))
+        answer = client.post(many, content_encoding="gzip")
+    assert (answer.status, answer.why) == (400, "expected a body of at most 128 gzip members; send one")
+    assert len(made) == collector.MAX_MEMBERS
+    pieces = sound(40).SerializeToString()
+    in_pieces = b"".join(gzip.compress(pieces[at : at + 100]) for at in range(0, len(pieces), 100))
+    assert client.post(in_pieces, content_encoding="gzip").status == 200
 
 
 def test_what_repeats_too_much_is_refused(client: Client) -> None:
