@@ -27,7 +27,9 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 Reader = Callable[[Any, int], Any]
-"""(JSON value, depth left) → what a message's constructor takes. Raises ValueError, TypeError."""
+"""(JSON value, depth left) → what a message's constructor takes.
+
+Raises ValueError, TypeError, OverflowError."""
 
 
 def parse(signal: Signal, body: bytes) -> Any:
@@ -35,7 +37,7 @@ def parse(signal: Signal, body: bytes) -> Any:
     try:
         value = msgspec.json.decode(body)
         return signal.request(**_message(signal.request.DESCRIPTOR)(value, MAX_DEPTH))
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest(f"expected an {signal.request.__name__} in JSON; {str(error)[:200]}") from None
 
 

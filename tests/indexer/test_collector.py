@@ -189,6 +189,10 @@ def far() -> bytes:
     return bytes(otlp.spans(2, 10**18).SerializeToString())
 
 
+# A number that JSON can hold and a double can't.
+LARGE = b'{"resourceSpans": [{"resource": {"attributes": [{"value": {"doubleValue": 1%s}}]}}]}' % (b"0" * 400)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("body", "kind", "status", "says"),
@@ -197,6 +201,7 @@ def far() -> bytes:
         (b"junk", JSON, 400, "expected an ExportTraceServiceRequest in JSON"),
         (b"\x0a\x05\x12\x03\x12\x01\xff", PROTOBUF, 400, "protobuf"),
         (b'{"resourceSpans": 5}', JSON, 400, "expected an array"),
+        (LARGE, JSON, 400, "too large"),
         (far(), PROTOBUF, 400, "2 spans: time: expected one of the last 7 days"),
         (otlp.to_json(otlp.spans(1, 10**18)), JSON, 400, "1 spans: time"),
         (bytes(MAX_BODY_BYTES + 1), PROTOBUF, 413, f"at most {MAX_BODY_BYTES} bytes"),

@@ -131,6 +131,7 @@ def test_the_forms_that_json_may_have(record: str, field: str, value: object) ->
         '{"body": {"doubleValue": "inf"}}',
         '{"body": {"doubleValue": "nan"}}',
         '{"body": {"doubleValue": true}}',
+        '{"body": {"doubleValue": 1%s}}' % ("0" * 400),
         '{"severityNumber": {"a": 1}}',
         '{"body": ' + '{"arrayValue": {"values": [' * 60 + "]}}" * 60 + "}",
         "[" * 100_000,
