@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from nektar.otlp import BadRequest, Signal
+from nektar.otlp import MAX_ITEMS, BadRequest, Signal
 
 # As deep as protobuf itself reads.
 MAX_DEPTH = 100
@@ -74,6 +74,8 @@ def _field(field: FieldDescriptor) -> Reader:
     def read(value: Any, depth: int) -> list[Any]:
         if not isinstance(value, list):
             raise TypeError(f"{field.json_name}: expected an array; got {type(value).__name__}")
+        if len(value) > MAX_ITEMS:  # which is refused anyhow, and costs little as long as it is not read
+            raise ValueError(f"{field.json_name}: expected at most {MAX_ITEMS}; got {len(value)}")
         return [one(each, depth) for each in value]
 
     return read
