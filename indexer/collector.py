@@ -59,11 +59,16 @@ _items = metrics.get_meter("nektar").create_counter(
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+# Gzip members of one body. A stock exporter sends one, whoever packs 64 KiB at a time as many as 65; of empty
+# ones a body holds 200,000, and each step from one to the next copies the rest.
+MAX_MEMBERS = 128
 # Of all requests under way together, as they came and as they were unpacked. A sender holds at most as much
 # as it leaves, so that others are taken whatever one of them does.
 MAX_HELD_BYTES = 32 * 1024 * 1024
-# Seconds that a client may take to send a body, and the bus to commit it; stock exporters wait ten in all.
+# Seconds that a client may take to send a body, that it waits for its turn to be unpacked, and that the bus
+# may take to commit it; stock exporters wait ten in all.
 READ_SECONDS = 10.0
+TURN_SECONDS = 5.0
 COMMIT_SECONDS = 8.0
 # Of a body that is refused before it has come: read and dropped, or the client would find the connection
 # broken in place of the answer.
@@ -141,6 +146,9 @@ class Collector:
         # One thread, since requests are unpacked and checked under one interpreter lock anyhow: so only one
         # is in memory in its largest form.
         self._unpacking = ThreadPoolExecutor(1, "otlp")
+        # One request of each sender waits for it, and they take turns: whoever has many waits for himself.
+        self._turn = asyncio.Lock()
+        self._turns = {name: asyncio.Lock() for name, _ in [*self._senders, (UNAUTHENTICATED, b"")]}
         self._opened = ExitStack()
         try:
             self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
@@ -227,9 +235,11 @@ class Collector:
                 gzip = _is_gzip(request)
                 async with asyncio.timeout(READ_SECONDS):
                     body = await _read(request, room)
-                taken = await asyncio.get_running_loop().run_in_executor(
-                    self._unpacking, self._take, signal, kind, gzip, body, sender, room
-                )
+                async with asyncio.timeout(TURN_SECONDS) as waiting, self._turns[sender], self._turn:
+                    waiting.reschedule(None)  # what is unpacked can't be given up, and takes room
+                    taken = await asyncio.get_running_loop().run_in_executor(
+                        self._unpacking, self._take, signal, kind, gzip, body, sender, room
+                    )
                 del body
                 async with asyncio.timeout(COMMIT_SECONDS):
                     await self._write(taken, sender)
@@ -416,12 +426,14 @@ def _is_gzip(request: Request) -> bool:
 
 
 def _unzipped(body: bytes) -> bytes:
-    """What was packed, however often (gzip members follow each other); no more of it than is taken is ever
-    unpacked. Raises Refused."""
+    """What was packed, in one gzip member or several; no more of it than is taken is ever unpacked. Raises
+    Refused."""
     parts: list[bytes] = []
     room = MAX_BODY_BYTES + 1
     try:
         while body and room:
+            if len(parts) == MAX_MEMBERS:
+                raise _bad(f"expected a body of at most {MAX_MEMBERS} gzip members; send one")
             unpacking = zlib.decompressobj(wbits=31)  # gzip alone
             parts.append(unpacking.decompress(body, room))
             room -= len(parts[-1])

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from nektar.otlp import BadRequest, Signal
+from nektar.otlp import MAX_ITEMS, BadRequest, Signal
 
 # As deep as protobuf itself reads.
 MAX_DEPTH = 100
@@ -27,7 +27,9 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 Reader = Callable[[Any, int], Any]
-"""(JSON value, depth left) → what a message's constructor takes. Raises ValueError, TypeError."""
+"""(JSON value, depth left) → what a message's constructor takes.
+
+Raises ValueError, TypeError, OverflowError."""
 
 
 def parse(signal: Signal, body: bytes) -> Any:
@@ -35,7 +37,7 @@ def parse(signal: Signal, body: bytes) -> Any:
     try:
         value = msgspec.json.decode(body)
         return signal.request(**_message(signal.request.DESCRIPTOR)(value, MAX_DEPTH))
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest(f"expected an {signal.request.__name__} in JSON; {str(error)[:200]}") from None
 
 
@@ -72,6 +74,8 @@ def _field(field: FieldDescriptor) -> Reader:
     def read(value: Any, depth: int) -> list[Any]:
         if not isinstance(value, list):
             raise TypeError(f"{field.json_name}: expected an array; got {type(value).__name__}")
+        if len(value) > MAX_ITEMS:  # which is refused anyhow, and costs little as long as it is not read
+            raise ValueError(f"{field.json_name}: expected at most {MAX_ITEMS}; got {len(value)}")
         return [one(each, depth) for each in value]
 
     return read

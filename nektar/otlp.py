@@ -28,11 +28,17 @@ SPAN_ID_BYTES = 8
 # Resources and scopes of a request, empty ones counted, which cost a client two bytes each and whoever reads
 # them much more: a stock Collector's batch is of 8,192 spans, each of which may have a resource of its own.
 MAX_GROUPS = 16_384
-# Of a request. Empty ones, too, take two bytes each; spans with ids and a time, as many as fit, are fewer.
+# Of a request, with what spans have in lists of their own. Empty ones, too, take two bytes each; spans with
+# ids and a time, as many as fit, are fewer.
 MAX_ITEMS = 131_072
-# A row of the store repeats its resource and its scope, so that a small message may be a large insert. A
-# batch of 8,192 spans whose resource takes 5 KB is within this; one that is not is meant to hurt.
-MAX_REPEATED_BYTES = 64 * 1024 * 1024
+# A row of the store repeats its resource and its scope, so that a small message may be a large insert, which
+# takes up to ten times as much memory for a moment. A batch of 8,192 spans whose resource takes 3 KB in 40
+# attributes is within this; one that is not is meant to hurt.
+MAX_REPEATED_BYTES = 32 * 1024 * 1024
+# What an attribute takes beside its text: lengths and ends, in each copy.
+ATTRIBUTE_BYTES = 24
+# What is no text is stored as JSON, which writes six bytes for one that is a control character.
+JSON_GROWS = 6
 
 
 class BadRequest(NektarError):
@@ -49,6 +55,7 @@ class Signal(NamedTuple):
     resources: str
     scopes: str
     items: str
+    parts: tuple[str, ...] = ()  # of an item, in lists
 
 
 SPANS = Signal(
@@ -59,6 +66,7 @@ SPANS = Signal(
     "resource_spans",
     "scope_spans",
     "spans",
+    ("events", "links"),
 )
 LOGS = Signal(
     "logs",
@@ -119,14 +127,27 @@ def check_size(signal: Signal, request: Any) -> None:
             f"expected at most {MAX_GROUPS} of {signal.resources} and {signal.scopes} together, empty ones "
             f"counted; got {count} or more"
         )
-    items = repeated = 0
+    items = repeated = of_resource = 0
+    weighed: Any = None
     for group in groups(signal, request):
         items += len(group.items)
-        repeated += len(group.items) * group.own_bytes
+        items += sum(len(getattr(item, part)) for part in signal.parts for item in group.items)
+        if group.resource is not weighed:
+            weighed, of_resource = group.resource, _beside_its_bytes(group.resource.resource)
+        repeated += len(group.items) * (group.own_bytes + of_resource + _beside_its_bytes(group.scope.scope))
     if items > MAX_ITEMS:
-        raise BadRequest(f"expected at most {MAX_ITEMS} {signal.items}; got {items}: send smaller batches")
+        counted = ", ".join((signal.items, *signal.parts))
+        raise BadRequest(f"expected at most {MAX_ITEMS} of {counted}; got {items}: send smaller batches")
     if repeated > MAX_REPEATED_BYTES:
         raise BadRequest(
-            f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, counted for each of their "
-            f"{signal.items}; got {repeated}"
+            f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, {ATTRIBUTE_BYTES} more an "
+            f"attribute and {JSON_GROWS} times as many of values that are no text, all counted for each of "
+            f"their {signal.items}; got {repeated}"
         )
+
+
+def _beside_its_bytes(of: Any) -> int:
+    """What the attributes of a resource or a scope take in a row beyond their bytes here."""
+    others = (pair.value for pair in of.attributes if pair.value.WhichOneof("value") != "string_value")
+    grown: int = (JSON_GROWS - 1) * sum(each.ByteSize() for each in others)
+    return grown + ATTRIBUTE_BYTES * len(of.attributes)

@@ -92,6 +92,12 @@ class Telemetry:
             log.warning("telemetry waits %.0f s: %s", PAUSE, error)
             self._paused_until = time.monotonic() + PAUSE
             return False
+        except Fenced as error:
+            # Another member has had the partition meanwhile. Where it has come back to us, or the other ended
+            # before it wrote this letter, it is ours to write.
+            log.warning("%s", error)
+            self._writers.pop(message.partition).close()
+            return False
         self._read.popleft()
         self._level.took([message])
         self._done[message.stream, message.partition] = message.offset + 1

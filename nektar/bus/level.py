@@ -22,17 +22,15 @@ class Level:
         """The consumer's. Whoever calls it has dealt with what it brought before, or has gone back there."""
         batch = self._consumer.poll(timeout, max_messages)
         answered = self._consumer.answered_at
-        # A poll that stopped before the end brings nothing, either, and leaves the time where it was; so does
-        # one of a member that has given up what it held, and does not know yet what it will be dealt.
-        is_news, held = answered != self._answered, self._consumer.assignment()
-        self._spare_at = answered if not held and not batch and is_news else self._spare_at
-        if held:
+        if self._consumer.assignment():
             self._spare_at = None
-        # What comes of one partition says nothing of another that has nothing more.
-        brought = {(message.stream, message.partition) for message in batch}
-        if is_news or batch:
-            self._at |= dict.fromkeys(self._consumer.at_end() - brought, answered)
+        elif not batch and answered != self._answered:
+            # Not where it has given up what it held, and does not know yet what it will be dealt.
+            self._spare_at = answered
         self._answered = answered
+        # What has just been brought is not dealt with; and it says nothing of what has nothing more.
+        brought = {(message.stream, message.partition) for message in batch}
+        self._at |= {where: at for where, at in self._consumer.at_end().items() if where not in brought}
         return batch
 
     def took(self, messages: Iterable[Delivered]) -> None:

@@ -94,6 +94,9 @@ class KafkaMember:
         self._known: frozenset[TopicPartition] = frozenset()  # for which the client has a position
         self._closed = False
         self.answered_at = 0.0
+        # From where on a partition was fetched when that was last answered, and when it was asked. Written by
+        # the client's thread.
+        self._fetched: dict[TopicPartition, tuple[int, float]] = {}
         self._asked: float | None = None  # when we asked for a word, since nobody said any
         self._listener = _Listener()
         topics.ensure(streams)
@@ -114,6 +117,8 @@ class KafkaMember:
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
                 kafka_client=_Client,
             )
+            fetcher = self._client._fetcher
+            self._take_in, fetcher._handle_fetch_response = fetcher._handle_fetch_response, self._note
             try:
                 self._prepare()
             except BaseException:
@@ -135,7 +140,6 @@ class KafkaMember:
         has answered for PATIENCE_SECONDS.
         """
         deadline = time.monotonic() + timeout
-        before = self.answered_at
         self._listen()
         while True:
             left = max(0.0, deadline - time.monotonic())
@@ -150,14 +154,13 @@ class KafkaMember:
                     # the client asks where to begin, before it has said what we are assigned.
                     self._client._coordinator.request_rejoin()
                     if left == 0.0:
-                        self.answered_at = before
                         return ()
                     time.sleep(min(left, LOOK_AGAIN))
                 else:
                     raise self._servers.in_words(error, self._read_now()) from error
                 continue
-            if not polled and not self._has_read_all():
-                self.answered_at = before
+            if not polled:
+                self.answered_at = self._read_all_at()
             return [
                 delivered(self._streams[where.topic], record)
                 for where, records in polled.items()
@@ -169,7 +172,9 @@ class KafkaMember:
         check_offset(stream, offset)
         if partition not in self._held:
             raise BusError(f"seek: expected a partition that is held ({self._shown()}); got {partition}")
-        self._client.seek(self._where(stream, partition), offset)
+        where = self._where(stream, partition)
+        self._fetched.pop(where, None)  # whatever it brought is thrown away
+        self._client.seek(where, offset)
 
     def committed(self, stream: str, partition: int) -> int | None:
         with self._servers.told():
@@ -214,33 +219,59 @@ class KafkaMember:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def at_end(self) -> frozenset[tuple[str, int]]:
-        """See `Consumer.at_end`: as far as brokers have told, each with its answers to fetches."""
-        states = ((where, self._client._subscription.assignment.get(where)) for where in self._known)
-        return frozenset(
-            (self._streams[where.topic], where.partition)
-            for where, state in states
-            if where.partition in self._held
-            and state is not None
-            and state.position is not None
-            and state.highwater is not None
-            and state.position.offset >= state.highwater
-        )
+    def at_end(self) -> dict[tuple[str, int], float]:
+        """See `Consumer.at_end`: a partition of which the newest fetch, from where we are, brought nothing.
 
-    def _has_read_all(self) -> bool:
-        """Whether we have read all that brokers have told of: an empty poll may be one whose fetch is under
-        way, or of a member that has not joined yet. Whoever was dealt nothing has nothing to read."""
+        Other answers tell nothing of it: heartbeats are answered while the caller is busy and nothing is
+        fetched, and one broker may answer while another hangs.
+        """
+        fetched = [(where, self._fetched.get(where)) for where in self._known]  # before what they brought
+        waiting = {each.topic_partition for each in self._client._fetcher._completed_fetches.copy()}
+        found = {}
+        for where, last in fetched:
+            state = self._client._subscription.assignment.get(where)
+            if last is None or where in waiting or where.partition not in self._held or state is None:
+                continue
+            offset, asked_at = last
+            at = state.position.offset if state.position else None
+            if at == offset and state.highwater is not None and state.highwater <= at:
+                found[self._streams[where.topic], where.partition] = asked_at
+        return found
+
+    def _note(self, node: object, offsets: dict[TopicPartition, int], asked: float, answer: Any) -> None:
+        """A fetch was answered. Partitions that the answer leaves out have nothing new. Runs on the client's
+        thread, once what has come lies ready to be taken apart."""
+        self._take_in(node, offsets, asked, answer)
+        if answer.error_code or answer.throttle_time_ms:
+            return  # nobody has looked
+        failed = {
+            TopicPartition(topic.topic, each.partition_index)
+            for topic in answer.responses
+            for each in topic.partitions
+            if each.error_code
+        }
+        asked_at = time.time() - (time.monotonic() - asked)
+        self._fetched.update({w: (offset, asked_at) for w, offset in offsets.items() if w not in failed})
+
+    def _read_all_at(self) -> float:
+        """As of when we have read all. An empty poll may be one whose fetch is under way, or of a member that
+        has not joined yet: then as before. Whoever was dealt nothing has nothing to read."""
         if self.metadata is None:
-            return self._listener.spare
-        return len(self.at_end()) == len(self._known)
+            return self._heard_at() if self._listener.spare else self.answered_at
+        ends = self.at_end()
+        return min(ends.values()) if len(ends) == len(self._known) else self.answered_at
+
+    def _heard_at(self) -> float:
+        """When a broker last answered, in seconds since 1970."""
+        heard: float = self._client._client.heard
+        return time.time() - (time.monotonic() - heard)
 
     def _listen(self) -> None:
-        """Note when brokers answered last, and ask for a word where they are silent. Raises BusError.
+        """Ask brokers for a word where they are silent. Raises BusError where they stay so.
 
         Patience begins with the asking: a process that was stopped itself has heard nothing either.
         """
         now, heard = time.monotonic(), self._client._client.heard
-        self.answered_at = time.time() - (now - heard)
         if now - heard < QUIET_SECONDS:
             self._asked = None
             return
@@ -269,6 +300,7 @@ class KafkaMember:
                 self._held, self.metadata, told.holds = frozenset(), None, False
         elif told.assigned:
             assigned, told.assigned = told.assigned, frozenset()
+            self._fetched.clear()
             for where in assigned:
                 self._begin(where)
             self._known = assigned

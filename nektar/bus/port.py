@@ -97,9 +97,9 @@ class Consumer(Protocol):
     """
 
     answered_at: float
-    """When the bus last answered, as of the last `poll`, in seconds since 1970: what that did not bring was
-    not there then. It stays where it is while nobody answers, which is no empty stream; 0.0 until somebody
-    has. A member that was dealt nothing has nothing to read, and is told so as well."""
+    """As of when the last `poll` that found no more has brought all that there was, in seconds since 1970. It
+    stays where it is while nobody answers, which is no empty stream, or while the caller does not ask; 0.0
+    until somebody has. A member that was dealt nothing has nothing to read, and is told so as well."""
 
     def poll(self, timeout: float, max_messages: int = 500) -> Sequence[Delivered]:
         """Committed messages in order per (stream, partition); waits up to `timeout` s for the first.
@@ -107,9 +107,9 @@ class Consumer(Protocol):
         Raises BusError where the bus has not answered for too long.
         """
 
-    def at_end(self) -> frozenset[tuple[str, int]]:
-        """Every (stream, partition) that it holds of which `poll` has brought all that there was when the bus
-        last answered."""
+    def at_end(self) -> Mapping[tuple[str, int], float]:
+        """Every (stream, partition) that it holds of which `poll` has brought all that there was → as of
+        when, in seconds since 1970: no later than the bus was asked for more of it."""
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""

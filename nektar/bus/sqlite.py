@@ -294,14 +294,14 @@ class SqliteConsumer:
                 return ()
             self._member.bell.wait(min(deadline, self._member.sync_at, now + LOOK_AGAIN) - now)
 
-    def at_end(self) -> frozenset[tuple[str, int]]:
+    def at_end(self) -> dict[tuple[str, int], float]:
         """See `Consumer.at_end`. A partition without a file has nothing."""
-        return frozenset(
-            (stream, partition)
+        return {
+            (stream, partition): self.answered_at
             for partition in self._epochs
             for stream in self._streams
             if self._empty.get((partition, stream)) == self._versions.get(partition)
-        )
+        }
 
     def seek(self, stream: str, partition: int, offset: int) -> None:
         """The next `poll` reads this partition from `offset` on."""

@@ -185,14 +185,19 @@ _OF_ROWS = frozenset(
     }
 )
 _CODE = re.compile(r"Code: (\d+)\.\s*(?:DB::\w+: )?")
-_ORNAMENT = re.compile(r"\s*(\(version [^)]*\)\.?|\([A-Z_]+\)(?=\s*\([A-Z_]+\)$))")
+# An error may hold a whole query: each pattern passes over a text once, whatever the text repeats.
+_ORNAMENT = re.compile(r"(?<!\s)\s*(\(version [^)]{0,80}\)\.?|\([A-Z_]+\)(?=\s*\([A-Z_]+\)$))")
+_NAME = re.compile(r"\([A-Z_]+\)$")
 # Where the gate's own question shows through (readonly.rewriting).
-_REWRITING = re.compile(r": In scope SELECT formatQuerySingleLine\(.*(\([A-Z_]+\))$", re.DOTALL)
+_REWRITING = ": In scope SELECT formatQuerySingleLine("
 
 
 def failure(error: BaseException, url: str) -> StoreError:
     """What an exception of chDB or clickhouse-connect means."""
-    text = _REWRITING.sub(r" \1", str(error).strip())
+    text = str(error).strip()
+    before, asked, _ = text.partition(_REWRITING)
+    if asked and (name := _NAME.search(text)):
+        text = f"{before} {name[0]}"
     match = _CODE.search(text)
     if match is None or "No space left" in text:
         why = "the disk is full" if "No space left" in text else _one_line(text)

@@ -122,7 +122,7 @@ def check(written: str, table_functions: frozenset[str], fmt: str = "TabSeparate
 
 def format_of(written: str, default: str) -> str:
     """The format in which `written` answers. Raises Refused for a `default` that is more than a name."""
-    if not re.fullmatch(r"\w+", default):
+    if not re.fullmatch(r"[A-Za-z0-9_]+", default):
         raise Refused(f"Unknown format {default[:80]!r}; expected a name.", Code.UNKNOWN_FORMAT)
     match = _FORMAT.search(written)
     return match[1] if match else default
@@ -158,5 +158,5 @@ def settings(wanted: Mapping[str, str]) -> dict[str, str]:
         chosen[name] = value
     for name, limit in LIMITS.items():
         asked = wanted.get(name, "")
-        chosen[name] = asked if asked.isdigit() and 0 < int(asked) < limit else str(limit)
+        chosen[name] = asked if re.fullmatch("[0-9]{1,18}", asked) and 0 < int(asked) < limit else str(limit)
     return {**chosen, "readonly": "1"}

@@ -85,7 +85,8 @@ _TYPES = {
 }
 _GONE = 210, "The client has gone"
 _TEXT = "text/tab-separated-values; charset=UTF-8"
-_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+# Without what may follow: a pattern that skips white space up to an end is tried anew from each space.
+_FORMAT = re.compile(r"\bFORMAT\s+(\w+)$", re.IGNORECASE | re.ASCII)
 
 
 class Endpoint:
@@ -130,9 +131,13 @@ class Endpoint:
         except StoreError as error:
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
-        headers["X-ClickHouse-Format"] = fmt
-        packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
-        return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
+        try:
+            headers["X-ClickHouse-Format"] = fmt
+            packed = len(body) >= WORTH_PACKING and _gzip_wanted(request)
+            return _Answer(body, headers, _TYPES.get(fmt, _TEXT), packed, self._leave)
+        except BaseException:
+            self._leave()  # there is no answer whose sending would
+            raise
 
     async def _body(self, request: Request, sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
         """What the query answers; then its place is held until `_leave`. Raises StoreError."""
@@ -202,7 +207,7 @@ class Endpoint:
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
             "X-ClickHouse-Server-Display-Name": NAME,
-            "X-ClickHouse-Query-Id": re.sub(r"[^\w.:-]", "", query_id)[:100],
+            "X-ClickHouse-Query-Id": re.sub(r"[^A-Za-z0-9_.:-]", "", query_id)[:100],
             "X-ClickHouse-Timezone": UTC,
             STORE_HEADER: identity(self._store.url),
         }
@@ -285,8 +290,8 @@ async def _query(request: Request) -> str:
 
 
 def _wanted_format(request: Request, sql: str) -> str:
-    if match := _FORMAT.search(sql.encode()):
-        return match[1].decode()
+    if match := _FORMAT.search(sql.rstrip().removesuffix(";").rstrip()):
+        return match[1]
     asked = request.query_params.get("default_format") or request.headers.get("X-ClickHouse-Format")
     return asked or "TabSeparated"
 

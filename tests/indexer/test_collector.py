@@ -43,6 +43,7 @@ from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
+from tests.nektar.bus.reading import until
 from tests.spans import Spans
 
 TOKENS = {"operator-1": "0123456789abcdef", "aggregator": "fedcba9876543210"}
@@ -189,6 +190,10 @@ def far() -> bytes:
     return bytes(otlp.spans(2, 10**18).SerializeToString())
 
 
+# A number that JSON can hold and a double can't.
+LARGE = b'{"resourceSpans": [{"resource": {"attributes": [{"value": {"doubleValue": 1%s}}]}}]}' % (b"0" * 400)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("body", "kind", "status", "says"),
@@ -197,6 +202,7 @@ def far() -> bytes:
         (b"junk", JSON, 400, "expected an ExportTraceServiceRequest in JSON"),
         (b"\x0a\x05\x12\x03\x12\x01\xff", PROTOBUF, 400, "protobuf"),
         (b'{"resourceSpans": 5}', JSON, 400, "expected an array"),
+        (LARGE, JSON, 400, "too large"),
         (far(), PROTOBUF, 400, "2 spans: time: expected one of the last 7 days"),
         (otlp.to_json(otlp.spans(1, 10**18)), JSON, 400, "1 spans: time"),
         (bytes(MAX_BODY_BYTES + 1), PROTOBUF, 413, f"at most {MAX_BODY_BYTES} bytes"),
@@ -255,10 +261,25 @@ def test_a_bomb_is_never_unpacked(client: Client, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(collector, "_unzipped", watched)
     one = gzip.compress(bytes(64 << 20))
-    for bomb in (one, one * 40, gzip.compress(bytes(1000)) * 50_000):
+    for bomb in (one, one * 40, gzip.compress(bytes(100_000)) * 100):
         longest = 0
         assert client.post(bomb, content_encoding="gzip").status == 413
         assert 0 < longest <= MAX_BODY_BYTES + 1
+
+
+def test_of_members_without_end_a_few_are_unpacked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = gzip.compress(b"")
+    many = empty * (MAX_BODY_BYTES // len(empty))
+    made = list[int]()
+    real = zlib.decompressobj
+    with monkeypatch.context() as patch:
+        patch.setattr(collector.zlib, "decompressobj", lambda wbits: made.append(wbits) or real(wbits))
+        answer = client.post(many, content_encoding="gzip")
+    assert (answer.status, answer.why) == (400, "expected a body of at most 128 gzip members; send one")
+    assert len(made) == collector.MAX_MEMBERS
+    pieces = sound(40).SerializeToString()
+    in_pieces = b"".join(gzip.compress(pieces[at : at + 100]) for at in range(0, len(pieces), 100))
+    assert client.post(in_pieces, content_encoding="gzip").status == 200
 
 
 def test_what_repeats_too_much_is_refused(client: Client) -> None:
@@ -546,6 +567,59 @@ def test_one_sender_leaves_room_for_others(bus: SqliteBus) -> None:
         while Client(address, TOKENS["operator-1"]).post(body).status != 503:
             assert time.monotonic() < deadline
         assert Client(address, TOKENS["aggregator"]).post(body).status == 200
+
+
+class Unpacking:
+    """What the collector has read, and whose it is unpacking; it waits there until `goes_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read, self.of = 0, list[str]()
+        self.goes_on = threading.Event()
+        read, take = collector._read, Collector._take
+
+        async def reading(*given: Any) -> bytes:
+            body = await read(*given)
+            self.read += 1
+            return body
+
+        def taking(collector: Collector, *given: Any) -> Any:
+            self.of.append(given[4])  # the sender
+            assert self.goes_on.wait(60)
+            return take(collector, *given)
+
+        monkeypatch.setattr(collector, "_read", reading)
+        monkeypatch.setattr(Collector, "_take", taking)
+
+
+def test_senders_take_turns_at_being_unpacked(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "TURN_SECONDS", 60.0)
+    unpacking, body = Unpacking(monkeypatch), sound().SerializeToString()
+    with serving(bus, TOKENS) as address, ThreadPoolExecutor(20) as pool:
+        many, one = Client(address, TOKENS["operator-1"]), Client(address, TOKENS["aggregator"])
+        waiting = [pool.submit(many.post, body) for _ in range(8)]
+        until(lambda: unpacking.read == 8)
+        waiting.append(pool.submit(one.post, body))
+        until(lambda: unpacking.read == 9)
+        unpacking.goes_on.set()
+        assert {each.result().status for each in waiting} == {200}
+    assert unpacking.of.index("aggregator") <= 2
+
+
+def test_whoever_has_waited_too_long_for_a_turn_is_to_send_again(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "TURN_SECONDS", 0.1)
+    unpacking, body = Unpacking(monkeypatch), sound().SerializeToString()
+    with serving(bus, TOKENS) as address, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(Client(address, TOKENS["operator-1"]).post, body)
+        until(lambda: bool(unpacking.of))
+        for token in TOKENS.values():
+            answer = Client(address, token).post(body)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        unpacking.goes_on.set()
+        assert first.result().status == 200
+        assert Client(address, TOKENS["aggregator"]).post(body).status == 200
+    assert len(told(bus)) == 2
 
 
 def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(

@@ -110,9 +110,31 @@ def test_nothing_goes_with_a_resource_that_is_too_large() -> None:
 
 def test_a_resource_that_many_repeat_is_too_much_to_store() -> None:
     resource = [("text", "x" * 100_000)]
-    check_size(SPANS, spans(600, NOW, resource=resource))
+    check_size(SPANS, spans(300, NOW, resource=resource))
     with pytest.raises(BadRequest, match=str(MAX_REPEATED_BYTES)):
-        check_size(SPANS, spans(700, NOW, resource=resource))
+        check_size(SPANS, spans(350, NOW, resource=resource))
+
+
+@pytest.mark.parametrize("place", ["resource", "scope"])
+@pytest.mark.parametrize("said", ["many attributes", "what JSON writes longer"])
+def test_what_takes_more_in_rows_than_on_the_wire_is_weighed_as_there(place: str, said: str) -> None:
+    request = spans(8_192, NOW)
+    group = request.resource_spans[0]
+    repeated = getattr(group if place == "resource" else group.scope_spans[0], place)
+    if said == "many attributes":
+        for i in range(200):
+            repeated.attributes.add().key = f"{i:x}"
+    else:
+        repeated.attributes.add().value.array_value.values.add().string_value = "\0" * 1_000
+    assert request.ByteSize() < 1_000_000
+    assert 8_192 * repeated.ByteSize() < MAX_REPEATED_BYTES / 2
+    with pytest.raises(BadRequest, match=str(MAX_REPEATED_BYTES)):
+        check_size(SPANS, request)
+
+
+def test_what_a_stock_collectors_batch_repeats_is_within_the_limit() -> None:
+    resource = [(f"k8s.attribute.{i}", "x" * 50) for i in range(40)]
+    check_size(SPANS, spans(8_192, NOW, resource=resource))
 
 
 @pytest.mark.parametrize("empty", ["resource_spans", "scope_spans"])
@@ -135,8 +157,19 @@ def test_so_many_items_are_too_many_though_they_are_empty(signal: Any) -> None:
         getattr(scope, signal.items).extend([getattr(scope, signal.items).add()] * (many - 1))
     check_size(signal, request)
     getattr(scope, signal.items).add()
-    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} {signal.items}; got {MAX_ITEMS + 1}"):
+    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of {signal.items}.*; got {MAX_ITEMS + 1}"):
         check_size(signal, request)
+
+
+@pytest.mark.parametrize("part", SPANS.parts)
+def test_what_spans_have_in_lists_is_counted_with_them(part: str) -> None:
+    request = spans(2, NOW)
+    parts = getattr(the_span(request), part)
+    parts.extend([parts.add()] * (MAX_ITEMS - 3))
+    check_size(SPANS, request)
+    parts.add()
+    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of spans, events, links; got {MAX_ITEMS + 1}"):
+        check_size(SPANS, request)
 
 
 class Weighed:

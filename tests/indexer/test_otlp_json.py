@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import otlp_json
-from nektar.otlp import LOGS, SIGNALS, SPANS, BadRequest, Signal, groups, parse
+from nektar.otlp import LOGS, MAX_ITEMS, SIGNALS, SPANS, BadRequest, Signal, groups, parse
 from tests.otlp import CORPORA, requests, spans, to_json
 
 ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal), requests(signal)))
@@ -131,6 +131,7 @@ def test_the_forms_that_json_may_have(record: str, field: str, value: object) ->
         '{"body": {"doubleValue": "inf"}}',
         '{"body": {"doubleValue": "nan"}}',
         '{"body": {"doubleValue": true}}',
+        '{"body": {"doubleValue": 1%s}}' % ("0" * 400),
         '{"severityNumber": {"a": 1}}',
         '{"body": ' + '{"arrayValue": {"values": [' * 60 + "]}}" * 60 + "}",
         "[" * 100_000,
@@ -140,6 +141,12 @@ def test_what_is_no_request_is_refused_in_one_line(record: str) -> None:
     with pytest.raises(BadRequest) as told:
         otlp_json.parse(LOGS, body(record))
     assert len(str(told.value)) < 400
+
+
+def test_a_list_of_more_than_may_be_is_refused_unread() -> None:
+    many = ", ".join(["7"] * (MAX_ITEMS + 1))  # of which none is an object
+    with pytest.raises(BadRequest, match=f"logRecords: expected at most {MAX_ITEMS}; got {MAX_ITEMS + 1}"):
+        otlp_json.parse(LOGS, body(many))
 
 
 @settings(deadline=None)

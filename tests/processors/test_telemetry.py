@@ -23,6 +23,7 @@ from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from processors.sink import Sink, take_turns
 from processors.telemetry import Telemetry
 from tests import otlp
+from tests.nektar.bus.reading import until
 from tests.nektar.store.things import Things
 from tests.processors.logs_on_bus import open_bus
 
@@ -107,6 +108,17 @@ def test_what_is_read_again_or_sent_again_is_stored_once(bus: Bus, store: Store)
     put(bus, sent(spans(1, "later")))
     drain(store, bus)
     assert count(store) == 8
+
+
+def test_a_letter_is_written_once_after_another_member_had_the_partition(bus: Bus, store: Store) -> None:
+    junk = [b"\xff junk 0", b"\xff junk 1"]
+    with Telemetry(store, bus) as ours:
+        put(bus, sent(junk[0]))
+        until(lambda: not ours.turn() and len(letters(bus)) == 1)
+        bus.writer("store.telemetry-0", 0).close()  # as who has the partition for a while buries something
+        put(bus, sent(junk[1]), sent(spans()))
+        until(lambda: not ours.turn() and count(store) == 3)
+    assert [value for _, _, value in letters(bus)] == junk
 
 
 class Watched:

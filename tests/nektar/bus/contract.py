@@ -21,10 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nektar.bus
+from nektar.bus.level import Level
 from nektar.bus.port import MAX_MESSAGE_BYTES, Bus, BusError, Delivered, Fenced, Message
 from nektar.log import CHECKPOINTS, OTLP_LOGS, OTLP_SPANS, PART_BYTES, Joiner, split
 from tests.nektar.bus.model import Model
 from tests.nektar.bus.reading import PATIENCE, S, T, everything, said, settle, take, texts, until
+
+# Longer than a fetch that was under way is, and than until a member is heard of by its heartbeats alone.
+FETCHES_LAST = 0.1
 
 
 def put_out(bus: Bus) -> dict[int, list[bytes]]:
@@ -359,8 +363,26 @@ class BusContract:
                 brought += consumer.poll(0.1, 1)
                 assert ((S, 0) in consumer.at_end()) <= (len(brought) in (0, 3))
             held = {(stream, p) for stream in (S, T) for p in consumer.assignment()}
-            assert consumer.at_end() <= held
-            until(lambda: not consumer.poll(0.01) and consumer.at_end() == held)
+            assert consumer.at_end().keys() <= held
+            until(lambda: not consumer.poll(0.01) and consumer.at_end().keys() == held)
+
+    def test_a_message_written_while_the_caller_was_busy_is_never_said_to_be_dealt_with(
+        self, bus: Bus, other: Bus
+    ) -> None:
+        with other.writer("w", 0) as writer, bus.consumer("g", [S]) as consumer:
+            level, all_held = Level(consumer, [S]), frozenset(range(bus.partitions))
+            until(lambda: not level.poll(0.05) and consumer.assignment() == all_held and level.at is not None)
+            for _ in range(3):
+                busy = 3 * FETCHES_LAST
+                time.sleep(busy)
+                writer.transaction(said([b"new"]))
+                written = time.time()
+                time.sleep(busy)
+                brought = level.poll(0.0)
+                assert level.at is not None
+                assert level.at < written
+                level.took(brought or take(consumer, 1))
+                until(lambda: not level.poll(0.05) and (level.at or 0.0) > written)  # noqa: B023
 
     def test_a_poll_that_brings_nothing_says_as_of_when(self, bus: Bus) -> None:
         with bus.consumer("g", [S]) as consumer:

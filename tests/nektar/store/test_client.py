@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,14 @@ def test_only_what_the_rows_are_to_blame_for_is_an_sql_error(
     assert type(error) is kind
     assert means in str(error)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("repeated", [" ", "(version ", ": In scope SELECT formatQuerySingleLine("])
+def test_an_error_is_put_into_words_in_one_pass_whatever_it_repeats(repeated: str) -> None:
+    said = f"Code: 395. DB::Exception: {repeated * (256_000 // len(repeated))}x\nand more"
+    began = time.monotonic()
+    failure(RuntimeError(said), "chdb:///x")
+    assert time.monotonic() - began < 1  # anew from each place, it took from 3 s to minutes
 
 
 @given(st.text())

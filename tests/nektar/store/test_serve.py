@@ -292,6 +292,38 @@ def test_a_format_is_a_name_and_nothing_more(endpoint: Endpoint, fmt: str) -> No
     assert (status, body[:9]) == (400, b"Code: 73.")
 
 
+def test_an_answer_that_cannot_be_made_gives_its_place_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNNING", 1)
+    monkeypatch.setattr(module, "WAITING", 0)  # whoever finds no place is told so
+    with serve(store, "127.0.0.1:0") as narrow:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_TEXT", "日本")  # which no header can hold
+            assert ask(narrow, "SELECT 1")[0] == 500
+        assert ask(narrow, "SELECT 1")[1] == b"1\n"
+
+
+def test_names_of_queries_and_formats_are_ascii(endpoint: Endpoint) -> None:
+    for _ in range(module.RUNNING):
+        status, body, headers = ask(endpoint, "SELECT 1", query_id="заказ-1")
+        assert (status, body, headers["X-ClickHouse-Query-Id"]) == (200, b"1\n", "-1")
+        for sql in ("SELECT 1", "SELECT 1 FORMAT JSON -- x"):
+            status, body, _ = ask(endpoint, sql, default_format="日本")
+            assert (status, body[:9]) == (400, b"Code: 73.")
+    assert ask(endpoint, "SELECT 1")[1] == b"1\n"
+
+
+def test_white_space_in_a_query_holds_nobody_up(endpoint: Endpoint) -> None:
+    blank = " " * 48_000
+    began = time.monotonic()
+    for sql in (f"SELECT 1 FORMAT JSON{blank}x", f"SELECT throwIf(1, 'a{blank}b')"):
+        assert ask(endpoint, sql)[0] in (400, 500)
+    assert time.monotonic() - began < 2  # read anew from each space, each took more than twice as long
+    for end in ("", ";", " ;\n ", blank):
+        assert ask(endpoint, f"SELECT 1 FORMAT JSON{end}")[2]["X-ClickHouse-Format"] == "JSON"
+
+
 def test_an_answer_has_as_many_bytes_as_it_may_and_no_more(endpoint: Endpoint) -> None:
     rows = "SELECT repeat('x', 1023) FROM numbers({n:UInt32})"
     assert len(ask(endpoint, rows, param_n="31000")[1]) == 31000 << 10
