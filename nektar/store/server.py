@@ -16,7 +16,7 @@ from nektar.store.driver import Ask, DriverStore
 from nektar.store.port import unescaped
 from nektar.store.schema import literal
 
-_PLACEHOLDER = re.compile(r"\{\w+:[^}]+\}")
+_PLACEHOLDER = re.compile(r"\{\w+:[^{}]+\}")
 
 
 class ServerStore(DriverStore):

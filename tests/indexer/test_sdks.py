@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from nektar.arrow import pa
 from nektar.bus.sqlite import SqliteBus
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS
 from nektar.otlp import LOGS, SPANS, parse
@@ -40,7 +41,18 @@ def spans_on(bus: SqliteBus) -> list[dict[str, Any]]:
     found = []
     for message in told(bus, OTLP_SPANS):
         assert message.headers == {"sender": b"operator-1"}
-        found += rows(SPANS, parse(SPANS, message.value), "operator-1").to_pylist()
+        found += _values(rows(SPANS, parse(SPANS, message.value), "operator-1"))
+    return found
+
+
+def _values(rows: Any) -> list[dict[str, Any]]:
+    """Rows as Python's values, times in ns since 1970: Python's own have no nanoseconds."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            rows = rows.set_column(place, field.name, rows.column(place).cast(pa.int64()))
+        elif pa.types.is_list(field.type) and pa.types.is_timestamp(field.type.value_type):
+            rows = rows.set_column(place, field.name, rows.column(place).cast(pa.list_(pa.int64())))
+    found: list[dict[str, Any]] = rows.to_pylist()
     return found
 
 
@@ -90,7 +102,7 @@ def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
     assert (one["Events.Name"], dict(one["Events.Attributes"][0])) == (["seen"], {"block": "17"})
     assert len(told(bus, NETWORK)) == 1
     (record,) = told(bus, OTLP_LOGS)
-    (line,) = rows(LOGS, parse(LOGS, record.value), "x").to_pylist()
+    (line,) = _values(rows(LOGS, parse(LOGS, record.value), "x"))
     assert (line["Body"], line["SeverityText"], line["ServiceName"]) == (
         "no peer answers",
         "WARN",
@@ -144,5 +156,5 @@ def test_the_node_sdk(bus: SqliteBus, form: str, compression: str) -> None:
         assert (row["StatusCode"], row["ServiceName"]) == ("Error", "operator-in-node")
         assert dict(row["Events.Attributes"][0]) == {"digest": "0x00"}
     (record,) = told(bus, OTLP_LOGS)
-    (line,) = rows(LOGS, parse(LOGS, record.value), "x").to_pylist()
+    (line,) = _values(rows(LOGS, parse(LOGS, record.value), "x"))
     assert (line["Body"], dict(line["LogAttributes"])) == ("hello", {"k": "v"})
