@@ -23,8 +23,8 @@ from nektar import trace
 from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
+from nektar.generations import filter_of
 from nektar.log import DEAD, NETWORK, New, Record, Undo, encode, key, split
-from nektar.networks.adapter import kind
 
 SOURCE = b"indexer"  # the key of what it could not read
 
@@ -111,19 +111,5 @@ def _kind(record: Record) -> str:
 
 
 def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """What decides the content of a log, and what it means, hashed: another needs another generation.
-
-    `abis` are the adapter's; those of configured and found contracts count. How fast and by whom the chain is
-    served is no part of it.
-    """
-    content: dict[str, Any] = {
-        "abis": {kind(contract): abis[kind(contract)] for contract in network.contracts},
-        "adapter": network.adapter,
-        "calls": network.calls,
-        "chain_id": network.chain_id,
-        "contracts": {contract: address.lower() for contract, address in network.contracts.items()},
-        "from_block": network.from_block,
-    }
-    content["abis"] |= {kind(name): abis[kind(name)] for name in network.factories}
-    content |= {name: told for name in ("factories", "selector", "terms") if (told := getattr(network, name))}
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    """`nektar.generations.filter_of`, hashed: another needs another generation."""
+    return hashlib.sha256(filter_of(network, abis)).digest()
