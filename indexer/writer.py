@@ -18,13 +18,26 @@ from opentelemetry.util.types import AttributeValue
 from indexer.decode import Undecodable
 from indexer.found import NOTHING, Found
 from indexer.known import Known
+from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
 from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
 from nektar.generations import filter_of
-from nektar.log import DEAD, NETWORK, New, Record, Undo, encode, key, split
+from nektar.log import (
+    AHEAD_HEADER,
+    DEAD,
+    NETWORK,
+    STANDS_HEADER,
+    BrokenLog,
+    New,
+    Record,
+    Undo,
+    encode,
+    key,
+    split,
+)
 
 SOURCE = b"indexer"  # the key of what it could not read
 
@@ -40,9 +53,19 @@ class FilterChanged(NektarError):
 class NetworkLog:
     """The log of one Network and generation. `known` is what it says up to its last record."""
 
-    def __init__(self, bus: Bus, network: NetworkConfig, filter_: bytes, found: Found = NOTHING) -> None:
-        """`found` says by which rules contracts are found. Raises FilterChanged, BrokenLog, BusError."""
+    def __init__(
+        self,
+        bus: Bus,
+        network: NetworkConfig,
+        filter_: bytes,
+        found: Found = NOTHING,
+        *,
+        ahead: bool = False,
+    ) -> None:
+        """`found` says by which rules contracts are found; `ahead`: an older generation stands as yet. Raises
+        FilterChanged, BrokenLog, BusError."""
         self.network = network.name
+        self._ahead = ahead
         self._key = key(network.name, network.generation)
         self._filter = filter_
         partition = partition_of(network.name, bus.partitions)
@@ -60,9 +83,17 @@ class NetworkLog:
             self._writer.close()
             raise
 
-    def append(self, records: Sequence[Record], dead: Iterable[Undecodable] = (), since: int = 0) -> None:
+    def append(
+        self,
+        records: Sequence[Record],
+        dead: Iterable[Undecodable] = (),
+        since: int = 0,
+        *,
+        beside: Iterable[Message] = (),
+        stands: bool = False,
+    ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
-        as of `since` (ns since 1970; 0: now).
+        as of `since` (ns since 1970; 0: now). `stands`: by these this generation comes to stand.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -71,6 +102,7 @@ class NetworkLog:
         values = [encode(record) for record in records]
         traceparent = trace.begin(self._key, values)
         carried = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
+        carried |= {STANDS_HEADER: b"1"} if stands else {AHEAD_HEADER: b"1"} if self._ahead else {}
         messages = [
             Message(NETWORK, self._key, part, {**headers, **carried})
             for value in values
@@ -83,11 +115,22 @@ class NetworkLog:
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
         with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
-            self._writer.transaction(messages)
+            self._writer.transaction([*messages, *beside])
         self.known = known
+        self._ahead = self._ahead and not stands
         for record in records:
             if isinstance(record, New | Undo):
                 _blocks.add(len(record.blocks), {"network": self.network, "record": _kind(record)})
+
+    def hand_over(self, beside: Iterable[Message]) -> None:
+        """Say that this generation stands, by a mark that says again what the last one did, and `beside`."""
+        if self.known.marked is None or self.known.base is None:
+            raise BrokenLog("expected a log with a mark to take another one's place")
+        again = mark(msgspec.structs.replace(self.known, marked=None), *self.known.marked)
+        if again is None:
+            raise BrokenLog("expected a mark to say again")
+        again = msgspec.structs.replace(again, contracts=self.known.settled.written())
+        self.append([again], beside=beside, stands=True)
 
     def close(self) -> None:
         self._writer.close()

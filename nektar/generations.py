@@ -12,8 +12,7 @@ log is followed, and folded, by what it was begun with, whatever `nektar.yaml` s
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from nektar.config import Factory, NetworkConfig
 from nektar.log import CHECKPOINTS, BrokenLog
 from nektar.networks.adapter import Adapter, kind
 
-# For how many seconds a role may go by what it read last.
+# For how many seconds a role goes by what it read last.
 FRESH_SECONDS = 1.0
 
 
@@ -96,7 +95,9 @@ def wanted(said: Generations | None, filter_: bytes, at_least: int) -> Generatio
         if said.next is not None and said.next.hash == new.hash and said.next.number >= at_least:
             return said
         if said.standing.hash == new.hash and said.standing.number >= at_least:
-            return msgspec.structs.replace(said, next=None)
+            return msgspec.structs.replace(
+                said, standing=generation(said.standing.number, filter_), next=None
+            )
         new = generation(said.newest + 1, filter_)
     return msgspec.structs.replace(said, next=new, newest=new.number)
 
@@ -106,6 +107,11 @@ def handed_over(said: Generations) -> Generations:
     if said.next is None:
         return said
     return msgspec.structs.replace(said, standing=said.next, next=None, before=said.standing.number)
+
+
+def numbered(network: NetworkConfig, of: Generation) -> NetworkConfig:
+    """The configuration as of this generation's log, where its filter is what the configuration asks for."""
+    return msgspec.structs.replace(network, generation=of.number)
 
 
 def configured(network: NetworkConfig, of: Generation, adapter: Adapter) -> NetworkConfig | None:
@@ -143,21 +149,22 @@ def read(bus: Bus, network: str) -> Generations | None:
 
 
 class Standing:
-    """Which generation of a Network stands, as of a moment ago: for whoever asks often."""
+    """Which generation of each Network stands, as of the last look: for whoever may not wait for the bus."""
 
-    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bus: Bus, networks: Sequence[NetworkConfig]) -> None:
         self._bus = bus
-        self._clock = clock
-        self._known: dict[str, tuple[int, float]] = {}
+        self._networks = networks
+        self._known: dict[str, int] = {}
+
+    def look(self) -> None:
+        """Raises BrokenLog, BusError."""
+        for network in self._networks:
+            if (said := read(self._bus, network.name)) is not None:
+                self._known[network.name] = said.standing.number
 
     def __call__(self, network: NetworkConfig) -> int:
-        """Its number. Raises BrokenLog, BusError."""
-        number, at = self._known.get(network.name, (0, 0.0))
-        if not number or self._clock() - at > FRESH_SECONDS:
-            said = read(self._bus, network.name)
-            number = network.generation if said is None else said.standing.number
-            self._known[network.name] = number, self._clock()
-        return number
+        """Its number; the configured one before any indexer has begun."""
+        return self._known.get(network.name, network.generation)
 
 
 def _key(network: str) -> bytes:

@@ -132,15 +132,14 @@ def test_what_this_version_can_not_follow_is_not(network: NetworkConfig, adapter
 def test_the_bus_keeps_it(bus: Bus) -> None:
     assert generations.read(bus, "net") is None
     said = wanted(wanted(None, A, 1), B, 1)
-    now = [0.0]
-    standing = Standing(bus, lambda: now[0])
-    assert standing(NET) == 1
+    standing = Standing(bus, [NET])
+    assert standing(NET) == NET.generation
     with bus.writer("test", partition_of("net", bus.partitions)) as writer:
         writer.transaction([generations.message("net", said)])
         assert generations.read(bus, "net") == said
         writer.transaction([generations.message("net", handed_over(said))])
-    assert standing(NET) == 1, "as of a moment ago"
-    now[0] += 2.0
+    assert standing(NET) == NET.generation, "as of the last look"
+    standing.look()
     assert standing(NET) == 2
 
 
