@@ -16,6 +16,7 @@ from contextlib import aclosing
 import msgspec
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
+from indexer.carried import Carried, Due, between
 from indexer.decode import NO_REASONS, Undecodable
 from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
@@ -82,13 +83,16 @@ class Follower:
         only_with_events: bool = False,
         named: str = "",
         caught_up: Callable[[], Awaitable[None]] | None = None,
+        carried: Carried | None = None,
     ) -> None:
         """`poll`: seconds between two looks at the head, while nobody announces it. `reverts` says of blocks
         above the finalized one why calls failed; None: nobody is asked. `only_with_events` as of
         `indexer.decode.tables`. `named` is how it is called in health and in what is logged; `caught_up` is
-        called whenever the log is level with its chain."""
+        called whenever the log is level with its chain; `carried` is what an older log has for this one."""
         self.named = named or log.network
         self.caught_up = caught_up
+        self._carried = carried
+        self.carry_until: float | None = None  # the loop's time from which on nothing more is carried over
         self._log = log
         self._source = source
         self._contracts = contracts
@@ -173,6 +177,7 @@ class Follower:
                             self._health.waits(self.named, why)
                         else:
                             self._health.level(self.named, asked_at)
+                            await self.carry_on()
                             if self.caught_up is not None:
                                 await self.caught_up()
                         break
@@ -270,9 +275,29 @@ class Follower:
         await self._write([child], heads, gap)
 
     async def _write(self, batch: Sequence[Served], heads: Heads, gap: Gap | None = None) -> None:
-        """Append these blocks, and `gap` before them. Those far below what is called final are final too."""
+        """Append these blocks, `gap` before them, and between them what is carried over."""
         if not batch:
             return
+        first, last = batch[0].proved.number, batch[-1].proved.number
+        due = await asyncio.to_thread(self._carried.due, last) if self._carried else []
+        for part, carried in between(first, batch, due):
+            await self._write_part(part, heads, gap, carried)
+            gap = None
+
+    async def carry_on(self) -> None:
+        """Append all that is to be carried over by now, where the log is level with its chain."""
+        if self._carried is None or self._log.known.tip is None:
+            return
+        if due := await asyncio.to_thread(self._carried.due):
+            await self._append([], None, None, carried=due)
+        if self.carry_until is not None and asyncio.get_running_loop().time() > self.carry_until:
+            await asyncio.to_thread(self._log.append, [], beside=self._carried.ended())
+            self._carried = None
+
+    async def _write_part(
+        self, batch: Sequence[Served], heads: Heads, gap: Gap | None, carried: Sequence[Due]
+    ) -> None:
+        """Append these blocks. Those far below what is called final are final too."""
         found = self._log.known.found
         above = -1 if heads.finalized is None else heads.finalized.number
         unfinal = [served.proved for served in batch if served.proved.number > above]
@@ -286,7 +311,9 @@ class Follower:
             return tip if settled and await self._source.stands(tip) else ref
 
         before: list[Record] = [gap] if gap is not None else []
-        await self._append([*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead)
+        await self._append(
+            [*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead, carried
+        )
         self._news_at = asyncio.get_running_loop().time()
         if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
             logger.warning(
@@ -318,22 +345,31 @@ class Follower:
         safe: BlockRef | None,
         finalized: BlockRef | None,
         dead: Sequence[Undecodable] = (),
+        carried: Sequence[Due] = (),
     ) -> None:
-        """Commit `records`, and a mark where safe or finalized changed, in one transaction."""
+        """Commit `records`, a mark where safe or finalized changed, and what is carried over to stand after
+        them, in one transaction."""
         known = self._log.known.fold(records)
         marked = mark(known, safe, finalized)
         if marked is not None:
             found = known.found_at(marked.finalized.number)
             marked = msgspec.structs.replace(marked, contracts=found.written())
         together = [*records, marked] if marked is not None else records
-        if together:
+        if together or carried:
             self._appending = True
             try:
-                await asyncio.to_thread(self._log.append, together, dead, self._since)
+                await asyncio.to_thread(self._commit, together, dead, carried)
             finally:
                 self._appending = False
             self._health.moved(self.named)
         self._since = time.time_ns()
+
+    def _commit(self, records: Sequence[Record], dead: Sequence[Undecodable], carried: Sequence[Due]) -> None:
+        beside = self._carried.so_far(carried) if self._carried else []
+        brought = [each.record for each in carried]
+        self._log.append(records, dead, self._since, carried=brought, beside=beside)
+        if self._carried:
+            self._carried.done(carried)
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
         self._source.pool.contradicted(served.provider)

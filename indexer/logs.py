@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import NamedTuple, Self
 
+from indexer.carried import Carried
 from indexer.found import found_by
 from indexer.known import Known
 from indexer.resume import read_back
@@ -54,6 +55,7 @@ class Logs:
                     break
                 logs.close()  # the one before us handed over just then
             self._opened = opened.pop_all()
+        self.carried = self._carried()
 
     @property
     def catching_up(self) -> bool:
@@ -64,6 +66,14 @@ class Logs:
         said = generations.handed_over(self.said)
         self.goes_on.log.hand_over([generations.message(self._network.name, said)])
         self.said = said
+
+    def _carried(self) -> Carried | None:
+        """What an older log has for the one that goes on; None where that is all there."""
+        older = self.said.standing.number if self.said.next else self.said.before
+        if not older:
+            return None
+        carried = Carried(self._bus, self._network.name, older, self.goes_on.network.generation)
+        return None if carried.over else carried
 
     def _decide(self, filter_: bytes) -> Generations:
         said = generations.read(self._bus, self._network.name)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
+from indexer.carried import SECONDS_AFTER, Carried
 from indexer.follow import Follower
 from indexer.logs import Logs, Written, has_caught_up
 from indexer.reverts import Reverts
@@ -93,7 +94,7 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
         source = await chain.source(network)
         logs = opened.enter_context(Logs(bus, network, adapter))
         if not logs.catching_up:
-            await chain.follow(logs.goes_on, source, network.name)
+            await chain.follow(logs.goes_on, source, network.name, carried=logs.carried)
             return
         number = logs.goes_on.network.generation
         logger.info(
@@ -122,8 +123,10 @@ async def _follow_both(chain: _Chain, logs: Logs, source: Source, named: str) ->
             older.cancel()
             await asyncio.wait([older])
             older = None
+        await follower.carry_on()
         await asyncio.to_thread(logs.hand_over)
         follower.caught_up, follower.named = None, chain.name
+        follower.carry_until = asyncio.get_running_loop().time() + SECONDS_AFTER
         chain.health.opened(chain.name, READY_SECONDS + logs.goes_on.network.poll)
         chain.health.closed(named)
         logger.info("%s has caught up, and stands from now on", named)
@@ -132,7 +135,7 @@ async def _follow_both(chain: _Chain, logs: Logs, source: Source, named: str) ->
         chain.health.closed(chain.name)  # nobody follows what stands
     else:
         older = asyncio.create_task(follow_older(logs.older))
-    newer = asyncio.create_task(chain.follow(logs.goes_on, source, named, hand_over))
+    newer = asyncio.create_task(chain.follow(logs.goes_on, source, named, hand_over, logs.carried))
     try:
         while not newer.done():
             ran = {newer} if older is None else {newer, older}
@@ -183,6 +186,7 @@ class _Chain:
         source: Source,
         named: str,
         caught_up: Callable[[Follower], Awaitable[None]] | None = None,
+        carried: Carried | None = None,
     ) -> None:
         """Follow the chain with one log until cancelled. Raises NektarError where it can't go on."""
         network, log = written
@@ -217,9 +221,12 @@ class _Chain:
             Reverts(self._providers, errors),
             only_with_events=network.calls == "with_events",
             named=named,
+            carried=carried,
         )
         if caught_up is not None:
             follower.caught_up = partial(caught_up, follower)
+        else:
+            follower.carry_until = asyncio.get_running_loop().time() + SECONDS_AFTER
         beside = [
             asyncio.create_task(each)
             for each in (follower.say_that_it_waits(), source.pool.watch(), announced.listen())

@@ -21,7 +21,7 @@ from indexer.known import Known
 from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
-from nektar.bus.port import Bus, Message, partition_of
+from nektar.bus.port import Bus, Delivered, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
 from nektar.generations import filter_of
@@ -40,6 +40,8 @@ from nektar.log import (
 )
 
 SOURCE = b"indexer"  # the key of what it could not read
+# What a record that telemetry brought keeps when it is carried into another log.
+CARRIED_HEADERS = ("sender", trace.TRACEPARENT)
 
 _blocks = metrics.get_meter("nektar").create_counter(
     "nektar.indexer.blocks", "{block}", "Blocks appended to a Network's log, by the record that holds them"
@@ -89,11 +91,13 @@ class NetworkLog:
         dead: Iterable[Undecodable] = (),
         since: int = 0,
         *,
+        carried: Iterable[Delivered] = (),
         beside: Iterable[Message] = (),
         stands: bool = False,
     ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
-        as of `since` (ns since 1970; 0: now). `stands`: by these this generation comes to stand.
+        as of `since` (ns since 1970; 0: now). `carried` are records of an older log that are to stand after
+        them, and `beside` goes with all that. `stands`: by these this generation comes to stand.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -101,21 +105,26 @@ class NetworkLog:
         known = self.known.fold(records)
         values = [encode(record) for record in records]
         traceparent = trace.begin(self._key, values)
-        carried = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
-        carried |= {STANDS_HEADER: b"1"} if stands else {AHEAD_HEADER: b"1"} if self._ahead else {}
+        made_with = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
+        made_with |= {STANDS_HEADER: b"1"} if stands else {AHEAD_HEADER: b"1"} if self._ahead else {}
         messages = [
-            Message(NETWORK, self._key, part, {**headers, **carried})
+            Message(NETWORK, self._key, part, {**headers, **made_with})
             for value in values
             for part, headers in split(value)
         ]
+        for brought in carried:
+            kept = {name: value for name, value in brought.headers.items() if name in CARRIED_HEADERS}
+            kept |= {AHEAD_HEADER: b"1"} if self._ahead else {}
+            messages.append(Message(NETWORK, self._key, brought.value, kept))
         for each in dead:
             reason = {"reason": each.reason.encode(), "network": self.network.encode()}
             messages += [
                 Message(DEAD, SOURCE, value, {**headers, **reason})
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
+        messages += beside
         with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
-            self._writer.transaction([*messages, *beside])
+            self._writer.transaction(messages)
         self.known = known
         self._ahead = self._ahead and not stands
         for record in records:

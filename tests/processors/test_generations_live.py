@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,9 +22,17 @@ from devnet.anvil import free_port
 from nektar import bus as buses
 from nektar import config as configuration
 from nektar import generations
+from nektar.bus.port import Message, partition_of
+from nektar.chain.keccak import keccak
+from nektar.evidence import bls
+from nektar.generations import Standing
+from nektar.log import NETWORK, SignedBatch, encode, key
+from nektar.model import Address, Hash32, Signed
+from nektar.networks.encoding import encode_answer
 from nektar.role import ends_with_parent
 from nektar.store.client import records
 from tests.devnet.contracts.conftest import CHAIN_ID, Site, Task, on_anvil
+from tests.indexer.rules import records as log_records
 from tests.processors.told import SECRET, Serving
 
 pytestmark = pytest.mark.real
@@ -87,6 +97,29 @@ class Life:
         self.site.attest(operator, task, WRONG)
         return task
 
+    def report(self, operator: int) -> None:
+        """Attest once, and have somebody bring what the Operator signed else, as the collector writes it."""
+        self.site.do(self.site.stranger, "operator_registry", "commitSet")
+        task = self.site.submit()
+        self.site.attest(operator, task, RIGHT)
+        keys = self.site.operators[operator]
+        response = encode_answer(*WRONG)
+        said = Signed(
+            None,
+            Hash32(task.hash),
+            Address(bytes.fromhex(self.address(operator)[2:])),
+            Hash32(keccak(response)),
+            bls.sign(keys.secret, self.site.digest(task, WRONG)),
+            response,
+            brought_by="peer",
+        )
+        with closing(buses.open(self.config.bus_url)) as bus:
+            standing = Standing(bus, self.config.networks)
+            standing.look()
+            log = key("home", standing(self.config.networks[0]))
+            with bus.writer("collector", partition_of("home", bus.partitions)) as writer:
+                writer.transaction([Message(NETWORK, log, encode(SignedBatch((said,))), {"sender": b"peer"})])
+
     # --- what is seen ---
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
@@ -121,6 +154,17 @@ class Life:
         while not holds():
             assert time.monotonic() < deadline, f"waited in vain; see {self.folder / 'log'}"
             time.sleep(0.05)
+
+    def check_each_is_there_once(self) -> None:
+        """Every response that was brought stands in the log that stands, once."""
+        with closing(buses.open(self.config.bus_url)) as bus:
+            brought = {
+                n: [record for record in log_records(bus, "home", n) if isinstance(record, SignedBatch)]
+                for n in range(1, self.standing + 1)
+            }
+        everything = brought[self.standing]
+        assert len(set(everything)) == len(everything)
+        assert all(record in everything for record in brought[1])
 
     def check_told(self, operators: Counter[str]) -> None:
         """Each version of a finding came as one message, however often, and nothing else did."""
@@ -172,4 +216,44 @@ def test_what_was_found_is_seen_until_the_new_log_has_it_and_nobody_is_told_twic
         spans = "SELECT DISTINCT SpanAttributes['nektar.generation'] AS g FROM otel_traces"
         assert life.sql(f"{spans} WHERE ServiceName = 'chain'") == [{"g": "2"}]
     life.check_told(every)
+    assert life.standing == 2
+
+
+def test_killed_while_it_catches_up_it_ends_the_same_and_what_was_signed_comes_along(life: Life) -> None:
+    rng = random.Random(os.environ.get("SEED", "5"))
+    life.offend(0)
+    life.site.chain.mine(HISTORY // 2)
+    with life.up():
+        life.until(lambda: life.found == Counter([life.address(0)]))
+        life.report(1)
+        found = Counter(map(life.address, range(2)))
+        life.until(lambda: life.found == found)
+        life.site.chain.mine(HISTORY // 2)
+        life.until(lambda: life.sql("SELECT max(number) AS n FROM blocks")[0]["n"] == life.site.head)
+    life.write((*FILTERED, "slashing_manager"))
+    with life.up():
+        life.until(lambda: bool(life.sql("SELECT 1 AS n")))
+        kills = Counter[str]()
+        every = Counter(map(life.address, range(3)))
+        while life.shown < 2:
+            if kills.total() == 1:
+                life.report(2)
+            if kills.total() < 8:
+                role = rng.choice(["indexer", "processors", "store"])
+                with contextlib.suppress(OSError):  # it is being started again
+                    life.kill(role)
+                    kills[role] += 1
+            time.sleep(rng.uniform(0.1, 1.2))
+            assert life.found in (found, every)
+        life.until(lambda: life.found == every)
+        life.kill("indexer")
+        life.kill("store")
+        life.report(3)
+        life.site.chain.mine(30)
+        every = Counter(map(life.address, range(4)))
+        life.until(lambda: life.found == every)
+        life.until(lambda: len({each.finding for each in life.serving.receiver.kept}) == 4)
+    print(dict(kills))
+    life.check_told(every)
+    life.check_each_is_there_once()
     assert life.standing == 2
