@@ -7,6 +7,8 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
 from cli.settings import adapters, folds, read_config
 from nektar.config import Config, ConfigError, reached_at
 from nektar.errors import NektarError
@@ -206,22 +208,25 @@ def migrate(config_path: Path | None, directory: Path | None) -> None:
 
 
 def replay(config_path: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:
-    """Fold each log again and compare with what was put out. Raises CheckFailed where they differ."""
+    """Fold each log that is followed again and compare with what was put out. Raises CheckFailed where they
+    differ."""
     from nektar import bus as buses
     from processors.replay import replay as fold_again
-    from processors.runner import network_of
+    from processors.runner import followed
 
     config, _ = read_config(config_path, directory)
-    chosen = [config.network(network)] if network else list(config.networks)
+    if network:
+        config = msgspec.structs.replace(config, networks=(config.network(network),))
     named = adapters(config)
     bus = buses.open(config.bus_url)
     differ = []
     try:
-        for settings in chosen:
+        for each in followed(config, named, bus):
             for fold in folds():
-                result = fold_again(bus, network_of(settings), named[settings.name], fold)
+                result = fold_again(bus, each, named[each.name], fold)
                 line = {
-                    "network": settings.name,
+                    "network": each.name,
+                    "generation": each.generation,
                     "fold": fold.name,
                     "records": result.records,
                     "blocks": result.blocks,
@@ -237,11 +242,11 @@ def replay(config_path: Path | None, directory: Path | None, network: str | None
                     if result.behind:
                         verdict += f", {result.behind} messages still to come"
                     print(
-                        f"{settings.name} {fold.name}: {result.records} records, {result.blocks} blocks, "
+                        f"{each.name} {fold.name}: {result.records} records, {result.blocks} blocks, "
                         f"{result.events} events → {verdict} ({result.digest[:16]})"
                     )
                 if not result.agrees:
-                    differ.append(f"{settings.name}/{fold.name}")
+                    differ.append(f"{each.name}/{fold.name}")
     finally:
         bus.close()
     if differ:

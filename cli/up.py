@@ -87,7 +87,7 @@ def be(role: str, config: Config) -> None:
         elif role == "store":
             from processors import sink
 
-            sink.run(config, adapters(config), bus, stop, health)
+            sink.run(config, adapters(config), bus, stop, health, {fold.name for fold in folds()})
         else:
             from processors import watchers
 

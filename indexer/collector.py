@@ -40,9 +40,10 @@ from indexer.signatures import Found, Fresh, Signatures, records
 from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
 from nektar.config import Config, NetworkConfig
+from nektar.generations import Standing
 from nektar.health import Health
 from nektar.http import Server, bind
-from nektar.log import OTLP_SPANS
+from nektar.log import OTLP_SPANS, BrokenLog
 from nektar.monitor import own_token
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_size, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED
@@ -142,6 +143,8 @@ class Collector:
             (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(config))] if token
         ]
         self._signatures = Signatures(config.networks)
+        self._standing = Standing(bus, config.networks)
+        self._standing.look()
         self._room = _Room(MAX_HELD_BYTES)
         # One thread, since requests are unpacked and checked under one interpreter lock anyhow: so only one
         # is in memory in its largest form.
@@ -187,10 +190,11 @@ class Collector:
         while not self._closing.wait(ASK_EVERY):
             began = time.time()
             try:
+                self._standing.look()
                 if self._waiting_since is None:
                     self._bus.end(OTLP_SPANS, 0)
                     self._answered_at = began
-            except BusError:
+            except (BusError, BrokenLog):
                 pass  # it is not there: as of when it was, `level_at` says
             except Exception:  # whatever it is, nobody else would ask from then on
                 log.exception("the bus could not be asked")
@@ -316,7 +320,8 @@ class Collector:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
         # Who gives up waiting for another's write does not end it.
         others = [asyncio.shield(asyncio.wrap_future(other)) for other in taken.signed.others]
-        await asyncio.gather(*(self._log(*each, sender) for each in records(taken.signed.to_write)), *others)
+        signed = records(taken.signed.to_write, self._standing)
+        await asyncio.gather(*(self._log(*each, sender) for each in signed), *others)
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
             of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)

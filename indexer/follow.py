@@ -16,6 +16,7 @@ from contextlib import aclosing
 import msgspec
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
+from indexer.carried import Carried, Due, between
 from indexer.decode import NO_REASONS, Undecodable
 from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
@@ -80,10 +81,18 @@ class Follower:
         reverts: Reverts | None = None,
         *,
         only_with_events: bool = False,
+        named: str = "",
+        caught_up: Callable[[], Awaitable[None]] | None = None,
+        carried: Carried | None = None,
     ) -> None:
         """`poll`: seconds between two looks at the head, while nobody announces it. `reverts` says of blocks
         above the finalized one why calls failed; None: nobody is asked. `only_with_events` as of
-        `indexer.decode.tables`."""
+        `indexer.decode.tables`. `named` is how it is called in health and in what is logged; `caught_up` is
+        called whenever the log is level with its chain; `carried` is what an older log has for this one."""
+        self.named = named or log.network
+        self.caught_up = caught_up
+        self._carried = carried
+        self.carry_until: float | None = None  # the loop's time from which on nothing more is carried over
         self._log = log
         self._source = source
         self._contracts = contracts
@@ -115,14 +124,14 @@ class Follower:
                 raise
             except (RpcError, Contradiction) as error:
                 level = logging.ERROR if isinstance(error, Contradiction) else logging.WARNING
-                logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self._log.network, error)
+                logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self.named, error)
                 said = str(error)
-                self._health.waits(self._log.network, said)
+                self._health.waits(self.named, said)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if said:
-                    logger.warning("%s: provider %s answers again", self._log.network, self._source.name)
+                    logger.warning("%s: provider %s answers again", self.named, self._source.name)
                 pause, said = FIRST_PAUSE, ""
                 if 0 < self._sightings.total() <= SIGHTINGS * len(self._source):
                     await asyncio.sleep(FIRST_PAUSE)
@@ -142,10 +151,10 @@ class Follower:
         bus that takes its time, nothing is said."""
         while True:
             await asyncio.sleep(PATIENCE)
-            silent = self._health.silence(self._log.network)
+            silent = self._health.silence(self.named)
             if silent >= PATIENCE and not self._appending:
                 name = self._source.name
-                self._health.waits(self._log.network, f"provider {name} was asked {silent:.0f} s ago")
+                self._health.waits(self.named, f"provider {name} was asked {silent:.0f} s ago")
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
@@ -165,9 +174,12 @@ class Follower:
                         await self._append([], view.heads.safe, view.heads.finalized)
                         self._say_if_it_lasts(why)
                         if why:
-                            self._health.waits(self._log.network, why)
+                            self._health.waits(self.named, why)
                         else:
-                            self._health.level(self._log.network, asked_at)
+                            self._health.level(self.named, asked_at)
+                            await self.carry_on()
+                            if self.caught_up is not None:
+                                await self.caught_up()
                         break
             self._sightings.clear()
             self._turn_if_it_stands_still()
@@ -177,8 +189,8 @@ class Follower:
             if self._is_certain:
                 raise
             level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
-            logger.log(level, "%s: provider %s: %s", self._log.network, showed, error)
-            self._health.waits(self._log.network, f"provider {showed}: {error}")
+            logger.log(level, "%s: provider %s: %s", self.named, showed, error)
+            self._health.waits(self.named, f"provider {showed}: {error}")
             self._source.turn_from(showed)
 
     def _turn_if_it_stands_still(self) -> None:
@@ -200,7 +212,7 @@ class Follower:
         if not why or self._waiting is None:
             self._waiting = now if why else None
         elif now - self._waiting > PATIENCE:
-            logger.warning("%s: waiting for provider %s: %s", self._log.network, self._source.name, why)
+            logger.warning("%s: waiting for provider %s: %s", self.named, self._source.name, why)
             self._waiting = now
 
     async def _extend(self, step: Extend, heads: Heads) -> dict[int, Link | None]:
@@ -213,7 +225,7 @@ class Follower:
         try:
             async with aclosing(blocks(self._source, step.first, step.last, settled=step.settled)) as fetched:
                 async for served in fetched:
-                    self._health.moved(self._log.network)
+                    self._health.moved(self.named)
                     link = Link(served.proved.number, served.proved.hash, served.proved.parent)
                     if tip is not None and link.parent != tip.hash:
                         if step.settled and number > step.first:
@@ -258,14 +270,34 @@ class Follower:
             raise Absent(
                 self._source.name, f"block {last + 1}: it has the header, and does not serve the block"
             )
-        logger.warning("%s: blocks %d to %d: no provider serves them", self._log.network, first, last)
+        logger.warning("%s: blocks %d to %d: no provider serves them", self.named, first, last)
         gap = Gap(first, last, child.proved.parent, "no provider serves these blocks")
         await self._write([child], heads, gap)
 
     async def _write(self, batch: Sequence[Served], heads: Heads, gap: Gap | None = None) -> None:
-        """Append these blocks, and `gap` before them. Those far below what is called final are final too."""
+        """Append these blocks, `gap` before them, and between them what is carried over."""
         if not batch:
             return
+        first, last = batch[0].proved.number, batch[-1].proved.number
+        due = await asyncio.to_thread(self._carried.due, last) if self._carried else []
+        for part, carried in between(first, batch, due):
+            await self._write_part(part, heads, gap, carried)
+            gap = None
+
+    async def carry_on(self) -> None:
+        """Append all that is to be carried over by now, where the log is level with its chain."""
+        if self._carried is None or self._log.known.tip is None:
+            return
+        if due := await asyncio.to_thread(self._carried.due):
+            await self._append([], None, None, carried=due)
+        if self.carry_until is not None and asyncio.get_running_loop().time() > self.carry_until:
+            await asyncio.to_thread(self._log.append, [], beside=self._carried.ended())
+            self._carried = None
+
+    async def _write_part(
+        self, batch: Sequence[Served], heads: Heads, gap: Gap | None, carried: Sequence[Due]
+    ) -> None:
+        """Append these blocks. Those far below what is called final are final too."""
         found = self._log.known.found
         above = -1 if heads.finalized is None else heads.finalized.number
         unfinal = [served.proved for served in batch if served.proved.number > above]
@@ -279,19 +311,21 @@ class Follower:
             return tip if settled and await self._source.stands(tip) else ref
 
         before: list[Record] = [gap] if gap is not None else []
-        await self._append([*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead)
+        await self._append(
+            [*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead, carried
+        )
         self._news_at = asyncio.get_running_loop().time()
         if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
             logger.warning(
-                "%s: %d contracts are found, and further ones are not followed", self._log.network, MAX_FOUND
+                "%s: %d contracts are found, and further ones are not followed", self.named, MAX_FOUND
             )
         first, levels = batch[0].proved.number, {block.level for record in new for block in record.blocks}
         named = f"block {first}" if len(batch) == 1 else f"blocks {first} to {tip.number}"
-        logger.info("%s: %s %s", self._log.network, named, " and ".join(sorted(levels)))
+        logger.info("%s: %s %s", self.named, named, " and ".join(sorted(levels)))
         if dead:  # one line, since strangers decide how many there are
             logger.warning(
                 "%s: %s: %d could not be read (the first: %s); see `nektar dead`",
-                self._log.network,
+                self.named,
                 named,
                 len(dead),
                 dead[0].reason,
@@ -302,7 +336,7 @@ class Follower:
         undone = self._log.known.undo(last)
         for undo in undone:
             newest, oldest = undo.blocks[0].number, undo.blocks[-1].number
-            logger.warning("%s: reorg: blocks %d to %d taken back", self._log.network, oldest, newest)
+            logger.warning("%s: reorg: blocks %d to %d taken back", self.named, oldest, newest)
         await self._append(undone, heads.safe, heads.finalized)
 
     async def _append(
@@ -311,22 +345,31 @@ class Follower:
         safe: BlockRef | None,
         finalized: BlockRef | None,
         dead: Sequence[Undecodable] = (),
+        carried: Sequence[Due] = (),
     ) -> None:
-        """Commit `records`, and a mark where safe or finalized changed, in one transaction."""
+        """Commit `records`, a mark where safe or finalized changed, and what is carried over to stand after
+        them, in one transaction."""
         known = self._log.known.fold(records)
         marked = mark(known, safe, finalized)
         if marked is not None:
             found = known.found_at(marked.finalized.number)
             marked = msgspec.structs.replace(marked, contracts=found.written())
         together = [*records, marked] if marked is not None else records
-        if together:
+        if together or carried:
             self._appending = True
             try:
-                await asyncio.to_thread(self._log.append, together, dead, self._since)
+                await asyncio.to_thread(self._commit, together, dead, carried)
             finally:
                 self._appending = False
-            self._health.moved(self._log.network)
+            self._health.moved(self.named)
         self._since = time.time_ns()
+
+    def _commit(self, records: Sequence[Record], dead: Sequence[Undecodable], carried: Sequence[Due]) -> None:
+        beside = self._carried.so_far(carried) if self._carried else []
+        brought = [each.record for each in carried]
+        self._log.append(records, dead, self._since, carried=brought, beside=beside)
+        if self._carried:
+            self._carried.done(carried)
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
         self._source.pool.contradicted(served.provider)

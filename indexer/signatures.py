@@ -174,8 +174,11 @@ class _Sender:
             self._dropped, self._said = 0, now
 
 
-def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Sequence[Found], Message]]:
-    """The messages that put these onto their logs, each a record that travels whole, and what is in it."""
+def records(
+    found: Sequence[Found], standing: Callable[[NetworkConfig], int] = lambda network: network.generation
+) -> Iterator[tuple[NetworkConfig, Sequence[Found], Message]]:
+    """The messages that put these onto their logs, of the generations that are `standing`, each a record that
+    travels whole, and what is in it."""
     of: dict[str, list[Found]] = {}
     for each in found:
         of.setdefault(each.network.name, []).append(each)
@@ -183,7 +186,7 @@ def records(found: Sequence[Found]) -> Iterator[tuple[NetworkConfig, Sequence[Fo
         # Twice its parts is more than any of them takes as msgpack.
         most = max(1, PART_BYTES // (2 * max(len(each.signed.response) for each in all_) + 1_000))
         network = all_[0].network
-        log_of = key(network.name, network.generation)
+        log_of = key(network.name, standing(network))
         for i in range(0, len(all_), most):
             part = all_[i : i + most]
             batch = tuple(each.signed for each in part)

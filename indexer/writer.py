@@ -18,15 +18,30 @@ from opentelemetry.util.types import AttributeValue
 from indexer.decode import Undecodable
 from indexer.found import NOTHING, Found
 from indexer.known import Known
+from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
-from nektar.bus.port import Bus, Message, partition_of
+from nektar.bus.port import Bus, Delivered, Message, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
-from nektar.log import DEAD, NETWORK, New, Record, Undo, encode, key, split
-from nektar.networks.adapter import kind
+from nektar.generations import filter_of
+from nektar.log import (
+    AHEAD_HEADER,
+    DEAD,
+    NETWORK,
+    STANDS_HEADER,
+    BrokenLog,
+    New,
+    Record,
+    Undo,
+    encode,
+    key,
+    split,
+)
 
 SOURCE = b"indexer"  # the key of what it could not read
+# What a record that telemetry brought keeps when it is carried into another log.
+CARRIED_HEADERS = ("sender", trace.TRACEPARENT)
 
 _blocks = metrics.get_meter("nektar").create_counter(
     "nektar.indexer.blocks", "{block}", "Blocks appended to a Network's log, by the record that holds them"
@@ -40,9 +55,19 @@ class FilterChanged(NektarError):
 class NetworkLog:
     """The log of one Network and generation. `known` is what it says up to its last record."""
 
-    def __init__(self, bus: Bus, network: NetworkConfig, filter_: bytes, found: Found = NOTHING) -> None:
-        """`found` says by which rules contracts are found. Raises FilterChanged, BrokenLog, BusError."""
+    def __init__(
+        self,
+        bus: Bus,
+        network: NetworkConfig,
+        filter_: bytes,
+        found: Found = NOTHING,
+        *,
+        ahead: bool = False,
+    ) -> None:
+        """`found` says by which rules contracts are found; `ahead`: an older generation stands as yet. Raises
+        FilterChanged, BrokenLog, BusError."""
         self.network = network.name
+        self._ahead = ahead
         self._key = key(network.name, network.generation)
         self._filter = filter_
         partition = partition_of(network.name, bus.partitions)
@@ -60,9 +85,19 @@ class NetworkLog:
             self._writer.close()
             raise
 
-    def append(self, records: Sequence[Record], dead: Iterable[Undecodable] = (), since: int = 0) -> None:
+    def append(
+        self,
+        records: Sequence[Record],
+        dead: Iterable[Undecodable] = (),
+        since: int = 0,
+        *,
+        carried: Iterable[Delivered] = (),
+        beside: Iterable[Message] = (),
+        stands: bool = False,
+    ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
-        as of `since` (ns since 1970; 0: now).
+        as of `since` (ns since 1970; 0: now). `carried` are records of an older log that are to stand after
+        them, and `beside` goes with all that. `stands`: by these this generation comes to stand.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -70,24 +105,41 @@ class NetworkLog:
         known = self.known.fold(records)
         values = [encode(record) for record in records]
         traceparent = trace.begin(self._key, values)
-        carried = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
+        made_with = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
+        made_with |= {STANDS_HEADER: b"1"} if stands else {AHEAD_HEADER: b"1"} if self._ahead else {}
         messages = [
-            Message(NETWORK, self._key, part, {**headers, **carried})
+            Message(NETWORK, self._key, part, {**headers, **made_with})
             for value in values
             for part, headers in split(value)
         ]
+        for brought in carried:
+            kept = {name: value for name, value in brought.headers.items() if name in CARRIED_HEADERS}
+            kept |= {AHEAD_HEADER: b"1"} if self._ahead else {}
+            messages.append(Message(NETWORK, self._key, brought.value, kept))
         for each in dead:
             reason = {"reason": each.reason.encode(), "network": self.network.encode()}
             messages += [
                 Message(DEAD, SOURCE, value, {**headers, **reason})
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
+        messages += beside
         with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
             self._writer.transaction(messages)
         self.known = known
+        self._ahead = self._ahead and not stands
         for record in records:
             if isinstance(record, New | Undo):
                 _blocks.add(len(record.blocks), {"network": self.network, "record": _kind(record)})
+
+    def hand_over(self, beside: Iterable[Message]) -> None:
+        """Say that this generation stands, by a mark that says again what the last one did, and `beside`."""
+        if self.known.marked is None or self.known.base is None:
+            raise BrokenLog("expected a log with a mark to take another one's place")
+        again = mark(msgspec.structs.replace(self.known, marked=None), *self.known.marked)
+        if again is None:
+            raise BrokenLog("expected a mark to say again")
+        again = msgspec.structs.replace(again, contracts=self.known.settled.written())
+        self.append([again], beside=beside, stands=True)
 
     def close(self) -> None:
         self._writer.close()
@@ -111,19 +163,5 @@ def _kind(record: Record) -> str:
 
 
 def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """What decides the content of a log, and what it means, hashed: another needs another generation.
-
-    `abis` are the adapter's; those of configured and found contracts count. How fast and by whom the chain is
-    served is no part of it.
-    """
-    content: dict[str, Any] = {
-        "abis": {kind(contract): abis[kind(contract)] for contract in network.contracts},
-        "adapter": network.adapter,
-        "calls": network.calls,
-        "chain_id": network.chain_id,
-        "contracts": {contract: address.lower() for contract, address in network.contracts.items()},
-        "from_block": network.from_block,
-    }
-    content["abis"] |= {kind(name): abis[kind(name)] for name in network.factories}
-    content |= {name: told for name in ("factories", "selector", "terms") if (told := getattr(network, name))}
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    """`nektar.generations.filter_of`, hashed: another needs another generation."""
+    return hashlib.sha256(filter_of(network, abis)).digest()

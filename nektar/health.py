@@ -82,6 +82,11 @@ class Health:
             for name, why in now.items():  # one that had ended goes on lagging
                 self._of(name).ended = why
 
+    def closed(self, part: str) -> None:
+        """The part is no more, and nothing is wrong with that."""
+        with self._lock:
+            self._parts.pop(part, None)
+
     def silence(self, part: str) -> float:
         """Seconds since the part said anything."""
         with self._lock:

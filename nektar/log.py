@@ -39,6 +39,11 @@ PART_BYTES = 1_000_000
 MAX_RECORD_BYTES = 512 * 1024 * 1024
 
 PART_HEADER = "nektar-part"  # "i/n", i from 0
+# Of a generation that has not caught up with the one that stands (`nektar/generations.py`): on its records,
+# and on all that is put out because of them.
+AHEAD_HEADER = "nektar-ahead"
+# On the record with which a generation takes the older one's place.
+STANDS_HEADER = "nektar-stands"
 
 # Numbers in keys and headers, in the one form in which they are written: no sign, space or leading zero.
 _NUMBER = rb"(0|[1-9][0-9]{0,8})"

@@ -113,6 +113,7 @@ class ProgressRow(msgspec.Struct, frozen=True):
     processor: Annotated[str, Column("LowCardinality(String)", "Name of the fold")]
     block_number: Annotated[int, Column("UInt64", "Newest block folded")]
     block_hash: Annotated[bytes, Column(HashColumn, "Its hash")]
+    stands: Annotated[bool, Column("Bool", "False: its generation of the log was still catching up")] = True
 
 
 class FindingStatus(enum.StrEnum):

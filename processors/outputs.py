@@ -15,7 +15,7 @@ from typing import Any
 from nektar import trace
 from nektar.bus.port import Message
 from nektar.fold import Span
-from nektar.log import FINDINGS, ROWS, split
+from nektar.log import AHEAD_HEADER, FINDINGS, ROWS, split
 from nektar.model import Hash32, Network
 from nektar.rows import Change, Finding, ProgressRow, Row
 from nektar.store.schema import rows_to_ipc
@@ -28,10 +28,16 @@ _NO_HASH = Hash32(bytes(32))
 
 
 def messages(
-    network: Network, processor: str, offset: int, changes: Sequence[Change], traceparent: bytes = b""
+    network: Network,
+    processor: str,
+    offset: int,
+    changes: Sequence[Change],
+    traceparent: bytes = b"",
+    *,
+    ahead: bool = False,
 ) -> list[Message]:
     """The messages that carry what the record at `offset` of the Network's log changed, and go on with its
-    `traceparent`.
+    `traceparent`; `ahead`: while the log's generation is catching up.
 
     Rows: a message per table, by name, `progress` last: who reads it has read what it speaks of. A row that
     is gone is sent as it was last, `is_deleted` set.
@@ -47,7 +53,7 @@ def messages(
         elif row is not None:
             tables.setdefault(row.table, []).append((row, change.after is None))
     headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
-    headers |= trace.header(traceparent)
+    headers |= trace.header(traceparent) | ({AHEAD_HEADER: b"1"} if ahead else {})
     said: list[Message] = []
     for table, rows in sorted(tables.items(), key=lambda named: (named[0] == ProgressRow.table, named[0])):
         said += _carried(
@@ -58,11 +64,13 @@ def messages(
     return said
 
 
-def progress(processor: str, before: Span | None, after: Span | None) -> list[Change]:
-    """How far the processor has come, as a change of its row."""
-    if before == after:
+def progress(
+    processor: str, before: Span | None, after: Span | None, *, ahead: bool = False, again: bool = False
+) -> list[Change]:
+    """How far the processor has come, as a change of its row; `again`: also where it has not moved."""
+    if before == after and not again:
         return []
-    return [Change(_progress(processor, before), _progress(processor, after))]
+    return [Change(_progress(processor, before, ahead), _progress(processor, after, ahead))]
 
 
 def cloud_event(network: Network, finding: Finding, offset: int, traceparent: bytes = b"") -> bytes:
@@ -97,8 +105,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, int) and abs(value) >= _EXACT else value
 
 
-def _progress(processor: str, head: Span | None) -> ProgressRow | None:
-    return ProgressRow(processor, head.last, head.hash or _NO_HASH) if head else None
+def _progress(processor: str, head: Span | None, ahead: bool) -> ProgressRow | None:
+    return ProgressRow(processor, head.last, head.hash or _NO_HASH, not ahead) if head else None
 
 
 def _carried(stream: str, network: Network, value: bytes, headers: dict[str, bytes]) -> Iterator[Message]:

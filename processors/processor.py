@@ -15,7 +15,7 @@ from nektar import fold as calculus
 from nektar import trace
 from nektar.bus.port import Delivered, Message
 from nektar.fold import Fold, Folded, Step
-from nektar.log import BrokenLog, Gap, New, Record, decode
+from nektar.log import AHEAD_HEADER, STANDS_HEADER, BrokenLog, Gap, New, Record, decode
 from nektar.model import ChainEvent, Network
 from nektar.networks.adapter import Adapter
 from processors import outputs
@@ -91,9 +91,11 @@ class Processor(Generic[State]):
             self.blocks += len(folding.blocks)
             self.events += len(events)
         self.folded = after
-        moved = outputs.progress(self._fold.name, before.head, after.head)
+        ahead, stands = AHEAD_HEADER in whole.headers, STANDS_HEADER in whole.headers
+        moved = outputs.progress(self._fold.name, before.head, after.head, ahead=ahead, again=stands)
+        carried = trace.carried(whole.headers)
         said = outputs.messages(
-            self.network, self._fold.name, offset, [*changes, *moved], trace.carried(whole.headers)
+            self.network, self._fold.name, offset, [*changes, *moved], carried, ahead=ahead
         )
         return record, said
 

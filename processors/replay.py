@@ -17,6 +17,7 @@ from nektar.fold import Fold
 from nektar.log import FINDINGS, NETWORK, ROWS, Reading
 from nektar.model import Network
 from nektar.networks.adapter import Adapter
+from processors.handover import HANDOVER_HEADER
 from processors.processor import Interpreter, Processor, broken_at
 
 
@@ -82,13 +83,15 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
 
 
 def _standing(bus: Bus, stream: str, partition: int, network: Network, processor: str) -> Iterator[Delivered]:
-    """What the processor has put out for the Network, as of now."""
+    """What the processor has put out for the Network, as of now, but for what a handover made it say."""
     mine = {"generation": str(network.generation).encode(), "processor": processor.encode()}
     end = bus.end(stream, partition)
     return (
         delivered
         for delivered in _read(bus, stream, partition, end)
-        if delivered.key == network.name.encode() and mine.items() <= dict(delivered.headers).items()
+        if delivered.key == network.name.encode()
+        and mine.items() <= dict(delivered.headers).items()
+        and HANDOVER_HEADER not in delivered.headers
     )
 
 

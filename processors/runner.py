@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
@@ -27,17 +28,19 @@ from opentelemetry import metrics
 from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
-from nektar import checkpoint, log, trace
+from nektar import checkpoint, generations, log, trace
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.fold import Fold
+from nektar.generations import FRESH_SECONDS
 from nektar.health import Health, words
-from nektar.log import CHECKPOINTS, NETWORK, Joiner, Mark, Reading
+from nektar.log import CHECKPOINTS, NETWORK, STANDS_HEADER, Joiner, Mark, Reading
 from nektar.model import Address, Network
 from nektar.networks.adapter import Adapter
+from processors.handover import difference
 from processors.processor import Interpreter, Processor, broken_at
 
 State = TypeVar("State")
@@ -75,9 +78,9 @@ class _Following(Generic[State]):
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
 
-    def take(self, delivered: Delivered) -> Iterator[tuple[Span, list[Message]]]:
-        """What each record that is whole with this message puts out, unless that is on the bus already, and
-        the span of doing so, which ends when it is there.
+    def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
+        """Each record that is whole with this message, and what it puts out, unless that is on the bus
+        already, and the span of doing so, which ends when it is there.
 
         Raises what the record raises that can't be read or folded, when those before it are put out.
         """
@@ -93,7 +96,7 @@ class _Following(Generic[State]):
             if anew:
                 self.taken = whole.offset + 1
                 self._anew += 1
-                yield span, messages
+                yield whole, span, messages
 
     def _span(self, whole: Delivered) -> Span:
         said: dict[str, AttributeValue] = {
@@ -131,9 +134,14 @@ class _Share(Generic[State]):
         committed: int,
         logs: dict[bytes, _Following[State]],
         stopped: dict[bytes, Exception],
+        over: set[bytes],
+        bus: Bus,
     ) -> None:
-        """`stopped` says which logs are not followed any more, and why; what stops here is added to it."""
+        """`stopped` says which logs are not followed any more, and why, and `over` which ones a newer
+        generation has taken the place of; what comes to that here is added."""
         self.logs = logs
+        self._over = over
+        self._bus = bus
         self._writer = writer
         self._processor = processor
         self._committed = committed
@@ -152,17 +160,31 @@ class _Share(Generic[State]):
         """Fold what came, and put it out where the batch is full. A log that can't be folded ends alone."""
         following = self.logs.get(delivered.key)
         if following and delivered.key not in self._stopped:
+            if STANDS_HEADER in delivered.headers:
+                self.flush()  # so that all that was said before can be read
             try:
-                for span, messages in following.take(delivered):
+                for whole, span, messages in following.take(delivered):
                     self._spans.append(span)
                     self._messages += messages
                     self._bytes += sum(len(message.value) for message in messages)
+                    if STANDS_HEADER in whole.headers:
+                        self._hand_over(following.processor.network, whole)
             except Exception as error:
                 network = following.processor.network
                 self._stopped[delivered.key] = _stop(self._processor, network, error, delivered)
         self.read = delivered.offset + 1
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
+
+    def _hand_over(self, network: Network, record: Delivered) -> None:
+        """Say what the generation that comes to stand has found otherwise, and follow older ones no more."""
+        carried = trace.carried(record.headers)
+        self._messages += difference(self._bus, network, self._processor, record.offset, carried)
+        for key, each in list(self.logs.items()):
+            older = each.processor.network
+            if older.name == network.name and older.generation < network.generation:
+                del self.logs[key]
+                self._over.add(key)
 
     def flush(self) -> None:
         """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
@@ -195,9 +217,9 @@ class Runner(Generic[State]):
         bus: Bus,
         fold: Fold[State],
         networks: Sequence[Network],
-        interpreters: Mapping[str, Interpreter],
+        interpreters: Mapping[bytes, Interpreter],
     ) -> None:
-        """Join the group. `interpreters` by the Network's name; runners of one process share them."""
+        """Join the group. `interpreters` by the log's key; runners of one process share them."""
         self.name = fold.name
         self._bus = bus
         self._fold = fold
@@ -205,6 +227,7 @@ class Runner(Generic[State]):
         self._interpreters = interpreters
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
+        self._over = set[bytes]()
         self._join()
 
     def _join(self) -> None:
@@ -279,8 +302,9 @@ class Runner(Generic[State]):
         # Opening the writer fences whoever held the partition before us: nothing read below can move then.
         writer = self._bus.writer(_group(self._fold.name), partition)
         committed = self._consumer.committed(NETWORK, partition)
-        logs = {log.key(n.name, n.generation): self._following(n, partition) for n in networks}
-        share = _Share(writer, self._fold.name, committed or 0, logs, self._stopped)
+        keys = {log.key(n.name, n.generation): n for n in networks}
+        logs = {key: self._following(n, partition) for key, n in keys.items() if key not in self._over}
+        share = _Share(writer, self._fold.name, committed or 0, logs, self._stopped, self._over, self._bus)
         if logs:
             self._consumer.seek(NETWORK, partition, share.start)
         self._shares[partition] = share
@@ -297,7 +321,7 @@ class Runner(Generic[State]):
         """The log from its checkpoint on; stopped where that can't be read."""
         key = log.key(network.name, network.generation)
         name = _name(self._fold.name, key)
-        interpret = self._interpreters[network.name]
+        interpret = self._interpreters[key]
         put_out = self._bus.last(CHECKPOINTS, partition, name + PUT_OUT)
         value = _joined(self._bus, partition, name)
         try:
@@ -342,20 +366,53 @@ def run(
     Returns once stopped. Raises BusError; and when no fold has a Network left, the first error by which one
     stopped. All that was put out before is kept.
     """
-    networks = [network_of(each) for each in config.networks]
-    interpreters = {network.name: Interpreter(network, adapters[network.name]) for network in networks}
     for fold in folds:
         health.opened(fold.name)
+    while not stop.is_set():
+        _run(followed(config, adapters, bus), config, folds, adapters, bus, stop, health)
+
+
+def _run(
+    networks: Sequence[Network],
+    config: Config,
+    folds: Sequence[Fold[Any]],
+    adapters: Mapping[str, Adapter],
+    bus: Bus,
+    stop: threading.Event,
+    health: Health,
+) -> None:
+    """Run every fold over the logs of these `networks` until they are not what is followed any more."""
+    interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
     with ExitStack() as stack:
         runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
-        idle = False
+        idle, looked = False, time.monotonic()
         while not stop.is_set():
             next_ = _next(runners)
             taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0, health) for runner in runners]
             idle = not any(taken)
+            if time.monotonic() - looked > FRESH_SECONDS:
+                if followed(config, adapters, bus) != networks:
+                    return
+                looked = time.monotonic()
             ended = [error for runner in runners if (error := runner.ended)]
             if ended and len(ended) == len(runners):
                 raise ended[0]
+
+
+def followed(config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> list[Network]:
+    """The logs of the configured Networks that are followed: of each the generation that stands, and the one
+    that catches up with it. Raises BusError."""
+    found = []
+    for each in config.networks:
+        said = generations.read(bus, each.name)
+        if said is None:  # no indexer has begun yet, or one of an earlier version
+            found.append(network_of(each))
+            continue
+        for generation in (said.standing, said.next):
+            then = generation and generations.configured(each, generation, adapters[each.name])
+            if then:
+                found.append(network_of(then))
+    return found
 
 
 def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:

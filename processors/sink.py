@@ -23,7 +23,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -37,7 +37,18 @@ from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.health import Health
-from nektar.log import FINDINGS, NETWORK, ROWS, BrokenLog, New, Reading, Undo, decode, parse_key
+from nektar.log import (
+    AHEAD_HEADER,
+    FINDINGS,
+    NETWORK,
+    ROWS,
+    BrokenLog,
+    New,
+    Reading,
+    Undo,
+    decode,
+    parse_key,
+)
 from nektar.model import Block
 from nektar.networks.adapter import Adapter
 from nektar.rows import ROWS as ROW_TYPES
@@ -59,6 +70,7 @@ from nektar.store.schema import (
     stored,
 )
 from nektar.store.serve import serve
+from processors.handover import whole
 from processors.letters import letter, where
 from processors.stored import GENERATIONS, Generations, positions, read_again, rows_stored
 from processors.telemetry import Telemetry
@@ -123,8 +135,9 @@ def run(
     bus: Bus,
     stop: threading.Event,
     health: Health,
+    processors: Collection[str] | None = None,
 ) -> None:
-    """Be the store role until `stop`.
+    """Be the store role until `stop`; `processors` as of `Sink`.
 
     Raises StoreDown where the store can't be opened, or goes down or full; StoreError, BusError.
     """
@@ -137,7 +150,7 @@ def run(
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             known = abi_tables(adapters.values())
             moved = partial(health.moved, NETWORKS)
-            with Sink(store, bus, known, moved) as sink, Telemetry(store, bus) as telemetry:
+            with Sink(store, bus, known, moved, processors) as sink, Telemetry(store, bus) as telemetry:
                 take_turns(sink, telemetry, stop, health)
 
 
@@ -331,10 +344,17 @@ class Sink:
     """
 
     def __init__(
-        self, store: Store, bus: Bus, known: Mapping[str, Table], moved: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        bus: Bus,
+        known: Mapping[str, Table],
+        moved: Callable[[], None] = lambda: None,
+        processors: Collection[str] | None = None,
     ) -> None:
-        """`moved` is called with each record that is stored."""
+        """`moved` is called with each record that is stored. `processors` are those that there are; None: all
+        that have said something."""
         self._store = store
+        self._processors = processors
         self._moved = moved
         self._bus = bus
         self._known = known
@@ -414,30 +434,54 @@ class Sink:
             if _is_of(record, ProgressRow):
                 self._drain_findings(record.partition)
             if to_store := inserts(record, record.value, self._known):
-                place = place_of(record)
-                self._begin(place)
-                if _is_of(record, ChainSpan) and place.generation < self._generations.newest(place.network):
-                    to_store = []  # a newer one says the same spans
-            for table, rows, token in to_store:
-                self._store.insert(table, rows, token)
-                rows_stored.add(rows.num_rows, {"table": table})
+                place, ahead = place_of(record), AHEAD_HEADER in record.headers
+                self._begin(place, ahead)
+                if not _is_of(record, ChainSpan) or place.generation == self._generations.shown(
+                    place.network
+                ):
+                    self._insert(to_store)
+                if not ahead:
+                    self._cut_over(place)
         except (BrokenRecord, BrokenLog, SqlError) as error:
             self._bury(record, done, error)
             return
         if done is not None:
             self._done[record.stream, record.partition] = done
 
-    def _begin(self, place: Place) -> None:
-        """Say that this generation of the Network's log is its newest, before its first rows.
+    def _insert(self, inserts: Sequence[Insert]) -> None:
+        for table, rows, token in inserts:
+            self._store.insert(table, rows, token)
+            rows_stored.add(rows.num_rows, {"table": table})
 
-        What the chain tells of Tasks stands among spans, where no view picks the newest generation: what the
-        ones before said is deleted first, so that whoever is killed in between does it again.
-        """
-        before = self._generations.newest(place.network)
-        if (row := self._generations.begin(place.network, place.generation)) is not None:
-            if before:
-                self._forget_chain_spans(place)
+    def _begin(self, place: Place, ahead: bool) -> None:
+        """Say that there is this generation of the Network's log, before its first rows."""
+        if (row := self._generations.begin(place.network, place.generation, ahead)) is not None:
             self._store.insert(*place.insert(GENERATIONS, row, False, "begun"))
+
+    def _cut_over(self, place: Place) -> None:
+        """Show this generation, where it is newer than the one shown and all of it is there.
+
+        What the chain tells of Tasks stands among spans, where no view chooses: so far only what the older
+        generation told is there. Now what this one has told goes there, and that of older ones away; last
+        comes the row by which views turn, so that whoever is killed in between does it again.
+        """
+        shown_now = self._generations.shown(place.network)
+        if place.generation <= shown_now or not self._generations.complete(
+            place.network, place.generation, self._processors
+        ):
+            return
+        headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
+        taken = self._taken[ROWS, place.partition]
+        for record in whole(self._bus, ROWS, place.partition, taken, place.network.encode(), headers):
+            self._insert(inserts(record, record.value, self._known))
+            self._moved()
+        self._forget_chain_spans(place)
+        self._store.insert(
+            *place.insert(
+                GENERATIONS, self._generations.stand(place.network, place.generation), False, "stands"
+            )
+        )
+        log.info("%s: generation %d is shown from now on", place.network, place.generation)
 
     def _forget_chain_spans(self, place: Place) -> None:
         try:
@@ -486,7 +530,7 @@ class Sink:
 
     def _assigned(self, partitions: frozenset[int]) -> None:
         self._forget(partitions)
-        stored = positions(self._store)
+        stored = positions(self._store, self._bus)
         self._generations = Generations(self._store, self._bus)
         for partition in sorted(partitions):
             known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}

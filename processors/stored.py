@@ -9,7 +9,7 @@ changes nothing that it has already; the second can't be, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from opentelemetry import metrics
 
@@ -17,9 +17,9 @@ from nektar.arrow import pa
 from nektar.bus.port import Bus, partition_of
 from nektar.log import FINDINGS, NETWORK, ROWS
 from nektar.rows import ROWS as ROW_TYPES
-from nektar.rows import Finding
+from nektar.rows import Finding, ProgressRow
 from nektar.store.port import Store, StoreMistake, shown
-from nektar.store.schema import blocks_table, generations_table, row_table
+from nektar.store.schema import blocks_table, generations_table, literal, row_table
 
 rows_stored = metrics.get_meter("nektar").create_counter(
     "nektar.store.rows", "{row}", "Rows inserted, by table; those that say that a row is gone included"
@@ -36,45 +36,92 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
 
 
 class Generations:
-    """Which generations of each Network's log the store has begun, and from which bus each one came."""
+    """Which generations of each Network's log the store has begun, from which bus each one came, and which
+    one is shown: the highest that has come to stand."""
 
     def __init__(self, store: Store, bus: Bus) -> None:
         self._store = store
         self._bus = bus.id
-        asked = f"SELECT network, generation, bus FROM {GENERATIONS.name} FINAL"  # noqa: S608
-        self._begun = {(network, generation): origin for network, generation, origin in store.rows(asked)}
+        asked = f"SELECT network, generation, bus, stands FROM {GENERATIONS.name} FINAL"  # noqa: S608
+        self._begun = {(name, number): (origin, stands) for name, number, origin, stands in store.rows(asked)}
 
-    def begin(self, network: str, generation: int) -> pa.Table | None:
-        """The row to store before the first record of a generation; None where it is there.
+    def begin(self, network: str, generation: int, ahead: bool) -> pa.Table | None:
+        """The row to store before the first record of a generation; None where it is there. One that is not
+        `ahead` of one that stands is shown at once, where none is.
 
         Raises StoreMistake where that generation came from another bus.
         """
-        origin = self._begun.get((network, generation))
+        origin, _ = self._begun.get((network, generation), (None, False))
         if origin == self._bus:
             return None
         if origin is not None:
+            newest = max(number for name, number in self._begun if name == network)
             raise StoreMistake(
                 f"store {shown(self._store.url)}: it holds generation {generation} of {network} from "
                 "another bus than this one, so that neither knows what the other has: put that bus back, set "
-                f"networks.{network}.generation to {self.newest(network) + 1}, or name an empty store"
+                f"networks.{network}.generation to {newest + 1}, or name an empty store"
             )
-        self._begun[network, generation] = self._bus
-        return pa.Table.from_pylist([{"generation": generation, "bus": self._bus}], GENERATIONS.arrow)
+        return self._row(network, generation, not ahead and not self.shown(network))
 
-    def newest(self, network: str) -> int:
-        """The newest generation of the Network's log that was begun; 0 where none was."""
-        return max((number for name, number in self._begun if name == network), default=0)
+    def stand(self, network: str, generation: int) -> pa.Table:
+        """The row by which this generation is shown from now on."""
+        return self._row(network, generation, True)
+
+    def shown(self, network: str) -> int:
+        """The generation of the Network's log that is shown; 0 where none is."""
+        of = (number for (name, number), (_, stands) in self._begun.items() if name == network and stands)
+        return max(of, default=0)
+
+    def complete(self, network: str, generation: int, processors: Collection[str] | None) -> bool:
+        """Whether the store has of this generation all that it needs to be shown: of each processor that has
+        said something of the one that is shown now, that it has come to where this one stands, and the block
+        that it names. Those alone count that are one of `processors`, where these are given: one that was
+        taken out says nothing more."""
+        found = {self.shown(network): dict[str, int](), generation: dict[str, int]()}
+        for number, processor, stands, block in self._store.rows(_progress(network, found)):
+            if stands:
+                found[number][processor] = block
+        before, now = found.values()
+        needed = before.keys() if processors is None else before.keys() & set(processors)
+        if not needed <= now.keys():
+            return False
+        (newest,) = self._store.rows(_newest_block(network, generation))[0]
+        return bool(newest >= max(now.values(), default=0))
+
+    def _row(self, network: str, generation: int, stands: bool) -> pa.Table:
+        self._begun[network, generation] = self._bus, stands
+        row = {"generation": generation, "bus": self._bus, "stands": stands}
+        return pa.Table.from_pylist([row], GENERATIONS.arrow)
 
 
-def positions(store: Store) -> dict[str, dict[str, int]]:
-    """Stream → Network → offset of the newest record of it in the store."""
-    return {stream: dict(_newest(store, tables)) for stream, tables in _TABLES.items()}
+def _progress(network: str, generations: Iterable[int]) -> str:
+    return (
+        "SELECT toUInt32(bitShiftRight(version, 48)) AS generation, processor, stands, block_number"  # noqa: S608
+        f" FROM {row_table(ProgressRow).name} FINAL"
+        f" WHERE network = {literal(network)} AND generation IN ({', '.join(map(str, generations))})"
+    )
 
 
-def _newest(store: Store, tables: Iterable[str]) -> Iterable[tuple[str, int]]:
+def _newest_block(network: str, generation: int) -> str:
+    return (
+        f"SELECT max(number) FROM {blocks_table().name}"  # noqa: S608
+        f" WHERE network = {literal(network)} AND bitShiftRight(version, 48) = {generation:d}"
+    )
+
+
+def positions(store: Store, bus: Bus) -> dict[str, dict[str, int]]:
+    """Stream → Network → offset of the newest record of it in the store, of all generations that came from
+    this bus."""
+    return {stream: dict(_newest(store, bus, tables)) for stream, tables in _TABLES.items()}
+
+
+def _newest(store: Store, bus: Bus, tables: Iterable[str]) -> Iterable[tuple[str, int]]:
     parts = " UNION ALL ".join(f"SELECT network, version FROM {table}" for table in tables)  # noqa: S608
-    for network, version in store.rows(f"SELECT network, max(version) FROM ({parts}) GROUP BY network"):  # noqa: S608
-        yield network, version & _OFFSET
+    yield from store.rows(
+        f"SELECT network, max(bitAnd(version, {_OFFSET})) FROM ({parts})"  # noqa: S608
+        " WHERE (network, toUInt32(bitShiftRight(version, 48))) IN (SELECT network, generation"
+        f" FROM {GENERATIONS.name} WHERE bus = {literal(bus.id)}) GROUP BY network"
+    )
 
 
 def read_again(

@@ -35,7 +35,7 @@ from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message
 from nektar.config import Config, ConfigError, Watcher
 from nektar.errors import NektarError
 from nektar.health import Health
-from nektar.log import DEAD, FINDINGS, BrokenLog, Reading, split
+from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, BrokenLog, Reading, split
 from processors.webhook import Answer, Outcome, Webhook
 
 _attempts = metrics.get_meter("nektar").create_counter(
@@ -140,6 +140,8 @@ class Due(NamedTuple):
 
 def due(watcher: Watcher, record: Delivered, offset: int, value: bytes) -> Due | None:
     """What of a record, whose parts joined are `value`, the watcher is to be told. Raises Unreadable."""
+    if AHEAD_HEADER in record.headers:
+        return None  # it is told when its generation has caught up, if that is news then
     if watcher.networks and record.key.decode("utf-8", "replace") not in watcher.networks:
         return None
     try:

@@ -7,7 +7,8 @@ test holds the two together.
 
 Every table begins with `network` and, but for histories, ends with `version` and `is_deleted`
 (ReplacingMergeTree: the highest version of a key stands, unless it is a tombstone). `version` is
-`generation << 48 | offset`, so that a record that is read twice changes nothing.
+`generation << 48 | offset`, so that a record that is read twice changes nothing. The generation is part of
+the key: what one says of a row stands beside what another does, and views choose (`views.py`).
 """
 
 from __future__ import annotations
@@ -151,11 +152,14 @@ def blocks_table() -> Table:
 
 
 def generations_table() -> Table:
-    """`generations`: which log is the Network's. Views show what the newest generation's log says."""
-    column = Column("UInt32", "Generation of the Network's log")
-    bus = Column("String", "Bus that holds this generation's log")
-    own = (_stored("generation", column), _stored("bus", bus))
-    arrow = pa.schema([pa.field("generation", pa.uint32()), pa.field("bus", pa.utf8())])
+    """`generations`: a Network's logs. Views show what the highest one says that has come to stand."""
+    columns = {
+        "generation": Column("UInt32", "Generation of the Network's log"),
+        "bus": Column("String", "Bus that holds this generation's log"),
+        "stands": Column("Bool", "Whether it has caught up: views show the highest one that has"),
+    }
+    own = tuple(_stored(n, c) for n, c in columns.items())
+    arrow = pa.schema([pa.field(n, _arrow(c.type)) for n, c in columns.items()])
     return Table("generations_rows", "Logs of each Network", ("generation",), own, "generations", arrow)
 
 
@@ -239,7 +243,8 @@ def create_table(table: Table) -> str:
         if _FIXED.fullmatch(column.type) and alias not in names:
             shown = column.show(quoted(column.name))
             lines.append(f"  {quoted(alias)} String ALIAS {shown} COMMENT {literal(f'{column.name} as 0x…')}")
-    order = ", ".join(map(quoted, ("network", *table.order)))
+    own = ", ".join(map(quoted, table.order))
+    order = f"`network`, {own}" if table.history else f"`network`, bitShiftRight(`version`, 48), {own}"
     engine = "ReplacingMergeTree" + ("" if table.history else f"(version, {DELETED})")
     return (
         f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n" + ",\n".join(lines) + "\n)\n"

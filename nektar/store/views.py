@@ -1,9 +1,9 @@
 """What people read: a view under a plain name for every table, true now, with hashes as 0x….
 
-A view shows the newest version of each row and no undone ones (`FINAL`), of the newest generation of each
-Network's log: what an older one said is in the histories. Ranges of `block_number` reach the table's own
-order, so that they are quick. Views hold nothing, so they need no migrations: they are made anew where they
-are not as this version has them (`migrate`).
+A view shows the newest version of each row and no undone ones (`FINAL`), of the generation of each Network's
+log that stands: not of one that catches up with it, nor of an older one, whose words are in the histories.
+Ranges of `block_number` reach the table's own order, so that they are quick. Views hold nothing, so they need
+no migrations: they are made anew where they are not as this version has them (`migrate`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import msgspec
 from nektar.store.schema import DELETED, Stored, Table, literal, quoted
 
 _GENERATION = "toUInt32(bitShiftRight(t.version, 48))"
-# All generations that a Network's log has had but for the newest.
-_SUPERSEDED = (
-    "SELECT network, arrayJoin(arrayPopBack(arraySort(groupUniqArray(generation))))"
-    " FROM generations_rows GROUP BY network"
+# All generations of a Network's log but for the newest of those that have come to stand.
+_HIDDEN = (
+    "SELECT network, arrayJoin(arrayFilter(g -> g != shown, begun)) FROM (SELECT network,"
+    " maxIf(generation, stands) AS shown, groupUniqArray(generation) AS begun"
+    " FROM generations_rows GROUP BY network)"
 )
 _NETWORK = Stored("network", "", "Network that it belongs to", "LowCardinality(String)", str)
 _BLOCK = ("block_number", "block_hash", "block_time", "tx_index", "tx_hash")
@@ -94,8 +95,9 @@ def _constant(text: str) -> Callable[[str], str]:
 def _select(table: Table, columns: Sequence[Stored]) -> str:
     # `t.` keeps an expression from meaning the alias that it is given.
     shown = ", ".join(f"{c.show(f't.{quoted(c.name)}')} AS {quoted(c.name)}" for c in columns)
-    newest = "" if table.history else f" WHERE (t.network, {_GENERATION}) NOT IN ({_SUPERSEDED})"
-    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{newest}"  # noqa: S608  # names are quoted
+    all_ = table.history or table.view == "generations"
+    standing = "" if all_ else f" WHERE (t.network, {_GENERATION}) NOT IN ({_HIDDEN})"
+    return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{standing}"  # noqa: S608  # names are quoted
 
 
 def _create(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:

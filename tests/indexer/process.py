@@ -41,11 +41,11 @@ class Mortal(NetworkLog):
     rng = random.Random(0)
     is_dead = False
 
-    def append(self, records: Any, dead: Any = (), since: int = 0) -> None:
+    def append(self, records: Any, *others: Any, **more: Any) -> None:
         before, after = (self.rng.random() < self.chance / 2 for _ in range(2))
         if before or self.is_dead:
             raise Killed
-        super().append(records, dead, since)
+        super().append(records, *others, **more)
         if after:
             raise Killed
 

@@ -34,7 +34,9 @@ def write(bus: Bus, network: Network, records: Iterable[Record], part_bytes: int
 
 
 def runner(bus: Bus, networks: Sequence[Network]) -> Runner[Heard]:
-    interpreters = {network.name: Interpreter(network, Plain()) for network in networks}
+    interpreters = {
+        log.key(network.name, network.generation): Interpreter(network, Plain()) for network in networks
+    }
     return Runner(bus, Gossip(), networks, interpreters)
 
 

@@ -126,7 +126,12 @@ def strange(bus: SqliteBus, broken: str) -> None:
 def stubborn(bus: Any, raised: Exception, networks: Sequence[Network] = (HOME, AWAY)) -> Runner[Any]:
     fold = Stubborn()
     fold.raised = raised
-    return Runner(bus, fold, networks, {each.name: Interpreter(each, Plain()) for each in networks})
+    return Runner(
+        bus,
+        fold,
+        networks,
+        {log.key(each.name, each.generation): Interpreter(each, Plain()) for each in networks},
+    )
 
 
 @pytest.mark.parametrize("broken", ["record", "fold", "bug"])
@@ -201,7 +206,12 @@ def test_what_could_not_be_read_is_read_once_it_can_be(bus: SqliteBus) -> None:
     """By another version, say: nothing was passed over, and nothing is said twice."""
     write_in_turn(bus, [HOME, AWAY])
     networks = [HOME, AWAY]
-    picky = Runner(bus, Gossip(), networks, {each.name: Interpreter(each, Picky()) for each in networks})
+    picky = Runner(
+        bus,
+        Gossip(),
+        networks,
+        {log.key(each.name, each.generation): Interpreter(each, Picky()) for each in networks},
+    )
     with picky:
         while picky.turn(0.0):
             pass

@@ -252,7 +252,9 @@ def test_what_is_larger_than_a_message_travels_in_parts(
             ],
         )
         for _ in range(2):
-            crowds = Runner(bus, Crowds(), [HOME], {HOME.name: Interpreter(HOME, Plain())})
+            crowds = Runner(
+                bus, Crowds(), [HOME], {log.key(HOME.name, HOME.generation): Interpreter(HOME, Plain())}
+            )
             with crowds:
                 while crowds.turn(0.0):
                     pass

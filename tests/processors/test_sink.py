@@ -16,7 +16,7 @@ from nektar import bus as buses
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.config import Config, Listen
 from nektar.health import Health
-from nektar.log import DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
+from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
 from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.client import open_store, records
@@ -248,7 +248,8 @@ def test_what_an_older_generation_said_is_true_no_more_and_stays_in_the_historie
     for view in ("duties", "findings"):
         assert store.rows(f"SELECT count() FROM {view} WHERE network = 'n'") == [(0,)]
         assert store.rows(f"SELECT count() FROM {view}_history WHERE network = 'n'") == [(1,)]
-    assert store.rows("SELECT generation FROM generations WHERE network = 'n'") == [(2,)]
+    said = "SELECT generation, stands FROM generations WHERE network = 'n' ORDER BY generation"
+    assert store.rows(said) == [(1, True), (2, True)]
 
 
 def spans(generation: int, network: str = "n", numbers: range = range(3)) -> Message:
@@ -289,6 +290,67 @@ def test_a_newer_generation_tells_what_the_chain_does_once(store: Store, bus: Bu
     assert told(store) == [("n", "1", 1), ("n", "10", 6), ("other", "1", 3)]
 
 
+def progress(generation: int, processor: str, *, ahead: bool = False) -> Message:
+    row: Row = ProgressRow(processor, 1, BLOCK.hash, stands=not ahead)
+    headers = {"table": b"progress", "generation": str(generation).encode(), "processor": processor.encode()}
+    headers |= {AHEAD_HEADER: b"1"} if ahead else {}
+    return Message(ROWS, b"n", rows_to_ipc(ProgressRow, [(row, False)]), headers)
+
+
+def ahead(message: Message) -> Message:
+    return message._replace(headers={**message.headers, AHEAD_HEADER: b"1"})
+
+
+def shown(store: Store) -> tuple[list[Any], list[Any], list[Any]]:
+    """Hashes of blocks, processors with progress, and generations of spans of the chain."""
+    return (
+        [row[0][2:4] for row in store.rows("SELECT hash FROM blocks WHERE network = 'n'")],
+        [row[0] for row in store.rows("SELECT processor FROM progress WHERE network = 'n' ORDER BY 1")],
+        [(number, count) for _, number, count in told(store)],
+    )
+
+
+@pytest.mark.parametrize("installed", [None, ["tasks", "traces"]])
+def test_a_generation_that_catches_up_is_shown_when_all_of_it_is_there(
+    store: Store, bus: Bus, installed: list[str] | None
+) -> None:
+    """What the processor `gone` said does not count where it is known not to be there any more."""
+    newer = msgspec.structs.replace(BLOCK, hash=Hash32(b"\x09" * 32))
+    before = [progress(1, name) for name in ("tasks", "traces", *(["gone"] if installed else []))]
+    put(bus, log(New((BLOCK,), {})), spans(1), *before)
+    put(bus, *(ahead(m) for m in (log(New((newer,), {}), 2), spans(2), progress(2, "new", ahead=True))))
+
+    def now() -> tuple[list[Any], list[Any], list[Any]]:
+        with Sink(store, bus, KNOWN, processors=installed) as opened:
+            while opened.turn(0.0):
+                pass
+        return shown(store)
+
+    processors = sorted(["tasks", "traces", *(["gone"] if installed else [])])
+    older = (["01"], processors, [("1", 3)])
+    assert now() == older
+    put(bus, progress(2, "tasks", ahead=True), progress(2, "traces", ahead=True))
+    assert now() == older
+    put(bus, progress(2, "traces"))
+    assert now() == older
+    put(bus, ahead(spans(2, numbers=range(3, 5))), progress(2, "tasks"))
+    assert now() == (["09"], ["new", "tasks", "traces"], [("2", 5)])
+    put(bus, spans(2, numbers=range(5, 6)), spans(1, numbers=range(7, 9)), log(New((BLOCK,), {})))
+    assert now() == (["09"], ["new", "tasks", "traces"], [("2", 6)])
+
+
+def test_a_generation_is_not_shown_before_the_blocks_that_its_processors_speak_of(
+    store: Store, bus: Bus
+) -> None:
+    put(bus, log(New((BLOCK,), {})), progress(1, "tasks"), progress(2, "tasks"))
+    drain(store, bus)
+    assert shown(store) == (["01"], ["tasks"], [])
+    newer = msgspec.structs.replace(BLOCK, hash=Hash32(b"\x09" * 32))
+    put(bus, log(New((newer,), {}), generation=2))
+    drain(store, bus)
+    assert shown(store) == (["09"], ["tasks"], [])
+
+
 class Dying:
     """A store that goes down after the n-th statement or insert."""
 
@@ -312,8 +374,9 @@ class Dying:
             raise StoreDown("killed")
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])  # the deletion, the row of the generation, its first spans
-def test_whoever_is_killed_while_a_generation_begins_begins_it_again(
+# That there is a generation, its spans, the deletion of older ones, and that it is shown.
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_whoever_is_killed_while_a_generation_comes_to_be_shown_does_it_again(
     store: Store, bus: Bus, after: int
 ) -> None:
     put(bus, spans(1))
@@ -324,7 +387,8 @@ def test_whoever_is_killed_while_a_generation_begins_begins_it_again(
         drain(dying, bus)
     drain(store, bus)
     assert told(store) == [("n", "2", 3)]
-    assert store.rows("SELECT generation FROM generations WHERE network = 'n'") == [(2,)]
+    shown = "SELECT max(generation) FROM generations WHERE network = 'n' AND stands"
+    assert store.rows(shown) == [(2,)]
 
 
 def test_spans_that_can_not_be_deleted_stop_the_role_and_bury_nothing(store: Store, bus: Bus) -> None:

@@ -4,10 +4,11 @@ CREATE TABLE IF NOT EXISTS `generations_rows` (
   `network` LowCardinality(String) COMMENT 'Network that it belongs to',
   `generation` UInt32 COMMENT 'Generation of the Network\'s log',
   `bus` String COMMENT 'Bus that holds this generation\'s log',
+  `stands` Bool COMMENT 'Whether it has caught up: views show the highest one that has',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `generation`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `generation`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'Logs of each Network';
 
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS `blocks_rows` (
   `hash_hex` String ALIAS concat('0x', lower(hex(`hash`))) COMMENT 'hash as 0x…',
   `parent_hex` String ALIAS concat('0x', lower(hex(`parent`))) COMMENT 'parent as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `number`, `hash`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `number`, `hash`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'Blocks of the Network\'s chain; one that is here has all its events and calls in the store';
 
@@ -54,7 +55,7 @@ CREATE TABLE IF NOT EXISTS `tasks_rows` (
   `submitter_hex` String ALIAS concat('0x', lower(hex(`submitter`))) COMMENT 'submitter as 0x…',
   `response_digest_hex` String ALIAS concat('0x', lower(hex(`response_digest`))) COMMENT 'response_digest as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `task_hash`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `task_hash`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'One Task and how it stands.';
 
@@ -73,7 +74,7 @@ CREATE TABLE IF NOT EXISTS `duties_rows` (
   `task_hash_hex` String ALIAS concat('0x', lower(hex(`task_hash`))) COMMENT 'task_hash as 0x…',
   `operator_hex` String ALIAS concat('0x', lower(hex(`operator`))) COMMENT 'operator as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `task_hash`, `operator`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `task_hash`, `operator`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'One Duty = (task, operator), decided from the chain alone.';
 
@@ -92,7 +93,7 @@ CREATE TABLE IF NOT EXISTS `operators_rows` (
   `operator_hex` String ALIAS concat('0x', lower(hex(`operator`))) COMMENT 'operator as 0x…',
   `bls_key_hex` String ALIAS concat('0x', lower(hex(`bls_key`))) COMMENT 'bls_key as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `operator`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `operator`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'One Operator as the registry knows it.';
 
@@ -101,11 +102,12 @@ CREATE TABLE IF NOT EXISTS `progress_rows` (
   `processor` LowCardinality(String) COMMENT 'Name of the fold',
   `block_number` UInt64 COMMENT 'Newest block folded',
   `block_hash` FixedString(32) COMMENT 'Its hash',
+  `stands` Bool COMMENT 'False: its generation of the log was still catching up',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo',
   `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `processor`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `processor`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'How far a processor has folded the log: the newest block whose consequences are all put out.';
 
@@ -131,7 +133,7 @@ CREATE TABLE IF NOT EXISTS `findings_rows` (
   `task_hash_hex` String ALIAS concat('0x', lower(hex(`task_hash`))) COMMENT 'task_hash as 0x…',
   `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `id`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `id`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'A condition that holds for a subject.';
 
@@ -198,6 +200,6 @@ CREATE TABLE IF NOT EXISTS `task_events_rows` (
   `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…',
   `operator_hex` String ALIAS concat('0x', lower(hex(`operator`))) COMMENT 'operator as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `task_hash`, `block_hash`, `log_index`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `task_hash`, `block_hash`, `log_index`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'Something that befell a Task on the chain.';

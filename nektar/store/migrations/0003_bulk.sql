@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS `coverage_rows` (
   `parent_hex` String ALIAS concat('0x', lower(hex(`parent`))) COMMENT 'parent as 0x…',
   `hash_hex` String ALIAS concat('0x', lower(hex(`hash`))) COMMENT 'hash as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `kind`, `first`, `last`, `filter`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `kind`, `first`, `last`, `filter`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'Blocks of which everything that was asked for is in the store, and how well that was checked.';
 
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS `undecoded_rows` (
   `address_hex` String ALIAS concat('0x', lower(hex(`address`))) COMMENT 'address as 0x…',
   `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `block_number`, `block_hash`, `log_index`, `filter`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `block_number`, `block_hash`, `log_index`, `filter`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'A log of the contracts that their ABI can\'t have made, whole.';
 
@@ -59,6 +59,6 @@ CREATE TABLE IF NOT EXISTS `dissent_rows` (
   `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…',
   `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, `block_number`, `block_hash`, `log_index`, `filter`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `block_number`, `block_hash`, `log_index`, `filter`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'What a provider reported that the block\'s own header contradicts; the rows are corrected.';

@@ -1,0 +1,123 @@
+"""The logs of a Network that this process writes: the one that stands, and one that catches up with it.
+
+Which these are follows from what the bus says, and what the configuration asks for (`nektar.generations`).
+Whoever decides it has fenced all who could write the same logs, and looks again when he has.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import NamedTuple, Self
+
+from indexer.carried import Carried
+from indexer.found import found_by
+from indexer.known import Known
+from indexer.resume import read_back
+from indexer.writer import NetworkLog
+from nektar import generations
+from nektar.bus.port import Bus, partition_of
+from nektar.config import NetworkConfig
+from nektar.generations import Generation, Generations
+from nektar.log import key
+from nektar.networks.adapter import Adapter
+
+_NO_FILTER = b"-"  # is no filter's hash, so that a log is read back no further than to its own
+
+
+class Written(NamedTuple):
+    """A log, and the Network as it was begun for."""
+
+    network: NetworkConfig
+    log: NetworkLog
+
+
+class Logs:
+    """`goes_on` is the log that the configuration asks for. `older` is the one that stands while that catches
+    up with it; None where `goes_on` stands, or where the older one can't be followed any more."""
+
+    goes_on: Written
+    older: Written | None
+
+    def __init__(self, bus: Bus, network: NetworkConfig, adapter: Adapter) -> None:
+        """Raises BrokenLog, FilterChanged, BusError."""
+        self._bus = bus
+        self._network = network
+        self._partition = partition_of(network.name, bus.partitions)
+        self._opened = ExitStack()
+        filter_ = generations.filter_of(network, adapter.abi())
+        with ExitStack() as opened:
+            self._writer = opened.enter_context(bus.writer(f"indexer/{network.name}", self._partition))
+            while True:
+                self.said = self._decide(filter_)
+                logs = opened.enter_context(ExitStack())
+                self._open(logs, adapter)
+                if generations.read(bus, network.name) == self.said:
+                    break
+                logs.close()  # the one before us handed over just then
+            self._opened = opened.pop_all()
+        self.carried = self._carried()
+
+    @property
+    def catching_up(self) -> bool:
+        return self.said.next is not None
+
+    def hand_over(self) -> None:
+        """Let the log that has caught up take the older one's place."""
+        said = generations.handed_over(self.said)
+        self.goes_on.log.hand_over([generations.message(self._network.name, said)])
+        self.said = said
+
+    def _carried(self) -> Carried | None:
+        """What an older log has for the one that goes on; None where that is all there."""
+        older = self.said.standing.number if self.said.next else self.said.before
+        if not older:
+            return None
+        carried = Carried(self._bus, self._network.name, older, self.goes_on.network.generation)
+        return None if carried.over else carried
+
+    def _decide(self, filter_: bytes) -> Generations:
+        said = generations.read(self._bus, self._network.name)
+        wanted = generations.wanted(said or self._begun_before(), filter_, self._network.generation)
+        if wanted != said:
+            self._writer.transaction([generations.message(self._network.name, wanted)])
+        return wanted
+
+    def _begun_before(self) -> Generations | None:
+        """What an earlier version has begun, which said of its filter only the hash."""
+        number = self._network.generation
+        _, made_with = read_back(
+            self._bus, self._partition, key(self._network.name, number), 0, filter_=_NO_FILTER
+        )
+        return None if made_with is None else Generations(Generation(number, made_with), newest=number)
+
+    def _open(self, opened: ExitStack, adapter: Adapter) -> None:
+        standing, next_ = self.said.standing, self.said.next
+        goes_on = next_ or standing
+        self.older = None
+        # One of the same filter was left by hand: it is of no use to whoever raised the number.
+        if next_ is not None and next_.hash != standing.hash:
+            then = generations.configured(self._network, standing, adapter)
+            if then is not None:
+                self.older = self._written(opened, then, standing, adapter, ahead=False)
+        self.goes_on = self._written(opened, self._network, goes_on, adapter, ahead=next_ is not None)
+
+    def _written(
+        self, opened: ExitStack, network: NetworkConfig, of: Generation, adapter: Adapter, *, ahead: bool
+    ) -> Written:
+        numbered = generations.numbered(network, of)
+        log = NetworkLog(self._bus, numbered, of.hash, found_by(numbered, adapter), ahead=ahead)
+        return Written(numbered, opened.enter_context(log))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+
+def has_caught_up(older: Known | None, newer: Known) -> bool:
+    """Whether the newer log may take the older one's place, now that it is level with its chain. `older` is
+    None where nobody follows that one any more."""
+    if newer.base is None:
+        return False  # nothing of it is final
+    return older is None or older.base is None or newer.base.number >= older.base.number
