@@ -28,9 +28,8 @@ def measure(sizes: Sequence[int], directory: Path) -> list[dict[str, float | str
     found: list[dict[str, float | str]] = []
     with load(BUNDLED, max(sizes)) as of:
         for logs in sorted(sizes):
-            part = of._replace(last=of.first + logs // BUNDLED.logs_a_block - 1, logs=logs)
             for level in LEVELS:
-                run = index(part, directory, "--check", level)
+                run = index(of.beginning(logs), directory, "--check", level)
                 found.append(
                     {
                         "logs": logs,
