@@ -190,8 +190,8 @@ class Follower:
             self._source.turn_from(self._source.name)
 
     def _turn_if_it_forks(self, heads: Heads) -> None:
-        """Leave whose chain the log holds where another block than the log's was agreed to be final: who calls
-        none of its own blocks final contradicts nobody, and would be followed on."""
+        """Leave whose chain the log holds where another block than the log's was agreed to be final: who
+        calls none of its own blocks final contradicts nobody, and would be followed on."""
         if heads.finalized is None:
             return
         ours = self._log.known.hash_at(heads.finalized.number)
