@@ -73,7 +73,7 @@ contracts: .venv/ready node_modules/ready
 	  echo "nektar: expected Python 3.11, 3.12 or 3.13 on the PATH; found $$(python3 --version 2>&1). Install one and run make again." >&2; exit 1; fi; \
 	$$python -m venv --clear .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --require-hashes -r requirements/lock.txt
+	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/lock.txt
 	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -35,6 +35,11 @@ class Run(NamedTuple):
     rss_mb: int
 
 
+def compiled() -> dict[str, str]:
+    """The environment, where Python keeps what it has compiled, as it does for users."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def index(of: Load, directory: Path, *more: str) -> Run:
     """Index the load into a new store."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -42,7 +47,10 @@ def index(of: Load, directory: Path, *more: str) -> Run:
     command += ["--address", of.address, "--from", str(of.first), "--to", str(of.last)]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*command, "--dir", str(directory), "--json", *more], stdout=subprocess.PIPE, text=True
+        [*command, "--dir", str(directory), "--json", *more],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=compiled(),
     )
     assert process.stdout is not None
     said = json.loads(process.stdout.read())

@@ -1,4 +1,4 @@
-"""`nektar coverage`: which blocks the store has, how well each was checked, and what is missing."""
+"""`nektar coverage`: which blocks the store has, how well each was checked, what is missing, and who lied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.settings import data_config
 from cli.show import rows
 from nektar.errors import NektarError
 from nektar.store.client import records
-from nektar.store.coverage import COVERED, RESTS_ON, Stretch, below_findings, with_gaps
+from nektar.store.coverage import COVERED, DISSENT, RESTS_ON, Lies, Stretch, below_findings, with_gaps
 
 
 class Uncovered(NektarError):
@@ -24,6 +24,9 @@ def run(config_path: Path | None, directory: Path | None, as_json: bool) -> None
     shown = [{**msgspec.structs.asdict(each), "blocks": each.last - each.first + 1} for each in stretches]
     columns = ["network", "kind", "first", "last", "blocks", "level", "provider", "anchor"]
     rows(shown, columns, as_json=as_json, title="coverage")
+    if lies := msgspec.convert(records(config, DISSENT), list[Lies], strict=False):
+        told = [msgspec.structs.asdict(each) for each in lies]
+        rows(told, ["network", "provider", "lie", "lies", "first", "last"], as_json=as_json, title="dissent")
     if gaps := below_findings(stretches, records(config, RESTS_ON)):
         first = gaps[0]
         raise Uncovered(

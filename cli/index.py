@@ -6,18 +6,22 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from cli.providers import named, serving
 from cli.settings import data_config
 from indexer.bulk import Progress, index
+from indexer.correct import Dissent, dissent
 from indexer.filled import Plan
 from indexer.ranges import Range
 from nektar.chain import abi
-from nektar.chain.jsonrpc import quantity
-from nektar.chain.logs import NUMBER_BITS
-from nektar.chain.rpc import Provider, Refused
-from nektar.config import Config, ConfigError, Limits, resolve
+from nektar.chain.rpc import Provider
+from nektar.config import ConfigError
+from nektar.errors import NektarError
 from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
@@ -27,25 +31,39 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # Without a terminal a line now and then is enough.
 PLAIN_LINE_SECONDS = 5.0
+# Lies that are told one by one on a terminal; all are in the store.
+SHOWN_LIES, SHOWN_LIES_AS_JSON = 20, 1000
+
+
+class Lied(NektarError):
+    """An audit has found lies. All that it was told to do is done."""
+
+    exit_code = 3
 
 
 def run(
-    rpc: str,
+    rpc: list[str],
     abi_file: Path,
     addresses: list[str],
     first: int,
     last: int | None,
     check: str,
+    audit: bool,
     name: str,
     config_path: Path | None,
     directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Read the events of `addresses` in blocks `first` to `last` (None: the newest that is final)."""
+    """Read the events of `addresses` in blocks `first` to `last` (None: the newest that is final).
+
+    Raises Lied where an audit of these blocks, this one or an earlier, has found lies.
+    """
     config = data_config(config_path, directory, new=True)
     if check not in (Level.REPORTED, Level.PROVED):
         raise ConfigError(f"--check: expected reported or proved; got {check!r:.80}")
     level = Level(check)
+    if audit and level is not Level.PROVED:
+        raise ConfigError("--audit proves what was reported: expected --check proved, or none; got reported")
     contract = read_abi(abi_file)
     for address in addresses:
         if not _ADDRESS.fullmatch(address):
@@ -53,34 +71,56 @@ def run(
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name: expected letters, digits, - and _, as {_NAME.pattern}; got {name!r:.80}")
     contracts = {Address(bytes.fromhex(address[2:])): contract for address in addresses}
+    providers = named(config, rpc)
     with open_store(config.store_url) as store:
         migrate(store, [])
         began = time.monotonic()
-        done, blocks = asyncio.run(
-            _index(
-                config, rpc, store, Plan(name, contracts, Range(first, last or first), level), last is None
-            )
-        )
-        stored = _count(store, name, contract, blocks)
+        plan = Plan(name, contracts, Range(first, last or first), level, audit)
+        done, plan = asyncio.run(_index(providers, store, plan, last is None))
+        stored = _count(store, name, contract, plan.blocks)
         seconds = time.monotonic() - began
-    if as_json:
-        found = {
-            "name": name,
-            "first": blocks.first,
-            "last": blocks.last,
-            "level": str(level),
-            "read": done.logs,
-        }
-        print(
-            json.dumps({**found, "stored": stored, "undecoded": done.undecoded, "seconds": round(seconds, 3)})
+        found = dissent(store, plan, SHOWN_LIES_AS_JSON if as_json else SHOWN_LIES)
+    (_say_as_json if as_json else _say)(plan, done, stored, found, seconds)
+    if audit and found.lies:
+        raise Lied(
+            f"{name}: {found.lies:,} lies were reported of blocks {plan.blocks.first:,} to "
+            f"{plan.blocks.last:,}, by {', '.join(found.providers)}; the rows are corrected, and the table "
+            "`dissent` names each"
         )
-        return
-    rate = f" ({done.logs / seconds:,.0f} a second)" if done.logs else ""
-    print(f"{name}: blocks {blocks.first:,} to {blocks.last:,}: {done.logs:,} logs {level}{rate}")
+
+
+def _say(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, seconds: float) -> None:
+    (first, last), rate = plan.blocks, f" ({done.logs / seconds:,.0f} a second)" if done.logs else ""
+    read = f", {done.blocks:,} of them audited" if plan.audit else ""
+    print(f"{plan.name}: blocks {first:,} to {last:,}{read}: {done.logs:,} logs {plan.level}{rate}")
     for table, count in stored.items():
         print(f"  {table.rpartition('_')[0]}: {count:,} rows in the store")
     if done.undecoded:
         print(f"  undecoded: {done.undecoded:,} logs that the ABI can't have made; see the table `undecoded`")
+    for lie in found.first:
+        log = "" if lie.log_index < 0 else f", log {lie.log_index}"
+        print(f"  {lie.lie}: block {lie.block_number:,} ({lie.block_hash}){log}: reported by {lie.provider}")
+    if (more := found.lies - len(found.first)) > 0:
+        print(f"  and {more:,} lies more; see the table `dissent`")
+    if plan.audit and not found.lies:
+        print("  no lie was found")
+
+
+def _say_as_json(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, seconds: float) -> None:
+    said = {
+        "name": plan.name,
+        "first": plan.blocks.first,
+        "last": plan.blocks.last,
+        "level": str(plan.level),
+        "blocks": done.blocks,
+        "read": done.logs,
+        "stored": stored,
+        "undecoded": done.undecoded,
+        "dissent": found.lies,
+        "lies": [msgspec.structs.asdict(lie) for lie in found.first],
+        "seconds": round(seconds, 3),
+    }
+    print(json.dumps(said))
 
 
 def read_abi(path: Path) -> abi.Abi:
@@ -101,42 +141,20 @@ def read_abi(path: Path) -> abi.Abi:
 
 
 async def _index(
-    config: Config, rpc: str, store: Store, plan: Plan, to_newest: bool
-) -> tuple[Progress, Range]:
+    providers: Sequence[Provider], store: Store, plan: Plan, to_newest: bool
+) -> tuple[Progress, Plan]:
     """Index the plan; where `to_newest`, up to the newest block that is final."""
-    async with _provider(config, rpc) as provider:
-        newest = await _number(provider, "latest") or 0
+    async with serving(providers, None if to_newest else plan.blocks.last) as (pool, chain):
         if to_newest:
-            final = await _number(provider, "finalized") or newest
-            plan = plan._replace(blocks=Range(plan.blocks.first, final))
-        blocks = plan.blocks
-        if not blocks.first <= blocks.last <= newest:
+            plan = plan._replace(blocks=Range(plan.blocks.first, chain.final))
+        first, last = plan.blocks
+        if not first <= last <= chain.newest:
             raise ConfigError(
-                f"--from, --to: expected blocks in order, up to the newest, {newest}; got {blocks.first} and "
-                f"{blocks.last}"
+                f"--from, --to: expected blocks in order, up to the newest, {chain.newest}; got {first} and "
+                f"{last}"
             )
         with Shown(plan.name) as shown:
-            return await index(provider, store, plan, shown.on), blocks
-
-
-def _provider(config: Config, rpc: str) -> Provider:
-    """The provider that the configuration calls so, or the one at this URL."""
-    if known := config.providers.get(rpc):
-        return Provider(rpc, known.url, known.limits)
-    url = resolve(rpc, "--rpc")
-    if "://" not in url:
-        named = ", ".join(config.providers) or "none is configured"
-        raise ConfigError(f"--rpc: expected a URL or a provider's name ({named}); got {rpc!r:.80}")
-    return Provider("rpc", url, Limits())
-
-
-async def _number(provider: Provider, tag: str) -> int | None:
-    """The number of the block that the chain calls so; None where it has no such tag."""
-    try:
-        block = await provider.call("eth_getBlockByNumber", tag, False)
-    except Refused:
-        return None
-    return quantity(block, "number", NUMBER_BITS) if isinstance(block, dict) else None
+            return await index(pool, store, plan, shown.on), plan
 
 
 def _count(store: Store, name: str, contract: abi.Abi, blocks: Range) -> dict[str, int]:
@@ -178,7 +196,8 @@ class Shown:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def on(self, progress: Progress) -> None:
         now = time.monotonic()

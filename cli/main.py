@@ -126,7 +126,10 @@ def migrate(config: ConfigOption = None, directory: DirOption = None) -> None:
 @app.command()
 def index(
     rpc: Annotated[
-        str, typer.Option(help="URL of a JSON-RPC provider, ${NAME} of one, or a configured name")
+        list[str],
+        typer.Option(
+            help="URL of a JSON-RPC provider, ${NAME} of one, or a configured name; several are asked at once"
+        ),
     ],
     abi: Annotated[Path, typer.Option(help="JSON file with the contract's ABI")],
     address: Annotated[list[str], typer.Option(help="The contract; may be given several times")],
@@ -137,6 +140,12 @@ def index(
     check: Annotated[
         str, typer.Option(help="reported: believe the provider; proved: recompute every block")
     ] = "proved",
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit", help="Prove what was only reported, correct it, and name each lie; exit 3 if any"
+        ),
+    ] = False,
     name: Annotated[str, typer.Option(help="The name under which the rows stand, as `network`")] = "index",
     config: ConfigOption = None,
     directory: DirOption = None,
@@ -145,7 +154,7 @@ def index(
     """Read any contract's events straight into the store."""
     from cli.index import run
 
-    run(rpc, abi, address, first, last, check, name, config, directory, json)
+    run(rpc, abi, address, first, last, check, audit, name, config, directory, json)
 
 
 @app.command()

@@ -80,6 +80,13 @@ def _altered_data(method: str, result: Any, rng: random.Random) -> Any:
     return result
 
 
+def _invented_log(method: str, result: Any, rng: random.Random) -> Any:
+    """One like the last, behind it."""
+    if logs := _some_logs(method, result, rng):
+        logs.append(logs[-1] | {"logIndex": hex(int(logs[-1]["logIndex"], 16) + 1)})
+    return result
+
+
 def _altered_status(method: str, result: Any, rng: random.Random) -> Any:
     if result:
         receipt = rng.choice(result)
@@ -106,6 +113,11 @@ def _wrong_receipt_bloom(method: str, result: Any, rng: random.Random) -> Any:
 
 
 def _wrong_hash(method: str, result: Any, rng: random.Random) -> Any:
+    """Of a block; or of one whose logs were asked for, in all of these."""
+    if method == LOGS and result:
+        told = rng.choice(result)["blockHash"]
+        wrong = _flipped(told, rng)
+        return [log | {"blockHash": wrong} if log["blockHash"] == told else log for log in result]
     if result:
         result["hash"] = _flipped(result["hash"], rng)
     return result
@@ -135,12 +147,13 @@ def _empty(method: str, result: Any, rng: random.Random) -> Any:
 CHANGES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "omitted log": ((RECEIPTS, LOGS), _omitted_log),
     "altered data": ((RECEIPTS, LOGS), _altered_data),
+    "invented log": ((RECEIPTS, LOGS), _invented_log),
     "altered status": ((RECEIPTS,), _altered_status),
     "dropped receipt": ((RECEIPTS,), _dropped_receipt),
     "no receipts": ((RECEIPTS,), lambda method, result, rng: []),
     "wrong bloom": (BLOCKS, _wrong_bloom),
     "wrong receipt bloom": ((RECEIPTS,), _wrong_receipt_bloom),
-    "wrong hash": (BLOCKS, _wrong_hash),
+    "wrong hash": ((*BLOCKS, LOGS), _wrong_hash),
     "null blocks": (BLOCKS, lambda method, result, rng: None),
     "wrong shape": ((*BLOCKS, RECEIPTS, LOGS), lambda method, result, rng: 7),
     "receipts withheld": ((RECEIPTS,), _refused(-32000, "missing receipts: pruned")),

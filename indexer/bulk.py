@@ -2,12 +2,14 @@
 
     ranges ──▶ asked for, several at once ──▶ read, in a thread ──▶ gathered ──▶ inserted, in another
 
-A run that was cut off goes on where the store's coverage ends.
+Each range is asked of one provider, of all of them as many as they take at once, and of the next where that
+one brings nothing. A run that was cut off goes on where the store's coverage ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -16,15 +18,17 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from indexer import proved, reported
+from indexer.correct import Correction
 from indexer.decode import uncollected
 from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
 from indexer.prove import Contradiction
-from indexer.ranges import Range, Sizes, missing
-from nektar.chain.jsonrpc import parse_object, quantity
+from indexer.ranges import Range, Sizes
+from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
+from nektar.chain.pool import Absent, Pool
 from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Provider, Refused
+from nektar.chain.rpc import Call, Provider, RangeLimited, Refused
 from nektar.model import Level
 from nektar.store.port import Store
 
@@ -45,26 +49,31 @@ class Progress(NamedTuple):
     undecoded: int
 
 
-async def index(
-    provider: Provider, store: Store, plan: Plan, progress: Callable[[Progress], None]
-) -> Progress:
-    """Read what of the plan the store does not have yet; `progress` is told after each insert.
+async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progress], None]) -> Progress:
+    """Read what of the plan the store does not have yet; `progress` is told after each insert. What is proved
+    corrects what was reported before.
 
     Raises RpcError, Contradiction, StoreError.
     """
     filled, links = Filled(store, plan), Links()
+    correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
     there = filled.there()
     for blocks, ends in there:
         if ends is not None:
             links.add(blocks, ends)
-    left = missing(plan.blocks, [blocks for blocks, _ in there])
+    left = filled.left([blocks for blocks, _ in there])
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
 
+        def add(reads: Sequence[Read]) -> None:
+            if correction is not None:
+                correction.make(reads)
+            filled.add(reads)
+
         async def insert(reads: Sequence[Read]) -> None:
             nonlocal done
-            await asyncio.get_running_loop().run_in_executor(inserting, filled.add, reads)
+            await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
             done = Progress(
                 done.blocks,
                 done.done + sum(read.blocks.blocks for read in reads),
@@ -76,7 +85,7 @@ async def index(
         gathered: list[Read] = []
         inserted = asyncio.create_task(insert([]))
         try:
-            async with aclosing(_reads(provider, plan, left)) as reads:
+            async with aclosing(_reads(pool, plan, left)) as reads:
                 async for read in reads:
                     if read.ends is not None:
                         links.add(read.blocks, read.ends)
@@ -88,24 +97,28 @@ async def index(
         finally:  # what was read before a fault is kept
             await inserted
             await insert(gathered)
+            if correction is not None:
+                await asyncio.get_running_loop().run_in_executor(inserting, correction.settle)
     return done
 
 
-async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
-    """What the ranges hold, in any order; as many are asked for at once as the provider takes."""
+async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
+    """What the ranges hold, in any order; as many are asked for at once as the providers take."""
     sizes = Sizes()
     work = list(reversed(left))
-    asked: set[asyncio.Task[Read | Range]] = set()
+    asked: dict[asyncio.Task[Read | Range], Provider] = {}
     finished: set[asyncio.Task[Read | Range]] = set()
     with ThreadPoolExecutor(1, "read") as reading:
         try:
             while work or asked:
-                while work and len(asked) < provider.limits.in_flight:
+                while work and (provider := _free(pool, asked.values())) is not None:
                     part, rest = work.pop().cut(sizes.next)
                     if rest is not None:
                         work.append(rest)
-                    asked.add(asyncio.create_task(_read(provider, plan, part, reading)))
-                finished, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                    asked[asyncio.create_task(_read(pool, provider, plan, part, reading))] = provider
+                finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    del asked[task]
                 for task in finished:
                     match task.result():
                         case Range() as refused:
@@ -120,19 +133,48 @@ async def _reads(provider: Provider, plan: Plan, left: Sequence[Range]) -> Async
             await asyncio.gather(*asked, *finished, return_exceptions=True)
 
 
-async def _read(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read | Range:
-    """What the blocks hold; or the range itself, where the provider does not serve so much at once."""
+def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
+    """The best provider that takes one more range than those that it is asked for."""
+    under_way = Counter(provider.name for provider in asked)
+    well = pool.well()
+    return next((each for each in well if under_way[each.name] < each.limits.in_flight), None)
+
+
+async def _read(
+    pool: Pool, provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
+) -> Read | Range:
+    """What the blocks hold, by this provider or by another; or the range itself, where they are too many for
+    one answer."""
+
+    async def ask(provider: Provider) -> Read | Range:
+        try:
+            return await _asked(provider, plan, blocks, reading)
+        except RangeLimited:
+            if blocks.blocks == 1:
+                raise
+            return blocks
+        except (Contradiction, Malformed) as error:
+            raise Contradiction(f"provider {provider.name}: {error}") from error
+
     try:
-        if plan.level is Level.PROVED:
-            logs, ends = await _proved(provider, plan, blocks, reading)
-        else:
-            logs, ends = await _reported(provider, plan, blocks, reading), None
+        return await pool.first(ask, before=provider)
     except Refused:
         if blocks.blocks == 1:
             raise
         return blocks
+
+
+async def _asked(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read:
+    """What the blocks hold by what this provider says. Raises RpcError, Contradiction, Malformed."""
+    ends, hashes = None, b""
+    if plan.level is Level.PROVED:
+        logs, headers = await _proved(provider, plan, blocks, reading)
+        ends = Ends(headers[0].parent, headers[-1].hash)
+        hashes = b"".join(each.hash for each in headers)
+    else:
+        logs = await _reported(provider, plan, blocks, reading)
     batches, lost = await _in(reading, reported.batches, logs, plan.contracts)
-    return Read(blocks, provider.name, batches, lost, len(logs.number), ends)
+    return Read(blocks, provider.name, batches, lost, len(logs.number), ends, hashes)
 
 
 async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Logs:
@@ -157,13 +199,15 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: Thre
 
 async def _proved(
     provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
-) -> tuple[Logs, Ends]:
+) -> tuple[Logs, list[proved.Header]]:
     """What the blocks' receipts say, each block proved. Raises Refused too."""
     numbers = range(blocks.first, blocks.last + 1)
     answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
-    for answer in answers:
+    for number, answer in zip(numbers, answers, strict=True):
         if isinstance(answer, Refused):
             raise answer
+        if answer is None:
+            raise Absent(provider.name, f"block {number}: it has none")
     headers = await _in(reading, _headers, answers, numbers)
     holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
     logs = NO_LOGS
@@ -174,7 +218,7 @@ async def _proved(
             raise _refused(provider, "eth_getBlockReceipts", body)
         logs = await _in(reading, proved.logs, holding, receipts)
         logs = await _in(reading, proved.wanted, logs, plan.contracts)
-    return logs, Ends(headers[0].parent, headers[-1].hash)
+    return logs, headers
 
 
 def _headers(answers: Sequence[Any], numbers: range) -> list[proved.Header]:

@@ -178,10 +178,14 @@ class Collector:
         """See now and then that the bus is there, while no write tells."""
         while not self._closing.wait(ASK_EVERY):
             began = time.time()
-            with suppress(BusError):
+            try:
                 if self._waiting_since is None:
                     self._bus.end(OTLP_SPANS, 0)
                     self._answered_at = began
+            except BusError:
+                pass  # it is not there: as of when it was, `level_at` says
+            except Exception:  # whatever it is, nobody else would ask from then on
+                log.exception("the bus could not be asked")
 
     @property
     def _all_lanes(self) -> list[Lane]:

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from indexer.found import NOTHING, Found, Made
 from indexer.prove import Log, Proved
 from indexer.reverts import Reasons
+from nektar.arrow import pa
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, SELECTOR_BYTES, Abi, EventType, FunctionType
 from nektar.chain.columns import Bodies, Joined, Refused, decode
 from nektar.chain.table import write_table

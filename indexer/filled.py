@@ -1,7 +1,8 @@
 """What bulk reading has put into a store, and how it puts more there: rows first, then that they are there.
 
 A row's place (Network, block, log) is its key, so what is written twice stands once. `coverage` is written
-last: blocks that it names have all their rows in the store.
+last: blocks that it names have all their rows in the store; and no others, where it says `proved`, since what
+was there before is held against the proof first (`correct.py`).
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import pyarrow as pa
 
 from indexer.decode import Undecodable
 from indexer.prove import Contradiction
-from indexer.ranges import Range
+from indexer.ranges import Range, missing, shared
 from indexer.reported import Batch
+from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
 from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.model import Address, Hash32, Level
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     contracts: Mapping[Address, Abi]
     blocks: Range
     level: Level
+    audit: bool = False  # prove what was reported of the blocks, and read no others
 
     @property
     def events(self) -> list[EventType]:
@@ -57,6 +59,11 @@ class Plan(NamedTuple):
         }
         return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
 
+    @property
+    def mine(self) -> str:
+        """Which rows of `coverage`, `undecoded` and `dissent` are of this plan, as a condition in SQL."""
+        return f"network = {literal(self.name)} AND filter = unhex('{self.filter.hex()}')"
+
 
 class Ends(NamedTuple):
     """How a range of proved blocks is linked: to the block before it, and by what hash to the one after."""
@@ -66,7 +73,7 @@ class Ends(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What the blocks of a range held; `ends` where they are proved."""
+    """What the blocks of a range held; where they are proved, their `ends` and all their hashes, joined."""
 
     blocks: Range
     provider: str
@@ -74,6 +81,15 @@ class Read(NamedTuple):
     lost: Sequence[Undecodable]
     logs: int
     ends: Ends | None = None
+    hashes: bytes = b""
+
+
+class Covered(NamedTuple):
+    """Blocks that the store has, and who served them."""
+
+    blocks: Range
+    provider: str
+    ends: Ends
 
 
 class Links:
@@ -102,45 +118,54 @@ class Filled:
         """Make the tables that are missing, and views of their plain names. Raises StoreError."""
         self._store = store
         self._plan = plan
-        self._tables = {event.table: abi_table(event) for event in plan.events}
-        for table in self._tables.values():
+        tables = [abi_table(event) for event in plan.events]
+        for table in tables:
             store.command(create_table(table))
-        for name, view in create_views(self._tables.values()).items():
+        for name, view in create_views(tables).items():
             if name not in ("events", "calls"):  # those of a Network's own
                 store.command(view)
 
     def there(self) -> list[tuple[Range, Ends | None]]:
         """The blocks that the store has already, checked as well as the plan asks."""
-        levels = [Level.PROVED] if self._plan.level is Level.PROVED else [Level.PROVED, Level.REPORTED]
+        if self._plan.level is Level.PROVED:
+            return [(each.blocks, each.ends) for each in self.covered(Level.PROVED)]
+        return [(each.blocks, None) for each in self.covered(Level.PROVED, Level.REPORTED)]
+
+    def left(self, there: Iterable[Range]) -> list[Range]:
+        """What of the plan's blocks is to be read, where these are there."""
+        left = missing(self._plan.blocks, there)
+        if self._plan.audit:
+            return shared(left, [each.blocks for each in self.covered(Level.REPORTED)])
+        return left
+
+    def covered(self, *levels: Level) -> list[Covered]:
+        """The blocks that were read as this plan asks for them, at these levels."""
         rows = self._store.rows(
-            f"SELECT first, last, hex(parent), hex(hash) FROM {row_table(CoverageRow).name} FINAL"  # noqa: S608
-            f" WHERE network = {literal(self._plan.name)} AND kind = {literal(LOGS)}"
-            f" AND filter = unhex('{self._plan.filter.hex()}')"
+            f"SELECT first, last, provider, hex(parent), hex(hash) FROM {row_table(CoverageRow).name} FINAL"  # noqa: S608
+            f" WHERE {self._plan.mine} AND kind = {literal(LOGS)}"
             f" AND level IN ({', '.join(literal(str(level)) for level in levels)})"
         )
-        proved = self._plan.level is Level.PROVED
         return [
-            (
+            Covered(
                 Range(first, last),
-                Ends(Hash32(bytes.fromhex(parent)), Hash32(bytes.fromhex(hash_))) if proved else None,
+                provider,
+                Ends(Hash32(bytes.fromhex(parent)), Hash32(bytes.fromhex(hash_))),
             )
-            for first, last, parent, hash_ in rows
+            for first, last, provider, parent, hash_ in rows
         ]
 
     def add(self, reads: Sequence[Read]) -> None:
         """Insert what was read, and then that it is there. Raises StoreError."""
         if not reads:
             return
-        level, version = str(self._plan.level), VERSIONS[self._plan.level]
-        found: dict[str, list[pa.RecordBatch]] = {}
-        for read in reads:
-            for event, rows in read.batches:
-                found.setdefault(event.table, []).append(rows)
-        for name, batches in found.items():
-            rows = pa.Table.from_batches(batches)
-            self._insert(self._tables[name].name, stored(rows, self._plan.name, version, False, level))
-        self._say(UndecodedRow, [_undecoded(lost) for read in reads for lost in read.lost], version)
-        self._say(CoverageRow, self._coverage(reads), version)
+        for name, rows in found(reads).items():
+            self.insert(name, rows)
+        self.say(UndecodedRow, self.undecoded(reads))
+        self.say(CoverageRow, self._coverage(reads))
+
+    def undecoded(self, reads: Iterable[Read]) -> list[UndecodedRow]:
+        """What could not be read, as rows."""
+        return [_undecoded(lost, self._plan.filter) for read in reads for lost in read.lost]
 
     def _coverage(self, reads: Sequence[Read]) -> list[CoverageRow]:
         """A row a stretch of consecutive blocks that one provider served."""
@@ -171,19 +196,37 @@ class Filled:
             )
         return found
 
-    def _say(self, row_type: Any, rows: Sequence[Any], version: int) -> None:
+    def say(self, row_type: Any, rows: Sequence[Any]) -> None:
+        """Insert rows of the model's. Raises StoreError."""
         if rows:
-            said = pa.Table.from_batches([rows_to_arrow(row_type, [(row, False) for row in rows])])
-            said = stored(said.drop_columns([DELETED]), self._plan.name, version, False)
-            self._insert(row_table(row_type).name, said)
+            self.insert(row_table(row_type).name, table_of(row_type, rows), level=None)
 
-    def _insert(self, table: str, rows: Any) -> None:
+    def insert(self, table: str, rows: Any, *, deleted: bool = False, level: str | None = "") -> None:
+        """Insert rows, or strike them out; `level` is the plan's, and None for tables that have none. Raises
+        StoreError."""
+        level = str(self._plan.level) if level == "" else level
+        said = stored(rows, self._plan.name, VERSIONS[self._plan.level], deleted, level)
         # Another read of the same blocks may hold other rows, and none of them may be dropped as one that has
         # been there: no two inserts are the same.
-        self._store.insert(table, rows, f"bulk:{os.urandom(16).hex()}")
+        self._store.insert(table, said, f"bulk:{os.urandom(16).hex()}")
 
 
-def _undecoded(lost: Undecodable) -> UndecodedRow:
+def found(reads: Iterable[Read]) -> dict[str, Any]:
+    """Table name → pyarrow Table, of all events that were read."""
+    batches: dict[str, list[pa.RecordBatch]] = {}
+    for read in reads:
+        for event, rows in read.batches:
+            batches.setdefault(event.table, []).append(rows)
+    return {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
+
+
+def table_of(row_type: Any, rows: Sequence[Any]) -> Any:
+    """Rows of the model's as a pyarrow Table."""
+    said = rows_to_arrow(row_type, [(row, False) for row in rows])
+    return pa.Table.from_batches([said]).drop_columns([DELETED])
+
+
+def _undecoded(lost: Undecodable, filter_: bytes) -> UndecodedRow:
     return UndecodedRow(
         block_number=lost.block.number,
         block_hash=lost.block.hash,
@@ -193,4 +236,5 @@ def _undecoded(lost: Undecodable) -> UndecodedRow:
         topics=",".join("0x" + topic.hex() for topic in lost.topics),
         data="0x" + lost.data.hex(),
         reason=lost.reason,
+        filter=filter_,
     )

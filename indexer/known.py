@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.found import NOTHING, Found, Made
+from nektar.arrow import pa
 from nektar.chain.table import read_table, write_table
 from nektar.log import BrokenLog, Gap, Mark, New, Record, Undo
 from nektar.model import Block, BlockRef, Hash32

@@ -61,6 +61,17 @@ def missing(whole: Range, there: Iterable[Range]) -> list[Range]:
     return left
 
 
+def shared(some: Iterable[Range], others: Iterable[Range]) -> list[Range]:
+    """The blocks that are in both, in order."""
+    others = joined(others)
+    found = [
+        Range(max(one.first, other.first), min(one.last, other.last))
+        for one in joined(some)
+        for other in others
+    ]
+    return [each for each in found if each.first <= each.last]
+
+
 def joined(ranges: Iterable[Range]) -> list[Range]:
     """The same blocks in as few ranges as hold them, in order."""
     found: list[Range] = []

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from indexer.decode import Undecodable, bounded
 from indexer.prove import Contradiction
+from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
 from nektar.chain.columns import Bodies, Ints, Joined, Octets, decode
 from nektar.chain.logs import HASH, UNTIMED, Logs

@@ -1,5 +1,5 @@
-"""What bulk reading (`nektar index`) says of itself in the store: the blocks that it has, and what it could
-not read."""
+"""What bulk reading (`nektar index`) says of itself in the store: the blocks that it has, what it could not
+read, and where it was lied to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UndecodedRow(msgspec.Struct, frozen=True):
     """A log of the contracts that their ABI can't have made, whole."""
 
     table: ClassVar[str] = "undecoded"
-    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index")
+    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index", "filter")
 
     block_number: Annotated[int, Column("UInt64", "Block that holds it")]
     block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
@@ -43,7 +43,26 @@ class UndecodedRow(msgspec.Struct, frozen=True):
     topics: Annotated[str, Column("String", "Its topics, 0x… each")]
     data: Annotated[str, Column("String", "Its data, 0x…")]
     reason: Annotated[str, Column("String", "Why it can't be read")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
 
 
-Row = CoverageRow | UndecodedRow
-ROWS: tuple[type[Row], ...] = (CoverageRow, UndecodedRow)
+class DissentRow(msgspec.Struct, frozen=True):
+    """What a provider reported that the block's own header contradicts; the rows are corrected."""
+
+    table: ClassVar[str] = "dissent"
+    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index", "filter")
+
+    lie: Annotated[str, Column("LowCardinality(String)", "omitted, altered, invented, or wrong block")]
+    block_number: Annotated[int, Column("UInt64", "Block that it was told of")]
+    block_hash: Annotated[
+        bytes, Column(HashColumn, "Hash of that block; of a wrong block, the hash that was told")
+    ]
+    log_index: Annotated[int, Column("Int64", "Place of the log in the block; -1: all of the block")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
+    provider: Annotated[str, Column("LowCardinality(String)", "Provider that reported it")]
+    proved_by: Annotated[str, Column("LowCardinality(String)", "Provider that served the proof")]
+    found: Annotated[int, Column("DateTime('UTC')", "When it was found out")]
+
+
+Row = CoverageRow | UndecodedRow | DissentRow
+ROWS: tuple[type[Row], ...] = (CoverageRow, UndecodedRow, DissentRow)

@@ -27,11 +27,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
-import pyarrow as pa
 from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
 
 from nektar import trace
+from nektar.arrow import pa
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
 from nektar.config import Config

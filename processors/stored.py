@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import pyarrow as pa
 from opentelemetry import metrics
 
+from nektar.arrow import pa
 from nektar.bus.port import Bus, partition_of
 from nektar.log import FINDINGS, NETWORK, ROWS
 from nektar.rows import ROWS as ROW_TYPES

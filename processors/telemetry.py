@@ -17,8 +17,7 @@ import time
 from collections import deque
 from typing import Self
 
-import pyarrow as pa
-
+from nektar.arrow import pa
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Delivered, Fenced, Writer
 from nektar.errors import NektarError

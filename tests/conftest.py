@@ -57,9 +57,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def nothing_is_left_where_tests_run() -> Iterator[None]:
     """A configuration without `data_dir` keeps its data, and secrets, in the working directory."""
     data = Path(Config(providers={}, networks=()).data_dir)
-    before = data.exists()
+    before = _files(data)
     yield
-    assert data.exists() == before, "a test needs a `data_dir` of its own"
+    assert _files(data) == before, "a test needs a `data_dir` of its own"
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    """When each file in it was changed last, in ns since 1970."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ Nothing here counts with them, and that an offset is below the end does not mean
 A transaction is committed at once, and can be read partition by partition: when each has its marker, and no
 transaction that is still open stands below. So what `end` and `last` are asked waits for what is open then.
 
-Writers, consumers and the bus itself may be used from any thread, each by one thread at a time.
+A writer or a consumer may be used from any thread, by one at a time; the bus itself by several at once.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ READ_WAIT_MS = 2
 # At least one message of the largest size, and about what a reader holds in memory.
 FETCH_BYTES = 16 * 1024 * 1024
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
-# Within this a broker says where a partition ends, or that it does not lead it.
-LED_MS = 1_000
+# Within this most brokers say where a partition ends, or that they don't lead it; doubled at each attempt,
+# up to what whoever closes the bus may have to wait for.
+LED_MS, LONGEST_LED_MS = 1_000, 4_000
 # How far `last` goes back at once.
 BACK = 256
 # How long to wait between looks at whether what was open is over.
@@ -274,7 +275,9 @@ class KafkaBus:
                 end = self._end(where)
             if end >= written:
                 return end
-            if self._closing or time.monotonic() > deadline:
+            if self._closing:
+                raise BusError(f"topic {where.topic}: the bus is being closed")
+            if time.monotonic() > deadline:
                 raise BusError(
                     f"topic {where.topic}, partition {where.partition}: a transaction has been open for a "
                     "minute, and nobody reads what was written after it; see who holds it "
@@ -289,15 +292,17 @@ class KafkaBus:
 
     def _ends(self, of: Sequence[TopicPartition], isolation: str = COMMITTED) -> dict[TopicPartition, int]:
         """Where these end. The client asks a broker that leads them no more again and again, and never who
-        does now: so it is given little time, and told to find out."""
+        does now: so it is given little time, more each time since it may be slow, and told to find out."""
         client, deadline = self._client(isolation), time.monotonic() + PATIENCE_SECONDS
+        within = LED_MS
         while True:
             try:
-                found: dict[TopicPartition, int] = client.end_offsets(list(of), timeout_ms=LED_MS)
+                found: dict[TopicPartition, int] = client.end_offsets(list(of), timeout_ms=within)
                 return found
             except errors.KafkaTimeoutError:
                 if self._closing or time.monotonic() > deadline:
                     raise
+                within = min(2 * within, LONGEST_LED_MS)
                 client._client.cluster.request_update()
 
     def _client(self, isolation: str = COMMITTED) -> Any:

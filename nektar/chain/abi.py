@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-import pyarrow as pa
 
+from nektar.arrow import pa
 from nektar.chain.keccak import keccak
 from nektar.chain.types import (
     BYTES32,

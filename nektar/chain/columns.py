@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from nektar.arrow import pa
 from nektar.chain.types import WORD, Array, Bytes, Tuple, Type, Word
 
 Ints: TypeAlias = npt.NDArray[np.int64]

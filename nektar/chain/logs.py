@@ -141,8 +141,14 @@ def _in_order(count: int, parts: Sequence[tuple[Ints, Any]]) -> Any:
         return parts[0][1]
     found = np.empty((count, *parts[0][1].shape[1:]), parts[0][1].dtype)
     for rows, values in parts:
-        found[rows] = values
+        _whole(found)[rows] = _whole(values)
     return found
+
+
+def _whole(values: Any) -> Any:
+    """Rows as one value each, which are moved faster than their parts."""
+    width = values.itemsize * (values.shape[1] if values.ndim > 1 else 1)
+    return np.ascontiguousarray(values).view(f"V{width}").ravel() if width else values
 
 
 def in_order_of_rows(count: int, parts: Sequence[tuple[Ints, Octets]]) -> Joined:

@@ -66,14 +66,23 @@ class Pool:
         """All, best first."""
         return [self._by_name[name] for name in self._ranks.order()]
 
+    def well(self) -> list[Provider]:
+        """Those that are neither doubted nor at rest, best first; all, where none is well."""
+        order = self.order()
+        return [each for each in order if self._ranks.is_well(each.name)] or order
+
     async def first(
-        self, ask: Callable[[Provider], Awaitable[T]], is_less: Callable[[T], bool] = lambda _: False
+        self,
+        ask: Callable[[Provider], Awaitable[T]],
+        is_less: Callable[[T], bool] = lambda _: False,
+        before: Provider | None = None,
     ) -> T:
         """The answer of the best provider that gives one. Raises what the first did that gave none; Absent
-        only where all of them said so. `is_less` tells answers that count only where nobody has more."""
+        only where all of them said so. `is_less` tells answers that count only where nobody has more;
+        `before` all others this provider is asked, so that work is spread over several."""
         failed: Exception | None = None
         less: list[T] = []
-        for provider in self.order():
+        for provider in sorted(self.order(), key=lambda each: each is not before):
             asked_at = self._clock()
             try:
                 answer = await ask(provider)

@@ -58,6 +58,11 @@ class Ranks:
         self._look_for_quicker(now)
         return sorted(self._of, key=rank)
 
+    def is_well(self, name: str) -> bool:
+        """It is neither doubted nor at rest."""
+        of = self._of[name]
+        return max(of.doubted_until, of.rests_until) <= self._clock()
+
     def served(self, name: str) -> None:
         """It brought what it was asked for."""
         self._of[name].failures = 0
@@ -88,9 +93,9 @@ class Ranks:
     def _look_for_quicker(self, now: float) -> None:
         """Prefer the quickest of those in no worse a state than the preferred one, if it is much quicker."""
         of = self._of[self._preferred]
-        if now - self._turned_at < DWELL_SECONDS or max(of.doubted_until, of.rests_until) > now:
+        if now - self._turned_at < DWELL_SECONDS or not self.is_well(self._preferred):
             return
-        well = [n for n in self._of if max(self._of[n].doubted_until, self._of[n].rests_until) <= now]
+        well = list(filter(self.is_well, self._of))
         quickest = min(well, key=lambda name: (self._of[name].seconds, self._of[name].place))
         seconds = self._of[quickest].seconds
         if seconds < MUCH * of.seconds and of.seconds - seconds > MARGIN and of.seconds != float("inf"):

@@ -15,10 +15,10 @@ import numpy as np
 
 from nektar.chain import logs as columns
 from nektar.chain import rlp, scan
-from nektar.chain.bloom import bit_numbers
 from nektar.chain.columns import Ints, Octets
 from nektar.chain.header import BLOOM_BYTES
 from nektar.chain.jsonrpc import Object, objects, parse_object
+from nektar.chain.keccak import keccak
 from nektar.chain.logs import Logs
 from nektar.chain.receipt import encode_receipt
 
@@ -144,37 +144,38 @@ def blooms(of: Receipts) -> Octets:
     logs = of.logs
     bits = np.zeros((len(of.said), BLOOM_BYTES * 8), bool)
     receipt = np.searchsorted(of.ends, np.arange(len(logs.number)), side="right")
-    bits[receipt[:, None], _bits(logs.address)] = True
+    _set(bits, receipt, logs.address)
     for place in range(int(logs.topic_count.max(initial=0))):
         rows = np.flatnonzero(logs.topic_count > place)
-        bits[receipt[rows][:, None], _bits(logs.topics[rows, place])] = True
+        _set(bits, receipt[rows], logs.topics[rows, place])
+    return np.packbits(bits, axis=1)
+
+
+def _set(bits: Any, receipt: Ints, items: Octets) -> None:
+    """Set what each item sets in the filter of its receipt; those are in order."""
+    if len(items) and not (items != items[:1]).any():
+        receipt, items = receipt[np.flatnonzero(np.diff(receipt, prepend=-1))], items[:1]
     # Bit 0 is the last byte's lowest.
-    return np.packbits(bits[:, ::-1], axis=1)
+    bits[receipt[:, None], BLOOM_BYTES * 8 - 1 - _bits(items)] = True
 
 
 def _bits(items: Octets) -> Ints:
     """The three bits of each item, (items, 3): of one that comes again and again, computed once."""
-    if len(items) and not (items != items[:1]).any():
-        return np.tile(np.array(bit_numbers(items[0].tobytes()), np.int64), (len(items), 1))
     width, joined = items.shape[1], items.tobytes()
-    known: dict[bytes, tuple[int, int, int]] = {}
-    found = []
-    for start in range(0, len(joined), width):
-        item = joined[start : start + width]
-        if (bits := known.get(item)) is None:
-            bits = known[item] = bit_numbers(item)
-        found.append(bits)
-    return np.array(found, np.int64).reshape(len(items), 3)
+    texts = [joined[start : start + width] for start in range(0, len(joined), width)]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    digests = np.frombuffer(b"".join(map(keccak, places)), np.uint8).reshape(-1, 32)
+    found: Ints = np.ascontiguousarray(digests[:, :6]).view(">u2").astype(np.int64) & 2047
+    return found if len(places) == len(texts) else found[[places[text] for text in texts]]
 
 
 def _entries(logs: Logs) -> tuple[bytes, Ints]:
     """The RLP of every log, one after the other, and how many bytes each has."""
-    shapes = np.stack([logs.topic_count, logs.data.size], axis=1)
     starts = np.cumsum(logs.data.size) - logs.data.size
     data = np.frombuffer(logs.data.data, np.uint8)
     parts: list[tuple[Ints, Octets]] = []
-    for topics, size in np.unique(shapes, axis=0).tolist():
-        rows = np.flatnonzero((shapes == (topics, size)).all(axis=1))
+    for topics, size in set(zip(logs.topic_count.tolist(), logs.data.size.tolist(), strict=True)):
+        rows = np.flatnonzero((logs.topic_count == topics) & (logs.data.size == size))
         bodies = data[starts[rows][:, None] + np.arange(size)]
         if size == 1:  # a byte below 0x80 is its own RLP
             low = bodies[:, 0] < 0x80

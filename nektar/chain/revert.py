@@ -9,8 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from nektar.arrow import pa
 from nektar.chain.abi import SELECTOR_BYTES, Argument, ErrorType, load
 from nektar.chain.columns import Bodies, Joined, decode
 from nektar.chain.table import values, write_table

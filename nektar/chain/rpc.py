@@ -201,17 +201,22 @@ class Provider:
         ]
 
     async def body(self, calls: Sequence[Call]) -> bytes:
-        """The response to these calls in one request, undecoded, for whoever parses much at once.
+        """The response to these calls, undecoded, for whoever parses much at once.
 
-        Each call's `id` is its place among them, from 1 on. A body that is an error as a whole, or whose
-        first reply is one, is raised as Refused, RangeLimited or Unreachable; errors further back in a batch
-        are for whoever parses it. More calls than `most_calls`, which may just have fallen, are Refused.
+        They travel as in `batch`, the responses of parts joined; a reply's `id` is the call's place in its
+        request, from 1 on. A body that is an error as a whole, or whose first reply is one, is raised as
+        Refused, RangeLimited or Unreachable; errors further back in a batch are for whoever parses it.
         """
-        try:
-            return await self._tried(calls, self._unless_error)
-        except _Failed as failed:
-            self._take_fewer(failed, max(1, len(calls) // 2))
-            raise self._refusal(calls[0], failed) from None
+        part = self.most_calls
+        if len(calls) <= part:
+            try:
+                return await self._tried(calls, self._unless_error)
+            except _Failed as failed:
+                if failed.fault.kind is not Kind.BATCH or len(calls) == 1:
+                    raise self._refusal(calls[0], failed) from None
+                part = len(calls) // 2
+                self._take_fewer(failed, part)
+        return _joined([await self.body(calls[at : at + part]) for at in range(0, len(calls), part)])
 
     async def ping(self) -> tuple[float, int]:
         """How many seconds a small question takes, out of its turn and not tried again; and the number of the
@@ -412,6 +417,12 @@ def _question(calls: Sequence[Call]) -> bytes:
         for id_, call in enumerate(calls, 1)
     ]
     return msgspec.json.encode(asked if len(calls) > 1 else asked[0])
+
+
+def _joined(bodies: Sequence[bytes]) -> bytes:
+    """Responses to several requests as if they were one's: a list of all replies."""
+    replies = [body.strip() for body in bodies]
+    return b"[" + b",".join(each[1:-1] if each[:1] == b"[" else each for each in replies) + b"]"
 
 
 def _judged(error: _Error) -> Fault:

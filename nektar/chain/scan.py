@@ -26,10 +26,6 @@ PADDING = 8  # texts are compared by words of so many bytes
 
 _TOKEN = re.compile(rb'"([^"\\\x00-\x1f]*)"([ \t\r\n]*:)?|[\[\]{}]')
 _HEX = re.compile(rb"0x[0-9a-fA-F]*")
-# A character → the digit that it is in hex; above 15: none.
-_DIGITS = np.full(256, 255, np.uint8)
-for _value, _characters in enumerate(zip(b"0123456789abcdef", b"0123456789ABCDEF", strict=True)):
-    _DIGITS[list(_characters)] = _value
 
 
 class Unlike(Exception):
@@ -56,31 +52,32 @@ class Group(NamedTuple):
         start, end = self._at(path)
         if (end - start) % 2 or size not in (None, (end - start) // 2):
             raise Unlike
-        try:
-            found = binascii.unhexlify(self.texts[:, start:end].tobytes())
-        except binascii.Error:
-            raise Unlike from None
-        return np.frombuffer(found, np.uint8).reshape(len(self.rows), (end - start) // 2)
+        return _octets(self.texts[:, start:end]).reshape(len(self.rows), (end - start) // 2)
 
     def numbers(self, path: str, bits: int) -> Ints:
         """The numbers at `path`, each of at most `bits` (63 at most). Raises Unlike."""
         start, end = self._at(path)
         if not 1 <= end - start <= 16:
             raise Unlike
-        digits = _DIGITS[self.texts[:, start:end]]
-        if digits.max(initial=0) > 15 or (end - start == 16 and digits[:, 0].max(initial=0) > 7):
+        digits = np.full((len(self.rows), 16), ord("0"), np.uint8)
+        digits[:, 16 - (end - start) :] = self.texts[:, start:end]
+        found = _octets(digits).view(">u8").astype(np.uint64)
+        if int(found.max(initial=0)) >> bits:
             raise Unlike
-        found: Ints = np.zeros(len(self.rows), np.int64)
-        for column in range(end - start):
-            found = (found << 4) | digits[:, column]
-        if found.max(initial=0) >> bits:
-            raise Unlike
-        return found
+        return found.astype(np.int64)
 
     def _at(self, path: str) -> tuple[int, int]:
         if (found := self.layout.digits.get(path)) is None:
             raise Unlike
         return found
+
+
+def _octets(digits: Octets) -> Octets:
+    """The bytes that hex digits write, one row's after another's. Raises Unlike."""
+    try:
+        return np.frombuffer(binascii.unhexlify(digits.tobytes()), np.uint8)
+    except binascii.Error:
+        raise Unlike from None
 
 
 def groups(text: bytes, starts: Ints, ends: Ints, keys: Collection[str]) -> list[Group] | None:

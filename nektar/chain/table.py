@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import pyarrow as pa
+from nektar.arrow import pa
 
 _Convert: TypeAlias = Callable[[Any], Any]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
+from nektar.arrow import pa
 from nektar.errors import NektarError
 
 WORD = 32  # bytes in which the ABI puts every value, offset and length

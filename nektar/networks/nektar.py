@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
+from nektar.arrow import pa
 from nektar.chain.abi import load
 from nektar.chain.keccak import keccak
 from nektar.chain.table import values

@@ -26,7 +26,24 @@ ORDER BY network, kind, first, last
 # The newest block of each Network that a finding rests on.
 RESTS_ON = "SELECT network, max(block_number) AS block FROM findings GROUP BY network"
 
+# What providers reported of blocks that their headers contradict.
+DISSENT = """
+SELECT network, provider, lie, count() AS lies, min(block_number) AS first, max(block_number) AS last
+FROM dissent GROUP BY network, provider, lie ORDER BY network, provider, lie
+"""
+
 GAP = "gap"
+
+
+class Lies(msgspec.Struct, frozen=True):
+    """How often a provider told one kind of lie, and from which block to which."""
+
+    network: str
+    provider: str
+    lie: str
+    lies: int
+    first: int
+    last: int
 
 
 class Stretch(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
+import pyarrow as pa
+
 from nektar.store import readonly
 from nektar.store.port import failure, insert_failure, refusal
 
@@ -21,11 +23,16 @@ Ask = Callable[[str, str, Mapping[str, str]], bytes]
 _FEEDING = frozenset({"otel_traces"})
 
 
+def _as_number(field: Any) -> Any:
+    """A field as it comes from ClickHouse, which has times as numbers."""
+    return field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field
+
+
 class DriverStore(ABC):
     """A `Store` over clickhouse-connect."""
 
-    # Sent with every insert, beside its token.
-    insert_settings: ClassVar[Mapping[str, object]] = {}
+    # Sent with every insert, beside its token. Rows of one key may stand in it twice: views read FINAL.
+    insert_settings: ClassVar[Mapping[str, object]] = {"optimize_on_insert": 0}
 
     def __init__(self, url: str, dsn: str, **options: Any) -> None:
         """Connect to `dsn`. Raises StoreDown where that fails."""
@@ -44,6 +51,10 @@ class DriverStore(ABC):
     ) -> AbstractContextManager[Ask]:
         """A way to run queries under `settings` that nobody else's queries notice, and `end` finds."""
 
+    @abstractmethod
+    def _put(self, table: str, rows: Any, settings: Mapping[str, object]) -> None:
+        """Insert a pyarrow Table under these settings."""
+
     def command(self, sql: str) -> None:
         try:
             self._client.command(sql)
@@ -56,12 +67,21 @@ class DriverStore(ABC):
         except Exception as error:
             raise failure(error, self.url) from error
 
+    def arrow(self, sql: str, schema: Any) -> Any:
+        # Text is what its column says: `bytes` stand in a String too.
+        settings = {"output_format_arrow_string_as_string": 0}
+        try:
+            found = self._client.query_arrow(sql, settings=settings)
+        except Exception as error:
+            raise failure(error, self.url) from error
+        return found.cast(pa.schema(map(_as_number, schema))).cast(schema)
+
     def insert(self, table: str, rows: Any, token: str) -> None:
         settings = {**self.insert_settings, "insert_deduplication_token": token}
         if table in _FEEDING:
             settings["deduplicate_blocks_in_dependent_materialized_views"] = 1
         try:
-            self._client.insert_arrow(table, rows, settings=settings)
+            self._put(table, rows, settings)
         except Exception as error:
             raise insert_failure(error, self.url) from error
 

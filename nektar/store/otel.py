@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
-
+from nektar.arrow import pa
 from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_size, groups
 from nektar.store.schema import literal
 from nektar.telemetry import CHAIN, SENDER

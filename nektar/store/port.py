@@ -68,6 +68,9 @@ class Store(Protocol):
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query of our own."""
 
+    def arrow(self, sql: str, schema: Any) -> Any:
+        """The rows of a query of our own as a pyarrow Table of `schema`, that of columns of a table."""
+
     def insert(self, table: str, rows: Any, token: str) -> None:
         """Insert a pyarrow Table, once for each `token` (ClickHouse's `insert_deduplication_token`).
 

@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
-import pyarrow as pa
 
 from nektar import coverage, rows
+from nektar.arrow import pa
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
 from nektar.rows import Column, DutyRow, Finding
 
@@ -38,6 +38,7 @@ _ARROW = {
     "String": pa.utf8(),
     "LowCardinality(String)": pa.utf8(),
     "Bool": pa.bool_(),
+    "Int64": pa.int64(),
     "UInt32": pa.uint32(),
     "UInt64": pa.uint64(),
     "UInt256": pa.binary(32),  # little-endian: Arrow has no integer wider than 64 bits
@@ -269,7 +270,11 @@ def stored(rows: Any, network: str, version: int, deleted: Any, level: Any = Non
     n = rows.num_rows
 
     def each(value: Any, type_: Any) -> Any:
-        return value.cast(type_) if isinstance(value, pa.Array) else pa.repeat(pa.scalar(value, type_), n)
+        if isinstance(value, pa.Array):
+            return value.cast(type_)
+        if type_ == pa.utf8():  # once, as the store keeps it
+            return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n), [value])
+        return pa.repeat(pa.scalar(value, type_), n)
 
     rows = rows.add_column(0, "network", each(network, pa.utf8()))
     if level is not None:

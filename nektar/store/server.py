@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nektar.store import readonly
 from nektar.store.driver import Ask, DriverStore
@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(r"\{\w+:[^}]+\}")
 class ServerStore(DriverStore):
     """`clickhouse://USER:PASSWORD@HOST:PORT/DATABASE`; the database must exist."""
 
-    insert_settings: ClassVar[Mapping[str, object]] = {"async_insert": 0}
+    insert_settings: ClassVar[Mapping[str, object]] = {**DriverStore.insert_settings, "async_insert": 0}
 
     def __init__(self, url: str) -> None:
         # Without a session, requests of several threads may run beside each other.
@@ -31,6 +31,9 @@ class ServerStore(DriverStore):
     def end(self, query_id: str) -> None:
         """See `Store.end`."""
         self.command(f"KILL QUERY WHERE query_id = {literal(query_id)} ASYNC")
+
+    def _put(self, table: str, rows: Any, settings: Mapping[str, object]) -> None:
+        self._client.insert_arrow(table, rows, settings=settings)
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:

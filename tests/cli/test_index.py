@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from bench.load import BUNDLED, Load, load
+from devnet.anvil import free_port
 from devnet.chain import DevnetError
+from devnet.processes import Child
 
 pytestmark = pytest.mark.real
 
@@ -29,6 +31,17 @@ def chain() -> Iterator[Load]:
         pytest.skip(f"needs anvil: {error}")
 
 
+@pytest.fixture(scope="module")
+def liar(chain: Load) -> Iterator[tuple[Child, str]]:
+    port = free_port()
+    child = Child("proxy", "devnet.proxy", chain.url, str(port))
+    try:
+        child.wait_for("listening", port)
+        yield child, f"http://127.0.0.1:{port}"
+    finally:
+        child.stop()
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "cli.main", *map(str, arguments)]
 
@@ -37,8 +50,8 @@ def nektar(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False)
 
 
-def index(of: Load, directory: Path, *more: object, name: str = "sample") -> list[str]:
-    what = ("--rpc", of.url, "--abi", of.abi, "--address", of.address, "--name", name)
+def index(of: Load, directory: Path, *more: object, name: str = "sample", rpc: str = "") -> list[str]:
+    what = ("--rpc", rpc or of.url, "--abi", of.abi, "--address", of.address, "--name", name)
     return command("index", *what, "--from", of.first, "--to", of.last, "--dir", directory, *more)
 
 
@@ -94,6 +107,83 @@ def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(chain: Load, tmp_pat
     assert sums(tmp_path) == ALL
 
 
+def ran(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_an_audit_names_each_lie_and_corrects_it_also_when_it_is_killed(
+    chain: Load, tmp_path: Path, liar: tuple[Child, str]
+) -> None:
+    child, url = liar
+    child.tell({"lie": "altered data", "seed": 3, "chance": 1.0})
+    reported = ran(index(chain, tmp_path, "--check", "reported", rpc=url))
+    child.tell({"lie": ""})
+    assert reported.returncode == 0, reported.stderr
+    for after in (0.9, 1.2, 1.5):
+        process = subprocess.Popen(
+            index(chain, tmp_path, "--audit"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(after)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = ran(index(chain, tmp_path, "--audit"))
+    assert done.returncode == 3, done.stderr
+    shown = [line for line in done.stdout.splitlines() if line.startswith("  altered: block ")]
+    assert len(shown) == 20
+    assert all(line.endswith("reported by rpc") for line in shown)
+    assert done.stderr.count("\n") == 1
+    assert sums(tmp_path) == ALL
+    again = ran(index(chain, tmp_path, "--audit", "--json"))
+    assert again.returncode == 3
+    said = json.loads(again.stdout)
+    lies = said["lies"]
+    assert (said["blocks"], said["dissent"]) == (0, len(lies))
+    assert len({(lie["block_number"], lie["log_index"]) for lie in lies}) == len(lies) > 20
+    assert {(lie["lie"], lie["provider"]) for lie in lies} == {("altered", "rpc")}
+    assert f"  and {len(lies) - 20} lies more" in done.stdout
+    assert done.stderr.startswith(f"nektar: sample: {len(lies)} lies were reported of blocks ")
+
+    covered = nektar("coverage", "--dir", tmp_path, "--json")
+    assert covered.returncode == 0
+    *stretches, told = map(json.loads, covered.stdout.splitlines())
+    assert {each["level"] for each in stretches} == {"proved"}
+    blocks = [lie["block_number"] for lie in lies]
+    assert told == {
+        "network": "sample",
+        "provider": "rpc",
+        "lie": "altered",
+        "lies": len(lies),
+        "first": min(blocks),
+        "last": max(blocks),
+    }
+    assert "dissent" in nektar("coverage", "--dir", tmp_path).stdout
+
+
+def test_an_audit_of_what_is_as_it_was_reported_ends_well(chain: Load, tmp_path: Path) -> None:
+    assert ran(index(chain, tmp_path, "--check", "reported")).returncode == 0
+    done = ran(index(chain, tmp_path, "--audit"))
+    assert done.returncode == 0, done.stderr
+    assert "no lie was found" in done.stdout
+    assert f"{LOGS:,} logs proved" in done.stdout
+
+
+def test_several_providers_are_read_by_and_those_that_are_down_or_behind_are_left_out(
+    chain: Load, tmp_path: Path, liar: tuple[Child, str]
+) -> None:
+    child, url = liar
+    child.tell({"lie": "stale head"})
+    network = {"name": "n", "chain_id": 31337, "rpc": ["good"], "contracts": {"registry": chain.address}}
+    config = {"providers": {"good": {"url": chain.url}}, "networks": [network], "data_dir": str(tmp_path)}
+    (tmp_path / "nektar.yaml").write_text(json.dumps(config))
+    more = ("--rpc", "http://127.0.0.1:1", "--rpc", "good", "--config", tmp_path / "nektar.yaml")
+    done = ran(index(chain, tmp_path, *more, rpc=url))
+    child.tell({"lie": ""})
+    assert done.returncode == 0, done.stderr
+    assert "provider rpc: its newest block is" in done.stderr
+    assert "provider rpc-2: " in done.stderr
+    assert sums(tmp_path) == ALL
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -104,6 +194,7 @@ def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(chain: Load, tmp_pat
         (("--to", "99999999"), "expected blocks in order, up to the newest"),
         (("--name", "Not A Name"), "--name: expected"),
         (("--check", "linked"), "--check: expected reported or proved"),
+        (("--check", "reported", "--audit"), "--audit proves what was reported"),
     ],
 )
 def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[str, str], says: str) -> None:
@@ -115,7 +206,7 @@ def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[
 
 def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: Path) -> None:
     done = subprocess.run(
-        index(chain, tmp_path, "--rpc", "http://127.0.0.1:1"), capture_output=True, text=True, check=False
+        index(chain, tmp_path, rpc="http://127.0.0.1:1"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "provider rpc" in done.stderr

@@ -19,6 +19,7 @@ from indexer.filled import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain import abi
+from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider, Refused
 from nektar.model import Address, Level
 from nektar.store.client import open_store
@@ -83,7 +84,7 @@ def run(store: Store, provider: Provider, of: Plan) -> list[Progress]:
 
     async def all_of_it() -> None:
         async with provider:
-            await index(provider, store, of, said.append)
+            await index(Pool([provider], Contradiction), store, of, said.append)
 
     asyncio.run(all_of_it())
     return said

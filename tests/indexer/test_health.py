@@ -203,6 +203,8 @@ class Going:
             self.back.wait(60)
         if self.how == "refuses":
             raise BusError("bus: no broker answers")
+        if self.how == "fails":
+            raise ZeroDivisionError
         return self._bus.end(stream, partition)
 
     def writer(self, transactional_id: str, partition: int) -> Any:
@@ -221,7 +223,7 @@ class Going:
         return getattr(self._bus, name)
 
 
-@pytest.mark.parametrize("how", ["hangs", "refuses", "takes nothing"])
+@pytest.mark.parametrize("how", ["hangs", "refuses", "fails", "takes nothing"])
 def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
     how: str, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

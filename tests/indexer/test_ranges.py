@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.ranges import GROWTH, LOGS_WANTED, Range, Sizes, joined, missing
+from indexer.ranges import GROWTH, LOGS_WANTED, Range, Sizes, joined, missing, shared
 
 some = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda at: Range(at[0], at[0] + at[1])))
 
@@ -35,6 +35,14 @@ def test_a_range_is_cut_into_what_was_asked_for_and_what_is_left(first: int, siz
     part, rest = Range(first, first + size - 1).cut(cut)
     assert part.blocks == min(size, cut)
     assert numbers([part, *([rest] if rest else [])]) == numbers([Range(first, first + size - 1)])
+
+
+@given(some, some)
+def test_what_is_shared_is_what_both_have(ours: list[Range], theirs: list[Range]) -> None:
+    both = numbers(ours) & numbers(theirs)
+    found = shared(ours, theirs)
+    assert sorted(n for each in found for n in range(each.first, each.last + 1)) == sorted(both)
+    assert found == sorted(found)
 
 
 def test_sizes_come_to_the_wanted_number_of_logs_and_follow_when_it_changes() -> None:

@@ -157,6 +157,24 @@ def test_who_contradicts_a_header_is_last_for_a_good_while_named_and_counted(
     assert counted("nektar.provider.contradictions") == {("a",): 1}
 
 
+def test_work_is_given_to_who_is_well_and_to_others_where_that_one_brings_nothing() -> None:
+    async def use(pool: Pool, servers: dict[str, Server], clock: Clock) -> None:
+        a, b, c = pool.providers
+        assert pool.well() == [a, b, c]
+        assert await pool.first(who, before=b) == "b"
+        servers["b"].down = True
+        assert await pool.first(who, before=b) == "a"
+        assert pool.well() == [a, c]
+        pool.contradicted("c")
+        assert pool.well() == [a]
+        pool.contradicted("a")
+        assert set(pool.well()) == {a, b, c}, "somebody has to be asked"
+        clock.now += DOUBT_SECONDS
+        assert set(pool.well()) == {a, b, c}
+
+    with_pool("abc", use)
+
+
 def test_absent_is_said_only_where_all_say_so() -> None:
     async def use(pool: Pool, servers: dict[str, Server], clock: Clock) -> None:
         async def absent(provider: Provider) -> None:

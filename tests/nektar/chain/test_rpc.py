@@ -441,16 +441,36 @@ def test_a_body_that_is_a_refusal_is_raised() -> None:
     async def use(provider: Provider) -> None:
         with pytest.raises(Refused, match="code -32601: no such method"):
             await provider.body([Call("m")])
-        with pytest.raises(Refused, match="code -32600: no batches"):
+        with pytest.raises(Refused, match="code -32601: no such method"):
             await provider.body([Call("m")] * 8)
-        assert provider.most_calls == 4
 
     def handler(body: Any) -> web.Response:
         if isinstance(body, list):
-            return say({"id": None, "error": {"code": -32600, "message": "no batches"}})
+            return say([error(body[0], -32601, "no such method"), *(result(each, []) for each in body[1:])])
         return say(error(body, -32601, "no such method"))
 
     run_with(handler, use)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_a_body_of_many_calls_is_asked_for_in_parts_where_the_provider_takes_no_more(most: int) -> None:
+    asked: list[int] = []
+
+    def handler(body: Any) -> web.Response:
+        calls = body if isinstance(body, list) else [body]
+        asked.append(len(calls))
+        if len(calls) > most:
+            return say({"id": None, "error": {"code": -32600, "message": "batch too large"}})
+        answers = [result(each, each["params"]) for each in calls]
+        return say(answers if isinstance(body, list) else answers[0])
+
+    async def use(provider: Provider) -> Any:
+        calls = [Call("m", (place,)) for place in range(8)]
+        return await provider.body(calls), await provider.body(calls)
+
+    for body in run_with(handler, use):
+        assert [each["result"] for each in msgspec.json.decode(body)] == [[place] for place in range(8)]
+    assert sum(each > most for each in asked) <= 3  # what it takes is remembered
 
 
 def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:

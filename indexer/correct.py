@@ -1,0 +1,177 @@
+"""What was reported and is not so: named, and struck out, before what is proved takes its place.
+
+The order of writing makes a death at any moment one that a second run mends, with the same names for the same
+lies: all that is wrong of a block is named at once (`dissent`), and nothing more of a block that is named,
+whatever of its rows was corrected since; then false rows are struck out, then the proved ones written, and
+`coverage` comes last.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from indexer.audit import UNDECODED, Lie, Rows, Verdict, judge
+from indexer.filled import VERSIONS, Covered, Filled, Plan, Read, found, table_of
+from indexer.ranges import Range, joined, missing, shared
+from indexer.told import Scope, Told
+from nektar.chain.logs import HASH
+from nektar.coverage import CoverageRow, DissentRow, UndecodedRow
+from nektar.model import Level
+from nektar.store.port import Store
+from nektar.store.schema import DELETED, literal, row_schema, row_table
+
+_DISSENT = row_table(DissentRow).name
+_COVERAGE = row_table(CoverageRow).name
+
+T = TypeVar("T", Covered, Read)
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A lie as people are told of it; `log_index` -1: all of the block."""
+
+    lie: str
+    block_number: int
+    block_hash: str  # 0x…
+    log_index: int
+    provider: str
+    proved_by: str
+
+
+class Dissent(NamedTuple):
+    """How many lies there are, who told them, and the first."""
+
+    lies: int
+    providers: list[str]
+    first: list[Named]
+
+
+def dissent(store: Store, plan: Plan, most: int) -> Dissent:
+    """The lies of the plan's blocks, whichever run has found them."""
+    first, last = plan.blocks
+    from_ = f"FROM {_DISSENT} FINAL WHERE {plan.mine} AND block_number BETWEEN {first} AND {last}"
+    ((lies, providers),) = store.rows(f"SELECT count(), arraySort(groupUniqArray(provider)) {from_}")
+    rows = store.rows(
+        f"SELECT lie, block_number, block_hash_hex, log_index, provider, proved_by {from_}"
+        f" ORDER BY block_number, log_index LIMIT {most}"
+    )
+    return Dissent(int(lies), list(providers), [Named(*row) for row in rows])
+
+
+class Correction:
+    """Of the rows of a plan at level `proved`."""
+
+    def __init__(self, store: Store, plan: Plan, filled: Filled) -> None:
+        self._store, self._plan, self._filled = store, plan, filled
+        self._told = Told(store, _scopes(plan))
+
+    def make(self, reads: Sequence[Read]) -> None:
+        """Name what was reported falsely of these blocks, and strike out what is false. Raises StoreError."""
+        reads = sorted(reads, key=lambda each: each.blocks)
+        reported = sorted(self._filled.covered(Level.REPORTED))
+        lost = table_of(UndecodedRow, self._filled.undecoded(reads))
+        proved = {**found(reads), UNDECODED: lost}
+        for blocks in joined(read.blocks for read in reads):
+            inside = [read.hashes for read in reads if blocks.first <= read.blocks.first <= blocks.last]
+            hashes = np.frombuffer(b"".join(inside), np.uint8).reshape(-1, HASH)
+            said = shared([blocks], [each.blocks for each in reported])
+            # A run that was cut off may have left rows of which nobody said that they are all: no lie yet.
+            unsaid = missing(blocks, said)
+            for part, told in chain.from_iterable(map(self._told.parts, (*said, *unsaid))):
+                is_said = bool(shared([part], said))
+                if not is_said and not any(rows.num_rows for rows in told.values()):
+                    continue
+                own = hashes[part.first - blocks.first :]
+                verdict = judge(told, _of(part, proved, told), part.first, own)
+                if is_said:
+                    self._name(verdict.lies, reported, reads)
+                self._strike(told, verdict)
+
+    def settle(self) -> None:
+        """Say no more that blocks were reported which are proved by now. Raises StoreError."""
+        proved = [each.blocks for each in self._filled.covered(Level.PROVED)]
+        for reported, *_ in self._filled.covered(Level.REPORTED):
+            left = missing(reported, proved)
+            if left == [reported]:
+                continue
+            for part in left:
+                count = self._told.count(part)
+                self._say_instead(reported, f"{part.first} AS first, {part.last} AS last, {count} AS rows")
+            self._say_instead(reported, f"1 AS {DELETED}")
+
+    def _say_instead(self, of: Range, change: str) -> None:
+        """Write the coverage of a reported range once more, changed."""
+        self._store.command(
+            f"INSERT INTO {_COVERAGE} SELECT * REPLACE ({change}, {VERSIONS[Level.PROVED]} AS version)"  # noqa: S608
+            f" FROM (SELECT * FROM {_COVERAGE} FINAL WHERE {self._plan.mine}"
+            f" AND first = {of.first} AND last = {of.last} AND level = {literal(str(Level.REPORTED))})"
+        )
+
+    def _name(self, lies: Sequence[Lie], reported: Sequence[Covered], reads: Sequence[Read]) -> None:
+        """Keep who told them. What is named of a block already is all of it: a run was cut off after that."""
+        if not lies:
+            return
+        rows = self._store.rows(
+            f"SELECT DISTINCT block_number FROM {_DISSENT} FINAL WHERE {self._plan.mine}"  # noqa: S608
+            f" AND block_number BETWEEN {lies[0].number} AND {lies[-1].number}"
+        )
+        named = {number for (number,) in rows}
+        now = int(time.time())
+        said = [
+            DissentRow(
+                lie=str(lie.kind),
+                block_number=lie.number,
+                block_hash=lie.hash,
+                log_index=lie.log_index,
+                filter=self._plan.filter,
+                provider=_of_block(reported, lie.number).provider,
+                proved_by=_of_block(reads, lie.number).provider,
+                found=now,
+            )
+            for lie in lies
+            if lie.number not in named
+        ]
+        self._filled.say(DissentRow, said)
+
+    def _strike(self, told: Rows, verdict: Verdict) -> None:
+        for name, rows in verdict.false.items():
+            level = None if name == UNDECODED else str(Level.REPORTED)
+            self._filled.insert(name, told[name].take(rows), deleted=True, level=level)
+
+
+def _scopes(plan: Plan) -> dict[str, Scope]:
+    """Which rows of each table are of this plan: of an event's, those of the contracts that emit it."""
+    scopes = {}
+    for event in plan.events:
+        emit = [
+            f"unhex('{address.hex()}')"
+            for address, abi in plan.contracts.items()
+            if any(each.table == event.table for each in abi.events)
+        ]
+        where = f"network = {literal(plan.name)} AND address IN ({', '.join(emit)})"
+        scopes[event.table] = Scope(event.table, event.schema, where)
+    schema = row_schema(UndecodedRow)
+    undecoded = schema.remove(schema.get_field_index(DELETED))
+    return {**scopes, UNDECODED: Scope(UNDECODED, undecoded, plan.mine)}
+
+
+def _of(blocks: Range, proved: Rows, told: Rows) -> Rows:
+    """The proved rows of these blocks, of the same tables as the told ones."""
+    rows = {}
+    for name, like in told.items():
+        rows[name] = proved.get(name, like.schema.empty_table())
+        numbers = rows[name]["block_number"].to_numpy()
+        first, end = np.searchsorted(numbers, [blocks.first, blocks.last + 1])
+        rows[name] = rows[name].slice(first, end - first)
+    return rows
+
+
+def _of_block(ranges: Sequence[T], number: int) -> T:
+    """Of ranges in order, the one that holds the block."""
+    return ranges[bisect_right(ranges, number, key=lambda each: each.blocks.first) - 1]
