@@ -30,7 +30,7 @@ from bench.floor import floor
 from bench.load import BUNDLED, Load, load
 from bench.peers.cryo import Cryo
 from bench.peers.ethereum_etl import EthereumEtl
-from bench.peers.nektar import Nektar
+from bench.peers.nektar import Audited, Nektar
 from bench.peers.ponder import Ponder
 from bench.peers.tool import Ended, Row, Tool, row
 from devnet.anvil import free_port
@@ -69,7 +69,9 @@ class Verdict(NamedTuple):
     @property
     def words(self) -> str:
         if self.noticed:
-            return f"noticed, and kept {self.false:,} false" if self.false else "noticed"
+            if self.false:
+                return f"noticed, and kept {self.false:,} false"
+            return "noticed" if self.missing else "noticed, corrected"
         kept = ((self.false, "false"), (self.missing, "missing"))
         wrong = ", ".join(f"{count:,} {what}" for count, what in kept if count)
         return f"**kept it**: {wrong}" if wrong else "what it keeps is true"
@@ -127,8 +129,10 @@ def speeds(tools: Sequence[Tool], logs: int, rounds: int, folder: Path) -> tuple
 
 def lies(tools: Sequence[Tool], logs: int, folder: Path) -> dict[str, dict[str, Verdict]]:
     """What came of each lie, by the tool's name and the lie's."""
-    found: dict[str, dict[str, Verdict]] = {tool.name: {} for tool in tools}
     with final(logs) as of, _proxy(of.url) as (liar, url):
+        if any(isinstance(tool, Nektar) for tool in tools):
+            tools = [*tools, Audited(of.url)]
+        found: dict[str, dict[str, Verdict]] = {tool.name: {} for tool in tools}
         truth, block = _truth(of), (of.first + of.last) // 2
         for lie in ("", *ABOUT_ONE_BLOCK):
             liar.tell({"lie": lie, "seed": 7, **({"block": block} if lie else {})})
@@ -178,7 +182,7 @@ def table(found_floor: int, fast: dict[str, Speed], lied: dict[str, dict[str, Ve
     """Both, in Markdown."""
     head = ["", "keeps", "logs read", "logs/s", "× floor (spread)", "peak MB"]
     lines = [f"| {' | '.join((*head, *ABOUT_ONE_BLOCK))} |", "|---|---|" + "---:|" * 4 + "---|" * 4]
-    for tool in TOOLS:
+    for tool in (*TOOLS, Audited("")):
         cells = [tool.name, tool.keeps]
         if speed := fast.get(tool.name):
             spread = f"{speed.ratio_min:.2f}–{speed.ratio_max:.2f}"
@@ -237,10 +241,10 @@ def main(arguments: Sequence[str] = ()) -> None:
     lied = lies(tools, chosen.lied, folder) if chosen.lied else {}
     shutil.rmtree(folder, ignore_errors=True)
     found: dict[str, Any] = {"floor": found_floor, "tools": {}}
-    for tool in tools:
-        speed = fast[tool.name]._asdict() if tool.name in fast else {}
-        verdicts = {lie: what._asdict() for lie, what in lied.get(tool.name, {}).items()}
-        found["tools"][tool.name] = {**speed, "lies": verdicts}
+    for name in {**fast, **lied}:
+        speed = fast[name]._asdict() if name in fast else {}
+        verdicts = {lie: what._asdict() for lie, what in lied.get(name, {}).items()}
+        found["tools"][name] = {**speed, "lies": verdicts}
     OUT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     told = table(found_floor, fast, lied)
     print(told)

@@ -29,15 +29,12 @@ class Nektar:
         """It is here."""
 
     def run(self, of: Load, into: Path) -> Ended:
-        return run(
-            [
-                *(*NEKTAR, "index", "--rpc", of.url, "--abi", str(of.abi), "--address", of.address),
-                *("--from", str(of.first), "--to", str(of.last), "--check", self._level),
-                *("--dir", str(fresh(into) / "store"), "--json"),
-            ],
-            into,
-            env=ENV,
-        )
+        return self._index(of, fresh(into), "--check", self._level)
+
+    def _index(self, of: Load, into: Path, *more: str) -> Ended:
+        command = [*NEKTAR, "index", "--rpc", of.url, "--abi", str(of.abi), "--address", of.address]
+        command += ["--from", str(of.first), "--to", str(of.last), "--dir", str(into / "store"), "--json"]
+        return run([*command, *more], into, env=ENV)
 
     def count(self, into: Path) -> int:
         return int(next(self._asked(into, "SELECT count() AS logs FROM event_sample"))["logs"])
@@ -58,3 +55,16 @@ class Nektar:
         command = [*NEKTAR, "sql", "--dir", str(into / "store"), "--format", "JSONEachRow", query]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **ENV})
         return map(json.loads, answer.stdout.splitlines())
+
+
+class Audited(Nektar):
+    """What was only reported is audited later, by another provider."""
+
+    def __init__(self, auditor: str) -> None:
+        super().__init__("reported")
+        self.name += ", later `--audit`"
+        self._auditor = auditor
+
+    def run(self, of: Load, into: Path) -> Ended:
+        reported = super().run(of, into)
+        return reported.then(self._index(of._replace(url=self._auditor), into, "--audit"))
