@@ -82,7 +82,8 @@ def verdict(ended: Ended, kept: Counter[Row], truth: Counter[Row]) -> Verdict:
     false, lacking = (kept - truth).total(), (truth - kept).total()
     lines = ended.words.strip().splitlines() or [""]
     said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
-    return Verdict(ended.status != 0, false, max(0, lacking - false), said[:300])
+    # Who dies of a signal, or is stuck, has noticed nothing.
+    return Verdict((ended.status or 0) > 0, false, max(0, lacking - false), said[:300])
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def lies(tools: Sequence[Tool], logs: int, folder: Path) -> dict[str, dict[str, 
                 print(f"  {tool.name}: {what.words} (exit {ended.status}): {what.said}", flush=True)
                 if lie:
                     found[tool.name][lie] = what
-                elif kept != truth:
+                elif kept != truth or ended.status != 0:
                     raise SystemExit(f"{tool.name}: told the truth, it keeps something else: {ended}")
     return found
 
