@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo kafka test lint soak prove simulate kill bench contracts lock clean
+.PHONY: help demo kafka test lint soak prove simulate kill bench bench-growth bench-peers contracts lock clean
 
 help:
 	@echo "make demo     a whole Network on this machine, faults and all   (ARGS='--seed 7')"
@@ -17,6 +17,8 @@ help:
 	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
 	@echo "make kill     an indexer killed at random moments, thirty runs on each bus"
 	@echo "make bench    measurements"
+	@echo "make bench-growth  the index at 10 k, 100 k and 1 M logs: speed and memory"
+	@echo "make bench-peers   the index beside cryo, ethereum-etl and ponder: speed, and who notices lies (installs them)"
 
 demo: .venv/ready node_modules/ready
 	@.venv/bin/nektar demo $(ARGS)
@@ -48,6 +50,13 @@ kill: .venv/ready node_modules/ready
 
 bench: .venv/ready node_modules/ready
 	$(PY) -m bench $(ARGS)
+
+bench-growth: .venv/ready node_modules/ready
+	$(PY) -m bench.growth $(ARGS)
+
+# The peers are installed under build/peers, apart from .venv.
+bench-peers: .venv/ready node_modules/ready
+	$(PY) -m bench.peers $(ARGS)
 
 # Compile the reference contracts again after a change to devnet/contracts.
 contracts: .venv/ready node_modules/ready

@@ -48,6 +48,11 @@ class Load(NamedTuple):
     last: int
     logs: int
 
+    def beginning(self, logs: int) -> Load:
+        """Its first blocks, as many as hold so many events."""
+        blocks = logs * (self.last - self.first + 1) // self.logs
+        return self._replace(last=self.first + blocks - 1, logs=logs)
+
 
 @contextmanager
 def load(shape: Shape, logs: int) -> Iterator[Load]:

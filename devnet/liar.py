@@ -1,10 +1,11 @@
 """What a provider can say that is not so: the lies by which the indexer is tried (docs/LIES.md).
 
-A lie is named, and told from a seed: the same requests get the same answers. There are three kinds of it:
+A lie is named, and told from a seed: the same requests get the same answers. There are four kinds of it:
 
 * an honest answer, changed: `CHANGES`;
 * a chain that is not the canonical one, or not as long, or not as final: `Stale`, `Fork`, `FalseFinality`;
-* an answer that is none, or comes late: `WIRES`.
+* an answer that is none, or comes late: `WIRES`;
+* an honest answer but for one block, of which every method tells the same lie: `ABOUT_ONE_BLOCK`.
 """
 
 from __future__ import annotations
@@ -293,6 +294,58 @@ VIEWS: Mapping[str, Callable[[Ask, int], View]] = {
     "invented fork": lambda ask, seed: Fork(ask, seed, invented=True),
 }
 
+# --- about one block ---
+
+
+def _is_first(log: Object) -> bool:
+    return int(log["logIndex"], 16) == 0
+
+
+# What is told in place of a log; None: it is left out.
+ABOUT_ONE_BLOCK: Mapping[str, Callable[[Object, random.Random], Object | None]] = {
+    "omitted log": lambda log, rng: None if _is_first(log) else log,
+    "altered data": lambda log, rng: log | {"data": _flipped(log["data"], rng)} if _is_first(log) else log,
+    "wrong hash": lambda log, rng: log | {"blockHash": _flipped(log["blockHash"], rng)},
+    "empty ranges": lambda log, rng: None,
+}
+
+
+class OneBlock:
+    """Lies about the logs of one block, alike in whatever tells of them; a receipt's bloom is made to fit.
+
+    Its header is honest. A range of logs that holds it is empty where such is the lie.
+    """
+
+    def __init__(self, ask: Ask, seed: int, lie: str, number: int) -> None:
+        self._ask, self._seed, self._lie, self._number = ask, seed, lie, number
+
+    async def result(self, method: str, params: list[Any]) -> Any:
+        result = await self._ask(method, *params)
+        match method:
+            case "eth_getLogs" if any(map(self._is_there, result)):
+                return [] if self._lie == "empty ranges" else self._told(result)
+            case "eth_getBlockReceipts" if result and self._is_there(result[0]):
+                return [] if self._lie == "empty ranges" else [self._receipt(each) for each in result]
+            case "eth_getTransactionReceipt" if result is not None and self._is_there(result):
+                return self._receipt(result)
+        return result
+
+    def _is_there(self, what: Object) -> bool:
+        return int(what["blockNumber"], 16) == self._number
+
+    def _receipt(self, receipt: Object) -> Object:
+        logs = self._told(receipt["logs"])
+        return receipt | {"logs": logs, "logsBloom": "0x" + bloom(map(read_entry, logs)).hex()}
+
+    def _told(self, logs: list[Object]) -> list[Object]:
+        change = ABOUT_ONE_BLOCK[self._lie]
+        told = (
+            change(log, random.Random(self._seed)) if self._is_there(log) else log  # noqa: S311
+            for log in logs
+        )
+        return [log for log in told if log is not None]
+
+
 # --- over the wire ---
 
 WIRES: Mapping[str, Callable[[bytes], Sent]] = {
@@ -320,16 +373,20 @@ class Liar:
         self._chance = 1.0
         self._view: View | None = None
 
-    def tell(self, lie: str, seed: int = 0, chance: float = 1.0) -> None:
+    def tell(self, lie: str, seed: int = 0, chance: float = 1.0, block: int | None = None) -> None:
         """Tell this lie from now on, with this chance in each request; "any": one of many; "": the truth.
 
-        Raises ValueError for one that it does not know.
+        With a block's number it is about that block alone. Raises ValueError for a lie that it does not know.
         """
-        if lie not in (*LIES, "any", ""):
-            raise ValueError(f"expected a lie of {', '.join(LIES)}; got {lie!r}")
+        known = (*LIES, "any", "") if block is None else (*ABOUT_ONE_BLOCK,)
+        if lie not in known:
+            raise ValueError(f"expected a lie of {', '.join(known)}; got {lie!r}")
         self._lie, self._chance = lie, chance
         self._rng = random.Random(seed)  # noqa: S311
-        self._view = VIEWS[lie](self._ask, seed) if lie in VIEWS else None
+        if block is not None:
+            self._view = OneBlock(self._ask, seed, lie, block)
+        else:
+            self._view = VIEWS[lie](self._ask, seed) if lie in VIEWS else None
 
     @property
     def is_honest(self) -> bool:

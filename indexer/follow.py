@@ -182,6 +182,7 @@ class Follower:
                                 await self.caught_up()
                         break
             self._sightings.clear()
+            self._turn_if_it_forks(view.heads)
             self._turn_if_it_stands_still()
         except ReorgBelowFinality as error:
             showed = self._source.answered
@@ -198,6 +199,15 @@ class Follower:
         if self._news_at is None:
             self._news_at = now
         if now - self._news_at >= STANDSTILL:
+            self._source.turn_from(self._source.name)
+
+    def _turn_if_it_forks(self, heads: Heads) -> None:
+        """Leave whose chain the log holds where another block than the log's was agreed to be final: who
+        calls none of its own blocks final contradicts nobody, and would be followed on."""
+        if heads.finalized is None:
+            return
+        ours = self._log.known.hash_at(heads.finalized.number)
+        if ours is not None and ours != heads.finalized.hash:
             self._source.turn_from(self._source.name)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 from collections.abc import Sequence
@@ -31,14 +32,17 @@ from tests.spans import Counted
 
 
 class Teller(Node):
-    """A provider that may call its head final, or never answer."""
+    """A provider that may call its head final, or nothing above some block, or never answer."""
 
     boasts = False
     hangs = False
+    final_at: int | None = None
 
     @property
     def shown(self) -> tuple[list[Any], int, int]:
         blocks, safe, finalized = super().shown
+        if self.final_at is not None:
+            safe, finalized = min(safe, self.final_at), min(finalized, self.final_at)
         return (blocks, blocks[-1].number, blocks[-1].number) if self.boasts else (blocks, safe, finalized)
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
@@ -141,6 +145,26 @@ def test_an_invented_fork_of_one_of_three_is_caught_by_two(
     assert "net: finalized block 55: quorum 2/3 agree: b has 0x" in caplog.text
     assert f"liar has 0x{fork.blocks[55].hash.hex()}" in caplog.text
     assert counted("nektar.anchor.dissents")[("liar",)] >= 1
+
+
+def test_a_fork_of_which_nothing_is_called_final_is_left_once_two_of_three_call_another_block_so(
+    bus: SqliteBus, chain: Chain
+) -> None:
+    fork = copy.deepcopy(chain)
+    fork.reorg(1, 12)
+    chain.mine(2)
+    assert fork.blocks[chain.head].hash != chain.blocks[chain.head].hash
+    nodes = [node(fork, "liar"), node(chain, "b"), node(chain, "c")]
+    nodes[0].final_at = chain.finalized
+    with Indexer(bus, nodes, "quorum 2/3") as indexer:
+        indexer.look(3)
+        assert indexer.hashes == hashes(fork), "nothing says yet that it is none"
+        chain.mine(8)
+        fork.mine(1)
+        indexer.look(4)
+        assert indexer.hashes == hashes(chain)
+        assert {ref.hash for ref in indexer.finals} <= set(hashes(chain))
+        assert indexer.finals[-1].number == chain.finalized
 
 
 def test_a_backfill_of_an_invented_fork_calls_none_of_it_final_on_the_way(
