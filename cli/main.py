@@ -20,6 +20,9 @@ import typer
 
 from nektar.errors import NektarError
 
+# numpy's linear algebra, which nothing here uses, starts a thread for each core, which waits by turning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Long enough for the hook to be over.
 AGAIN_SECONDS = 0.05
 

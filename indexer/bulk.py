@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,10 +34,6 @@ from nektar.store.port import Store
 
 # Headers in one request, where logs don't say their block's time.
 HEADERS_A_REQUEST = 100
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Progress(NamedTuple):
@@ -108,29 +104,28 @@ async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerato
     work = list(reversed(left))
     asked: dict[asyncio.Task[Read | Range], Provider] = {}
     finished: set[asyncio.Task[Read | Range]] = set()
-    with ThreadPoolExecutor(1, "read") as reading:
-        try:
-            while work or asked:
-                while work and (provider := _free(pool, asked.values())) is not None:
-                    part, rest = work.pop().cut(sizes.next)
-                    if rest is not None:
-                        work.append(rest)
-                    asked[asyncio.create_task(_read(pool, provider, plan, part, reading))] = provider
-                finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-                for task in finished:
-                    del asked[task]
-                for task in finished:
-                    match task.result():
-                        case Range() as refused:
-                            sizes.refused(refused.blocks)
-                            work.append(refused)
-                        case read:
-                            sizes.held(read.blocks.blocks, read.logs)
-                            yield read
-        finally:
-            for task in asked:
-                task.cancel()
-            await asyncio.gather(*asked, *finished, return_exceptions=True)
+    try:
+        while work or asked:
+            while work and (provider := _free(pool, asked.values())) is not None:
+                part, rest = work.pop().cut(sizes.next)
+                if rest is not None:
+                    work.append(rest)
+                asked[asyncio.create_task(_read(pool, provider, plan, part))] = provider
+            finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                del asked[task]
+            for task in finished:
+                match task.result():
+                    case Range() as refused:
+                        sizes.refused(refused.blocks)
+                        work.append(refused)
+                    case read:
+                        sizes.held(read.blocks.blocks, read.logs)
+                        yield read
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, *finished, return_exceptions=True)
 
 
 def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
@@ -140,15 +135,13 @@ def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
     return next((each for each in well if under_way[each.name] < each.limits.in_flight), None)
 
 
-async def _read(
-    pool: Pool, provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
-) -> Read | Range:
+async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | Range:
     """What the blocks hold, by this provider or by another; or the range itself, where they are too many for
     one answer."""
 
     async def ask(provider: Provider) -> Read | Range:
         try:
-            return await _asked(provider, plan, blocks, reading)
+            return await _asked(provider, plan, blocks)
         except RangeLimited:
             if blocks.blocks == 1:
                 raise
@@ -164,20 +157,21 @@ async def _read(
         return blocks
 
 
-async def _asked(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Read:
+async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:
     """What the blocks hold by what this provider says. Raises RpcError, Contradiction, Malformed."""
     ends, hashes = None, b""
     if plan.level is Level.PROVED:
-        logs, headers = await _proved(provider, plan, blocks, reading)
+        logs, headers = await _proved(provider, plan, blocks)
         ends = Ends(headers[0].parent, headers[-1].hash)
         hashes = b"".join(each.hash for each in headers)
     else:
-        logs = await _reported(provider, plan, blocks, reading)
-    batches, lost = await _in(reading, reported.batches, logs, plan.contracts)
+        logs = await _reported(provider, plan, blocks)
+    with uncollected():
+        batches, lost = reported.batches(logs, plan.contracts)
     return Read(blocks, provider.name, batches, lost, len(logs.number), ends, hashes)
 
 
-async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor) -> Logs:
+async def _reported(provider: Provider, plan: Plan, blocks: Range) -> Logs:
     """What `eth_getLogs` says. Raises Refused too."""
     filter_: dict[str, Any] = {
         "address": ["0x" + address.hex() for address in plan.contracts],
@@ -188,7 +182,8 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: Thre
         topics = {"0x" + topic.hex() for abi in plan.contracts.values() for topic in abi.topics}
         filter_["topics"] = [sorted(topics)]
     body = await provider.body([Call("eth_getLogs", (filter_,))])
-    logs = await _in(reading, read_logs, body)
+    with uncollected():
+        logs = read_logs(body)
     if logs is None:
         raise _refused(provider, "eth_getLogs", body)
     if numbers := reported.untimed(logs):
@@ -197,9 +192,7 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range, reading: Thre
     return logs
 
 
-async def _proved(
-    provider: Provider, plan: Plan, blocks: Range, reading: ThreadPoolExecutor
-) -> tuple[Logs, list[proved.Header]]:
+async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header]]:
     """What the blocks' receipts say, each block proved. Raises Refused too."""
     numbers = range(blocks.first, blocks.last + 1)
     answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
@@ -208,33 +201,19 @@ async def _proved(
             raise answer
         if answer is None:
             raise Absent(provider.name, f"block {number}: it has none")
-    headers = await _in(reading, _headers, answers, numbers)
+    with uncollected():
+        headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
+        proved.check_links(headers)
     holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
     logs = NO_LOGS
     if holding:
         body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
-        receipts = await _in(reading, read_receipts, body)
-        if receipts is None:
-            raise _refused(provider, "eth_getBlockReceipts", body)
-        logs = await _in(reading, proved.logs, holding, receipts)
-        logs = await _in(reading, proved.wanted, logs, plan.contracts)
-    return logs, headers
-
-
-def _headers(answers: Sequence[Any], numbers: range) -> list[proved.Header]:
-    headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
-    proved.check_links(headers)
-    return headers
-
-
-async def _in(reading: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns, done in the thread that reads."""
-
-    def run() -> T:
         with uncollected():
-            return work(*args, **kwargs)
-
-    return await asyncio.get_running_loop().run_in_executor(reading, run)
+            receipts = read_receipts(body)
+            if receipts is None:
+                raise _refused(provider, "eth_getBlockReceipts", body)
+            logs = proved.wanted(proved.logs(holding, receipts), plan.contracts)
+    return logs, headers
 
 
 class _Answer(msgspec.Struct):

@@ -26,6 +26,9 @@ DEFINITION_BYTES = 16 << 20
 # mallopt(3): blocks of this size and more are mapped one by one, and unmapped when they are freed. By itself
 # glibc raises that to 32 MB once such a block was freed, and keeps in the process what answers have taken.
 _M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 20
+# Whoever sets that has set for good, at 128 KB, how much of what is free is kept in the process: so little
+# that each message's memory would be given back, and asked for again page by page.
+_M_TRIM_THRESHOLD, KEPT_BYTES = -1, 32 << 20
 
 _NAMES_AND_TYPES = "JSONCompactEachRowWithNamesAndTypes"
 
@@ -45,6 +48,7 @@ class EmbeddedStore(DriverStore):
         self._path = str(path.resolve())
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
             mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         import chdb
 
         self._connect: Any = chdb.connect
