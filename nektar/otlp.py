@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from nektar.attributes import text
 from nektar.errors import NektarError
 from nektar.log import OTLP_LOGS, OTLP_SPANS
 
@@ -37,8 +38,6 @@ MAX_ITEMS = 131_072
 MAX_REPEATED_BYTES = 32 * 1024 * 1024
 # What an attribute takes beside its text: lengths and ends, in each copy.
 ATTRIBUTE_BYTES = 24
-# What is no text is stored as JSON, which writes six bytes for one that is a control character.
-JSON_GROWS = 6
 
 
 class BadRequest(NektarError):
@@ -140,14 +139,13 @@ def check_size(signal: Signal, request: Any) -> None:
         raise BadRequest(f"expected at most {MAX_ITEMS} of {counted}; got {items}: send smaller batches")
     if repeated > MAX_REPEATED_BYTES:
         raise BadRequest(
-            f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes, {ATTRIBUTE_BYTES} more an "
-            f"attribute and {JSON_GROWS} times as many of values that are no text, all counted for each of "
-            f"their {signal.items}; got {repeated}"
+            f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes as text, {ATTRIBUTE_BYTES} "
+            f"more an attribute, all counted for each of their {signal.items}; got {repeated}"
         )
 
 
 def _beside_its_bytes(of: Any) -> int:
     """What the attributes of a resource or a scope take in a row beyond their bytes here."""
     others = (pair.value for pair in of.attributes if pair.value.WhichOneof("value") != "string_value")
-    grown: int = (JSON_GROWS - 1) * sum(each.ByteSize() for each in others)
+    grown: int = sum(max(0, len(text(each).encode()) - each.ByteSize()) for each in others)
     return grown + ATTRIBUTE_BYTES * len(of.attributes)

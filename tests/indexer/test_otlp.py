@@ -137,6 +137,14 @@ def test_what_a_stock_collectors_batch_repeats_is_within_the_limit() -> None:
     check_size(SPANS, spans(8_192, NOW, resource=resource))
 
 
+def test_what_the_java_agent_says_of_its_process_is_within_the_limit_too() -> None:
+    request = spans(8_192, NOW, resource=[(f"process.attribute.{i}", "x" * 40) for i in range(16)])
+    arguments = request.resource_spans[0].resource.attributes.add(key="process.command_args")
+    for i in range(40):
+        arguments.value.array_value.values.add().string_value = f"/app/libs/library-number-{i}.jar"
+    check_size(SPANS, request)
+
+
 @pytest.mark.parametrize("empty", ["resource_spans", "scope_spans"])
 def test_so_many_groups_are_too_many_though_they_are_empty(empty: str) -> None:
     request = spans(1, NOW)
