@@ -62,6 +62,7 @@ class Verdict(NamedTuple):
     """What came of one lie."""
 
     noticed: bool  # it ended with an error
+    stuck: bool  # it was stopped, and may have noticed or not
     false: int  # events that it keeps otherwise than they are
     missing: int  # events that it does not keep at all
     said: str  # its last word about an error, or its last
@@ -74,6 +75,8 @@ class Verdict(NamedTuple):
             return "noticed" if self.missing else "noticed, corrected"
         kept = ((self.false, "false"), (self.missing, "missing"))
         wrong = ", ".join(f"{count:,} {what}" for count, what in kept if count)
+        if self.stuck:
+            return f"never ended: {wrong}" if wrong else "never ended"
         return f"**kept it**: {wrong}" if wrong else "what it keeps is true"
 
 
@@ -82,8 +85,8 @@ def verdict(ended: Ended, kept: Counter[Row], truth: Counter[Row]) -> Verdict:
     false, lacking = (kept - truth).total(), (truth - kept).total()
     lines = ended.words.strip().splitlines() or [""]
     said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
-    # Who dies of a signal, or is stuck, has noticed nothing.
-    return Verdict((ended.status or 0) > 0, false, max(0, lacking - false), said[:300])
+    # Who dies of a signal has noticed nothing.
+    return Verdict((ended.status or 0) > 0, ended.status is None, false, max(0, lacking - false), said[:300])
 
 
 @contextmanager
