@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from bench.index import compiled
 from bench.load import Load
 
 HOME = Path("build/peers").resolve()
@@ -127,7 +128,7 @@ def run(
     began = time.perf_counter()
     with said.open("w") as out:
         process = subprocess.Popen(
-            command, cwd=into, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT
+            command, cwd=into, env={**compiled(), **(env or {})}, stdout=out, stderr=subprocess.STDOUT
         )
     done, gone, status, used = False, 0, 0, None
     while not gone and not done and time.perf_counter() - began < PATIENCE:
