@@ -30,7 +30,7 @@ from opentelemetry.util.types import AttributeValue
 
 from nektar import checkpoint, generations, log, trace
 from nektar.bus.level import Level
-from nektar.bus.port import Bus, Delivered, Fenced, Message, Writer, partition_of
+from nektar.bus.port import Bus, BusError, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
@@ -80,7 +80,8 @@ class _Following(Generic[State]):
 
     def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
         """Each record that is whole with this message, and what it puts out, unless that is on the bus
-        already, and the span of doing so, which ends when it is there.
+        already, and the span of doing so, which ends when it is there. It is taken when the next one is
+        asked for.
 
         Raises what the record raises that can't be read or folded, when those before it are put out.
         """
@@ -94,9 +95,9 @@ class _Following(Generic[State]):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
             if anew:
+                yield whole, span, messages
                 self.taken = whole.offset + 1
                 self._anew += 1
-                yield whole, span, messages
 
     def _span(self, whole: Delivered) -> Span:
         said: dict[str, AttributeValue] = {
@@ -160,15 +161,15 @@ class _Share(Generic[State]):
         """Fold what came, and put it out where the batch is full. A log that can't be folded ends alone."""
         following = self.logs.get(delivered.key)
         if following and delivered.key not in self._stopped:
-            if STANDS_HEADER in delivered.headers:
-                self.flush()  # so that all that was said before can be read
             try:
                 for whole, span, messages in following.take(delivered):
+                    if STANDS_HEADER in whole.headers:
+                        messages += self._hand_over(following.processor.network, whole)
                     self._spans.append(span)
                     self._messages += messages
                     self._bytes += sum(len(message.value) for message in messages)
-                    if STANDS_HEADER in whole.headers:
-                        self._hand_over(following.processor.network, whole)
+            except BusError:
+                raise  # no fault of the log's: a new start does it again
             except Exception as error:
                 network = following.processor.network
                 self._stopped[delivered.key] = _stop(self._processor, network, error, delivered)
@@ -176,15 +177,18 @@ class _Share(Generic[State]):
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
-    def _hand_over(self, network: Network, record: Delivered) -> None:
-        """Say what the generation that comes to stand has found otherwise, and follow older ones no more."""
+    def _hand_over(self, network: Network, record: Delivered) -> list[Message]:
+        """What says that the generation that comes to stand has found otherwise; older ones are followed no
+        more. Raises BusError."""
+        self.flush()  # so that all that was said before can be read
         carried = trace.carried(record.headers)
-        self._messages += difference(self._bus, network, self._processor, record.offset, carried)
+        said = difference(self._bus, network, self._processor, record.offset, carried)
         for key, each in list(self.logs.items()):
             older = each.processor.network
             if older.name == network.name and older.generation < network.generation:
                 del self.logs[key]
                 self._over.add(key)
+        return said
 
     def flush(self) -> None:
         """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
