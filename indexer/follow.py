@@ -84,15 +84,18 @@ class Follower:
         named: str = "",
         caught_up: Callable[[], Awaitable[None]] | None = None,
         carried: Carried | None = None,
+        writing: asyncio.Lock | None = None,
     ) -> None:
         """`poll`: seconds between two looks at the head, while nobody announces it. `reverts` says of blocks
         above the finalized one why calls failed; None: nobody is asked. `only_with_events` as of
         `indexer.decode.tables`. `named` is how it is called in health and in what is logged; `caught_up` is
-        called whenever the log is level with its chain; `carried` is what an older log has for this one."""
+        called whenever the log is level with its chain; `carried` is what an older log has for this one.
+        Nothing is written while another holds `writing`."""
         self.named = named or log.network
         self.caught_up = caught_up
         self._carried = carried
         self.carry_until: float | None = None  # the loop's time from which on nothing more is carried over
+        self._writing = writing or asyncio.Lock()
         self._log = log
         self._source = source
         self._contracts = contracts
@@ -368,7 +371,8 @@ class Follower:
         if together or carried:
             self._appending = True
             try:
-                await asyncio.to_thread(self._commit, together, dead, carried)
+                async with self._writing:
+                    await asyncio.to_thread(self._commit, together, dead, carried)
             finally:
                 self._appending = False
             self._health.moved(self.named)

@@ -1,7 +1,8 @@
 """The logs of a Network that this process writes: the one that stands, and one that catches up with it.
 
 Which these are follows from what the bus says, and what the configuration asks for (`nektar.generations`).
-Whoever decides it has fenced all who could write the same logs, and looks again when he has.
+It is decided, and a log handed over, by one writer a Network, `indexer/NETWORK`, which whoever begins opens
+first: who was there before decides nothing from then on, and can't hand over.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Logs:
                 self._open(logs, adapter)
                 if generations.read(bus, network.name) == self.said:
                     break
-                logs.close()  # the one before us handed over just then
+                logs.close()  # another began just then, and has decided otherwise
             self._opened = opened.pop_all()
         self.carried = self._carried()
 
@@ -62,9 +63,17 @@ class Logs:
         return self.said.next is not None
 
     def hand_over(self) -> None:
-        """Let the log that has caught up take the older one's place."""
+        """Let the log that has caught up take the older one's place, with what is to be carried by now: what
+        comes to the older one later is folded there, and in the newer one only after that. Raises Fenced
+        where another has begun; BusError."""
         said = generations.handed_over(self.said)
-        self.goes_on.log.hand_over([generations.message(self._network.name, said)])
+        due = self.carried.due() if self.carried else []
+        beside = [generations.message(self._network.name, said)]
+        if self.carried:
+            beside += self.carried.so_far(due)
+        self.goes_on.log.hand_over(self._writer, beside, [each.record for each in due])
+        if self.carried:
+            self.carried.done(due)
         self.said = said
 
     def _carried(self) -> Carried | None:
@@ -116,8 +125,15 @@ class Logs:
 
 
 def has_caught_up(older: Known | None, newer: Known) -> bool:
-    """Whether the newer log may take the older one's place, now that it is level with its chain. `older` is
-    None where nobody follows that one any more."""
+    """Whether the newer log may take the older one's place, now that it is level with its chain: it knows as
+    many blocks, as many to be safe and as many to be final, so that nothing has to be taken back which is
+    said again a moment later. `older` is None where nobody follows that one any more."""
     if newer.base is None:
         return False  # nothing of it is final
-    return older is None or older.base is None or newer.base.number >= older.base.number
+    return older is None or all(n >= o for o, n in zip(_reached(older), _reached(newer), strict=True))
+
+
+def _reached(known: Known) -> list[int]:
+    """The numbers of the newest block, of the safe and of the final one; -1: none."""
+    safe = known.marked[0] if known.marked else None
+    return [-1 if block is None else block.number for block in (known.tip, safe, known.base)]

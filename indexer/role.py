@@ -110,19 +110,21 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
 async def _follow_both(chain: _Chain, logs: Logs, source: Source, named: str) -> None:
     """Follow the log that catches up, and the older one beside it until it has."""
     older: asyncio.Task[None] | None = None
+    writing = asyncio.Lock()  # what the older one says next
 
     async def follow_older(written: Written) -> None:
-        await chain.follow(written, await chain.source(written.network), chain.name)
+        await chain.follow(written, await chain.source(written.network), chain.name, writing=writing)
 
     async def hand_over(follower: Follower) -> None:
         nonlocal older
-        still = logs.older if older is not None and not older.done() else None
-        if not has_caught_up(still and still.log.known, logs.goes_on.log.known):
-            return
-        if older is not None:
-            older.cancel()
-            await asyncio.wait([older])
-            older = None
+        async with writing:  # so that the older one says nothing after it was compared
+            still = logs.older if older is not None and not older.done() else None
+            if not has_caught_up(still and still.log.known, logs.goes_on.log.known):
+                return
+            if older is not None:
+                ended, older = older, None
+                ended.cancel()
+                await asyncio.wait([ended])
         await follower.carry_on()
         await asyncio.to_thread(logs.hand_over)
         follower.caught_up, follower.named = None, chain.name
@@ -187,6 +189,7 @@ class _Chain:
         named: str,
         caught_up: Callable[[Follower], Awaitable[None]] | None = None,
         carried: Carried | None = None,
+        writing: asyncio.Lock | None = None,
     ) -> None:
         """Follow the chain with one log until cancelled. Raises NektarError where it can't go on."""
         network, log = written
@@ -222,6 +225,7 @@ class _Chain:
             only_with_events=network.calls == "with_events",
             named=named,
             carried=carried,
+            writing=writing,
         )
         if caught_up is not None:
             follower.caught_up = partial(caught_up, follower)
