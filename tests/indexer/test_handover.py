@@ -76,7 +76,6 @@ class Nodes(role._Chain):
             named=named,
             carried=carried,
             writing=writing,
-
         )
         if caught_up is not None:
             follower.caught_up = partial(self._caught_up, partial(caught_up, follower))
