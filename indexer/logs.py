@@ -14,7 +14,7 @@ from indexer.carried import Carried
 from indexer.found import found_by
 from indexer.known import Known
 from indexer.resume import read_back
-from indexer.writer import NetworkLog
+from indexer.writer import NetworkLog, log_writer
 from nektar import generations
 from nektar.bus.port import Bus, partition_of
 from nektar.config import NetworkConfig
@@ -86,7 +86,10 @@ class Logs:
 
     def _decide(self, filter_: bytes) -> Generations:
         said = generations.read(self._bus, self._network.name)
-        wanted = generations.wanted(said or self._begun_before(), filter_, self._network.generation)
+        begun = said or self._begun_before()
+        wanted = generations.wanted(begun, filter_, self._network.generation)
+        if begun is not None and wanted.newest > begun.newest and self._is_empty(begun.standing):
+            wanted = generations.handed_over(wanted)  # there is nothing to be shown until then
         if wanted != said:
             self._writer.transaction([generations.message(self._network.name, wanted)])
         return wanted
@@ -98,6 +101,15 @@ class Logs:
             self._bus, self._partition, key(self._network.name, number), 0, filter_=_NO_FILTER
         )
         return None if made_with is None else Generations(Generation(number, made_with), newest=number)
+
+    def _is_empty(self, of: Generation) -> bool:
+        """Whether its log has no block. Who wrote it before us is fenced, so that it gets none now."""
+        name = self._network.name
+        with self._bus.writer(log_writer(name, of.number), self._partition):
+            known, made_with = read_back(
+                self._bus, self._partition, key(name, of.number), 0, filter_=_NO_FILTER
+            )
+        return made_with is None and known.tip is None
 
     def _open(self, opened: ExitStack, adapter: Adapter) -> None:
         standing, next_ = self.said.standing, self.said.next

@@ -71,7 +71,7 @@ class NetworkLog:
         self._key = key(network.name, network.generation)
         self._filter = filter_
         partition = partition_of(network.name, bus.partitions)
-        self._writer = bus.writer(f"indexer/{network.name}/{network.generation}", partition)
+        self._writer = bus.writer(log_writer(network.name, network.generation), partition)
         try:
             self.known: Known
             self.known, made_with = read_back(bus, partition, self._key, network.from_block, found, filter_)
@@ -150,6 +150,11 @@ class NetworkLog:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def log_writer(network: str, generation: int) -> str:
+    """The transactional id of the log's writer."""
+    return f"indexer/{network}/{generation}"
 
 
 def _kept(brought: Delivered) -> dict[str, bytes]:

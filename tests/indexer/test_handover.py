@@ -18,8 +18,10 @@ from indexer.follow import Follower
 from indexer.logs import Logs, Written
 from indexer.source import Source
 from nektar.bus.sqlite import SqliteBus
+from nektar.config import ConfigError
 from nektar.health import Health
 from nektar.log import New, Record
+from nektar.model import Block, Hash32, Level
 from tests.indexer.process import CONTRACTS
 from tests.indexer.rules import records
 from tests.indexer.test_follow import node
@@ -113,7 +115,11 @@ def both(bus: SqliteBus, nodes: Nodes, then: Callable[[Logs, asyncio.Task[None]]
                 task.cancel()
                 await asyncio.wait([task])
 
-    opened(bus, HERE).__exit__()
+    with opened(bus, HERE) as logs:
+        made = nodes.older.chain.blocks[0]
+        parent = Hash32(bytes.fromhex(made.block["parentHash"][2:]))
+        first = Block(0, Hash32(made.hash), parent, 1, Level.PROVED, "a", "single:a")
+        logs.goes_on.log.append([New((first,), {})])
     asyncio.run(follow())
 
 
@@ -183,5 +189,26 @@ def test_what_the_older_log_is_about_to_say_at_the_handover_is_waited_for(
         assert logs.catching_up
         nodes.newer.catch_up()
         await until(lambda: not logs.catching_up, task)
+
+    both(bus, nodes, then)
+
+
+def test_what_is_wrong_with_the_newer_log_alone_leaves_the_older_one_followed(
+    bus: SqliteBus, chain: Chain
+) -> None:
+    """As an address without a contract, where one is added."""
+    nodes = Nodes(chain)
+
+    async def ask(asking: Any) -> None:
+        await nothing(asking)
+        raise ConfigError("there is no contract")
+
+    async def then(logs: Logs, task: asyncio.Task[None]) -> None:
+        nodes.asks = ask
+        await until(lambda: nodes.followed == ["net"], task)
+        chain.mine(1)
+        await until(lambda: blocks(records(bus, "net", 1)) == 22, task)
+        assert logs.catching_up
+        assert f"{NAMED}: ended: there is no contract" in nodes.health.behind()
 
     both(bus, nodes, then)
