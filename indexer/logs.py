@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import NamedTuple, Self
 
+import msgspec
+
 from indexer.carried import Carried
 from indexer.found import found_by
 from indexer.known import Known
@@ -19,7 +21,7 @@ from nektar import generations
 from nektar.bus.port import Bus, partition_of
 from nektar.config import NetworkConfig
 from nektar.generations import Generation, Generations
-from nektar.log import key
+from nektar.log import NETWORK, ROWS, key
 from nektar.networks.adapter import Adapter
 
 _NO_FILTER = b"-"  # is no filter's hash, so that a log is read back no further than to its own
@@ -88,8 +90,11 @@ class Logs:
         said = generations.read(self._bus, self._network.name)
         begun = said or self._begun_before()
         wanted = generations.wanted(begun, filter_, self._network.generation)
-        if begun is not None and wanted.newest > begun.newest and self._is_empty(begun.standing):
-            wanted = generations.handed_over(wanted)  # there is nothing to be shown until then
+        if begun is not None and wanted.next is not None and wanted.newest > begun.newest:
+            next_ = msgspec.structs.replace(wanted.next, begins=self._ends(wanted.newest))
+            wanted = msgspec.structs.replace(wanted, next=next_)
+            if self._is_empty(begun.standing):
+                wanted = generations.handed_over(wanted)  # there is nothing to be shown until then
         if wanted != said:
             self._writer.transaction([generations.message(self._network.name, wanted)])
         return wanted
@@ -101,6 +106,12 @@ class Logs:
             self._bus, self._partition, key(self._network.name, number), 0, filter_=_NO_FILTER
         )
         return None if made_with is None else Generations(Generation(number, made_with), newest=number)
+
+    def _ends(self, number: int) -> dict[str, int]:
+        """Where the streams end that a log of this number will be written to, unless it has been already."""
+        if self._bus.last(NETWORK, self._partition, key(self._network.name, number)) is not None:
+            return {}
+        return {stream: self._bus.end(stream, self._partition) for stream in (NETWORK, ROWS)}
 
     def _is_empty(self, of: Generation) -> bool:
         """Whether its log has no block. Who wrote it before us is fenced, so that it gets none now."""

@@ -222,13 +222,16 @@ class Runner(Generic[State]):
         fold: Fold[State],
         networks: Sequence[Network],
         interpreters: Mapping[bytes, Interpreter],
+        begins: Mapping[bytes, int] | None = None,
     ) -> None:
-        """Join the group. `interpreters` by the log's key; runners of one process share them."""
+        """Join the group. `interpreters` by the log's key; runners of one process share them. `begins` is an
+        offset by the log's key, below which nothing of it lies."""
         self.name = fold.name
         self._bus = bus
         self._fold = fold
         self._networks = networks
         self._interpreters = interpreters
+        self._begins = begins or {}
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
         self._over = set[bytes]()
@@ -346,7 +349,7 @@ class Runner(Generic[State]):
                 ),
             )
             step, below = None, 0
-        processor = Processor(self._fold, network, interpret, step)
+        processor = Processor(self._fold, network, interpret, step, self._begins.get(key, 0))
         return _Following(processor, self._fold.name, below, step is not None)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
@@ -388,7 +391,8 @@ def _run(
     """Run every fold over the logs of these `networks` until they are not what is followed any more."""
     interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
     with ExitStack() as stack:
-        runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
+        begins = begun(networks, bus)
+        runners = [stack.enter_context(Runner(bus, fold, networks, interpreters, begins)) for fold in folds]
         idle, looked = False, time.monotonic()
         while not stop.is_set():
             next_ = _next(runners)
@@ -417,6 +421,16 @@ def followed(config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> list[
             if then:
                 found.append(network_of(then))
     return found
+
+
+def begun(networks: Sequence[Network], bus: Bus) -> dict[bytes, int]:
+    """By the log's key an offset below which nothing of it lies: who follows a log that has just begun need
+    not read what others of the partition have said before. Raises BusError."""
+    said = {each.name: generations.read(bus, each.name) for each in networks}
+    return {
+        log.key(each.name, each.generation): generations.begins(said[each.name], each.generation, NETWORK)
+        for each in networks
+    }
 
 
 def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:

@@ -23,14 +23,14 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
 
-from nektar import trace
+from nektar import generations, trace
 from nektar.arrow import pa
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer, partition_of
@@ -484,9 +484,7 @@ class Sink:
         generation told is there. Now what this one has told goes there, and that of older ones away; last
         comes the row by which views turn, so that whoever is killed in between does it again.
         """
-        headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
-        taken = self._taken[ROWS, place.partition]
-        for record in whole(self._bus, ROWS, place.partition, taken, place.network.encode(), headers):
+        for record in self._chain_spans(place):
             try:
                 self._insert(inserts(record, record.value, self._known))
             except (BrokenRecord, BrokenLog):
@@ -501,6 +499,13 @@ class Sink:
             )
         )
         log.info("%s: generation %d is shown from now on", place.network, place.generation)
+
+    def _chain_spans(self, place: Place) -> Iterator[Delivered]:
+        """The records of spans of the chain that this generation has told so far."""
+        headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
+        begins = generations.begins(generations.read(self._bus, place.network), place.generation, ROWS)
+        taken, key = self._taken[ROWS, place.partition], place.network.encode()
+        return whole(self._bus, ROWS, place.partition, taken, key, headers, begins, self._moved)
 
     def _forget_chain_spans(self, place: Place) -> None:
         try:

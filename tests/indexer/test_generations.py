@@ -79,6 +79,22 @@ def test_another_filter_begins_a_log_that_is_ahead_until_it_is_handed_over(bus: 
     assert headers(bus, 2) == ["ahead", "ahead", "stands"]
 
 
+def test_where_a_log_begins_is_said_for_who_reads_it(bus: SqliteBus) -> None:
+    partition = partition_of("net", bus.partitions)
+    with opened(bus) as logs:
+        append(logs.goes_on.log)
+    end = bus.end(NETWORK, partition)
+    with opened(bus, THERE) as logs:
+        append(logs.goes_on.log)
+        logs.hand_over()
+    with opened(bus, THERE):
+        assert generations.begins(said(bus), 2, NETWORK) == end > 0
+        assert generations.begins(said(bus), 1, NETWORK) == 0
+    write(bus, 3, signed(1))
+    with opened(bus, ELSEWHERE):
+        assert generations.begins(said(bus), 3, NETWORK) == 0, "it has been written to already"
+
+
 def test_a_change_that_is_taken_back_goes_on_with_the_older_log(bus: SqliteBus) -> None:
     with opened(bus) as logs:
         append(logs.goes_on.log)

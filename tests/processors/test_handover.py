@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from nektar import log
+from nektar import generations, log
 from nektar.bus.port import Bus, BusError, Message
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Watcher
+from nektar.generations import Generation, Generations
 from nektar.log import (
     AHEAD_HEADER,
     CHECKPOINTS,
@@ -29,7 +30,9 @@ from nektar.log import (
 from nektar.model import Network
 from processors import runner as running
 from processors.handover import Known, events
+from processors.processor import Interpreter
 from processors.replay import replay
+from processors.runner import Runner
 from processors.watchers import due
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain, random_log
@@ -268,3 +271,22 @@ def test_a_handover_between_the_parts_of_another_record_comes_after_all_that_sta
         write_it(other, 1)
         run_to_end(other, BOTH)
         assert live(told(other)) == live(told(bus))
+
+
+def test_a_log_that_has_just_begun_sends_nobody_back_to_the_partitions_beginning(bus: SqliteBus) -> None:
+    write(bus, HOME, records(5), {})
+    run_to_end(bus, [HOME])
+    end = bus.end(NETWORK, 0)
+    begun = Generations(Generation(1, b"1"), Generation(2, b"2", begins={NETWORK: end}), newest=2)
+    with bus.writer("decides", 0) as writer:
+        writer.transaction([generations.message(HOME.name, begun)])
+    begins = running.begun(BOTH, bus)
+    assert begins == {log.key(HOME.name, 1): 0, log.key(SECOND.name, 2): end}
+    write(bus, SECOND, records(105), AHEAD)
+    interpreters = {log.key(n.name, n.generation): Interpreter(n, Plain()) for n in BOTH}
+    with Runner(bus, Gossip(), [SECOND], interpreters, begins) as runner:
+        runner.turn(0.0)
+        assert runner.reached[0] >= end
+        while runner.turn(0.0):
+            pass
+    assert replay(bus, SECOND, Plain(), Gossip()).difference is None

@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from nektar import bus as buses
+from nektar import generations
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.config import Config, Listen
+from nektar.generations import Generation, Generations
 from nektar.health import Health
 from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Undo, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
@@ -405,6 +407,15 @@ def test_a_generation_that_is_shown_stays_so_when_the_store_merges(store: Store,
     drain(store, bus)
     store.command("OPTIMIZE TABLE generations_rows FINAL")
     assert shown(store) == (["09"], ["tasks"], [])
+
+
+def test_spans_are_read_again_from_where_their_generation_begins(store: Store, bus: Bus) -> None:
+    put(bus, log(New((BLOCK,), {})), spans(1), progress(1, "tasks"), spans(2, numbers=range(9, 10)))
+    begun = Generation(2, b"2", begins={ROWS: bus.end(ROWS, 0)})
+    put(bus, generations.message("n", Generations(Generation(1, b"1"), begun, newest=2)))
+    put(bus, *(ahead(m) for m in (log(New((NEWER,), {}), 2), spans(2))), progress(2, "tasks"))
+    drain(store, bus)
+    assert shown(store) == (["09"], ["tasks"], [("2", 3)])
 
 
 def test_a_dead_letter_among_spans_is_one_and_holds_up_no_cut_over(store: Store, bus: Bus) -> None:
