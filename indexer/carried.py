@@ -21,7 +21,7 @@ import msgspec
 from nektar.bus.port import Bus, Delivered, Message, partition_of
 from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Gap, New, Reading, SignedBatch, decode, key
 
-# Messages of about 1 MB that are read at once.
+# Messages of at most about 1 MB that are read at once, and carried in one transaction.
 PAGE = 64
 # Seconds after a handover, and after a start since, for which the older log is looked at: who writes to it
 # learns of the handover within moments.
@@ -111,11 +111,18 @@ class Carried:
 def between(
     first: int, blocks: Sequence[Item], due: Sequence[Due]
 ) -> Iterator[tuple[Sequence[Item], list[Due]]]:
-    """`blocks`, consecutive from number `first` on, in parts, and what stands after each part."""
+    """`blocks`, consecutive from number `first` on, in parts, and what stands after each part: so little that
+    a transaction can hold it, so that a part may be of no blocks."""
     at = 0
     last = first + len(blocks) - 1
-    for number, those in itertools.groupby(due, lambda each: min(max(each.block, first), last)):
-        yield blocks[at : number - first + 1], list(those)
-        at = number - first + 1
+    for number, group in itertools.groupby(due, lambda each: min(max(each.block, first), last)):
+        for those in pages(list(group)):
+            yield blocks[at : number - first + 1], those
+            at = number - first + 1
     if at < len(blocks):
         yield blocks[at:], []
+
+
+def pages(due: Sequence[Due]) -> Iterator[list[Due]]:
+    """`due`, so many at a time as one transaction carries."""
+    return (list(due[at : at + PAGE]) for at in range(0, len(due), PAGE))

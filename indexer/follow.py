@@ -16,7 +16,7 @@ from contextlib import aclosing
 import msgspec
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
-from indexer.carried import Carried, Due, between
+from indexer.carried import Carried, Due, between, pages
 from indexer.decode import NO_REASONS, Undecodable
 from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
@@ -84,15 +84,18 @@ class Follower:
         named: str = "",
         caught_up: Callable[[], Awaitable[None]] | None = None,
         carried: Carried | None = None,
+        writing: asyncio.Lock | None = None,
     ) -> None:
         """`poll`: seconds between two looks at the head, while nobody announces it. `reverts` says of blocks
         above the finalized one why calls failed; None: nobody is asked. `only_with_events` as of
         `indexer.decode.tables`. `named` is how it is called in health and in what is logged; `caught_up` is
-        called whenever the log is level with its chain; `carried` is what an older log has for this one."""
+        called whenever the log is level with its chain; `carried` is what an older log has for this one.
+        Nothing is written while another holds `writing`."""
         self.named = named or log.network
         self.caught_up = caught_up
         self._carried = carried
         self.carry_until: float | None = None  # the loop's time from which on nothing more is carried over
+        self._writing = writing or asyncio.Lock()
         self._log = log
         self._source = source
         self._contracts = contracts
@@ -291,15 +294,18 @@ class Follower:
         first, last = batch[0].proved.number, batch[-1].proved.number
         due = await asyncio.to_thread(self._carried.due, last) if self._carried else []
         for part, carried in between(first, batch, due):
-            await self._write_part(part, heads, gap, carried)
-            gap = None
+            if part:
+                await self._write_part(part, heads, gap, carried)
+                gap = None
+            else:
+                await self._append([], None, None, carried=carried)
 
     async def carry_on(self) -> None:
         """Append all that is to be carried over by now, where the log is level with its chain."""
         if self._carried is None or self._log.known.tip is None:
             return
-        if due := await asyncio.to_thread(self._carried.due):
-            await self._append([], None, None, carried=due)
+        for page in pages(await asyncio.to_thread(self._carried.due)):
+            await self._append([], None, None, carried=page)
         if self.carry_until is not None and asyncio.get_running_loop().time() > self.carry_until:
             await asyncio.to_thread(self._log.append, [], beside=self._carried.ended())
             self._carried = None
@@ -368,7 +374,8 @@ class Follower:
         if together or carried:
             self._appending = True
             try:
-                await asyncio.to_thread(self._commit, together, dead, carried)
+                async with self._writing:
+                    await asyncio.to_thread(self._commit, together, dead, carried)
             finally:
                 self._appending = False
             self._health.moved(self.named)

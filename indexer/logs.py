@@ -1,7 +1,8 @@
 """The logs of a Network that this process writes: the one that stands, and one that catches up with it.
 
 Which these are follows from what the bus says, and what the configuration asks for (`nektar.generations`).
-Whoever decides it has fenced all who could write the same logs, and looks again when he has.
+It is decided, and a log handed over, by one writer a Network, `indexer/NETWORK`, which whoever begins opens
+first: who was there before decides nothing from then on, and can't hand over.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import NamedTuple, Self
 
+import msgspec
+
 from indexer.carried import Carried
 from indexer.found import found_by
 from indexer.known import Known
 from indexer.resume import read_back
-from indexer.writer import NetworkLog
+from indexer.writer import NetworkLog, log_writer
 from nektar import generations
 from nektar.bus.port import Bus, partition_of
 from nektar.config import NetworkConfig
 from nektar.generations import Generation, Generations
-from nektar.log import key
+from nektar.log import NETWORK, ROWS, key
 from nektar.networks.adapter import Adapter
 
 _NO_FILTER = b"-"  # is no filter's hash, so that a log is read back no further than to its own
@@ -53,7 +56,7 @@ class Logs:
                 self._open(logs, adapter)
                 if generations.read(bus, network.name) == self.said:
                     break
-                logs.close()  # the one before us handed over just then
+                logs.close()  # another began just then, and has decided otherwise
             self._opened = opened.pop_all()
         self.carried = self._carried()
 
@@ -62,9 +65,17 @@ class Logs:
         return self.said.next is not None
 
     def hand_over(self) -> None:
-        """Let the log that has caught up take the older one's place."""
+        """Let the log that has caught up take the older one's place, with what is to be carried by now: what
+        comes to the older one later is folded there, and in the newer one only after that. Raises Fenced
+        where another has begun; BusError."""
         said = generations.handed_over(self.said)
-        self.goes_on.log.hand_over([generations.message(self._network.name, said)])
+        due = self.carried.due() if self.carried else []
+        beside = [generations.message(self._network.name, said)]
+        if self.carried:
+            beside += self.carried.so_far(due)
+        self.goes_on.log.hand_over(self._writer, beside, [each.record for each in due])
+        if self.carried:
+            self.carried.done(due)
         self.said = said
 
     def _carried(self) -> Carried | None:
@@ -77,7 +88,13 @@ class Logs:
 
     def _decide(self, filter_: bytes) -> Generations:
         said = generations.read(self._bus, self._network.name)
-        wanted = generations.wanted(said or self._begun_before(), filter_, self._network.generation)
+        begun = said or self._begun_before()
+        wanted = generations.wanted(begun, filter_, self._network.generation)
+        if begun is not None and wanted.next is not None and wanted.newest > begun.newest:
+            next_ = msgspec.structs.replace(wanted.next, begins=self._ends(wanted.newest))
+            wanted = msgspec.structs.replace(wanted, next=next_)
+            if self._is_empty(begun.standing):
+                wanted = generations.handed_over(wanted)  # there is nothing to be shown until then
         if wanted != said:
             self._writer.transaction([generations.message(self._network.name, wanted)])
         return wanted
@@ -89,6 +106,21 @@ class Logs:
             self._bus, self._partition, key(self._network.name, number), 0, filter_=_NO_FILTER
         )
         return None if made_with is None else Generations(Generation(number, made_with), newest=number)
+
+    def _ends(self, number: int) -> dict[str, int]:
+        """Where the streams end that a log of this number will be written to, unless it has been already."""
+        if self._bus.last(NETWORK, self._partition, key(self._network.name, number)) is not None:
+            return {}
+        return {stream: self._bus.end(stream, self._partition) for stream in (NETWORK, ROWS)}
+
+    def _is_empty(self, of: Generation) -> bool:
+        """Whether its log has no block. Who wrote it before us is fenced, so that it gets none now."""
+        name = self._network.name
+        with self._bus.writer(log_writer(name, of.number), self._partition):
+            known, made_with = read_back(
+                self._bus, self._partition, key(name, of.number), 0, filter_=_NO_FILTER
+            )
+        return made_with is None and known.tip is None
 
     def _open(self, opened: ExitStack, adapter: Adapter) -> None:
         standing, next_ = self.said.standing, self.said.next
@@ -116,8 +148,15 @@ class Logs:
 
 
 def has_caught_up(older: Known | None, newer: Known) -> bool:
-    """Whether the newer log may take the older one's place, now that it is level with its chain. `older` is
-    None where nobody follows that one any more."""
+    """Whether the newer log may take the older one's place, now that it is level with its chain: it knows as
+    many blocks, as many to be safe and as many to be final, so that nothing has to be taken back which is
+    said again a moment later. `older` is None where nobody follows that one any more."""
     if newer.base is None:
         return False  # nothing of it is final
-    return older is None or older.base is None or newer.base.number >= older.base.number
+    return older is None or all(n >= o for o, n in zip(_reached(older), _reached(newer), strict=True))
+
+
+def _reached(known: Known) -> list[int]:
+    """The numbers of the newest block, of the safe and of the final one; -1: none."""
+    safe = known.marked[0] if known.marked else None
+    return [-1 if block is None else block.number for block in (known.tip, safe, known.base)]

@@ -82,8 +82,9 @@ async def _run(
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
     """Follow one Network until cancelled. Raises NektarError where it can't go on.
 
-    While a generation of its log catches up, the one that stands is followed too. Where that can't go on it
-    ends alone: what was said of it stands until the newer one takes its place.
+    While a generation of its log catches up, the one that stands is followed too. Where one of them can't go
+    on it ends alone: what the one that stands has said stands until the newer one takes its place, and is
+    said on where that one can't.
     """
     async with AsyncExitStack() as opened:
         providers = []
@@ -110,19 +111,21 @@ async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: 
 async def _follow_both(chain: _Chain, logs: Logs, source: Source, named: str) -> None:
     """Follow the log that catches up, and the older one beside it until it has."""
     older: asyncio.Task[None] | None = None
+    writing = asyncio.Lock()  # what the older one says next
 
     async def follow_older(written: Written) -> None:
-        await chain.follow(written, await chain.source(written.network), chain.name)
+        await chain.follow(written, await chain.source(written.network), chain.name, writing=writing)
 
     async def hand_over(follower: Follower) -> None:
         nonlocal older
-        still = logs.older if older is not None and not older.done() else None
-        if not has_caught_up(still and still.log.known, logs.goes_on.log.known):
-            return
-        if older is not None:
-            older.cancel()
-            await asyncio.wait([older])
-            older = None
+        async with writing:  # so that the older one says nothing after it was compared
+            still = logs.older if older is not None and not older.done() else None
+            if not has_caught_up(still and still.log.known, logs.goes_on.log.known):
+                return
+            if older is not None:
+                ended, older = older, None
+                ended.cancel()
+                await asyncio.wait([ended])
         await follower.carry_on()
         await asyncio.to_thread(logs.hand_over)
         follower.caught_up, follower.named = None, chain.name
@@ -143,12 +146,21 @@ async def _follow_both(chain: _Chain, logs: Logs, source: Source, named: str) ->
             if older is not None and older.done():
                 chain.older_ended(older)
                 older = None
+        if older is not None and (error := _fault_of_its_own(newer)) is not None:
+            chain.newer_ended(error, named)
+            await older
         await newer
     finally:
         for task in (newer, older):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
+
+
+def _fault_of_its_own(ended: asyncio.Task[None]) -> Exception | None:
+    """The error by which a log has ended, where that concerns no other log, and no new start mends it."""
+    error = None if ended.cancelled() else ended.exception()
+    return error if isinstance(error, Exception) and not isinstance(error, BusError) else None
 
 
 class _Chain:
@@ -187,6 +199,7 @@ class _Chain:
         named: str,
         caught_up: Callable[[Follower], Awaitable[None]] | None = None,
         carried: Carried | None = None,
+        writing: asyncio.Lock | None = None,
     ) -> None:
         """Follow the chain with one log until cancelled. Raises NektarError where it can't go on."""
         network, log = written
@@ -222,6 +235,7 @@ class _Chain:
             only_with_events=network.calls == "with_events",
             named=named,
             carried=carried,
+            writing=writing,
         )
         if caught_up is not None:
             follower.caught_up = partial(caught_up, follower)
@@ -236,6 +250,12 @@ class _Chain:
         finally:
             for task in beside:
                 task.cancel()
+
+    def newer_ended(self, error: Exception, named: str) -> None:
+        """Say that the log that catches up is followed no further, and why; what stands is."""
+        bug = None if isinstance(error, NektarError) else error
+        logger.error("%s: stopped: %s; the one that stands is followed on", named, error, exc_info=bug)
+        self.health.ends(named, {"": words(error)})
 
     def older_ended(self, task: asyncio.Task[None]) -> None:
         """Say that the log that stands is followed no further, and why. Raises BusError."""

@@ -21,7 +21,7 @@ from indexer.known import Known
 from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
-from nektar.bus.port import Bus, Delivered, Message, partition_of
+from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
 from nektar.generations import filter_of
@@ -71,7 +71,7 @@ class NetworkLog:
         self._key = key(network.name, network.generation)
         self._filter = filter_
         partition = partition_of(network.name, bus.partitions)
-        self._writer = bus.writer(f"indexer/{network.name}/{network.generation}", partition)
+        self._writer = bus.writer(log_writer(network.name, network.generation), partition)
         try:
             self.known: Known
             self.known, made_with = read_back(bus, partition, self._key, network.from_block, found, filter_)
@@ -93,11 +93,12 @@ class NetworkLog:
         *,
         carried: Iterable[Delivered] = (),
         beside: Iterable[Message] = (),
-        stands: bool = False,
+        stands_by: Writer | None = None,
     ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
         as of `since` (ns since 1970; 0: now). `carried` are records of an older log that are to stand after
-        them, and `beside` goes with all that. `stands`: by these this generation comes to stand.
+        them, and `beside` goes with all that. `stands_by`: by these this generation comes to stand, what is
+        carried is to stand before them, and who may say so writes with this.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -106,16 +107,15 @@ class NetworkLog:
         values = [encode(record) for record in records]
         traceparent = trace.begin(self._key, values)
         made_with = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
-        made_with |= {STANDS_HEADER: b"1"} if stands else {AHEAD_HEADER: b"1"} if self._ahead else {}
-        messages = [
+        ahead = {AHEAD_HEADER: b"1"} if self._ahead else {}
+        made_with |= {STANDS_HEADER: b"1"} if stands_by else ahead
+        own = [
             Message(NETWORK, self._key, part, {**headers, **made_with})
             for value in values
             for part, headers in split(value)
         ]
-        for brought in carried:
-            kept = {name: value for name, value in brought.headers.items() if name in CARRIED_HEADERS}
-            kept |= {AHEAD_HEADER: b"1"} if self._ahead else {}
-            messages.append(Message(NETWORK, self._key, brought.value, kept))
+        brought = [Message(NETWORK, self._key, each.value, _kept(each) | ahead) for each in carried]
+        messages = [*brought, *own] if stands_by else [*own, *brought]
         for each in dead:
             reason = {"reason": each.reason.encode(), "network": self.network.encode()}
             messages += [
@@ -124,22 +124,23 @@ class NetworkLog:
             ]
         messages += beside
         with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
-            self._writer.transaction(messages)
+            (stands_by or self._writer).transaction(messages)
         self.known = known
-        self._ahead = self._ahead and not stands
+        self._ahead = self._ahead and not stands_by
         for record in records:
             if isinstance(record, New | Undo):
                 _blocks.add(len(record.blocks), {"network": self.network, "record": _kind(record)})
 
-    def hand_over(self, beside: Iterable[Message]) -> None:
-        """Say that this generation stands, by a mark that says again what the last one did, and `beside`."""
+    def hand_over(self, by: Writer, beside: Iterable[Message], carried: Iterable[Delivered] = ()) -> None:
+        """Say that this generation stands, by a mark that says again what the last one did, `beside`, and
+        what is `carried`; `by` is the writer of whoever decides that."""
         if self.known.marked is None or self.known.base is None:
             raise BrokenLog("expected a log with a mark to take another one's place")
         again = mark(msgspec.structs.replace(self.known, marked=None), *self.known.marked)
         if again is None:
             raise BrokenLog("expected a mark to say again")
         again = msgspec.structs.replace(again, contracts=self.known.settled.written())
-        self.append([again], beside=beside, stands=True)
+        self.append([again], carried=carried, beside=beside, stands_by=by)
 
     def close(self) -> None:
         self._writer.close()
@@ -149,6 +150,16 @@ class NetworkLog:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def log_writer(network: str, generation: int) -> str:
+    """The transactional id of the log's writer."""
+    return f"indexer/{network}/{generation}"
+
+
+def _kept(brought: Delivered) -> dict[str, bytes]:
+    """The headers that a record keeps when it is carried."""
+    return {name: value for name, value in brought.headers.items() if name in CARRIED_HEADERS}
 
 
 def _said(network: str, records: Sequence[Record]) -> dict[str, AttributeValue]:

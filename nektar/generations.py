@@ -42,11 +42,12 @@ class Filter(msgspec.Struct, frozen=True):
 
 class Generation(msgspec.Struct, frozen=True):
     """A log. `filter` is a `Filter` as it is written; empty where only its hash is known, as an earlier
-    version left it."""
+    version left it. `begins`: nothing of it, or said because of it, lies below these offsets, by stream."""
 
     number: int
     hash: bytes
     filter: bytes = b""
+    begins: dict[str, int] = {}
 
 
 class Generations(msgspec.Struct, frozen=True):
@@ -96,7 +97,7 @@ def wanted(said: Generations | None, filter_: bytes, at_least: int) -> Generatio
             return said
         if said.standing.hash == new.hash and said.standing.number >= at_least:
             return msgspec.structs.replace(
-                said, standing=generation(said.standing.number, filter_), next=None
+                said, standing=msgspec.structs.replace(said.standing, filter=filter_), next=None
             )
         new = generation(said.newest + 1, filter_)
     return msgspec.structs.replace(said, next=new, newest=new.number)
@@ -107,6 +108,12 @@ def handed_over(said: Generations) -> Generations:
     if said.next is None:
         return said
     return msgspec.structs.replace(said, standing=said.next, next=None, before=said.standing.number)
+
+
+def begins(said: Generations | None, number: int, stream: str) -> int:
+    """The offset of `stream` below which nothing of this generation lies, as far as is known."""
+    known = (said.standing, said.next) if said else ()
+    return next((each.begins.get(stream, 0) for each in known if each and each.number == number), 0)
 
 
 def numbered(network: NetworkConfig, of: Generation) -> NetworkConfig:

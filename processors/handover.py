@@ -9,7 +9,7 @@ function of what lies on `nektar.findings` below that record's transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nektar import trace
@@ -101,12 +101,20 @@ def _again(event: dict[str, Any], status: str, offset: int, traceparent: bytes) 
 
 
 def whole(
-    bus: Bus, stream: str, partition: int, end: int, key: bytes, headers: Mapping[str, bytes]
+    bus: Bus,
+    stream: str,
+    partition: int,
+    end: int,
+    key: bytes,
+    headers: Mapping[str, bytes],
+    start: int = 0,
+    moved: Callable[[], None] = lambda: None,
 ) -> Iterator[Delivered]:
-    """The whole records of `stream` below offset `end` with this key and these headers. Raises BusError."""
-    start = 0
+    """The whole records of `stream` from offset `start` on and below `end` with this key and these headers.
+    `moved` is called with each page that is read. Raises BusError."""
     reading: dict[bytes, Reading] = {}  # by who writes
     while start < end and (batch := bus.read(stream, partition, start)):
+        moved()
         for message in batch:
             if message.offset >= end:
                 return

@@ -63,11 +63,17 @@ class Processor(Generic[State]):
     """One fold over one Network's log, read in order from the beginning or from a checkpoint's step."""
 
     def __init__(
-        self, fold: Fold[State], network: Network, interpret: Interpreter, step: Step[State] | None = None
+        self,
+        fold: Fold[State],
+        network: Network,
+        interpret: Interpreter,
+        step: Step[State] | None = None,
+        begins: int = 0,
     ) -> None:
+        """`begins` is an offset below which nothing of the log lies."""
         self.network = network
         self.folded: Folded[State] | None = calculus.resume(step) if step else None
-        self.start = step.offset if step else 0
+        self.start = step.offset if step else begins
         self.blocks = 0  # blocks folded so far, those undone later included
         self.events = 0  # chain events in them
         self._fold = fold

@@ -30,7 +30,7 @@ from opentelemetry.util.types import AttributeValue
 
 from nektar import checkpoint, generations, log, trace
 from nektar.bus.level import Level
-from nektar.bus.port import Bus, Delivered, Fenced, Message, Writer, partition_of
+from nektar.bus.port import Bus, BusError, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
 from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
@@ -80,7 +80,8 @@ class _Following(Generic[State]):
 
     def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
         """Each record that is whole with this message, and what it puts out, unless that is on the bus
-        already, and the span of doing so, which ends when it is there.
+        already, and the span of doing so, which ends when it is there. It is taken when the next one is
+        asked for.
 
         Raises what the record raises that can't be read or folded, when those before it are put out.
         """
@@ -94,9 +95,9 @@ class _Following(Generic[State]):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
             if anew:
+                yield whole, span, messages
                 self.taken = whole.offset + 1
                 self._anew += 1
-                yield whole, span, messages
 
     def _span(self, whole: Delivered) -> Span:
         said: dict[str, AttributeValue] = {
@@ -160,15 +161,15 @@ class _Share(Generic[State]):
         """Fold what came, and put it out where the batch is full. A log that can't be folded ends alone."""
         following = self.logs.get(delivered.key)
         if following and delivered.key not in self._stopped:
-            if STANDS_HEADER in delivered.headers:
-                self.flush()  # so that all that was said before can be read
             try:
                 for whole, span, messages in following.take(delivered):
+                    if STANDS_HEADER in whole.headers:
+                        messages += self._hand_over(following.processor.network, whole)
                     self._spans.append(span)
                     self._messages += messages
                     self._bytes += sum(len(message.value) for message in messages)
-                    if STANDS_HEADER in whole.headers:
-                        self._hand_over(following.processor.network, whole)
+            except BusError:
+                raise  # no fault of the log's: a new start does it again
             except Exception as error:
                 network = following.processor.network
                 self._stopped[delivered.key] = _stop(self._processor, network, error, delivered)
@@ -176,15 +177,18 @@ class _Share(Generic[State]):
         if self._bytes >= TRANSACTION_BYTES:
             self.flush()
 
-    def _hand_over(self, network: Network, record: Delivered) -> None:
-        """Say what the generation that comes to stand has found otherwise, and follow older ones no more."""
+    def _hand_over(self, network: Network, record: Delivered) -> list[Message]:
+        """What says that the generation that comes to stand has found otherwise; older ones are followed no
+        more. Raises BusError."""
+        self.flush()  # so that all that was said before can be read
         carried = trace.carried(record.headers)
-        self._messages += difference(self._bus, network, self._processor, record.offset, carried)
+        said = difference(self._bus, network, self._processor, record.offset, carried)
         for key, each in list(self.logs.items()):
             older = each.processor.network
             if older.name == network.name and older.generation < network.generation:
                 del self.logs[key]
                 self._over.add(key)
+        return said
 
     def flush(self) -> None:
         """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
@@ -218,13 +222,16 @@ class Runner(Generic[State]):
         fold: Fold[State],
         networks: Sequence[Network],
         interpreters: Mapping[bytes, Interpreter],
+        begins: Mapping[bytes, int] | None = None,
     ) -> None:
-        """Join the group. `interpreters` by the log's key; runners of one process share them."""
+        """Join the group. `interpreters` by the log's key; runners of one process share them. `begins` is an
+        offset by the log's key, below which nothing of it lies."""
         self.name = fold.name
         self._bus = bus
         self._fold = fold
         self._networks = networks
         self._interpreters = interpreters
+        self._begins = begins or {}
         self._shares: dict[int, _Share[State]] = {}
         self._stopped: dict[bytes, Exception] = {}  # by the log's key, the first one first
         self._over = set[bytes]()
@@ -342,7 +349,7 @@ class Runner(Generic[State]):
                 ),
             )
             step, below = None, 0
-        processor = Processor(self._fold, network, interpret, step)
+        processor = Processor(self._fold, network, interpret, step, self._begins.get(key, 0))
         return _Following(processor, self._fold.name, below, step is not None)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
@@ -384,7 +391,8 @@ def _run(
     """Run every fold over the logs of these `networks` until they are not what is followed any more."""
     interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
     with ExitStack() as stack:
-        runners = [stack.enter_context(Runner(bus, fold, networks, interpreters)) for fold in folds]
+        begins = begun(networks, bus)
+        runners = [stack.enter_context(Runner(bus, fold, networks, interpreters, begins)) for fold in folds]
         idle, looked = False, time.monotonic()
         while not stop.is_set():
             next_ = _next(runners)
@@ -413,6 +421,16 @@ def followed(config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> list[
             if then:
                 found.append(network_of(then))
     return found
+
+
+def begun(networks: Sequence[Network], bus: Bus) -> dict[bytes, int]:
+    """By the log's key an offset below which nothing of it lies: who follows a log that has just begun need
+    not read what others of the partition have said before. Raises BusError."""
+    said = {each.name: generations.read(bus, each.name) for each in networks}
+    return {
+        log.key(each.name, each.generation): generations.begins(said[each.name], each.generation, NETWORK)
+        for each in networks
+    }
 
 
 def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:

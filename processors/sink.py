@@ -23,17 +23,17 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
 
-from nektar import trace
+from nektar import generations, trace
 from nektar.arrow import pa
 from nektar.bus.level import Level
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer, partition_of
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.health import Health
@@ -88,6 +88,9 @@ IDLE = 0.05
 COMMIT_EVERY = 0.25
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
+
+# Of the row that says that a generation is shown: above whatever said that it has begun.
+LAST_OFFSET = (1 << 48) - 1
 
 _BLOCKS = blocks_table()
 _ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not Finding}
@@ -359,6 +362,8 @@ class Sink:
         self._bus = bus
         self._known = known
         self._generations: Generations  # read anew with each partition, which another member may have had
+        self._standing = set[tuple[str, int]]()  # (Network, generation) of records that were not ahead
+        self._stored = False  # … something, since it was last looked whether a newer generation is complete
         self._consumer: Consumer
         self._level: Level
         self._writers: dict[int, Writer] = {}
@@ -396,6 +401,8 @@ class Sink:
                 committed = time.monotonic()
             if stop is not None and stop.is_set():
                 break
+        if self._stored:
+            self._look_whether_to_cut_over()
         self._commit()
         self._level.took(messages)
         return bool(messages)
@@ -436,12 +443,13 @@ class Sink:
             if to_store := inserts(record, record.value, self._known):
                 place, ahead = place_of(record), AHEAD_HEADER in record.headers
                 self._begin(place, ahead)
+                if not ahead:
+                    self._standing.add((place.network, place.generation))
                 if not _is_of(record, ChainSpan) or place.generation == self._generations.shown(
                     place.network
                 ):
                     self._insert(to_store)
-                if not ahead:
-                    self._cut_over(place)
+                self._stored = True
         except (BrokenRecord, BrokenLog, SqlError) as error:
             self._bury(record, done, error)
             return
@@ -458,22 +466,31 @@ class Sink:
         if (row := self._generations.begin(place.network, place.generation, ahead)) is not None:
             self._store.insert(*place.insert(GENERATIONS, row, False, "begun"))
 
+    def _look_whether_to_cut_over(self) -> None:
+        """Streams come in an order of their own, so that it may be anything that was lacking last."""
+        for network, generation in self._generations.newer():
+            partition = partition_of(network, self._bus.partitions)
+            stands = (network, generation) in self._standing
+            if (ROWS, partition) in self._taken and self._generations.complete(
+                network, generation, self._processors, stands=stands
+            ):
+                self._cut_over(Place(network, generation, ROWS, partition, LAST_OFFSET))
+        self._stored = False
+
     def _cut_over(self, place: Place) -> None:
-        """Show this generation, where it is newer than the one shown and all of it is there.
+        """Show this generation, which is newer than the one shown, and all of which is there.
 
         What the chain tells of Tasks stands among spans, where no view chooses: so far only what the older
         generation told is there. Now what this one has told goes there, and that of older ones away; last
         comes the row by which views turn, so that whoever is killed in between does it again.
         """
-        shown_now = self._generations.shown(place.network)
-        if place.generation <= shown_now or not self._generations.complete(
-            place.network, place.generation, self._processors
-        ):
-            return
-        headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
-        taken = self._taken[ROWS, place.partition]
-        for record in whole(self._bus, ROWS, place.partition, taken, place.network.encode(), headers):
-            self._insert(inserts(record, record.value, self._known))
+        for record in self._chain_spans(place):
+            try:
+                self._insert(inserts(record, record.value, self._known))
+            except (BrokenRecord, BrokenLog):
+                continue  # it has been a dead letter since it came
+            except SqlError as error:
+                self._write_letter(record, None, error)
             self._moved()
         self._forget_chain_spans(place)
         self._store.insert(
@@ -482,6 +499,13 @@ class Sink:
             )
         )
         log.info("%s: generation %d is shown from now on", place.network, place.generation)
+
+    def _chain_spans(self, place: Place) -> Iterator[Delivered]:
+        """The records of spans of the chain that this generation has told so far."""
+        headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
+        begins = generations.begins(generations.read(self._bus, place.network), place.generation, ROWS)
+        taken, key = self._taken[ROWS, place.partition], place.network.encode()
+        return whole(self._bus, ROWS, place.partition, taken, key, headers, begins, self._moved)
 
     def _forget_chain_spans(self, place: Place) -> None:
         try:
@@ -509,6 +533,9 @@ class Sink:
             if done is not None:
                 self._done[source] = done
             return
+        self._write_letter(message, done, error)
+
+    def _write_letter(self, message: Delivered, done: int | None, error: NektarError) -> None:
         log.error("%s is a dead letter: %s", where(message), error)
         if message.partition not in self._writers:
             self._writers[message.partition] = self._bus.writer(
@@ -518,7 +545,7 @@ class Sink:
         letters = letter(message, message.value, error, message.key.partition(b"/")[0])
         self._writers[message.partition].transaction(letters, offsets, GROUP)
         if done is not None:
-            self._done.pop(source, None)
+            self._done.pop((message.stream, message.partition), None)
 
     def _commit(self) -> None:
         for (stream, partition), offset in self._done.items():
@@ -532,6 +559,7 @@ class Sink:
         self._forget(partitions)
         stored = positions(self._store, self._bus)
         self._generations = Generations(self._store, self._bus)
+        self._stored = True  # who had the partition may have been killed before it looked
         for partition in sorted(partitions):
             known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}
             again = read_again(stored, partition, self._bus.partitions, known)

@@ -9,7 +9,7 @@ changes nothing that it has already; the second can't be, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from opentelemetry import metrics
 
@@ -63,6 +63,12 @@ class Generations:
             )
         return self._row(network, generation, not ahead and not self.shown(network))
 
+    def newer(self) -> Iterator[tuple[str, int]]:
+        """The Network and generation of each log that is newer than the one that is shown, newest first."""
+        for (name, number), (origin, _) in sorted(self._begun.items(), reverse=True):
+            if origin == self._bus and number > self.shown(name):
+                yield name, number
+
     def stand(self, network: str, generation: int) -> pa.Table:
         """The row by which this generation is shown from now on."""
         return self._row(network, generation, True)
@@ -72,21 +78,25 @@ class Generations:
         of = (number for (name, number), (_, stands) in self._begun.items() if name == network and stands)
         return max(of, default=0)
 
-    def complete(self, network: str, generation: int, processors: Collection[str] | None) -> bool:
+    def complete(
+        self, network: str, generation: int, processors: Collection[str] | None, *, stands: bool
+    ) -> bool:
         """Whether the store has of this generation all that it needs to be shown: of each processor that has
         said something of the one that is shown now, that it has come to where this one stands, and the block
         that it names. Those alone count that are one of `processors`, where these are given: one that was
-        taken out says nothing more."""
+        taken out says nothing more. Where none has said anything it is enough that it `stands`."""
         found = {self.shown(network): dict[str, int](), generation: dict[str, int]()}
-        for number, processor, stands, block in self._store.rows(_progress(network, found)):
-            if stands:
+        for number, processor, standing, block in self._store.rows(_progress(network, found)):
+            if standing:
                 found[number][processor] = block
         before, now = found.values()
         needed = before.keys() if processors is None else before.keys() & set(processors)
         if not needed <= now.keys():
             return False
-        (newest,) = self._store.rows(_newest_block(network, generation))[0]
-        return bool(newest >= max(now.values(), default=0))
+        if not now:
+            return stands
+        (there,) = self._store.rows(_blocks_from(network, generation, max(now.values())))[0]
+        return bool(there)
 
     def _row(self, network: str, generation: int, stands: bool) -> pa.Table:
         self._begun[network, generation] = self._bus, stands
@@ -102,10 +112,12 @@ def _progress(network: str, generations: Iterable[int]) -> str:
     )
 
 
-def _newest_block(network: str, generation: int) -> str:
+def _blocks_from(network: str, generation: int, number: int) -> str:
+    """How many of its blocks stand at this number or above; such as are undone don't."""
     return (
-        f"SELECT max(number) FROM {blocks_table().name}"  # noqa: S608
+        f"SELECT count() FROM {blocks_table().name} FINAL"  # noqa: S608
         f" WHERE network = {literal(network)} AND bitShiftRight(version, 48) = {generation:d}"
+        f" AND number >= {number:d}"
     )
 
 

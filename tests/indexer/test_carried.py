@@ -131,3 +131,13 @@ def test_blocks_are_cut_where_something_stood(
     cut = list(between(first, blocks, [due(n, i) for i, n in enumerate(after)]))
     assert [("".join(part), len(those)) for part, those in cut] == parts
     assert [each.record.offset for _, those in cut for each in those] == list(range(len(after)))
+
+
+def test_what_stands_after_one_block_comes_in_parts_that_a_transaction_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where `from_block` was moved on: all that is older stands after the first block."""
+    monkeypatch.setattr(module, "PAGE", 3)
+    dues = [due(-1, i) for i in range(7)] + [due(6, 7)]
+    cut = [("".join(part), [each.record.offset for each in those]) for part, those in between(5, "abc", dues)]
+    assert cut == [("a", [0, 1, 2]), ("", [3, 4, 5]), ("", [6]), ("b", [7]), ("c", [])]

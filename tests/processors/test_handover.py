@@ -12,15 +12,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from nektar import log
-from nektar.bus.port import Bus, Message
+from nektar import generations, log
+from nektar.bus.port import Bus, BusError, Message
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Watcher
-from nektar.log import AHEAD_HEADER, CHECKPOINTS, FINDINGS, NETWORK, STANDS_HEADER, Mark, Record
+from nektar.generations import Generation, Generations
+from nektar.log import (
+    AHEAD_HEADER,
+    CHECKPOINTS,
+    FINDINGS,
+    NETWORK,
+    STANDS_HEADER,
+    Mark,
+    Record,
+    SignedBatch,
+)
 from nektar.model import Network
 from processors import runner as running
 from processors.handover import Known, events
+from processors.processor import Interpreter
 from processors.replay import replay
+from processors.runner import Runner
 from processors.watchers import due
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain, random_log
@@ -180,3 +192,101 @@ def test_killed_anywhere_it_puts_out_the_same(point: str, bus: SqliteBus, tmp_pa
         run_to_end(killed, followed(killed))
         assert told(killed) == told(bus)
         assert outputs(killed, SECOND) == outputs(bus, SECOND)
+
+
+class Failing:
+    """`bus`, which once does not say where `nektar.findings` ends."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.failed = False
+
+    def end(self, stream: str, partition: int) -> int:
+        if stream == FINDINGS and not self.failed:
+            self.failed = True
+            raise BusError("a transaction has been open for a minute")
+        return self._bus.end(stream, partition)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+def test_a_bus_that_fails_at_the_handover_ends_the_role_and_a_new_start_says_the_same(
+    bus: SqliteBus, tmp_path: Path
+) -> None:
+    older, newer = records(4), records(104)
+    write_all(bus, older, newer)
+    run_to_end(bus, BOTH)
+    with open_bus(tmp_path / "failing") as other:
+        write_all(other, older, newer)
+        failing: Any = Failing(other)
+        with pytest.raises(BusError, match="open for a minute"):
+            run_to_end(failing, BOTH)
+        run_to_end(other, followed(other))
+        assert told(other) == told(bus)
+
+
+def test_a_bug_at_the_handover_puts_nothing_of_it_out(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = records(4), records(104)
+    write_all(bus, older, newer)
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "difference", lambda *_: 1 / 0)
+        run_to_end(bus, BOTH)  # the newer log ends alone
+    assert followed(bus) == BOTH
+    before = live(told(bus))
+    run_to_end(bus, BOTH)
+    assert live(told(bus)) != before
+    assert replay(bus, SECOND, Plain(), Gossip()).difference is None
+
+
+def test_a_handover_between_the_parts_of_another_record_comes_after_all_that_stands_before_it(
+    bus: SqliteBus, tmp_path: Path
+) -> None:
+    older, newer = records(4), records(104)
+    caught_up = up_to_a_mark(newer)
+    key = log.key(SECOND.name, 2)
+    signed = log.encode(SignedBatch(()))
+    parts = [
+        Message(NETWORK, key, part, headers | AHEAD)
+        for part, headers in log.split(signed, len(signed) // 2 + 1)
+    ]
+    assert len(parts) == 2
+
+    def write_it(bus: Bus, before: int) -> None:
+        """The first of the parts stands some records before the handover, and `before` of them do."""
+        write(bus, HOME, older[: caught_up // 2], {})
+        write(bus, SECOND, newer[: caught_up - 3], AHEAD)
+        with bus.writer("collector", 0) as writer:
+            writer.transaction(parts[:before])
+            write(bus, SECOND, newer[caught_up - 3 : caught_up], AHEAD)
+            write(bus, SECOND, newer[caught_up - 1 : caught_up], STANDS)
+            writer.transaction(parts[before:])
+        write(bus, SECOND, newer[caught_up:], {})
+
+    write_it(bus, 0)
+    run_to_end(bus, BOTH)
+    with open_bus(tmp_path / "between") as other:
+        write_it(other, 1)
+        run_to_end(other, BOTH)
+        assert live(told(other)) == live(told(bus))
+
+
+def test_a_log_that_has_just_begun_sends_nobody_back_to_the_partitions_beginning(bus: SqliteBus) -> None:
+    write(bus, HOME, records(5), {})
+    run_to_end(bus, [HOME])
+    end = bus.end(NETWORK, 0)
+    begun = Generations(Generation(1, b"1"), Generation(2, b"2", begins={NETWORK: end}), newest=2)
+    with bus.writer("decides", 0) as writer:
+        writer.transaction([generations.message(HOME.name, begun)])
+    begins = running.begun(BOTH, bus)
+    assert begins == {log.key(HOME.name, 1): 0, log.key(SECOND.name, 2): end}
+    write(bus, SECOND, records(105), AHEAD)
+    interpreters = {log.key(n.name, n.generation): Interpreter(n, Plain()) for n in BOTH}
+    with Runner(bus, Gossip(), [SECOND], interpreters, begins) as runner:
+        runner.turn(0.0)
+        assert runner.reached[0] >= end
+        while runner.turn(0.0):
+            pass
+    assert replay(bus, SECOND, Plain(), Gossip()).difference is None

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 
 from nektar import bus as buses
+from nektar import generations
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.config import Config, Listen
+from nektar.generations import Generation, Generations
 from nektar.health import Health
-from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, encode, key
+from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Undo, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
 from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.client import open_store, records
@@ -349,6 +351,82 @@ def test_a_generation_is_not_shown_before_the_blocks_that_its_processors_speak_o
     put(bus, log(New((newer,), {}), generation=2))
     drain(store, bus)
     assert shown(store) == (["09"], ["tasks"], [])
+
+
+NEWER = msgspec.structs.replace(BLOCK, hash=Hash32(b"\x09" * 32))
+
+
+@pytest.mark.parametrize("turns", range(3))
+def test_a_generation_is_shown_in_whichever_order_its_streams_are_read(
+    store: Store, bus: Bus, turns: int
+) -> None:
+    """No further block has to come, nor a new start."""
+    put(bus, log(New((BLOCK,), {})), progress(1, "tasks"))
+    drain(store, bus)
+    with Sink(store, bus, KNOWN) as opened:
+        for _ in range(turns):  # which stream is the first to be read moves on
+            opened.turn(0.0)
+        put(bus, ahead(log(New((NEWER,), {}), 2)), progress(2, "tasks"))
+        while opened.turn(0.0):
+            pass
+    assert shown(store) == (["09"], ["tasks"], [])
+
+
+def test_who_was_killed_before_it_looked_looks_when_it_starts(
+    store: Store, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bus, log(New((BLOCK,), {})), progress(1, "tasks"))
+    drain(store, bus)
+    put(bus, ahead(log(New((NEWER,), {}), 2)), progress(2, "tasks"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Sink, "_look_whether_to_cut_over", lambda _: None)
+        drain(store, bus)
+    assert shown(store) == (["01"], ["tasks"], [])
+    drain(store, bus)
+    assert shown(store) == (["09"], ["tasks"], [])
+
+
+def test_a_block_that_is_undone_is_not_the_one_that_a_processor_speaks_of(store: Store, bus: Bus) -> None:
+    put(bus, log(New((BLOCK,), {})), progress(1, "tasks"))
+    drain(store, bus)
+    put(bus, ahead(log(New((NEWER,), {}), 2)), ahead(log(Undo((NEWER,), {}), 2)))
+    drain(store, bus)
+    put(bus, progress(2, "tasks"))
+    drain(store, bus)
+    assert shown(store) == (["01"], ["tasks"], [])
+    again = msgspec.structs.replace(NEWER, hash=Hash32(b"\x0a" * 32))
+    put(bus, log(New((again,), {}), 2))
+    drain(store, bus)
+    assert shown(store) == (["0a"], ["tasks"], [])
+
+
+def test_a_generation_that_is_shown_stays_so_when_the_store_merges(store: Store, bus: Bus) -> None:
+    """It began further on in its log than what says that it stands is in the rows."""
+    put(bus, log(New((BLOCK,), {})), progress(1, "tasks"))
+    put(bus, *(ahead(log(New((NEWER,), {}), 2)) for _ in range(9)), progress(2, "tasks"))
+    drain(store, bus)
+    store.command("OPTIMIZE TABLE generations_rows FINAL")
+    assert shown(store) == (["09"], ["tasks"], [])
+
+
+def test_spans_are_read_again_from_where_their_generation_begins(store: Store, bus: Bus) -> None:
+    put(bus, log(New((BLOCK,), {})), spans(1), progress(1, "tasks"), spans(2, numbers=range(9, 10)))
+    begun = Generation(2, b"2", begins={ROWS: bus.end(ROWS, 0)})
+    put(bus, generations.message("n", Generations(Generation(1, b"1"), begun, newest=2)))
+    put(bus, *(ahead(m) for m in (log(New((NEWER,), {}), 2), spans(2))), progress(2, "tasks"))
+    drain(store, bus)
+    assert shown(store) == (["09"], ["tasks"], [("2", 3)])
+
+
+def test_a_dead_letter_among_spans_is_one_and_holds_up_no_cut_over(store: Store, bus: Bus) -> None:
+    put(bus, log(New((BLOCK,), {})), spans(1), progress(1, "tasks"))
+    junk = ahead(spans(2))._replace(value=b"junk")
+    put(bus, *(ahead(m) for m in (log(New((NEWER,), {}), 2), spans(2, numbers=range(2)), junk)))
+    drain(store, bus)
+    put(bus, progress(2, "tasks"))
+    drain(store, bus)
+    assert shown(store) == (["09"], ["tasks"], [("2", 2)])
+    assert len(bus.read(DEAD, 0)) == 1
 
 
 class Dying:
