@@ -91,6 +91,8 @@ def regular(body: bytes) -> Receipts | None:
         said = _objects.decode(b"[" + b",".join(inner) + b"]")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    if len(said) != len(starts[1]):  # a brace in a text was none
+        return None
     results = [reply.result for reply in (replies if isinstance(replies, list) else [replies])]
     if any(results) or any(each.get("logs") != [] for each in said):
         return None

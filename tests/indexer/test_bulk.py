@@ -199,3 +199,21 @@ def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store:
     with pytest.raises(Contradiction, match="asked for blocks"):
         run(store, Lying("lying", chain.url), of)
     assert len(stored(store, of.name)) <= 100
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alone: bool) -> None:
+    class Odd(Provider):
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            return (await super().body(calls)).replace(b'"result":[{', b'"result":[{"x":"},{",')
+
+    of = plan(chain, Level.PROVED)
+    odd, honest = Odd("odd", chain.url), Provider("honest", chain.url)
+
+    async def all_of_it() -> Progress:
+        async with odd, honest:
+            pool = Pool([odd] if alone else [odd, honest], Contradiction)
+            return await index(pool, store, of, lambda _: None)
+
+    assert asyncio.run(all_of_it()).logs == chain.logs
+    assert stored(store, of.name) == expected(chain, Level.PROVED)
