@@ -36,6 +36,16 @@ from nektar.store.port import Store
 HEADERS_A_REQUEST = 100
 
 
+class TooMany(NamedTuple):
+    """Blocks that are too many for one answer of this provider. How many of these it would serve, and how
+    many it ever does, where it says so."""
+
+    blocks: Range
+    provider: str
+    served: int | None = None
+    limit: int | None = None
+
+
 class Progress(NamedTuple):
     """What of the `blocks` that were to be read is in the store."""
 
@@ -100,27 +110,28 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
-    sizes = Sizes()
+    sizes = {provider.name: Sizes() for provider in pool.providers}
     work = list(reversed(left))
-    asked: dict[asyncio.Task[Read | Range], Provider] = {}
-    finished: set[asyncio.Task[Read | Range]] = set()
+    asked: dict[asyncio.Task[Read | TooMany], Provider] = {}
+    finished: set[asyncio.Task[Read | TooMany]] = set()
     try:
         while work or asked:
             while work and (provider := _free(pool, asked.values())) is not None:
-                part, rest = work.pop().cut(sizes.next)
+                part, rest = work.pop().cut(sizes[provider.name].next)
                 if rest is not None:
                     work.append(rest)
                 asked[asyncio.create_task(_read(pool, provider, plan, part))] = provider
             finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
-                del asked[task]
+            was_asked = {task: asked.pop(task).name for task in finished}
             for task in finished:
                 match task.result():
-                    case Range() as refused:
-                        sizes.refused(refused.blocks)
-                        work.append(refused)
+                    case TooMany(blocks, provider_, served, limit):
+                        if provider_ != was_asked[task]:
+                            sizes[was_asked[task]].refused(blocks.blocks)
+                        sizes[provider_].refused(blocks.blocks, served, limit)
+                        work.append(blocks)
                     case read:
-                        sizes.held(read.blocks.blocks, read.logs)
+                        sizes[read.provider].held(read.blocks.blocks, read.logs)
                         yield read
     finally:
         for task in asked:
@@ -135,26 +146,26 @@ def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
     return next((each for each in well if under_way[each.name] < each.limits.in_flight), None)
 
 
-async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | Range:
-    """What the blocks hold, by this provider or by another; or the range itself, where they are too many for
-    one answer."""
+async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | TooMany:
+    """What the blocks hold, by this provider or by another, or that they are too many for one answer."""
 
-    async def ask(provider: Provider) -> Read | Range:
+    async def ask(provider: Provider) -> Read | TooMany:
         try:
             return await _asked(provider, plan, blocks)
-        except RangeLimited:
+        except RangeLimited as error:
             if blocks.blocks == 1:
                 raise
-            return blocks
+            limit = None if error.suggested else error.blocks
+            return TooMany(blocks, provider.name, error.blocks, limit)
         except (Contradiction, Malformed) as error:
             raise Contradiction(f"provider {provider.name}: {error}") from error
 
     try:
         return await pool.first(ask, before=provider)
-    except Refused:
+    except Refused:  # in words that nobody knows, perhaps
         if blocks.blocks == 1:
             raise
-        return blocks
+        return TooMany(blocks, provider.name)
 
 
 async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:

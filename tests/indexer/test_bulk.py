@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from eth_hash.auto import keccak
 
@@ -18,9 +19,10 @@ from indexer.bulk import Progress, index
 from indexer.filled import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
-from nektar.chain import abi
+from nektar.chain import abi, rpc
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider, Refused
+from nektar.config import Limits
 from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
@@ -51,8 +53,10 @@ class Failing(Provider):
     """A real provider that takes no range of more than so many blocks, and fails for good after so many
     answers."""
 
-    def __init__(self, url: str, most: int = 1_000_000, answers: int = 1_000_000) -> None:
-        super().__init__("failing", url)
+    words = "block range is too large"
+
+    def __init__(self, url: str, most: int = 1_000_000, answers: int = 1_000_000, in_flight: int = 8) -> None:
+        super().__init__("failing", url, Limits(in_flight=in_flight))
         self.most = most
         self.left = answers
         self.asked: list[Range] = []
@@ -62,7 +66,8 @@ class Failing(Provider):
         blocks = Range(int(filter_["fromBlock"], 16), int(filter_["toBlock"], 16))
         self.asked.append(blocks)
         if blocks.blocks > self.most:
-            return b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"block range is too large"}}'
+            error = {"code": -32005, "message": self.words}
+            raise self._refusal(calls[0], self._failed(msgspec.convert(error, rpc._Error)))
         self.left -= 1
         if self.left < 0:
             raise Refused(self.name, "eth_getLogs", 0, "no more")
@@ -170,6 +175,17 @@ def test_a_range_that_is_too_large_is_asked_for_in_parts(store: Store, chain: Lo
     run(store, provider, of)
     assert stored(store, of.name) == expected(chain)
     assert max(each.blocks for each in provider.asked) > 3
+
+
+def test_a_limit_that_the_provider_states_is_kept_from_then_on(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    provider = Failing(chain.url, most=3, in_flight=1)
+    provider.words = "eth_getLogs is limited to 0 - 3 blocks range"
+    run(store, provider, of)
+    assert stored(store, of.name) == expected(chain)
+    sizes = [each.blocks for each in provider.asked]
+    assert [size for size in sizes if size > 3] == sizes[1:2]
+    assert sizes.count(3) >= 8
 
 
 def test_what_was_read_before_a_fault_is_kept(
