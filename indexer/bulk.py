@@ -22,17 +22,17 @@ from indexer.correct import Correction
 from indexer.decode import uncollected
 from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
 from indexer.prove import Contradiction
-from indexer.ranges import Range, Sizes
+from indexer.ranges import MOST_BLOCKS, Range, Sizes
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Provider, RangeLimited, Refused
+from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused
 from nektar.model import Level
 from nektar.store.port import Store
 
-# Headers in one request, where logs don't say their block's time.
+# Headers in one request. What follows small blocks may be large ones: no more of them are proved at once.
 HEADERS_A_REQUEST = 100
 
 
@@ -110,7 +110,8 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
-    sizes = {provider.name: Sizes() for provider in pool.providers}
+    most = HEADERS_A_REQUEST if plan.level is Level.PROVED else MOST_BLOCKS
+    sizes = {provider.name: Sizes(most=most) for provider in pool.providers}
     work = list(reversed(left))
     asked: dict[asyncio.Task[Read | TooMany], Provider] = {}
     finished: set[asyncio.Task[Read | TooMany]] = set()
@@ -131,7 +132,7 @@ async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerato
                         sizes[provider_].refused(blocks.blocks, served, limit)
                         work.append(blocks)
                     case read:
-                        sizes[read.provider].held(read.blocks.blocks, read.logs)
+                        sizes[read.provider].held(read.blocks.blocks, read.logs, read.octets)
                         yield read
     finally:
         for task in asked:
@@ -157,6 +158,10 @@ async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Re
                 raise
             limit = None if error.suggested else error.blocks
             return TooMany(blocks, provider.name, error.blocks, limit)
+        except Oversized:
+            if blocks.blocks == 1:
+                raise
+            return TooMany(blocks, provider.name)
         except (Contradiction, Malformed) as error:
             raise Contradiction(f"provider {provider.name}: {error}") from error
 
@@ -172,18 +177,18 @@ async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:
     """What the blocks hold by what this provider says. Raises RpcError, Contradiction, Malformed."""
     ends, hashes = None, b""
     if plan.level is Level.PROVED:
-        logs, headers = await _proved(provider, plan, blocks)
+        logs, headers, octets = await _proved(provider, plan, blocks)
         ends = Ends(headers[0].parent, headers[-1].hash)
         hashes = b"".join(each.hash for each in headers)
     else:
-        logs = await _reported(provider, plan, blocks)
+        logs, octets = await _reported(provider, plan, blocks)
     with uncollected():
         batches, lost = reported.batches(logs, plan.contracts)
-    return Read(blocks, provider.name, batches, lost, len(logs.number), ends, hashes)
+    return Read(blocks, provider.name, batches, lost, len(logs.number), octets, ends, hashes)
 
 
-async def _reported(provider: Provider, plan: Plan, blocks: Range) -> Logs:
-    """What `eth_getLogs` says. Raises Refused too."""
+async def _reported(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, int]:
+    """What `eth_getLogs` says, in how many bytes. Raises Refused too."""
     filter_: dict[str, Any] = {
         "address": ["0x" + address.hex() for address in plan.contracts],
         "fromBlock": hex(blocks.first),
@@ -200,11 +205,11 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range) -> Logs:
     if numbers := reported.untimed(logs):
         logs = reported.timed(logs, await _times(provider, numbers))
     reported.check(logs, plan.contracts, blocks.first, blocks.last)
-    return logs
+    return logs, len(body)
 
 
-async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header]]:
-    """What the blocks' receipts say, each block proved. Raises Refused too."""
+async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header], int]:
+    """What the blocks' receipts say, each block proved, in about how many bytes. Raises Refused too."""
     numbers = range(blocks.first, blocks.last + 1)
     answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
     for number, answer in zip(numbers, answers, strict=True):
@@ -216,15 +221,16 @@ async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, 
         headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
         proved.check_links(headers)
     holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
-    logs = NO_LOGS
+    logs, octets = NO_LOGS, sum(each.text for each in headers)
     if holding:
         body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
+        octets += len(body)
         with uncollected():
             receipts = read_receipts(body)
             if receipts is None:
                 raise _refused(provider, "eth_getBlockReceipts", body)
             logs = proved.wanted(proved.logs(holding, receipts), plan.contracts)
-    return logs, headers
+    return logs, headers, octets
 
 
 class _Answer(msgspec.Struct):

@@ -73,13 +73,15 @@ class Ends(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What the blocks of a range held; where they are proved, their `ends` and all their hashes, joined."""
+    """What the blocks of a range held, in answers of about so many bytes; where they are proved, their `ends`
+    and all their hashes, joined."""
 
     blocks: Range
     provider: str
     batches: Sequence[Batch]
     lost: Sequence[Undecodable]
     logs: int
+    octets: int
     ends: Ends | None = None
     hashes: bytes = b""
 

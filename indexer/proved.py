@@ -27,6 +27,9 @@ from nektar.chain.transaction import read_transaction
 from nektar.chain.trie import ordered_root
 from nektar.model import Address, Hash32
 
+# Bytes of JSON that a block has without its transactions, and each of these beside what it has as hex digits.
+HEADER_TEXT, TRANSACTION_TEXT = 2_000, 500
+
 
 class Header(NamedTuple):
     """A block whose header hashes to `hash` and whose transactions give its root."""
@@ -38,6 +41,7 @@ class Header(NamedTuple):
     bloom: bytes
     receipts_root: bytes
     transactions: Sequence[tuple[Hash32, int]]  # hash and type of each
+    text: int  # about how many bytes its JSON has
 
 
 def header(block: object, number: int) -> Header:
@@ -59,6 +63,7 @@ def header(block: object, number: int) -> Header:
         octets(said, "logsBloom", BLOOM_BYTES),
         octets(said, "receiptsRoot", HASH),
         [(each.hash, each.type) for each in read],
+        HEADER_TEXT + sum(TRANSACTION_TEXT + 2 * len(each.raw) for each in read),
     )
 
 

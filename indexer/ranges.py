@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 # Logs in an answer that are worth a request: more are a burden on both sides, fewer make many requests.
 LOGS_WANTED = 1_000
+# The same of bytes, where few logs are wanted of much that is served, as in a proof.
+OCTETS_WANTED = 4_000_000
 # What was empty so far may end at once, so a range grows by no more than this from one answer to the next.
 GROWTH = 4
 MOST_BLOCKS = 10_000
@@ -33,7 +35,8 @@ class Range(NamedTuple):
 
 
 class Sizes:
-    """How many blocks to ask a provider for next: as many as hold the wanted logs, by what the last held."""
+    """How many blocks to ask a provider for next: as many as hold the wanted logs, or bytes, by what the
+    last held."""
 
     def __init__(self, wanted: int = LOGS_WANTED, most: int = MOST_BLOCKS) -> None:
         self._wanted = wanted
@@ -42,14 +45,14 @@ class Sizes:
         self._well = 0  # answers in a row to as many
         self.next = 1
 
-    def held(self, blocks: int, logs: int) -> None:
-        """So many blocks held so many logs."""
+    def held(self, blocks: int, logs: int, octets: int = 0) -> None:
+        """So many blocks held so many logs, in answers of so many bytes."""
         if blocks >= self._most:
             self._well += 1
             if self._well >= TRY_MORE_AFTER:
                 self._most, self._well = min(self._limit, 2 * self._most), 0
-        fitting = blocks * self._wanted // max(1, logs)
-        self.next = max(1, min(fitting, max(self.next, blocks * GROWTH), self._most))
+        fitting = blocks * min(self._wanted / max(1, logs), OCTETS_WANTED / max(1, octets))
+        self.next = max(1, min(int(fitting), max(self.next, blocks * GROWTH), self._most))
 
     def refused(self, blocks: int, served: int | None = None, limit: int | None = None) -> None:
         """So many blocks are too many. `served`: how many of these the provider would serve; `limit`: how

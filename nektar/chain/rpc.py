@@ -79,6 +79,10 @@ class Unreachable(RpcError):
         self.rest = rest
 
 
+class Oversized(Unreachable):
+    """The answer is larger than any that is taken: ask for less at once, or ask another provider."""
+
+
 class Refused(RpcError):
     """The provider answered with an error: JSON-RPC's `code`, `message` (bounded) and `data`."""
 
@@ -397,7 +401,7 @@ class Provider:
             if size > most:
                 if response.status != 200:
                     break
-                raise Unreachable(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
+                raise Oversized(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 

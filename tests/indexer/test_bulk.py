@@ -14,7 +14,7 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk
+from indexer import bulk, ranges
 from indexer.bulk import Progress, index
 from indexer.filled import Plan
 from indexer.prove import Contradiction
@@ -186,6 +186,52 @@ def test_a_limit_that_the_provider_states_is_kept_from_then_on(store: Store, cha
     sizes = [each.blocks for each in provider.asked]
     assert [size for size in sizes if size > 3] == sizes[1:2]
     assert sizes.count(3) >= 8
+
+
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_a_range_whose_answer_is_larger_than_is_taken_is_asked_for_in_parts(
+    store: Store, chain: Load, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "MAX_RESPONSE_BYTES", 300_000)
+    monkeypatch.setattr(ranges, "OCTETS_WANTED", 1_000_000_000)
+    of = plan(chain, level)
+    run(store, Provider("anvil", chain.url), of)
+    assert stored(store, of.name) == expected(chain, level)
+
+
+class Counting(Provider):
+    """A real provider that keeps how many headers it was asked for at once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("counting", url)
+        self.headers: list[int] = []
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        self.headers.append(len(calls))
+        return await super().batch(calls)
+
+
+def test_blocks_that_hold_nothing_of_a_contract_are_proved_in_ranges_of_so_many_bytes(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = plan(chain, Level.PROVED)
+    sparse = of._replace(contracts={Address(bytes(20)): contract for contract in of.contracts.values()})
+    light = Counting(chain.url)
+    run(store, light, sparse)
+    assert max(light.headers) > 4
+    monkeypatch.setattr(ranges, "OCTETS_WANTED", 4_000)
+    heavy = Counting(chain.url)
+    run(store, heavy, sparse._replace(name=f"{of.name} heavy"))
+    assert set(heavy.headers) == {1}
+
+
+def test_no_more_headers_are_asked_for_at_once_than_large_blocks_bear(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "HEADERS_A_REQUEST", 3)
+    provider = Counting(chain.url)
+    run(store, provider, plan(chain, Level.PROVED))
+    assert max(provider.headers) == 3
 
 
 def test_what_was_read_before_a_fault_is_kept(

@@ -393,7 +393,7 @@ def test_work_is_spread_over_all_providers(
 ) -> None:
     of = plan(stage.chain)
     both = [Provider(name, stage.chain.url, Limits(in_flight=1)) for name in ("one", "other")]
-    monkeypatch.setattr(bulk, "Sizes", lambda: Sizes(50))
+    monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(50))
     run(store, of, *both)
     assert stored(store, of.name) == expected(stage.chain)
     assert {provider for _, _, _, provider, _ in coverage(store, of)} == {"one", "other"}

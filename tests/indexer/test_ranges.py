@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.ranges import GROWTH, LOGS_WANTED, Range, Sizes, joined, missing, shared
+from indexer.ranges import GROWTH, LOGS_WANTED, OCTETS_WANTED, Range, Sizes, joined, missing, shared
 
 some = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda at: Range(at[0], at[0] + at[1])))
 
@@ -51,6 +51,14 @@ def test_sizes_come_to_the_wanted_number_of_logs_and_follow_when_it_changes() ->
         for _ in range(20):
             sizes.held(sizes.next, sizes.next * density)
         assert sizes.next == max(1, LOGS_WANTED // density)
+
+
+def test_sizes_come_to_the_wanted_number_of_bytes_where_no_logs_are_wanted() -> None:
+    sizes = Sizes()
+    for size in (200_000, 20_000, OCTETS_WANTED):
+        for _ in range(20):
+            sizes.held(sizes.next, 0, sizes.next * size)
+        assert sizes.next == OCTETS_WANTED // size
 
 
 def test_an_empty_range_grows_no_faster_than_it_may() -> None:
