@@ -20,7 +20,8 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
+from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read
+from indexer.orphans import take_back
 from indexer.prove import Contradiction
 from indexer.ranges import MOST_BLOCKS, Range, Sizes
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
@@ -62,12 +63,12 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
     Raises RpcError, Contradiction, StoreError.
     """
     filled, links = Filled(store, plan), Links()
+    again = await take_back(pool, store, plan, filled)
     correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
     there = filled.there()
-    for blocks, ends in there:
-        if ends is not None:
-            links.add(blocks, ends)
-    left = filled.left([blocks for blocks, _ in there])
+    for each in there if plan.level is Level.PROVED else []:
+        links.add(each)
+    left = filled.left([each.blocks for each in there], again)
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
@@ -94,7 +95,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
             async with aclosing(_reads(pool, plan, left)) as reads:
                 async for read in reads:
                     if read.ends is not None:
-                        links.add(read.blocks, read.ends)
+                        links.add(Covered(read.blocks, read.provider, read.ends))
                     gathered.append(read)
                     if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
                         await inserted
