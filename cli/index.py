@@ -157,7 +157,12 @@ async def _index(
 ) -> tuple[Progress, Plan]:
     """Index the plan; where `to_newest`, up to the newest block that is final."""
     async with serving(providers, None if to_newest else plan.blocks.last) as (pool, chain):
-        if to_newest:
+        if to_newest and chain.final is not None:
+            if plan.blocks.first > chain.final:
+                raise ConfigError(
+                    f"--from: expected a final block, {chain.final} at most; got {plan.blocks.first}: "
+                    "give --to for blocks that may still change"
+                )
             plan = plan._replace(blocks=Range(plan.blocks.first, chain.final))
         first, last = plan.blocks
         if not first <= last <= chain.newest:

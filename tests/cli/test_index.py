@@ -212,6 +212,15 @@ def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[
     assert done.stderr.count("\n") == 1
 
 
+def test_without_a_last_block_none_is_read_that_is_not_final(chain: Load, tmp_path: Path) -> None:
+    """Anvil calls none of the last 64 final."""
+    arguments = index(chain, tmp_path)
+    at = arguments.index("--to")
+    done = ran([*arguments[:at], *arguments[at + 2 :], "--from", str(chain.last)])
+    assert done.returncode == 2, done.stdout
+    assert "--from: expected a final block" in done.stderr
+
+
 def test_a_networks_name_is_refused_by_the_configuration_and_by_the_store(
     chain: Load, tmp_path: Path
 ) -> None:
