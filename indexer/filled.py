@@ -1,8 +1,9 @@
 """What bulk reading has put into a store, and how it puts more there: rows first, then that they are there.
 
 A row's place (Network, block, log) is its key, so what is written twice stands once. `coverage` is written
-last: blocks that it names have all their rows in the store; and no others, where it says `proved`, since what
-was there before is held against the proof first (`correct.py`).
+last: blocks that it names have all their rows in the store, and no others of level `proved` where it says so.
+What was there before is held against the proof first (`correct.py`), so none of level `reported` is left,
+but another set of contracts under the same name may report rows of one that both have later.
 """
 
 from __future__ import annotations
