@@ -22,7 +22,7 @@ def run(config_path: Path | None, directory: Path | None, as_json: bool) -> None
     config = data_config(config_path, directory)
     stretches = with_gaps(msgspec.convert(records(config, COVERED), list[Stretch], strict=False))
     shown = [{**msgspec.structs.asdict(each), "blocks": each.last - each.first + 1} for each in stretches]
-    columns = ["network", "kind", "first", "last", "blocks", "level", "provider", "anchor"]
+    columns = ["network", "kind", "first", "last", "blocks", "level", "provider", "anchor", "filter"]
     rows(shown, columns, as_json=as_json, title="coverage")
     if lies := msgspec.convert(records(config, DISSENT), list[Lies], strict=False):
         told = [msgspec.structs.asdict(each) for each in lies]

@@ -26,6 +26,7 @@ from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
+from nektar.store.schema import generations_table, literal
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -70,10 +71,14 @@ def run(
             raise ConfigError(f"--address: expected 0x and 40 hex digits; got {address!r:.80}")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name: expected letters, digits, - and _, as {_NAME.pattern}; got {name!r:.80}")
+    if name in {network.name for network in config.networks}:
+        raise _taken(name)
     contracts = {Address(bytes.fromhex(address[2:])): contract for address in addresses}
     providers = named(config, rpc)
     with open_store(config.store_url) as store:
         migrate(store, [])
+        if store.rows(f"SELECT 1 FROM {generations_table().name} WHERE network = {literal(name)} LIMIT 1"):  # noqa: S608
+            raise _taken(name)
         began = time.monotonic()
         plan = Plan(name, contracts, Range(first, last or first), level, audit)
         done, plan = asyncio.run(_index(providers, store, plan, last is None))
@@ -87,6 +92,13 @@ def run(
             f"{plan.blocks.last:,}, by {', '.join(found.providers)}; the rows are corrected, and the table "
             "`dissent` names each"
         )
+
+
+def _taken(name: str) -> ConfigError:
+    return ConfigError(
+        f"--name: {name} is a Network's, whose rows and gaps would no longer be told from these: expected "
+        "another name"
+    )
 
 
 def _say(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, seconds: float) -> None:
@@ -145,7 +157,12 @@ async def _index(
 ) -> tuple[Progress, Plan]:
     """Index the plan; where `to_newest`, up to the newest block that is final."""
     async with serving(providers, None if to_newest else plan.blocks.last) as (pool, chain):
-        if to_newest:
+        if to_newest and chain.final is not None:
+            if plan.blocks.first > chain.final:
+                raise ConfigError(
+                    f"--from: expected a final block, {chain.final} at most; got {plan.blocks.first}: "
+                    "give --to for blocks that may still change"
+                )
             plan = plan._replace(blocks=Range(plan.blocks.first, chain.final))
         first, last = plan.blocks
         if not first <= last <= chain.newest:

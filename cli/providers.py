@@ -19,12 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Chain(NamedTuple):
-    """What a provider serves: the chain's id, its newest block, and the newest that is final (or the newest,
-    where the chain has no such tag)."""
+    """What a provider serves: the chain's id, its newest block, and the newest that it calls final."""
 
     id: int
     newest: int
-    final: int
+    final: int | None
 
 
 def named(config: Config, told: Sequence[str]) -> list[Provider]:
@@ -45,10 +44,10 @@ def named(config: Config, told: Sequence[str]) -> list[Provider]:
 
 @asynccontextmanager
 async def serving(providers: Sequence[Provider], last: int | None) -> AsyncIterator[tuple[Pool, Chain]]:
-    """Those of the providers that answer and have the block `last` (None: what the first calls final), and
-    what the first of these serves.
+    """Those of the providers that answer and have the block `last` (None: what the first calls final that
+    calls one so), and what the first of these serves.
 
-    Raises RpcError where none answers, ConfigError where they serve two chains.
+    Raises RpcError where none answers, ConfigError where they serve two chains, or name no final block.
     """
     async with AsyncExitStack() as opened:
         for each in providers:
@@ -67,7 +66,12 @@ async def serving(providers: Sequence[Provider], last: int | None) -> AsyncItera
         if len({chain.id for chain in able.values()}) > 1:
             ids = ", ".join(f"{provider.name} chain {chain.id}" for provider, chain in able.items())
             raise ConfigError(f"--rpc: expected providers of one chain; got {ids}")
-        needed = next(iter(able.values())).final if last is None else last
+        final = next((chain.final for chain in able.values() if chain.final is not None), None)
+        if (needed := final if last is None else last) is None:
+            names = ", ".join(provider.name for provider in able)
+            raise ConfigError(
+                f"--to: expected a block, since {names} calls none final; others may still change"
+            )
         # Of a block that none has, whoever asks is told.
         asked = {p: c for p, c in able.items() if c.newest >= needed} or able
         for provider in able.keys() - asked.keys():
@@ -80,7 +84,7 @@ async def serving(providers: Sequence[Provider], last: int | None) -> AsyncItera
         pool = Pool(list(asked), Contradiction)
         watching = asyncio.create_task(pool.watch())
         try:
-            yield pool, next(iter(asked.values()))
+            yield pool, next(iter(asked.values()))._replace(final=final)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -94,8 +98,8 @@ async def _chain(provider: Provider) -> Chain:
         if isinstance(answer, Refused):
             raise answer
     try:
-        number = _number(newest) or 0
-        return Chain(quantity({"eth_chainId": id_}, "eth_chainId"), number, _number(final) or number)
+        id_ = quantity({"eth_chainId": id_}, "eth_chainId")
+        return Chain(id_, _number(newest) or 0, _number(final))
     except Malformed as error:
         raise Unreachable(provider.name, str(error)) from None
 

@@ -20,20 +20,31 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import ROWS_AN_INSERT, Ends, Filled, Links, Plan, Read
+from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read
+from indexer.orphans import take_back
 from indexer.prove import Contradiction
-from indexer.ranges import Range, Sizes
+from indexer.ranges import MOST_BLOCKS, Range, Sizes
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Provider, RangeLimited, Refused
+from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused
 from nektar.model import Level
 from nektar.store.port import Store
 
-# Headers in one request, where logs don't say their block's time.
+# Headers in one request. What follows small blocks may be large ones: no more of them are proved at once.
 HEADERS_A_REQUEST = 100
+
+
+class TooMany(NamedTuple):
+    """Blocks that are too many for one answer of this provider. How many of these it would serve, and how
+    many it ever does, where it says so."""
+
+    blocks: Range
+    provider: str
+    served: int | None = None
+    limit: int | None = None
 
 
 class Progress(NamedTuple):
@@ -52,12 +63,12 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
     Raises RpcError, Contradiction, StoreError.
     """
     filled, links = Filled(store, plan), Links()
+    again = await take_back(pool, store, plan, filled)
     correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
     there = filled.there()
-    for blocks, ends in there:
-        if ends is not None:
-            links.add(blocks, ends)
-    left = filled.left([blocks for blocks, _ in there])
+    for each in there if plan.level is Level.PROVED else []:
+        links.add(each)
+    left = filled.left([each.blocks for each in there], again)
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
@@ -84,7 +95,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
             async with aclosing(_reads(pool, plan, left)) as reads:
                 async for read in reads:
                     if read.ends is not None:
-                        links.add(read.blocks, read.ends)
+                        links.add(Covered(read.blocks, read.provider, read.ends))
                     gathered.append(read)
                     if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
                         await inserted
@@ -100,27 +111,29 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
-    sizes = Sizes()
+    most = HEADERS_A_REQUEST if plan.level is Level.PROVED else MOST_BLOCKS
+    sizes = {provider.name: Sizes(most=most) for provider in pool.providers}
     work = list(reversed(left))
-    asked: dict[asyncio.Task[Read | Range], Provider] = {}
-    finished: set[asyncio.Task[Read | Range]] = set()
+    asked: dict[asyncio.Task[Read | TooMany], Provider] = {}
+    finished: set[asyncio.Task[Read | TooMany]] = set()
     try:
         while work or asked:
             while work and (provider := _free(pool, asked.values())) is not None:
-                part, rest = work.pop().cut(sizes.next)
+                part, rest = work.pop().cut(sizes[provider.name].next)
                 if rest is not None:
                     work.append(rest)
                 asked[asyncio.create_task(_read(pool, provider, plan, part))] = provider
             finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
-                del asked[task]
+            was_asked = {task: asked.pop(task).name for task in finished}
             for task in finished:
                 match task.result():
-                    case Range() as refused:
-                        sizes.refused(refused.blocks)
-                        work.append(refused)
+                    case TooMany(blocks, provider_, served, limit):
+                        if provider_ != was_asked[task]:
+                            sizes[was_asked[task]].refused(blocks.blocks)
+                        sizes[provider_].refused(blocks.blocks, served, limit)
+                        work.append(blocks)
                     case read:
-                        sizes.held(read.blocks.blocks, read.logs)
+                        sizes[read.provider].held(read.blocks.blocks, read.logs, read.octets)
                         yield read
     finally:
         for task in asked:
@@ -135,44 +148,48 @@ def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
     return next((each for each in well if under_way[each.name] < each.limits.in_flight), None)
 
 
-async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | Range:
-    """What the blocks hold, by this provider or by another; or the range itself, where they are too many for
-    one answer."""
+async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | TooMany:
+    """What the blocks hold, by this provider or by another, or that they are too many for one answer."""
 
-    async def ask(provider: Provider) -> Read | Range:
+    async def ask(provider: Provider) -> Read | TooMany:
         try:
             return await _asked(provider, plan, blocks)
-        except RangeLimited:
+        except RangeLimited as error:
             if blocks.blocks == 1:
                 raise
-            return blocks
+            limit = None if error.suggested else error.blocks
+            return TooMany(blocks, provider.name, error.blocks, limit)
+        except Oversized:
+            if blocks.blocks == 1:
+                raise
+            return TooMany(blocks, provider.name)
         except (Contradiction, Malformed) as error:
             raise Contradiction(f"provider {provider.name}: {error}") from error
 
     try:
         return await pool.first(ask, before=provider)
-    except Refused:
+    except Refused:  # in words that nobody knows, perhaps
         if blocks.blocks == 1:
             raise
-        return blocks
+        return TooMany(blocks, provider.name)
 
 
 async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:
     """What the blocks hold by what this provider says. Raises RpcError, Contradiction, Malformed."""
     ends, hashes = None, b""
     if plan.level is Level.PROVED:
-        logs, headers = await _proved(provider, plan, blocks)
+        logs, headers, octets = await _proved(provider, plan, blocks)
         ends = Ends(headers[0].parent, headers[-1].hash)
         hashes = b"".join(each.hash for each in headers)
     else:
-        logs = await _reported(provider, plan, blocks)
+        logs, octets = await _reported(provider, plan, blocks)
     with uncollected():
         batches, lost = reported.batches(logs, plan.contracts)
-    return Read(blocks, provider.name, batches, lost, len(logs.number), ends, hashes)
+    return Read(blocks, provider.name, batches, lost, len(logs.number), octets, ends, hashes)
 
 
-async def _reported(provider: Provider, plan: Plan, blocks: Range) -> Logs:
-    """What `eth_getLogs` says. Raises Refused too."""
+async def _reported(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, int]:
+    """What `eth_getLogs` says, in how many bytes. Raises Refused too."""
     filter_: dict[str, Any] = {
         "address": ["0x" + address.hex() for address in plan.contracts],
         "fromBlock": hex(blocks.first),
@@ -189,11 +206,11 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range) -> Logs:
     if numbers := reported.untimed(logs):
         logs = reported.timed(logs, await _times(provider, numbers))
     reported.check(logs, plan.contracts, blocks.first, blocks.last)
-    return logs
+    return logs, len(body)
 
 
-async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header]]:
-    """What the blocks' receipts say, each block proved. Raises Refused too."""
+async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header], int]:
+    """What the blocks' receipts say, each block proved, in about how many bytes. Raises Refused too."""
     numbers = range(blocks.first, blocks.last + 1)
     answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
     for number, answer in zip(numbers, answers, strict=True):
@@ -205,15 +222,16 @@ async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, 
         headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
         proved.check_links(headers)
     holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
-    logs = NO_LOGS
+    logs, octets = NO_LOGS, sum(each.text for each in headers)
     if holding:
         body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
+        octets += len(body)
         with uncollected():
             receipts = read_receipts(body)
             if receipts is None:
                 raise _refused(provider, "eth_getBlockReceipts", body)
             logs = proved.wanted(proved.logs(holding, receipts), plan.contracts)
-    return logs, headers
+    return logs, headers, octets
 
 
 class _Answer(msgspec.Struct):

@@ -69,7 +69,7 @@ class Correction:
 
     def __init__(self, store: Store, plan: Plan, filled: Filled) -> None:
         self._store, self._plan, self._filled = store, plan, filled
-        self._told = Told(store, _scopes(plan))
+        self._told = Told(store, scopes(plan))
 
     def make(self, reads: Sequence[Read]) -> None:
         """Name what was reported falsely of these blocks, and strike out what is false. Raises StoreError."""
@@ -145,9 +145,9 @@ class Correction:
             self._filled.insert(name, told[name].take(rows), deleted=True, level=level)
 
 
-def _scopes(plan: Plan) -> dict[str, Scope]:
+def scopes(plan: Plan) -> dict[str, Scope]:
     """Which rows of each table are of this plan: of an event's, those of the contracts that emit it."""
-    scopes = {}
+    found = {}
     for event in plan.events:
         emit = [
             f"unhex('{address.hex()}')"
@@ -155,10 +155,10 @@ def _scopes(plan: Plan) -> dict[str, Scope]:
             if any(each.table == event.table for each in abi.events)
         ]
         where = f"network = {literal(plan.name)} AND address IN ({', '.join(emit)})"
-        scopes[event.table] = Scope(event.table, event.schema, where)
+        found[event.table] = Scope(event.table, event.schema, where)
     schema = row_schema(UndecodedRow)
     undecoded = schema.remove(schema.get_field_index(DELETED))
-    return {**scopes, UNDECODED: Scope(UNDECODED, undecoded, plan.mine)}
+    return {**found, UNDECODED: Scope(UNDECODED, undecoded, plan.mine)}
 
 
 def _of(blocks: Range, proved: Rows, told: Rows) -> Rows:

@@ -1,8 +1,9 @@
 """What bulk reading has put into a store, and how it puts more there: rows first, then that they are there.
 
 A row's place (Network, block, log) is its key, so what is written twice stands once. `coverage` is written
-last: blocks that it names have all their rows in the store; and no others, where it says `proved`, since what
-was there before is held against the proof first (`correct.py`).
+last: blocks that it names have all their rows in the store, and no others of level `proved` where it says so.
+What was there before is held against the proof first (`correct.py`), so none of level `reported` is left,
+but another set of contracts under the same name may report rows of one that both have later.
 """
 
 from __future__ import annotations
@@ -73,13 +74,15 @@ class Ends(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What the blocks of a range held; where they are proved, their `ends` and all their hashes, joined."""
+    """What the blocks of a range held, in answers of about so many bytes; where they are proved, their `ends`
+    and all their hashes, joined."""
 
     blocks: Range
     provider: str
     batches: Sequence[Batch]
     lost: Sequence[Undecodable]
     logs: int
+    octets: int
     ends: Ends | None = None
     hashes: bytes = b""
 
@@ -96,19 +99,26 @@ class Links:
     """The ends of ranges of one chain, which must fit where two of them meet."""
 
     def __init__(self) -> None:
-        self._hashes: dict[int, Hash32] = {}  # of last blocks
-        self._parents: dict[int, Hash32] = {}  # that first blocks name
+        self._lasts: dict[int, Covered] = {}  # by their last block
+        self._firsts: dict[int, Covered] = {}
 
-    def add(self, blocks: Range, ends: Ends) -> None:
+    def add(self, added: Covered) -> None:
         """Raises Contradiction where the range does not fit to one that was added before."""
-        before, after = self._hashes.get(blocks.first - 1), self._parents.get(blocks.last + 1)
-        if before not in (None, ends.parent) or after not in (None, ends.hash):
-            at = blocks.first if before not in (None, ends.parent) else blocks.last + 1
-            raise Contradiction(
-                f"block {at}: it is no child of the block before it: a reorg came between, or a lie; "
-                "index final blocks, or ask another provider"
-            )
-        self._hashes[blocks.last], self._parents[blocks.first] = ends.hash, ends.parent
+        (first, last), ends = added.blocks, added.ends
+        before, after = self._lasts.get(first - 1), self._firsts.get(last + 1)
+        if before is not None and before.ends.hash != ends.parent:
+            raise _unlinked(before, added)
+        if after is not None and after.ends.parent != ends.hash:
+            raise _unlinked(added, after)
+        self._lasts[last] = self._firsts[first] = added
+
+
+def _unlinked(one: Covered, two: Covered) -> Contradiction:
+    return Contradiction(
+        f"block {two.blocks.first}: it is no child of the block before it: {one.provider} served that one, "
+        f"and {two.provider} this: a reorg came between, or one of them is on a fork; index final blocks "
+        "again, by providers that you trust: what is not of their chain is taken back"
+    )
 
 
 class Filled:
@@ -125,17 +135,16 @@ class Filled:
             if name not in ("events", "calls"):  # those of a Network's own
                 store.command(view)
 
-    def there(self) -> list[tuple[Range, Ends | None]]:
+    def there(self) -> list[Covered]:
         """The blocks that the store has already, checked as well as the plan asks."""
-        if self._plan.level is Level.PROVED:
-            return [(each.blocks, each.ends) for each in self.covered(Level.PROVED)]
-        return [(each.blocks, None) for each in self.covered(Level.PROVED, Level.REPORTED)]
+        is_proved = self._plan.level is Level.PROVED
+        return self.covered(Level.PROVED, *([] if is_proved else [Level.REPORTED]))
 
-    def left(self, there: Iterable[Range]) -> list[Range]:
-        """What of the plan's blocks is to be read, where these are there."""
+    def left(self, there: Iterable[Range], again: Iterable[Range]) -> list[Range]:
+        """What of the plan's blocks is to be read, where these are there, and `again` were."""
         left = missing(self._plan.blocks, there)
         if self._plan.audit:
-            return shared(left, [each.blocks for each in self.covered(Level.REPORTED)])
+            return shared(left, [*(each.blocks for each in self.covered(Level.REPORTED)), *again])
         return left
 
     def covered(self, *levels: Level) -> list[Covered]:

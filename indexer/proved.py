@@ -27,6 +27,9 @@ from nektar.chain.transaction import read_transaction
 from nektar.chain.trie import ordered_root
 from nektar.model import Address, Hash32
 
+# Bytes of JSON that a block has without its transactions, and each of these beside what it has as hex digits.
+HEADER_TEXT, TRANSACTION_TEXT = 2_000, 500
+
 
 class Header(NamedTuple):
     """A block whose header hashes to `hash` and whose transactions give its root."""
@@ -38,6 +41,7 @@ class Header(NamedTuple):
     bloom: bytes
     receipts_root: bytes
     transactions: Sequence[tuple[Hash32, int]]  # hash and type of each
+    text: int  # about how many bytes its JSON has
 
 
 def header(block: object, number: int) -> Header:
@@ -59,6 +63,7 @@ def header(block: object, number: int) -> Header:
         octets(said, "logsBloom", BLOOM_BYTES),
         octets(said, "receiptsRoot", HASH),
         [(each.hash, each.type) for each in read],
+        HEADER_TEXT + sum(TRANSACTION_TEXT + 2 * len(each.raw) for each in read),
     )
 
 
@@ -87,17 +92,22 @@ def logs(blocks: Sequence[Header], receipts: Receipts) -> Logs:
         by_number.setdefault(quantity(said, "blockNumber", NUMBER_BITS), []).append(row)
     if unasked := by_number.keys() - {block.number for block in blocks}:
         raise Contradiction(f"asked for receipts of other blocks than {min(unasked)}")
+    for block in blocks:  # before anything is computed of more receipts than there are transactions
+        if (got := len(by_number.get(block.number, []))) != len(block.transactions):
+            raise Contradiction(
+                f"block {block.number}: expected {len(block.transactions)} receipts; got {got}"
+            )
+    if (counted := int(receipts.ends[-1:].sum())) != len(receipts.logs.number):
+        raise Contradiction(f"receipts have {counted} logs; got {len(receipts.logs.number)}")
     filters = blooms(receipts)
     raw = encoded(receipts, filters)
     order: list[int] = []
     for block in blocks:
         rows = by_number.get(block.number, [])
         at = f"block {block.number}"
-        if len(rows) != len(block.transactions):
-            raise Contradiction(f"{at}: expected {len(block.transactions)} receipts; got {len(rows)}")
         for row, (_, kind) in zip(rows, block.transactions, strict=True):
-            if (got := type_and_status(receipts.said[row])[0]) != kind:
-                raise Contradiction(f"{at}: expected a receipt of type {kind}; got one of type {got}")
+            if (said_kind := type_and_status(receipts.said[row])[0]) != kind:
+                raise Contradiction(f"{at}: expected a receipt of type {kind}; got one of type {said_kind}")
             if octets(receipts.said[row], "logsBloom", BLOOM_BYTES) != filters[row].tobytes():
                 raise Contradiction(f"{at}: a receipt's logs do not give its logsBloom")
         if ordered_root([raw[row] for row in rows]) != block.receipts_root:

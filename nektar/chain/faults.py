@@ -41,11 +41,13 @@ class Kind(enum.StrEnum):
 
 class Fault(NamedTuple):
     """`retry_after`: seconds that the provider asks for, 0 where it says nothing. `blocks`: of a range limit,
-    how many blocks it would serve at once, where it says so."""
+    how many blocks it would serve at once, where it says so; `suggested`: of those that were asked for, which
+    says nothing of others."""
 
     kind: Kind
     retry_after: float = 0.0
     blocks: int | None = None
+    suggested: bool = False
 
 
 def _any_of(*words: str) -> re.Pattern[str]:
@@ -163,7 +165,8 @@ def of_error(code: int, message: str, data: str = "") -> Fault:
         if _BATCH.search(text):
             return Fault(Kind.BATCH)
         if _RANGE.search(text):
-            return Fault(Kind.RANGE, blocks=_blocks(text))
+            suggested = _suggested(text)
+            return Fault(Kind.RANGE, blocks=suggested or _blocks(text), suggested=suggested is not None)
     if code in _LIMIT_CODES or _RATE.search(text):
         return Fault(Kind.RATE, _retry_in(text))
     if _TRANSIENT.search(message[:READ]) or _TRANSIENT.search(data[:READ]):
@@ -208,11 +211,15 @@ def _bounded(pause: float) -> float:
     return min(pause, LONGEST_RETRY_AFTER) if pause > 0 else 0.0  # neither NaN nor what has passed
 
 
-def _blocks(text: str) -> int | None:
+def _suggested(text: str) -> int | None:
     for pattern in _SUGGESTED:
         if match := pattern.search(text):
             first, last = (int(number, 0) for number in match.groups())
             return last - first + 1 if last >= first else None
+    return None
+
+
+def _blocks(text: str) -> int | None:
     if _NO_BLOCKS.search(text) and "block range" not in text.lower():
         return None
     for pattern in _BLOCKS:

@@ -113,6 +113,8 @@ def _columns(count: int, groups: Sequence[scan.Group]) -> Logs:
     topics = np.zeros((count, MAX_TOPICS, HASH), np.uint8)
     topic_count: Ints = np.zeros(count, np.int64)
     timed = [group.layout.first.get("blockTimestamp") is not None for group in groups]
+    if any(timed) and not all(timed):  # what digits stand there, nobody would read
+        raise scan.Unlike
     for group in groups:
         said = group.layout.first
         named = said.get("topics")

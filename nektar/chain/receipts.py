@@ -86,12 +86,18 @@ def regular(body: bytes) -> Receipts | None:
     if outer is None or inner is None:
         return None
     try:
-        first, last = (int(starts[0][0]), int(ends[0][-1])) if len(starts[0]) else (0, 0)
-        replies = _replies.decode(body[:first] + b",".join(outer) + body[last:])
-        said = _objects.decode(b"[" + b",".join(inner) + b"]")
+        around, within = _around(body, Cut(starts[0], ends[0]), outer), b"[" + b",".join(inner) + b"]"
+        replies, said = _replies.decode(around), _objects.decode(within)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     results = [reply.result for reply in (replies if isinstance(replies, list) else [replies])]
+    # A brace in a text was none, or what is cut out is hidden by a key that comes twice, perhaps escaped.
+    for text, key, count, expected in (
+        (around, b'"result"', len(results), len(starts[0])),
+        (within, b'"logs"', len(said), len(starts[1])),
+    ):
+        if count != expected or text.count(key) != count or b"\\" in text:
+            return None
     if any(results) or any(each.get("logs") != [] for each in said):
         return None
     found = columns.regular(body + bytes(scan.PADDING), starts[2], ends[2])
@@ -103,6 +109,13 @@ class Cut(NamedTuple):
 
     starts: Ints
     ends: Ints
+
+
+def _around(body: bytes, replies: Cut, texts: Sequence[bytes]) -> bytes:
+    """What is around the replies and between them as it stands, and these `texts` in their places."""
+    starts, ends = replies.starts.tolist(), replies.ends.tolist()
+    parts = [body[end:start] for end, start in zip([0, *ends], [*starts, len(body)], strict=True)]
+    return b"".join(part for both in zip(parts, [*texts, b""], strict=True) for part in both)
 
 
 def _without(body: bytes, characters: Octets, of: Cut, items: Cut, before: bytes) -> list[bytes] | None:

@@ -79,6 +79,10 @@ class Unreachable(RpcError):
         self.rest = rest
 
 
+class Oversized(Unreachable):
+    """The answer is larger than any that is taken: ask for less at once, or ask another provider."""
+
+
 class Refused(RpcError):
     """The provider answered with an error: JSON-RPC's `code`, `message` (bounded) and `data`."""
 
@@ -92,13 +96,22 @@ class Refused(RpcError):
 class RangeLimited(Refused):
     """Too many blocks, logs or bytes for one call.
 
-    `blocks`: how many it would serve, where it says so; that may be no fewer than were asked for."""
+    `blocks`: how many it would serve, where it says so; that may be no fewer than were asked for.
+    `suggested`: of those that were asked for, which says nothing of others."""
 
     def __init__(
-        self, provider: str, method: str, code: int, message: str, data: Any, blocks: int | None
+        self,
+        provider: str,
+        method: str,
+        code: int,
+        message: str,
+        data: Any,
+        blocks: int | None,
+        suggested: bool = False,
     ) -> None:
         super().__init__(provider, method, code, message, data)
         self.blocks = blocks
+        self.suggested = suggested
 
 
 class WrongChain(RpcError):
@@ -345,7 +358,8 @@ class Provider:
         error = failed.error
         said = self._shown(error.message)
         if failed.fault.kind is Kind.RANGE:
-            return RangeLimited(self.name, call.method, error.code, said, error.data, failed.fault.blocks)
+            _, _, blocks, suggested = failed.fault
+            return RangeLimited(self.name, call.method, error.code, said, error.data, blocks, suggested)
         return Refused(self.name, call.method, error.code, said, error.data)
 
     async def _post(self, question: bytes) -> bytes:
@@ -387,7 +401,7 @@ class Provider:
             if size > most:
                 if response.status != 200:
                     break
-                raise Unreachable(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
+                raise Oversized(self.name, f"an answer is larger than {MAX_RESPONSE_BYTES} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 

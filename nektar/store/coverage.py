@@ -11,9 +11,10 @@ import msgspec
 # Consecutive blocks that were checked alike, as one row. What was read in bulk twice is as good as the better
 # of both.
 COVERED = """
-SELECT network, kind, level, provider, anchor, first, last FROM coverage
+SELECT network, kind, level, provider, anchor, first, last, lower(substring(hex(filter), 1, 8)) AS filter
+FROM coverage
 UNION ALL
-SELECT network, kind, level, provider, anchor, min(number) AS first, max(number) AS last
+SELECT network, kind, level, provider, anchor, min(number) AS first, max(number) AS last, '' AS filter
 FROM (
   SELECT network, level, provider, anchor, number,
          number - row_number() OVER (PARTITION BY network, level, provider, anchor ORDER BY number) AS island
@@ -21,7 +22,7 @@ FROM (
 )
 ARRAY JOIN ['logs', 'calls'] AS kind
 GROUP BY network, kind, level, provider, anchor, island
-ORDER BY network, kind, first, last
+ORDER BY network, kind, filter, first, last
 """
 # The newest block of each Network that a finding rests on.
 RESTS_ON = "SELECT network, max(block_number) AS block FROM findings GROUP BY network"
@@ -47,7 +48,8 @@ class Lies(msgspec.Struct, frozen=True):
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """Consecutive blocks of a kind, all checked alike; of level `gap` where there are none."""
+    """Consecutive blocks of a kind, all checked alike; of level `gap` where there are none. `filter` tells
+    what was read in bulk of some contracts from what was of others; a Network's own blocks have none."""
 
     network: str
     kind: str
@@ -56,22 +58,23 @@ class Stretch(msgspec.Struct, frozen=True):
     anchor: str
     first: int
     last: int
+    filter: str = ""
 
 
 def with_gaps(stretches: Iterable[Stretch]) -> list[Stretch]:
     """The stretches in order, with those between them that nobody has."""
     found: list[Stretch] = []
-    reached: dict[tuple[str, str], int] = {}
-    for each in sorted(stretches, key=lambda s: (s.network, s.kind, s.first, s.last)):
-        key = each.network, each.kind
+    reached: dict[tuple[str, str, str], int] = {}
+    for each in sorted(stretches, key=lambda s: (s.network, s.kind, s.filter, s.first, s.last)):
+        key = each.network, each.kind, each.filter
         if (last := reached.get(key)) is not None and each.first > last + 1:
-            found.append(Stretch(*key, GAP, "", "", last + 1, each.first - 1))
+            found.append(Stretch(each.network, each.kind, GAP, "", "", last + 1, each.first - 1, each.filter))
         reached[key] = max(reached.get(key, each.last), each.last)
         found.append(each)
     return found
 
 
 def below_findings(stretches: Sequence[Stretch], rests_on: Iterable[dict[str, Any]]) -> list[Stretch]:
-    """The gaps below a block that a finding of their Network rests on."""
+    """The gaps below a block that a finding of their Network rests on; none does on what was read in bulk."""
     newest = {each["network"]: int(each["block"]) for each in rests_on}
-    return [s for s in stretches if s.level == GAP and s.first <= newest.get(s.network, -1)]
+    return [s for s in stretches if s.level == GAP and not s.filter and s.first <= newest.get(s.network, -1)]

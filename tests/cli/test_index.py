@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 
 from bench.load import BUNDLED, Load, load
+from cli.settings import data_config
 from devnet.anvil import free_port
 from devnet.chain import DevnetError
 from devnet.processes import Child
+from nektar.arrow import pa
+from nektar.store import schema
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from nektar.store.schema import generations_table
 
 pytestmark = pytest.mark.real
 
@@ -80,7 +86,9 @@ def test_any_contracts_events_fill_tables_that_sql_reads(chain: Load, tmp_path: 
     assert (said["read"], sum(said["stored"].values())) == (0, LOGS)
     covered = nektar("coverage", "--dir", tmp_path, "--json")
     assert covered.returncode == 0
-    assert [json.loads(line) for line in covered.stdout.splitlines()] == [
+    (stretch,) = [json.loads(line) for line in covered.stdout.splitlines()]
+    assert len(stretch.pop("filter")) == 8
+    assert [stretch] == [
         {
             "network": "sample",
             "kind": "logs",
@@ -202,6 +210,34 @@ def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_without_a_last_block_none_is_read_that_is_not_final(chain: Load, tmp_path: Path) -> None:
+    """Anvil calls none of the last 64 final."""
+    arguments = index(chain, tmp_path)
+    at = arguments.index("--to")
+    done = ran([*arguments[:at], *arguments[at + 2 :], "--from", str(chain.last)])
+    assert done.returncode == 2, done.stdout
+    assert "--from: expected a final block" in done.stderr
+
+
+def test_a_networks_name_is_refused_by_the_configuration_and_by_the_store(
+    chain: Load, tmp_path: Path
+) -> None:
+    network = {"name": "sample", "chain_id": 31337, "rpc": ["p"], "contracts": {"registry": chain.address}}
+    config = {"providers": {"p": {"url": chain.url}}, "networks": [network], "data_dir": str(tmp_path)}
+    (tmp_path / "nektar.yaml").write_text(json.dumps(config))
+    configured = ran(index(chain, tmp_path, "--config", tmp_path / "nektar.yaml"))
+    (tmp_path / "nektar.yaml").unlink()
+    with open_store(data_config(None, tmp_path, new=True).store_url) as store:
+        migrate(store, [])
+        row = pa.table({"generation": pa.array([1], pa.uint32()), "bus": ["b"], "stands": [True]})
+        store.insert(generations_table().name, schema.stored(row, "sample", 1 << 48, False), "once")
+    stored = ran(index(chain, tmp_path))
+    for done in (configured, stored):
+        assert done.returncode == 2, done.stderr
+        assert "--name: sample is a Network's" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: Path) -> None:

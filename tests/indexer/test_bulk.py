@@ -8,19 +8,21 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk
+from indexer import bulk, ranges
 from indexer.bulk import Progress, index
 from indexer.filled import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
-from nektar.chain import abi
+from nektar.chain import abi, rpc
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider, Refused
+from nektar.config import Limits
 from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
@@ -51,8 +53,10 @@ class Failing(Provider):
     """A real provider that takes no range of more than so many blocks, and fails for good after so many
     answers."""
 
-    def __init__(self, url: str, most: int = 1_000_000, answers: int = 1_000_000) -> None:
-        super().__init__("failing", url)
+    words = "block range is too large"
+
+    def __init__(self, url: str, most: int = 1_000_000, answers: int = 1_000_000, in_flight: int = 8) -> None:
+        super().__init__("failing", url, Limits(in_flight=in_flight))
         self.most = most
         self.left = answers
         self.asked: list[Range] = []
@@ -62,7 +66,8 @@ class Failing(Provider):
         blocks = Range(int(filter_["fromBlock"], 16), int(filter_["toBlock"], 16))
         self.asked.append(blocks)
         if blocks.blocks > self.most:
-            return b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"block range is too large"}}'
+            error = {"code": -32005, "message": self.words}
+            raise self._refusal(calls[0], self._failed(msgspec.convert(error, rpc._Error)))
         self.left -= 1
         if self.left < 0:
             raise Refused(self.name, "eth_getLogs", 0, "no more")
@@ -172,6 +177,63 @@ def test_a_range_that_is_too_large_is_asked_for_in_parts(store: Store, chain: Lo
     assert max(each.blocks for each in provider.asked) > 3
 
 
+def test_a_limit_that_the_provider_states_is_kept_from_then_on(store: Store, chain: Load) -> None:
+    of = plan(chain)
+    provider = Failing(chain.url, most=3, in_flight=1)
+    provider.words = "eth_getLogs is limited to 0 - 3 blocks range"
+    run(store, provider, of)
+    assert stored(store, of.name) == expected(chain)
+    sizes = [each.blocks for each in provider.asked]
+    assert [size for size in sizes if size > 3] == sizes[1:2]
+    assert sizes.count(3) >= 8
+
+
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_a_range_whose_answer_is_larger_than_is_taken_is_asked_for_in_parts(
+    store: Store, chain: Load, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "MAX_RESPONSE_BYTES", 300_000)
+    monkeypatch.setattr(ranges, "OCTETS_WANTED", 1_000_000_000)
+    of = plan(chain, level)
+    run(store, Provider("anvil", chain.url), of)
+    assert stored(store, of.name) == expected(chain, level)
+
+
+class Counting(Provider):
+    """A real provider that keeps how many headers it was asked for at once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("counting", url)
+        self.headers: list[int] = []
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        self.headers.append(len(calls))
+        return await super().batch(calls)
+
+
+def test_blocks_that_hold_nothing_of_a_contract_are_proved_in_ranges_of_so_many_bytes(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = plan(chain, Level.PROVED)
+    sparse = of._replace(contracts={Address(bytes(20)): contract for contract in of.contracts.values()})
+    light = Counting(chain.url)
+    run(store, light, sparse)
+    assert max(light.headers) > 1
+    monkeypatch.setattr(ranges, "OCTETS_WANTED", 4_000)
+    heavy = Counting(chain.url)
+    run(store, heavy, sparse._replace(name=f"{of.name} heavy"))
+    assert set(heavy.headers) == {1}
+
+
+def test_no_more_headers_are_asked_for_at_once_than_large_blocks_bear(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "HEADERS_A_REQUEST", 3)
+    provider = Counting(chain.url)
+    run(store, provider, plan(chain, Level.PROVED))
+    assert max(provider.headers) == 3
+
+
 def test_what_was_read_before_a_fault_is_kept(
     store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,3 +261,21 @@ def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store:
     with pytest.raises(Contradiction, match="asked for blocks"):
         run(store, Lying("lying", chain.url), of)
     assert len(stored(store, of.name)) <= 100
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alone: bool) -> None:
+    class Odd(Provider):
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            return (await super().body(calls)).replace(b'"result":[{', b'"result":[{"x":"},{",')
+
+    of = plan(chain, Level.PROVED)
+    odd, honest = Odd("odd", chain.url), Provider("honest", chain.url)
+
+    async def all_of_it() -> Progress:
+        async with odd, honest:
+            pool = Pool([odd] if alone else [odd, honest], Contradiction)
+            return await index(pool, store, of, lambda _: None)
+
+    assert asyncio.run(all_of_it()).logs == chain.logs
+    assert stored(store, of.name) == expected(chain, Level.PROVED)

@@ -289,6 +289,25 @@ def test_rows_of_other_contracts_under_the_same_name_are_left_alone(store: Store
     assert rows(store, left) == [50]
 
 
+def test_what_another_set_of_contracts_reports_of_proved_blocks_is_not_proved_until_it_is_audited(
+    store: Store, stage: Stage, true: dict[Any, Any]
+) -> None:
+    of = plan(stage.chain)
+    run(store, of._replace(level=Level.PROVED), stage.honest())
+    (contract,) = of.contracts.values()
+    more = of._replace(contracts={**of.contracts, Address(bytes(20)): contract})
+    stage.tell("invented log")
+    run(store, more, stage.lying())
+    stage.tell("")
+    from_ = f"FROM event_sample WHERE network = '{of.name}'"
+    levels = f"SELECT level, count() {from_} GROUP BY level ORDER BY level"
+    (proved, reported) = rows(store, levels)
+    assert proved == ("proved", len(true))
+    assert reported[0] == "reported"
+    run(store, audit(more), stage.honest())
+    assert rows(store, levels) == [proved]
+
+
 class Dying:
     """A store that is killed before one of its writes, and does nothing from then on."""
 
@@ -393,7 +412,7 @@ def test_work_is_spread_over_all_providers(
 ) -> None:
     of = plan(stage.chain)
     both = [Provider(name, stage.chain.url, Limits(in_flight=1)) for name in ("one", "other")]
-    monkeypatch.setattr(bulk, "Sizes", lambda: Sizes(50))
+    monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(50))
     run(store, of, *both)
     assert stored(store, of.name) == expected(stage.chain)
     assert {provider for _, _, _, provider, _ in coverage(store, of)} == {"one", "other"}

@@ -7,8 +7,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from indexer import proved
 from indexer.prove import Contradiction, Proved, prove
 from indexer.proved import Header, check_links, header, logs, may_hold, wanted
 from nektar.chain.abi import load
@@ -124,6 +126,26 @@ def test_what_is_left_out_is_caught() -> None:
         columns([given._replace(receipts=fewer)])
     with pytest.raises(Contradiction, match="transactionsRoot"):
         headers([given._replace(block=given.block | {"transactions": given.block["transactions"][:-1]})])
+
+
+def test_receipts_are_counted_before_anything_is_computed_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bloom has 2,048 bits: those of an answer of tiny receipts would fill the memory."""
+    given = next(each for each in corpora() if each.name.endswith(":7000000"))
+    receipts = read(json.dumps({"id": 1, "result": [*given.receipts, given.receipts[0]]}).encode())
+    assert receipts is not None
+    monkeypatch.setattr(proved, "blooms", None)
+    with pytest.raises(Contradiction, match="expected 38 receipts; got 39"):
+        logs(headers([given]), receipts)
+
+
+def test_logs_that_no_receipt_counts_are_caught() -> None:
+    given = next(each for each in corpora() if each.name.endswith(":7000000"))
+    receipts = read(json.dumps({"id": 1, "result": given.receipts}).encode())
+    assert receipts is not None
+    logs(headers([given]), receipts)
+    more = receipts.logs.take(np.append(np.arange(len(receipts.logs.number)), 0))
+    with pytest.raises(Contradiction, match="receipts have 130 logs; got 131"):
+        logs(headers([given]), receipts._replace(logs=more))
 
 
 def test_a_block_that_was_not_asked_for_is_none() -> None:

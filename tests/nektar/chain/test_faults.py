@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -187,7 +188,8 @@ REFUSED = [
 def test_a_range_limit_is_told_with_the_blocks_that_would_be_served(
     code: int, message: str, data: str, blocks: int | None
 ) -> None:
-    assert of_error(code, message, data) == Fault(Kind.RANGE, blocks=blocks)
+    suggested = re.search(r"\[0x|retry with the range", message) is not None
+    assert of_error(code, message, data) == Fault(Kind.RANGE, blocks=blocks, suggested=suggested)
 
 
 @pytest.mark.parametrize(("code", "message", "pause"), [each[1:] for each in RATE], ids=[e[0] for e in RATE])

@@ -177,3 +177,19 @@ def test_an_answer_without_a_result_is_no_logs() -> None:
     found = read(answer([]))
     assert found is not None
     assert not found
+
+
+def test_where_only_some_logs_say_their_time_nothing_is_hidden_in_its_place() -> None:
+    """Nobody reads the time then, and so nobody would see what else is written there."""
+    hidden = '","data":"0x12'
+    written = some(8, 3)
+    for each in written:
+        each["topics"], each["data"], each["blockTimestamp"] = [], "0x", "0x" + "1" * len(hidden)
+        each["transactionIndex"] = each["logIndex"] = "0x1"
+    del written[2]["blockTimestamp"]
+    first, second, third = answer(written).split(b"},{")
+    altered = b"},{".join((first, second.replace(b"1" * len(hidden), hidden.encode()), third))
+    found = read(altered)
+    assert found is not None
+    assert columns(found) == columns(parsed(altered))
+    assert found.data.data == b"\x12"

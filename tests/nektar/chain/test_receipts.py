@@ -87,6 +87,34 @@ def test_whoever_alters_one_character_is_read_as_a_parse_reads_it_or_not_at_all(
     assert read_anyway > 500
 
 
+def test_braces_in_a_text_of_a_receipt_are_no_receipts() -> None:
+    blocks = [block(3), block(4)]
+    body = answer(*blocks).replace(b'"result":[{', b'"result":[{"x":"},{",')
+    assert b'"},{"' in body
+    assert regular(body) is None
+    found = read(body)
+    assert found is not None
+    assert len(found.said) == len(found.ends)
+    assert encoded(found) == one_by_one(blocks)
+
+
+def test_what_a_parse_reads_otherwise_is_left_to_it() -> None:
+    ours, theirs = json.dumps(block(3), separators=(",", ":"))[1:-1], ',"logs":[]}'
+    one = '{"id":1,"result":[]}'
+    for body in (
+        f"[{one}garbage{one}]",
+        f"[{one} {one}]",
+        f"[{one},,{one}]",
+        f'{{"result":[{ours}],"result":[]}}',
+        f'{{"result":[],"result":[{ours}]}}',
+        f'{{"result":[{ours}],"resul\\u0074":[]}}',
+        f'{{"result":[{ours[:-1]}{theirs}]}}',
+        f'{{"result":[{ours[:-1]}{theirs.replace("logs", chr(92) + "u006cogs")}]}}',
+    ):
+        assert regular(body.encode()) is None, body
+    assert regular(f"[{one},\n{one}]".encode()) is not None
+
+
 def test_the_receipts_of_real_blocks_have_their_roots() -> None:
     tried = 0
     for real in corpora():

@@ -16,6 +16,7 @@ from nektar.chain.pace import SLOWEST
 from nektar.chain.rpc import (
     TRIES,
     Call,
+    Oversized,
     Provider,
     RangeLimited,
     Refused,
@@ -480,7 +481,7 @@ def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
         return await provider.call("m")
 
     assert run_with(lambda body: say(result(body, "x" * 900)), use) == "x" * 900
-    with pytest.raises(Unreachable, match="larger than 1000 bytes"):
+    with pytest.raises(Oversized, match="larger than 1000 bytes"):
         run_with(lambda body: say(result(body, "x" * 1000)), use)
 
 

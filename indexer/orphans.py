@@ -1,0 +1,139 @@
+"""Stretches that the store calls proved, and that are not of the chain (any more): a reorg came after they
+were read, or who served them was on a fork. Proofs can't tell: such blocks fit together, and to nothing else.
+
+A stretch is linked, so its last block's hash tells of all of it. Where most of the providers that have that
+block say another, the stretch is taken back: a dissent (`wrong block`) says who served it, its coverage goes,
+then its rows, and it is read anew. A death in between leaves rows that no coverage names, as any other does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from indexer.audit import WHOLE_BLOCK, Kind
+from indexer.correct import scopes
+from indexer.filled import LOGS, Covered, Filled, Plan
+from indexer.prove import Contradiction
+from indexer.ranges import Range
+from nektar.chain.header import header_hash
+from nektar.chain.jsonrpc import Malformed, parse_object, quantity
+from nektar.chain.logs import NUMBER_BITS
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Call, Provider, Refused, RpcError
+from nektar.coverage import CoverageRow, DissentRow
+from nektar.model import Hash32, Level
+from nektar.store.port import Store
+from nektar.store.schema import literal, quoted, row_table
+
+logger = logging.getLogger(__name__)
+
+_COVERAGE = row_table(CoverageRow).name
+HEADERS_A_REQUEST = 100
+
+
+async def take_back(pool: Pool, store: Store, plan: Plan, filled: Filled) -> list[Range]:
+    """The blocks at which the plan's own come, and that were taken back. Raises RpcError, StoreError."""
+    near = Range(plan.blocks.first - 1, plan.blocks.last + 1)
+    stretches = [
+        each
+        for each in filled.covered(Level.PROVED)
+        if each.blocks.first <= near.last and each.blocks.last >= near.first
+    ]
+    if not stretches:
+        return []
+    said = await _said(pool, [each.blocks.last for each in stretches])
+    orphans = []
+    for each in stretches:
+        number, hashes = each.blocks.last, {name: of[each.blocks.last] for name, of in said.items()}
+        like = [name for name, hash_ in hashes.items() if hash_ == each.ends.hash]
+        unlike = [name for name, hash_ in hashes.items() if hash_ not in (None, each.ends.hash)]
+        is_orphan = len(unlike) > len(like)
+        if is_orphan:
+            logger.warning(
+                "%s: blocks %d to %d are taken back: %s served them as proved, and by %s block %d is another",
+                plan.name,
+                *each.blocks,
+                each.provider,
+                ", ".join(unlike),
+                number,
+            )
+            _strike(store, plan, filled, each, unlike[0])
+            orphans.append(each.blocks)
+        few, most = (like, unlike) if is_orphan else (unlike, like)
+        for name in few if most else []:
+            logger.warning(
+                "provider %s: its block %d is not that of %s: one is on a fork", name, number, ", ".join(most)
+            )
+            pool.contradicted(name)
+    return orphans
+
+
+async def _said(pool: Pool, numbers: Sequence[int]) -> Mapping[str, Mapping[int, Hash32 | None]]:
+    """By provider, the hashes of these blocks; None of one that it does not have. Raises RpcError where none
+    says anything."""
+    found = await asyncio.gather(*(_hashes(each, numbers) for each in pool.providers), return_exceptions=True)
+    said = {}
+    for provider, hashes in zip(pool.providers, found, strict=True):
+        match hashes:
+            case Malformed() | Contradiction():
+                logger.warning("provider %s: %s", provider.name, hashes)
+                pool.contradicted(provider.name)
+            case RpcError():
+                logger.warning("%s", hashes)
+            case BaseException():
+                raise hashes
+            case _:
+                said[provider.name] = hashes
+    if not said:
+        raise next(each for each in found if isinstance(each, BaseException))
+    return said
+
+
+async def _hashes(provider: Provider, numbers: Sequence[int]) -> dict[int, Hash32 | None]:
+    """Raises RpcError, Malformed, Contradiction."""
+    found: dict[int, Hash32 | None] = {}
+    for start in range(0, len(numbers), HEADERS_A_REQUEST):
+        part = numbers[start : start + HEADERS_A_REQUEST]
+        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in part])
+        for number, answer in zip(part, answers, strict=True):
+            if isinstance(answer, Refused):
+                raise answer
+            found[number] = None if answer is None else _hash(answer, number)
+    return found
+
+
+def _hash(answer: object, number: int) -> Hash32:
+    block = parse_object(answer, "block")
+    if (got := quantity(block, "number", NUMBER_BITS)) != number:
+        raise Contradiction(f"asked for block {number}; got block {got}")
+    return header_hash(block)
+
+
+def _strike(store: Store, plan: Plan, filled: Filled, of: Covered, proved_by: str) -> None:
+    """Say that these blocks are wrong, and have their coverage and their rows no more. Other contracts'
+    coverage of them goes too, since it may rest on the same rows."""
+    first, last = of.blocks
+    lie = DissentRow(
+        lie=str(Kind.WRONG_BLOCK),
+        block_number=last,
+        block_hash=of.ends.hash,
+        log_index=WHOLE_BLOCK,
+        filter=plan.filter,
+        provider=of.provider,
+        proved_by=proved_by,
+        found=int(time.time()),
+    )
+    filled.say(DissentRow, [lie])
+    store.command(
+        f"DELETE FROM {_COVERAGE} WHERE network = {literal(plan.name)} AND kind = {literal(LOGS)}"  # noqa: S608
+        f" AND first <= {last} AND last >= {first}"
+    )
+    # Not struck out by a version: what is only reported of these blocks later would count less.
+    for scope in scopes(plan).values():
+        store.command(
+            f"DELETE FROM {quoted(scope.table)} WHERE {scope.where}"  # noqa: S608  # quoted
+            f" AND block_number BETWEEN {first} AND {last}"
+        )

@@ -1,0 +1,155 @@
+"""Blocks that were proved and are not of the chain any more are taken back, and read anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from bench.load import BUNDLED, Load, load
+from devnet.chain import Chain, DevnetError
+from indexer.bulk import index
+from indexer.filled import Plan
+from indexer.prove import Contradiction
+from indexer.ranges import Range
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Call, Provider
+from nektar.model import Level
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from nektar.store.port import Store
+from tests.indexer.test_bulk import expected, plan, rows, stored
+
+pytestmark = pytest.mark.real
+
+LOGS = 1_000
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with open_store(f"chdb://{tmp_path_factory.mktemp('orphans') / 'store'}") as opened:
+        migrate(opened, [])
+        yield opened
+
+
+@pytest.fixture
+def old() -> Iterator[Load]:
+    """A chain whose last two blocks with logs a test may have replaced by empty ones."""
+    try:
+        with load(BUNDLED, LOGS) as chain:
+            yield chain
+    except DevnetError as error:
+        pytest.skip(f"needs anvil: {error}")
+
+
+def run(store: Store, of: Plan, *providers: Provider) -> None:
+    async def all_of_it() -> None:
+        try:
+            await index(Pool(providers, Contradiction), store, of, lambda _: None)
+        finally:
+            for each in providers:
+                await each.close()
+
+    asyncio.run(all_of_it())
+
+
+class Forked(Provider):
+    """A real provider that keeps what it says of blocks, so that it goes on saying that after a reorg, of
+    which it hears nothing once it `is_cut_off`."""
+
+    is_cut_off = False
+
+    def __init__(self, name: str, url: str) -> None:
+        super().__init__(name, url)
+        self._kept: dict[str, Any] = {}
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        for call in calls:
+            if call.params[0] not in self._kept and self.is_cut_off:
+                self._kept[call.params[0]] = None
+            if call.params[0] not in self._kept:
+                (self._kept[call.params[0]],) = await super().batch([call])
+        return [self._kept[call.params[0]] for call in calls]
+
+
+@pytest.fixture
+def reorg(old: Load) -> Iterator[Callable[[], None]]:
+    chain = Chain(old.url)
+
+    def happen() -> None:
+        chain.rpc("anvil_rollback", 2)
+        for _ in range(5):
+            chain.rpc("evm_mine")
+
+    yield happen
+    chain.close()
+
+
+def lies(store: Store, of: Plan) -> list[Any]:
+    sql = "SELECT lie, block_number, provider, proved_by FROM dissent"
+    return rows(store, f"{sql} WHERE network = '{of.name}'")
+
+
+def covered(store: Store, of: Plan) -> list[Any]:
+    sql = f"SELECT first, last, level, provider FROM coverage WHERE network = '{of.name}' ORDER BY first"
+    return rows(store, sql)
+
+
+@pytest.mark.parametrize("level", [Level.PROVED, Level.REPORTED])
+def test_what_a_reorg_took_away_is_taken_back_and_read_anew(
+    store: Store, old: Load, reorg: Callable[[], None], level: Level, caplog: pytest.LogCaptureFixture
+) -> None:
+    of = plan(old, Level.PROVED)
+    run(store, of, Provider("first", old.url))
+    reorg()
+    longer = of._replace(blocks=Range(old.first, old.last + 2), level=level)
+    run(store, longer, Provider("second", old.url))
+    assert stored(store, of.name) == expected(old, level)[: LOGS - 200]
+    assert covered(store, of) == [(old.first, old.last + 2, level, "second")]
+    assert lies(store, of) == [("wrong block", old.last, "first", "second")]
+    assert f"{of.name}: blocks {old.first} to {old.last} are taken back: first served them" in caplog.text
+    run(store, longer, Provider("second", old.url))
+    assert len(lies(store, of)) == 1
+
+
+def test_an_audit_reads_anew_what_was_taken_back(store: Store, old: Load, reorg: Callable[[], None]) -> None:
+    of = plan(old, Level.PROVED)
+    run(store, of, Provider("first", old.url))
+    reorg()
+    run(store, of._replace(audit=True), Provider("second", old.url))
+    assert stored(store, of.name) == expected(old, Level.PROVED)[: LOGS - 200]
+
+
+def test_one_provider_on_a_fork_takes_nothing_back_that_another_confirms(
+    store: Store, old: Load, reorg: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    of = plan(old, Level.PROVED)
+    forked = Forked("forked", old.url)
+    run(store, of, forked)
+    before = stored(store, of.name)
+    reorg()
+    run(store, of, forked, Provider("other", old.url))
+    assert (stored(store, of.name), lies(store, of)) == (before, [])
+    assert f"provider other: its block {old.last} is not that of forked" in caplog.text
+    run(store, of, forked, Provider("other", old.url), Provider("third", old.url))
+    assert f"provider forked: its block {old.last} is not that of other, third" in caplog.text
+    assert stored(store, of.name) == before[: LOGS - 200]
+    assert lies(store, of) == [("wrong block", old.last, "forked", "other")]
+
+
+def test_ranges_that_do_not_fit_together_name_who_served_both(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of = plan(old, Level.PROVED)
+    forked = Forked("forked", old.url)
+    run(store, of, forked)
+    reorg()
+    forked.is_cut_off = True
+    longer = of._replace(blocks=Range(old.first, old.last + 2))
+    says = f"block {old.last + 1}: it is no child .*: forked served that one, and other this"
+    with pytest.raises(Contradiction, match=says):
+        run(store, longer, forked, Provider("other", old.url))
+    run(store, longer, Provider("other", old.url))  # one alone is believed
+    assert stored(store, of.name) == expected(old, Level.PROVED)[: LOGS - 200]
