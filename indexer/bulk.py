@@ -1,6 +1,6 @@
 """Bulk reading: the events of any contracts, in a range of blocks, straight into the store's typed tables.
 
-    ranges ──▶ asked for, several at once ──▶ read, in a thread ──▶ gathered ──▶ inserted, in another
+    ranges ──▶ asked for, several at once ──▶ read ──▶ gathered ──▶ inserted, in a thread
 
 Each range is asked of one provider, of all of them as many as they take at once, and of the next where that
 one brings nothing. A run that was cut off goes on where the store's coverage ends.
