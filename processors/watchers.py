@@ -242,9 +242,13 @@ class Outbox:
             return None
 
         telling = asyncio.gather(*map(in_order, findings.values()))
+        alive = time.monotonic() + ALIVE
         while not telling.done():
             await asyncio.wait({telling}, timeout=LOOK)
             self._health.moved(self._watcher.name)
+            if time.monotonic() >= alive:
+                alive = time.monotonic() + ALIVE
+                self._stay_a_member()
             if stop.is_set():
                 telling.cancel()
         try:
@@ -297,6 +301,11 @@ class Outbox:
         ]
         with self._bus.writer(f"{self._group}-{message.partition}", message.partition) as writer:
             writer.transaction(letters)
+
+    def _stay_a_member(self) -> None:
+        """Who does not poll for a lease loses its partitions, and what was told could not be committed."""
+        for message in self._consumer.poll(0, 1):
+            self._consumer.seek(FINDINGS, message.partition, message.offset)  # its time comes
 
     def _rest(self, seconds: float, stop: threading.Event) -> None:
         """Wait, and stay a member: who does not poll for a lease loses its partitions."""

@@ -94,6 +94,10 @@ class Webhook:
             self._url = URL(watcher.url)
             if not self._url.host:
                 raise ValueError
+            # What else the client would refuse, at each attempt.
+            self._url.host.encode("idna")
+            if self._url.user is not None:
+                aiohttp.encode_basic_auth(self._url.user, self._url.password or "", "latin1")
         except ValueError:
             raise ConfigError(
                 f"watchers.{watcher.name}.url: expected http:// or https:// and HOST[:PORT][/PATH]; "
@@ -150,7 +154,7 @@ class Webhook:
                         response.close()
                         break
                 return answer(response.status, response.headers)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return Answer(Outcome.LATER, self._why(error))
 
     async def reach(self) -> str:
@@ -160,7 +164,7 @@ class Webhook:
             async with asyncio.timeout(self.timeout):
                 _, writer = await asyncio.open_connection(self._url.host, self._url.port, ssl=tls or None)
             writer.transport.abort()
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             return self._why(error)
         return ""
 
@@ -168,6 +172,8 @@ class Webhook:
         """Why no answer came, in words of our own: a library's may hold the URL."""
         if isinstance(error, ssl.CertificateError):
             return "its certificate can't be verified; check its url"
+        if isinstance(error, ValueError):
+            return "it can't be asked; check its url"
         if isinstance(error, TimeoutError):
             return f"no answer within {self.timeout:g} s"
         if isinstance(error, aiohttp.ClientConnectorError):

@@ -28,11 +28,14 @@ def run(seed: int, kill: str, extra: list[str]) -> bool:
     summary = Path(keep) / "summary.json"
     if summary.exists():
         s = json.loads(summary.read_text())
-        latency = s["latency_ms"]["block_to_store"]
+        latency, to_webhook = s["latency_ms"]["block_to_store"], s["latency_ms"]["block_to_webhook"]
         line += (
             f"precision {s['precision']:.4f} recall {s['recall']:.4f} lost {s['lost']} "
             f"doubled {s['duplicated']} reorgs {s['reorgs']} kills {len(s['kills'])} "
-            f"p50 {latency['p50']:.0f} p99 {latency['p99']:.0f} ms"
+            f"spans {s['spans']['stored']} of {s['spans']['sent']} "
+            f"webhooks {s['webhooks']['verified']} of {s['webhooks']['due']} "
+            f"to store p50 {latency['p50']:.0f} p99 {latency['p99']:.0f} ms "
+            f"to webhook p50 {to_webhook['p50']:.0f} p99 {to_webhook['p99']:.0f} ms"
         )
     print(line if done.returncode == 0 else f"{line}\n  FAILED: {done.stderr.strip()[-500:]}", flush=True)
     return done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -12,7 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,8 +23,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nektar import bus as buses
 from nektar.bus.port import Bus, Message
-from nektar.config import ConfigError
+from nektar.config import ConfigError, Watcher
 from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, PART_HEADER
 from nektar.model import Network
@@ -322,6 +326,50 @@ def test_nothing_secret_is_logged_and_trouble_is_not_a_flood(
 def test_the_role_waits_where_nobody_is_to_be_told(bus: Bus, tmp_path: Path) -> None:
     with role(tmp_path / "bus"):
         pass
+
+
+class Slow:
+    """A receiver that takes longer than a lease, of what it is sent."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.sent = list[bytes]()
+
+    async def __aenter__(self) -> Slow:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def send(self, event: bytes, traceparent: str = "") -> Answer:
+        self.sent.append(event)
+        await asyncio.sleep(self._seconds)
+        return Answer(Outcome.TAKEN, "it answers 204")
+
+
+def test_a_receiver_slower_than_a_lease_is_told_once_though_another_member_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchers, "ALIVE", 0.1)
+    to = Watcher(name="slow", url="http://127.0.0.1/", secret=SECRET)
+    receiver: Any = Slow(1.5)
+    stop = threading.Event()
+
+    def member(url: str) -> None:
+        with closing(buses.open(url)) as bus:
+            asyncio.run(watchers.Outbox(to, bus, Health()).run(receiver, stop))
+
+    url = f"sqlite://{tmp_path}/leased?lease=0.5&partitions=1"
+    with closing(buses.open(url)) as bus:
+        put(bus, HOME.name, event(1), event(2))
+        members = [threading.Thread(target=member, args=(url,)) for _ in range(2)]
+        for each in members:
+            each.start()
+        consumer = bus.consumer("watchers.slow", [FINDINGS])
+        until(lambda: (consumer.committed(FINDINGS, 0) or 0) >= bus.end(FINDINGS, 0))
+        stop.set()
+        for each in members:
+            each.join(30)
+    assert sorted(receiver.sent) == sorted([event(1), event(2)])
 
 
 def test_two_roles_share_the_networks_and_each_version_comes(bus: Bus, tmp_path: Path) -> None:
