@@ -175,6 +175,7 @@ class Outbox:
         self._brought = False  # … something, by the last poll
         self._reading: dict[int, Reading] = {}
         self._done: set[tuple[int, int]] = set()  # (partition, offset) at or above what is committed
+        self._gone: set[int] = set()  # partitions that were given or taken since the last batch was read
         self._trouble = Trouble(watcher.name)
         self._health = health
 
@@ -197,6 +198,7 @@ class Outbox:
         # Before it waits it looks whether there is more.
         batch = self._level.poll(0.0 if self._brought else IDLE, 1 if self._trouble else BATCH)
         self._brought = bool(batch)
+        self._gone.clear()
         told = [each for message in batch for each in self._read(message)]
         answer = await self._tell(webhook, told, stop)
         self._commit(batch, told)
@@ -268,8 +270,11 @@ class Outbox:
         return answer
 
     def _commit(self, batch: Sequence[Delivered], told: Sequence[Due]) -> None:
-        """Commit each partition up to the first that is not taken, and go back there."""
+        """Commit each partition up to the first that is not taken, and go back there; but for one that has
+        moved meanwhile, which whoever has it now reads from what is committed."""
         for partition, end in {message.partition: message.offset + 1 for message in batch}.items():
+            if partition in self._gone:
+                continue
             reading = self._reading.get(partition)
             upto = end if reading is None or reading.began is None else reading.began
             left = [each for each in told if each.partition == partition and each.at not in self._done]
@@ -322,6 +327,7 @@ class Outbox:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
+        self._gone |= partitions
         for partition in partitions:
             self._reading.pop(partition, None)
         self._done = {at for at in self._done if at[0] not in partitions}

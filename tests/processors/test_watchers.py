@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nektar import bus as buses
-from nektar.bus.port import Bus, Message
+from nektar.bus.port import Bus, Message, partition_of
 from nektar.config import ConfigError, Watcher
 from nektar.health import Health
 from nektar.log import DEAD, FINDINGS, PART_HEADER
@@ -370,6 +370,41 @@ def test_a_receiver_slower_than_a_lease_is_told_once_though_another_member_waits
         for each in members:
             each.join(30)
     assert sorted(receiver.sent) == sorted([event(1), event(2)])
+
+
+@pytest.mark.parametrize("partition", [0, 1])  # one of them moves
+def test_a_partition_that_moves_while_its_receiver_is_told_ends_nobody(
+    partition: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchers, "ALIVE", 0.05)
+    to = Watcher(name="slow", url="http://127.0.0.1/", secret=SECRET)
+    receiver: Any = Slow(0.5)
+    stop, failed = threading.Event(), list[BaseException]()
+
+    def member(url: str) -> None:
+        try:
+            with closing(buses.open(url)) as bus:
+                asyncio.run(watchers.Outbox(to, bus, Health()).run(receiver, stop))
+        except BaseException as error:
+            failed.append(error)
+
+    versions = [event(1, offset) for offset in (1, 2, 3, 4)]  # told one after the other
+    url = f"sqlite://{tmp_path}/moving?lease=1&partitions=2"
+    with closing(buses.open(url)) as bus:
+        put(bus, next(name for name in "abcdefgh" if partition_of(name, 2) == partition), *versions)
+        members = [threading.Thread(target=member, args=(url,)) for _ in range(2)]
+        members[0].start()
+        until(lambda: len(receiver.sent) >= 2)  # the first is taken
+        members[1].start()
+        consumer = bus.consumer("watchers.slow", [FINDINGS])
+        until(
+            lambda: failed or (consumer.committed(FINDINGS, partition) or 0) >= bus.end(FINDINGS, partition)
+        )
+        stop.set()
+        for each in members:
+            each.join(30)
+    assert not failed
+    assert set(receiver.sent) == set(versions)
 
 
 def test_two_roles_share_the_networks_and_each_version_comes(bus: Bus, tmp_path: Path) -> None:
