@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def findings(config_path: Path | None, directory: Path | None, limit: int, as_js
 def dead(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
     """What could not be read, straight from the bus."""
     from nektar import bus as buses
+    from nektar.bus.port import read_all
     from nektar.log import DEAD
 
     config, _ = read_config(config_path, directory)
@@ -183,25 +185,22 @@ def dead(config_path: Path | None, directory: Path | None, limit: int, as_json: 
     try:
         letters: list[dict[str, Any]] = []
         for partition in range(bus.partitions):
-            start = 0
-            while len(letters) < limit and (messages := bus.read(DEAD, partition, start)):
-                for message in messages:
-                    letters.append(
-                        {
-                            "source": message.key.decode("utf-8", "replace"),
-                            "network": message.headers.get("network", b"").decode("utf-8", "replace"),
-                            "reason": message.headers.get("reason", b"").decode("utf-8", "replace"),
-                            "bytes": len(message.value),
-                            "partition": partition,
-                            "offset": message.offset,
-                            "value": message.value.hex(),
-                        }
-                    )
-                start = messages[-1].offset + 1
+            for message in islice(read_all(bus, DEAD, partition), limit - len(letters)):
+                letters.append(
+                    {
+                        "source": message.key.decode("utf-8", "replace"),
+                        "network": message.headers.get("network", b"").decode("utf-8", "replace"),
+                        "reason": message.headers.get("reason", b"").decode("utf-8", "replace"),
+                        "bytes": len(message.value),
+                        "partition": partition,
+                        "offset": message.offset,
+                        "value": message.value.hex(),
+                    }
+                )
     finally:
         bus.close()
     rows(
-        letters[:limit],
+        letters,
         ["source", "network", "reason", "bytes", "partition", "offset"],
         as_json=as_json,
         title="dead letters",

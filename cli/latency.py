@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nektar import bus as buses
-from nektar.bus.port import Bus, Delivered, partition_of
+from nektar.bus.port import Delivered, partition_of, read_all
 from nektar.chain.table import values
 from nektar.config import Config
 from nektar.log import NETWORK, ROWS, New, Reading, decode
@@ -26,8 +26,8 @@ def latencies(config: Config, seen: Mapping[str, Sequence[float]]) -> dict[str, 
     bus = buses.open(config.bus_url)
     try:
         partition = partition_of(config.network().name, bus.partitions)
-        logged = dict(_logged(messages(bus, NETWORK, partition)))
-        folded = dict(_folded(messages(bus, ROWS, partition)))
+        logged = dict(_logged(read_all(bus, NETWORK, partition)))
+        folded = dict(_folded(read_all(bus, ROWS, partition)))
     finally:
         bus.close()
     announced = {block: moments[0] for block, moments in seen.items()}
@@ -38,14 +38,6 @@ def latencies(config: Config, seen: Mapping[str, Sequence[float]]) -> dict[str, 
         "log_to_fold": figures(_between(logged, folded)),
         "log_to_store": figures(_between(logged, there)),
     }
-
-
-def messages(bus: Bus, stream: str, partition: int) -> Iterator[Delivered]:
-    """All that lies in the partition, in order."""
-    start = 0
-    while messages := bus.read(stream, partition, start):
-        yield from messages
-        start = messages[-1].offset + 1
 
 
 def _logged(messages: Iterable[Delivered]) -> Iterator[tuple[str, float]]:

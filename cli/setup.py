@@ -211,8 +211,8 @@ def replay(config_path: Path | None, directory: Path | None, network: str | None
     """Fold each log that is followed again and compare with what was put out. Raises CheckFailed where they
     differ."""
     from nektar import bus as buses
+    from processors.followed import followed
     from processors.replay import replay as fold_again
-    from processors.runner import followed
 
     config, _ = read_config(config_path, directory)
     if network:

@@ -7,9 +7,10 @@ from typing import Any, Self
 
 import msgspec
 
-from cli.latency import figures, messages
+from cli.latency import figures
 from devnet.receiver import Delivery
 from nektar import bus as buses
+from nektar.bus.port import read_all
 from nektar.config import Config
 from nektar.log import FINDINGS, Joiner
 from processors.webhook import webhook_id
@@ -63,7 +64,7 @@ class Findings:
         found: dict[str, float] = {}
         for partition in range(self._bus.partitions):
             join = Joiner()
-            for message in messages(self._bus, FINDINGS, partition):
+            for message in read_all(self._bus, FINDINGS, partition):
                 if (value := join(message.value, message.headers)) is not None:
                     found[webhook_id(value)] = message.time
         return found

@@ -9,14 +9,15 @@ function of what lies on `nektar.findings` below that record's transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nektar import trace
 from nektar.bus.port import Bus, Delivered, Message, partition_of
-from nektar.log import AHEAD_HEADER, FINDINGS, BrokenLog, Reading, split
+from nektar.log import AHEAD_HEADER, FINDINGS, split
 from nektar.model import Network
 from nektar.rows import FindingStatus
+from processors.said import whole
 
 # On what is said because of a handover: no record of the log alone gives it.
 HANDOVER_HEADER = "nektar-handover"
@@ -98,30 +99,3 @@ def _again(event: dict[str, Any], status: str, offset: int, traceparent: bytes) 
         "datacontenttype": "application/json",
         "data": {**data, "status": status},
     }
-
-
-def whole(
-    bus: Bus,
-    stream: str,
-    partition: int,
-    end: int,
-    key: bytes,
-    headers: Mapping[str, bytes],
-    start: int = 0,
-    moved: Callable[[], None] = lambda: None,
-) -> Iterator[Delivered]:
-    """The whole records of `stream` from offset `start` on and below `end` with this key and these headers.
-    `moved` is called with each page that is read. Raises BusError."""
-    reading: dict[bytes, Reading] = {}  # by who writes
-    while start < end and (batch := bus.read(stream, partition, start)):
-        moved()
-        for message in batch:
-            if message.offset >= end:
-                return
-            if message.key == key and headers.items() <= dict(message.headers).items():
-                writer = message.headers.get("processor", b"")
-                try:
-                    yield from reading.setdefault(writer, Reading())(message)
-                except BrokenLog:  # it is a dead letter by now
-                    yield from reading.pop(writer).give_up()
-        start = batch[-1].offset + 1

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nektar import log
-from nektar.bus.port import Bus, Delivered, Message, partition_of
+from nektar.bus.port import Bus, Delivered, Message, partition_of, read_all
 from nektar.errors import NektarError
 from nektar.fold import Fold
 from nektar.log import FINDINGS, NETWORK, ROWS, Reading
@@ -48,7 +48,7 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
     records = behind = 0
     difference: str | None = None
     read, key = Reading(), log.key(network.name, network.generation)
-    for delivered in _read(bus, NETWORK, partition, bus.end(NETWORK, partition)):
+    for delivered in read_all(bus, NETWORK, partition, end=bus.end(NETWORK, partition)):
         if delivered.key != key:
             continue
         said: list[tuple[int, Message]] = []
@@ -88,21 +88,11 @@ def _standing(bus: Bus, stream: str, partition: int, network: Network, processor
     end = bus.end(stream, partition)
     return (
         delivered
-        for delivered in _read(bus, stream, partition, end)
+        for delivered in read_all(bus, stream, partition, end=end)
         if delivered.key == network.name.encode()
         and mine.items() <= dict(delivered.headers).items()
         and HANDOVER_HEADER not in delivered.headers
     )
-
-
-def _read(bus: Bus, stream: str, partition: int, end: int) -> Iterator[Delivered]:
-    start = 0
-    while batch := bus.read(stream, partition, start):
-        for delivered in batch:
-            if delivered.offset >= end:
-                return
-            yield delivered
-        start = batch[-1].offset + 1
 
 
 def _line(header: tuple[str, bytes]) -> bytes:

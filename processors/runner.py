@@ -19,110 +19,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
-import msgspec
-from opentelemetry import metrics
-from opentelemetry.trace import INVALID_SPAN, Span
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import Span
 
-from nektar import checkpoint, generations, log, trace
+from nektar import log, trace
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, BusError, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
-from nektar.config import Config, NetworkConfig
+from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.fold import Fold
 from nektar.generations import FRESH_SECONDS
 from nektar.health import Health, words
-from nektar.log import CHECKPOINTS, NETWORK, STANDS_HEADER, Joiner, Mark, Reading
-from nektar.model import Address, Network
+from nektar.log import NETWORK, STANDS_HEADER, Reading
+from nektar.model import Network
 from nektar.networks.adapter import Adapter
+from processors.followed import begun, followed
+from processors.following import Following, name_of, saved
 from processors.handover import difference
 from processors.processor import Interpreter, Processor, broken_at
 
 State = TypeVar("State")
 
-# What a restart folds again is the unfinal window and at most this many marks; writing a checkpoint passes
-# over the whole state once (some 10 ms at 1,000 operators and 1,000 open tasks).
-CHECKPOINT_MARKS = 32
 # A batch ends at the record that reaches this: other writers of the partition wait for the transaction.
 TRANSACTION_BYTES = 4 * 1024 * 1024
 # Records a turn: little enough that the runners of a process take turns within what Interpreters remember.
 BATCH = 64
 # How long an idle process waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.05
-# Beside a log's checkpoint `processor/network/generation`: the offset below which its records are put out.
-PUT_OUT = b"/put-out"
-
-_records = metrics.get_meter("nektar").create_counter(
-    "nektar.processors.records", "{record}", "Records of Networks' logs whose consequences are put out"
-)
-
 _logger = logging.getLogger(__name__)
-
-
-class _Following(Generic[State]):
-    """One log in a partition, as far as this process has followed it."""
-
-    def __init__(self, processor: Processor[State], fold: str, put_out: int, saved: bool) -> None:
-        self.processor = processor
-        self._fold = fold
-        self._counted = {"network": processor.network.name, "fold": fold}
-        self.read = Reading()
-        self.taken = put_out  # all records that begin below this offset are put out, or about to be
-        self._put_out = put_out  # … are put out, as the bus says
-        self._anew = 0  # records that are taken, and not yet committed
-        self._due = not saved  # a checkpoint belongs into the next transaction
-        self._marks = 0
-
-    def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
-        """Each record that is whole with this message, and what it puts out, unless that is on the bus
-        already, and the span of doing so, which ends when it is there. It is taken when the next one is
-        asked for.
-
-        Raises what the record raises that can't be read or folded, when those before it are put out.
-        """
-        for whole in self.read(delivered):
-            if whole.offset < self.processor.start:
-                continue
-            anew = whole.offset >= self.taken
-            span = self._span(whole) if anew else INVALID_SPAN
-            record, messages = self.processor.take(whole)
-            if isinstance(record, Mark):
-                self._marks += 1
-                self._due = self._due or self._marks >= CHECKPOINT_MARKS
-            if anew:
-                yield whole, span, messages
-                self.taken = whole.offset + 1
-                self._anew += 1
-
-    def _span(self, whole: Delivered) -> Span:
-        said: dict[str, AttributeValue] = {
-            trace.NETWORK: self.processor.network.name,
-            trace.OFFSET: whole.offset,
-        }
-        return trace.under(f"fold {self._fold}", trace.carried(whole.headers), said)
-
-    def committed(self) -> None:
-        """All that was taken is put out."""
-        _records.add(self._anew, self._counted)
-        self._anew = 0
-
-    def moved(self, name: bytes) -> list[Message]:
-        """What the transaction that puts out all that was taken says of the log: how far it is put out now,
-        and a checkpoint where one is due."""
-        if self.taken == self._put_out:
-            return []
-        self._put_out = self.taken
-        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
-        if self._due and self.processor.folded:
-            self._due, self._marks = False, 0
-            parts = log.split(checkpoint.encode(self.processor.folded.steps[0]))
-            said += [Message(CHECKPOINTS, _part(name, i), *part) for i, part in enumerate(parts)]
-        return said
 
 
 class _Share(Generic[State]):
@@ -133,7 +62,7 @@ class _Share(Generic[State]):
         writer: Writer,
         processor: str,
         committed: int,
-        logs: dict[bytes, _Following[State]],
+        logs: dict[bytes, Following[State]],
         stopped: dict[bytes, Exception],
         over: set[bytes],
         bus: Bus,
@@ -198,7 +127,9 @@ class _Share(Generic[State]):
         waiting = [each.taken for key, each in self.logs.items() if key in self._stopped or each.read.half]
         group_next = max(self._committed, min([self.read, *waiting]))
         moved = [
-            message for key, each in self.logs.items() for message in each.moved(_name(self._processor, key))
+            message
+            for key, each in self.logs.items()
+            for message in each.moved(name_of(self._processor, key))
         ]
         if self._messages or moved or group_next > self._committed:
             group = _group(self._processor)
@@ -324,22 +255,12 @@ class Runner(Generic[State]):
         )
         return share
 
-    def _following(self, network: Network, partition: int) -> _Following[State]:
+    def _following(self, network: Network, partition: int) -> Following[State]:
         """The log from its checkpoint on; stopped where that can't be read."""
         key = log.key(network.name, network.generation)
-        name = _name(self._fold.name, key)
-        interpret = self._interpreters[key]
-        put_out = self._bus.last(CHECKPOINTS, partition, name + PUT_OUT)
-        value = _joined(self._bus, partition, name)
         try:
-            if value is None:
-                step = None
-            elif put_out is None:
-                raise BadCheckpoint("there is a checkpoint, and how far the log is put out is gone")
-            else:
-                step = checkpoint.decode(value, self._fold)
-            below = msgspec.json.decode(put_out.value, type=int) if put_out else 0
-        except (msgspec.DecodeError, BadCheckpoint) as error:
+            step, below = saved(self._bus, partition, self._fold, key)
+        except BadCheckpoint as error:
             self._stopped[key] = _stop(
                 self._fold.name,
                 network,
@@ -349,8 +270,8 @@ class Runner(Generic[State]):
                 ),
             )
             step, below = None, 0
-        processor = Processor(self._fold, network, interpret, step, self._begins.get(key, 0))
-        return _Following(processor, self._fold.name, below, step is not None)
+        processor = Processor(self._fold, network, self._interpreters[key], step, self._begins.get(key, 0))
+        return Following(processor, self._fold.name, below, step is not None)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
         for partition in partitions:
@@ -376,61 +297,37 @@ def run(
     for fold in folds:
         health.opened(fold.name)
     while not stop.is_set():
-        _run(followed(config, adapters, bus), config, folds, adapters, bus, stop, health)
-
-
-def _run(
-    networks: Sequence[Network],
-    config: Config,
-    folds: Sequence[Fold[Any]],
-    adapters: Mapping[str, Adapter],
-    bus: Bus,
-    stop: threading.Event,
-    health: Health,
-) -> None:
-    """Run every fold over the logs of these `networks` until they are not what is followed any more."""
-    interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
-    with ExitStack() as stack:
+        networks = followed(config, adapters, bus)
+        interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
         begins = begun(networks, bus)
-        runners = [stack.enter_context(Runner(bus, fold, networks, interpreters, begins)) for fold in folds]
-        idle, looked = False, time.monotonic()
-        while not stop.is_set():
-            next_ = _next(runners)
-            taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0, health) for runner in runners]
-            idle = not any(taken)
-            if time.monotonic() - looked > FRESH_SECONDS:
-                if followed(config, adapters, bus) != networks:
-                    return
-                looked = time.monotonic()
-            ended = [error for runner in runners if (error := runner.ended)]
-            if ended and len(ended) == len(runners):
-                raise ended[0]
+        with ExitStack() as stack:
+            runners = [
+                stack.enter_context(Runner(bus, fold, networks, interpreters, begins)) for fold in folds
+            ]
+            _take_turns(runners, stop, health, partial(_still, networks, config, adapters, bus))
 
 
-def followed(config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> list[Network]:
-    """The logs of the configured Networks that are followed: of each the generation that stands, and the one
-    that catches up with it. Raises BusError."""
-    found = []
-    for each in config.networks:
-        said = generations.read(bus, each.name)
-        if said is None:  # no indexer has begun yet, or one of an earlier version
-            found.append(network_of(each))
-            continue
-        for generation in (said.standing, said.next):
-            then = generation and generations.configured(each, generation, adapters[each.name])
-            if then:
-                found.append(network_of(then))
-    return found
+def _still(networks: Sequence[Network], config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> bool:
+    """Whether these are the logs that are followed."""
+    return followed(config, adapters, bus) == networks
 
 
-def begun(networks: Sequence[Network], bus: Bus) -> dict[bytes, int]:
-    """By the log's key an offset below which nothing of it lies: who follows a log that has just begun need
-    not read what others of the partition have said before. Raises BusError."""
-    said = {each.name: generations.read(bus, each.name) for each in networks}
-    return {
-        log.key(each.name, each.generation): generations.begins(said[each.name], each.generation, NETWORK)
-        for each in networks
-    }
+def _take_turns(
+    runners: Sequence[Runner[Any]], stop: threading.Event, health: Health, still: Callable[[], bool]
+) -> None:
+    """Until `stop`, and while their logs are `still` those that are followed."""
+    idle, looked = False, time.monotonic()
+    while not stop.is_set():
+        next_ = _next(runners)
+        taken = [_turn(runner, IDLE if idle and runner is next_ else 0.0, health) for runner in runners]
+        idle = not any(taken)
+        if time.monotonic() - looked > FRESH_SECONDS:
+            if not still():
+                return
+            looked = time.monotonic()
+        ended = [error for runner in runners if (error := runner.ended)]
+        if ended and len(ended) == len(runners):
+            raise ended[0]
 
 
 def _turn(runner: Runner[Any], timeout: float, health: Health) -> int:
@@ -461,12 +358,6 @@ def _next(runners: Sequence[Runner[Any]]) -> Runner[Any]:
     return next(lacking, runners[0])
 
 
-def network_of(config: NetworkConfig) -> Network:
-    """What folds know of a configured Network."""
-    contracts = {name: Address(bytes.fromhex(value[2:])) for name, value in config.contracts.items()}
-    return Network(config.name, config.chain_id, contracts, config.generation, config.selector, config.terms)
-
-
 def _stop(
     processor: str, network: Network, error: Exception, delivered: Delivered | None = None
 ) -> Exception:
@@ -482,25 +373,3 @@ def _stop(
 
 def _group(processor: str) -> str:
     return f"processors.{processor}"
-
-
-def _name(processor: str, log_key: bytes) -> bytes:
-    return processor.encode() + b"/" + log_key
-
-
-def _joined(bus: Bus, partition: int, name: bytes) -> bytes | None:
-    """The newest checkpoint; None where there is none. All parts of one are written at once, and whoever
-    could write another has been fenced."""
-    join = Joiner()
-    for i in range(log.MAX_RECORD_BYTES // log.PART_BYTES):
-        part = bus.last(CHECKPOINTS, partition, _part(name, i))
-        if part is None:
-            return None
-        if (value := join(part.value, dict(part.headers))) is not None:
-            return value
-    return None
-
-
-def _part(name: bytes, i: int) -> bytes:
-    """The key of a checkpoint's part: a compacted stream keeps one message a key."""
-    return name + f"#{i}".encode() if i else name

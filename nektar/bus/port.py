@@ -18,7 +18,7 @@ same contract tests (`tests/nektar/bus/contract.py`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from nektar.errors import NektarError
@@ -170,6 +170,18 @@ class Bus(Protocol):
         """See that the streams keep what is written. Raises BusError where they would lose it."""
 
     def close(self) -> None: ...
+
+
+def read_all(
+    bus: Bus, stream: str, partition: int, start: int = 0, end: int | None = None
+) -> Iterator[Delivered]:
+    """Committed messages from `start` on and below `end`, or as long as there are any. Raises BusError."""
+    while (end is None or start < end) and (page := bus.read(stream, partition, start)):
+        for message in page:
+            if end is not None and message.offset >= end:
+                return
+            yield message
+        start = page[-1].offset + 1
 
 
 def partition_of(network: str, partitions: int) -> int:

@@ -8,12 +8,12 @@ from nektar import bus as buses
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.health import Health
 from nektar.role import log_to_stderr, stop_on_signals
-from processors import runner
+from processors import following, runner
 from tests.nektar.logs import NETWORK, Gossip, Plain
 
 
 def main(url: str, *networks: str) -> None:
-    setattr(runner, "CHECKPOINT_MARKS", 3)  # noqa: B010
+    setattr(following, "CHECKPOINT_MARKS", 3)  # noqa: B010
     log_to_stderr("processors")
     config = Config(
         providers={"p": Provider("http://localhost")},

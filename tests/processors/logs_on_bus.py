@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,9 +15,17 @@ from nektar.log import FINDINGS, NETWORK, ROWS, Record
 from nektar.model import Network
 from processors.processor import Interpreter
 from processors.runner import Runner
-from tests.nektar.logs import Gossip, Heard, Plain
+from tests.nektar.logs import Gossip, Heard, Plain, random_log
+
+RECORDS = 60
 
 Put = list[tuple[str, bytes, dict[str, bytes], bytes]]
+
+
+@functools.cache
+def records(seed: int) -> list[Record]:
+    """The log of a seed: `RECORDS` of them."""
+    return [written.record for written in random_log(random.Random(seed), RECORDS)]
 
 
 def open_bus(directory: Path, partitions: int = 1) -> SqliteBus:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from nektar.log import (
     SignedBatch,
 )
 from nektar.model import Network
+from processors import following
 from processors import runner as running
 from processors.handover import Known, events
 from processors.processor import Interpreter
@@ -35,9 +34,9 @@ from processors.replay import replay
 from processors.runner import Runner
 from processors.watchers import due
 from tests.nektar.logs import NETWORK as HOME
-from tests.nektar.logs import Gossip, Plain, random_log
+from tests.nektar.logs import Gossip, Plain
 from tests.processors.dying import INSIDE, POINTS, Died, DyingBus
-from tests.processors.logs_on_bus import open_bus, outputs, run_to_end
+from tests.processors.logs_on_bus import open_bus, outputs, records, run_to_end
 
 SECOND = msgspec.structs.replace(HOME, generation=2)
 BOTH = [HOME, SECOND]
@@ -47,7 +46,7 @@ EVERYTHING = Watcher("all", "http://x", "whsec_" + "A" * 32)
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 3)
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 3)
     monkeypatch.setattr(running, "BATCH", 4)
 
 
@@ -55,11 +54,6 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def bus(tmp_path: Path) -> Iterator[SqliteBus]:
     with open_bus(tmp_path / "bus") as opened:
         yield opened
-
-
-@functools.cache
-def records(seed: int) -> list[Record]:
-    return [written.record for written in random_log(random.Random(seed), 60)]
 
 
 def up_to_a_mark(of: Sequence[Record]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import random
 import sqlite3
@@ -21,27 +20,36 @@ from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.errors import NektarError
 from nektar.health import Health
-from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog, Record
+from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog
 from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change
+from processors import following
 from processors import runner as running
 from processors.processor import Interpreter
 from processors.replay import replay
 from processors.runner import Runner
 from tests.nektar.logs import NETWORK as HOME
-from tests.nektar.logs import Gossip, Plain, random_log
+from tests.nektar.logs import Gossip, Plain
 from tests.processors.dying import COMMITTED, FOLDED, INSIDE, POINTS, Died, DyingBus
-from tests.processors.logs_on_bus import open_bus, outputs, put_out, run_to_end, runner, write
+from tests.processors.logs_on_bus import (
+    RECORDS,
+    open_bus,
+    outputs,
+    put_out,
+    records,
+    run_to_end,
+    runner,
+    write,
+)
 
 AWAY = msgspec.structs.replace(HOME, name="away")
 AWAY_2 = msgspec.structs.replace(AWAY, generation=2)
 GROUP = "processors.gossip"
-RECORDS = 60
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 3)
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 3)
     monkeypatch.setattr(running, "BATCH", 4)
 
 
@@ -49,11 +57,6 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def bus(tmp_path: Path) -> Iterator[SqliteBus]:
     with open_bus(tmp_path / "bus") as opened:
         yield opened
-
-
-@functools.cache
-def records(seed: int) -> list[Record]:
-    return [written.record for written in random_log(random.Random(seed), RECORDS)]
 
 
 def write_in_turn(bus: SqliteBus, networks: Sequence[Network], first: int = 0, last: int = RECORDS) -> None:

@@ -24,6 +24,7 @@ from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
 from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change, OperatorRow
+from processors import following
 from processors import runner as running
 from processors.processor import Interpreter, Processor
 from processors.replay import replay
@@ -41,7 +42,7 @@ GROUP = "processors.gossip"
 
 @pytest.fixture(autouse=True)
 def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 3)
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 3)
 
 
 def records(seed: int, count: int = 60) -> list[Record]:
@@ -235,7 +236,7 @@ class Crowds:
 def test_what_is_larger_than_a_message_travels_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 1)
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 1)
     parent = block(7, hash32("start"))
     child = block(8, parent.hash)
     happened = (
@@ -307,7 +308,7 @@ def test_records_among_each_others_parts_lead_to_the_same_bytes_wherever_it_dies
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(running, "BATCH", batch)
-    monkeypatch.setattr(running, "CHECKPOINT_MARKS", 1)
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 1)
     source, expected = interleaved
     with open_bus(copy(source, tmp_path / "bus")) as bus:
         deaths = 0

@@ -26,8 +26,9 @@ from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure
 from nektar.store.schema import rows_to_ipc
 from processors import sink
+from processors.inserts import BrokenRecord, inserts
 from processors.outputs import cloud_event
-from processors.sink import BrokenRecord, Sink, inserts
+from processors.sink import Sink
 from tests.nektar.store.things import PLAIN_EVENT, Things
 
 KNOWN = abi_tables([Things()])

@@ -37,7 +37,7 @@ from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import Store, StoreDown, StoreMistake
 from nektar.store.schema import rows_to_ipc
-from processors.sink import BrokenRecord, inserts
+from processors.inserts import BrokenRecord, inserts
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import block, hash32
 from tests.nektar.store.things import CALL, PLAIN_EVENT, Things

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.health import Health
-from processors import runner
+from processors import following, runner
 from tests.nektar.logs import NETWORK, Gossip, Plain
 from tests.processors.dying import DyingBus, DyingConnection
 from tests.processors.logs_on_bus import open_bus
@@ -29,7 +29,7 @@ def kill_myself() -> NoReturn:
 
 def main(directory: str, batch: str, point: str = "", n: str = "0") -> None:
     setattr(runner, "BATCH", int(batch))  # noqa: B010
-    setattr(runner, "CHECKPOINT_MARKS", 3)  # noqa: B010
+    setattr(following, "CHECKPOINT_MARKS", 3)  # noqa: B010
     connect: Any = functools.partial(sqlite3.connect, factory=DyingConnection)
     sqlite3.connect = connect
     bus: Any = DyingBus(open_bus(Path(directory)), point, int(n), kill_myself)

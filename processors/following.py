@@ -1,0 +1,129 @@
+"""One log, as far as a processor has followed it: what is put out, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+from opentelemetry import metrics
+from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.util.types import AttributeValue
+
+from nektar import checkpoint, log, trace
+from nektar.bus.port import Bus, Delivered, Message
+from nektar.checkpoint import BadCheckpoint
+from nektar.fold import Fold, Step
+from nektar.log import CHECKPOINTS, Joiner, Mark, Reading
+from processors.processor import Processor
+
+State = TypeVar("State")
+
+# What a restart folds again is the unfinal window and at most this many marks; writing a checkpoint passes
+# over the whole state once (some 10 ms at 1,000 operators and 1,000 open tasks).
+CHECKPOINT_MARKS = 32
+# Beside a log's checkpoint `processor/network/generation`: the offset below which its records are put out.
+PUT_OUT = b"/put-out"
+
+
+_records = metrics.get_meter("nektar").create_counter(
+    "nektar.processors.records", "{record}", "Records of Networks' logs whose consequences are put out"
+)
+
+
+class Following(Generic[State]):
+    """One log in a partition, as far as this process has followed it."""
+
+    def __init__(self, processor: Processor[State], fold: str, put_out: int, saved: bool) -> None:
+        self.processor = processor
+        self._fold = fold
+        self._counted = {"network": processor.network.name, "fold": fold}
+        self.read = Reading()
+        self.taken = put_out  # all records that begin below this offset are put out, or about to be
+        self._put_out = put_out  # … are put out, as the bus says
+        self._anew = 0  # records that are taken, and not yet committed
+        self._due = not saved  # a checkpoint belongs into the next transaction
+        self._marks = 0
+
+    def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
+        """Each record that is whole with this message, and what it puts out, unless that is on the bus
+        already, and the span of doing so, which ends when it is there. It is taken when the next one is
+        asked for.
+
+        Raises what the record raises that can't be read or folded, when those before it are put out.
+        """
+        for whole in self.read(delivered):
+            if whole.offset < self.processor.start:
+                continue
+            anew = whole.offset >= self.taken
+            span = self._span(whole) if anew else INVALID_SPAN
+            record, messages = self.processor.take(whole)
+            if isinstance(record, Mark):
+                self._marks += 1
+                self._due = self._due or self._marks >= CHECKPOINT_MARKS
+            if anew:
+                yield whole, span, messages
+                self.taken = whole.offset + 1
+                self._anew += 1
+
+    def _span(self, whole: Delivered) -> Span:
+        said: dict[str, AttributeValue] = {
+            trace.NETWORK: self.processor.network.name,
+            trace.OFFSET: whole.offset,
+        }
+        return trace.under(f"fold {self._fold}", trace.carried(whole.headers), said)
+
+    def committed(self) -> None:
+        """All that was taken is put out."""
+        _records.add(self._anew, self._counted)
+        self._anew = 0
+
+    def moved(self, name: bytes) -> list[Message]:
+        """What the transaction that puts out all that was taken says of the log: how far it is put out now,
+        and a checkpoint where one is due."""
+        if self.taken == self._put_out:
+            return []
+        self._put_out = self.taken
+        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
+        if self._due and self.processor.folded:
+            self._due, self._marks = False, 0
+            parts = log.split(checkpoint.encode(self.processor.folded.steps[0]))
+            said += [Message(CHECKPOINTS, _part(name, i), *part) for i, part in enumerate(parts)]
+        return said
+
+
+def name_of(processor: str, log_key: bytes) -> bytes:
+    return processor.encode() + b"/" + log_key
+
+
+def saved(bus: Bus, partition: int, fold: Fold[State], key: bytes) -> tuple[Step[State] | None, int]:
+    """Where this fold of the log goes on: from its newest checkpoint, if there is one; and the offset below
+    which all is put out. Raises BadCheckpoint, BusError."""
+    name = name_of(fold.name, key)
+    put_out = bus.last(CHECKPOINTS, partition, name + PUT_OUT)
+    value = _joined(bus, partition, name)
+    if value is not None and put_out is None:
+        raise BadCheckpoint("there is a checkpoint, and how far the log is put out is gone")
+    step = None if value is None else checkpoint.decode(value, fold)
+    try:
+        return step, msgspec.json.decode(put_out.value, type=int) if put_out else 0
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(str(error)) from error
+
+
+def _joined(bus: Bus, partition: int, name: bytes) -> bytes | None:
+    """The newest checkpoint; None where there is none. All parts of one are written at once, and whoever
+    could write another has been fenced."""
+    join = Joiner()
+    for i in range(log.MAX_RECORD_BYTES // log.PART_BYTES):
+        part = bus.last(CHECKPOINTS, partition, _part(name, i))
+        if part is None:
+            return None
+        if (value := join(part.value, dict(part.headers))) is not None:
+            return value
+    return None
+
+
+def _part(name: bytes, i: int) -> bytes:
+    """The key of a checkpoint's part: a compacted stream keeps one message a key."""
+    return name + f"#{i}".encode() if i else name

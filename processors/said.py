@@ -1,0 +1,31 @@
+"""What lies on a stream of the bus, read again: whole records, of one key and of one writer or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from nektar.bus.port import Bus, Delivered, read_all
+from nektar.log import BrokenLog, Reading
+
+
+def whole(
+    bus: Bus,
+    stream: str,
+    partition: int,
+    end: int,
+    key: bytes,
+    headers: Mapping[str, bytes],
+    start: int = 0,
+    moved: Callable[[], None] = lambda: None,
+) -> Iterator[Delivered]:
+    """The whole records of `stream` from offset `start` on and below `end` with this key and these headers.
+    `moved` is called with each message that is read. Raises BusError."""
+    reading: dict[bytes, Reading] = {}  # by who writes
+    for message in read_all(bus, stream, partition, start, end):
+        moved()
+        if message.key == key and headers.items() <= dict(message.headers).items():
+            writer = message.headers.get("processor", b"")
+            try:
+                yield from reading.setdefault(writer, Reading())(message)
+            except BrokenLog:  # it is a dead letter by now
+                yield from reading.pop(writer).give_up()
