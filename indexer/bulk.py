@@ -21,6 +21,7 @@ from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
 from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read
+from indexer.headers import headers as headers_of
 from indexer.orphans import take_back
 from indexer.prove import Contradiction
 from indexer.ranges import MOST_BLOCKS, Range, Sizes
@@ -33,8 +34,8 @@ from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused
 from nektar.model import Level
 from nektar.store.port import Store
 
-# Headers in one request. What follows small blocks may be large ones: no more of them are proved at once.
-HEADERS_A_REQUEST = 100
+# Blocks that are proved at once at most: what follows small ones may be large.
+BLOCKS_A_REQUEST = 100
 
 
 class TooMany(NamedTuple):
@@ -111,7 +112,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
-    most = HEADERS_A_REQUEST if plan.level is Level.PROVED else MOST_BLOCKS
+    most = BLOCKS_A_REQUEST if plan.level is Level.PROVED else MOST_BLOCKS
     sizes = {provider.name: Sizes(most=most) for provider in pool.providers}
     work = list(reversed(left))
     asked: dict[asyncio.Task[Read | TooMany], Provider] = {}
@@ -250,12 +251,7 @@ def _refused(provider: Provider, method: str, body: bytes) -> Refused:
 
 async def _times(provider: Provider, numbers: Iterable[int]) -> dict[int, int]:
     """When these blocks were made, by their headers."""
-    wanted, found = sorted(numbers), {}
-    for start in range(0, len(wanted), HEADERS_A_REQUEST):
-        part = wanted[start : start + HEADERS_A_REQUEST]
-        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in part])
-        for number, answer in zip(part, answers, strict=True):
-            if isinstance(answer, Refused):
-                raise answer
-            found[number] = quantity(parse_object(answer, "block"), "timestamp", TIME_BITS)
-    return found
+    return {
+        number: quantity(parse_object(header, "block"), "timestamp", TIME_BITS)
+        async for number, header in headers_of(provider, sorted(numbers))
+    }

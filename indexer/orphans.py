@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from indexer.audit import WHOLE_BLOCK, Kind
 from indexer.correct import scopes
 from indexer.filled import LOGS, Covered, Filled, Plan
+from indexer.headers import headers
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Call, Provider, Refused, RpcError
+from nektar.chain.rpc import Provider, RpcError
 from nektar.coverage import CoverageRow, DissentRow
 from nektar.model import Hash32, Level
 from nektar.store.port import Store
@@ -31,7 +32,6 @@ from nektar.store.schema import literal, quoted, row_table
 logger = logging.getLogger(__name__)
 
 _COVERAGE = row_table(CoverageRow).name
-HEADERS_A_REQUEST = 100
 
 
 async def take_back(pool: Pool, store: Store, plan: Plan, filled: Filled) -> list[Range]:
@@ -94,15 +94,10 @@ async def _said(pool: Pool, numbers: Sequence[int]) -> Mapping[str, Mapping[int,
 
 async def _hashes(provider: Provider, numbers: Sequence[int]) -> dict[int, Hash32 | None]:
     """Raises RpcError, Malformed, Contradiction."""
-    found: dict[int, Hash32 | None] = {}
-    for start in range(0, len(numbers), HEADERS_A_REQUEST):
-        part = numbers[start : start + HEADERS_A_REQUEST]
-        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in part])
-        for number, answer in zip(part, answers, strict=True):
-            if isinstance(answer, Refused):
-                raise answer
-            found[number] = None if answer is None else _hash(answer, number)
-    return found
+    return {
+        number: None if header is None else _hash(header, number)
+        async for number, header in headers(provider, numbers)
+    }
 
 
 def _hash(answer: object, number: int) -> Hash32:

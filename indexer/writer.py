@@ -6,10 +6,9 @@ Each record carries the hash of the filter that it was made with; a log is of on
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 import msgspec
 from opentelemetry import metrics
@@ -24,7 +23,6 @@ from nektar import trace
 from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
 from nektar.config import NetworkConfig
 from nektar.errors import NektarError
-from nektar.generations import filter_of
 from nektar.log import (
     AHEAD_HEADER,
     DEAD,
@@ -171,8 +169,3 @@ def _said(network: str, records: Sequence[Record]) -> dict[str, AttributeValue]:
 
 def _kind(record: Record) -> str:
     return type(record).__name__.lower()
-
-
-def filter_hash(network: NetworkConfig, abis: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """`nektar.generations.filter_of`, hashed: another needs another generation."""
-    return hashlib.sha256(filter_of(network, abis)).digest()

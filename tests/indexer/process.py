@@ -16,6 +16,7 @@ from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
 from nektar.chain.rpc import RpcError
 from nektar.config import NetworkConfig
+from nektar.generations import filter_of, generation
 from nektar.health import Health
 from nektar.log import Record
 from nektar.model import Address
@@ -28,6 +29,11 @@ FILTER = b"f" * 32
 
 def network(from_block: int = 0, name: str = "net") -> NetworkConfig:
     return NetworkConfig(name, CHAIN_ID, ("a",), {}, from_block=from_block)
+
+
+def filter_hash(of: NetworkConfig, abis: Any) -> bytes:
+    """What a log of this configuration is begun with."""
+    return generation(of.generation, filter_of(of, abis)).hash
 
 
 class Killed(BaseException):

@@ -225,10 +225,10 @@ def test_blocks_that_hold_nothing_of_a_contract_are_proved_in_ranges_of_so_many_
     assert set(heavy.headers) == {1}
 
 
-def test_no_more_headers_are_asked_for_at_once_than_large_blocks_bear(
+def test_no_more_blocks_are_asked_for_at_once_than_large_ones_bear(
     store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "HEADERS_A_REQUEST", 3)
+    monkeypatch.setattr(bulk, "BLOCKS_A_REQUEST", 3)
     provider = Counting(chain.url)
     run(store, provider, plan(chain, Level.PROVED))
     assert max(provider.headers) == 3

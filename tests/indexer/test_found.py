@@ -17,7 +17,7 @@ from indexer.known import Known
 from indexer.prove import Log, Proved
 from indexer.resume import read_back
 from indexer.source import Served
-from indexer.writer import FilterChanged, NetworkLog, filter_hash
+from indexer.writer import FilterChanged, NetworkLog
 from nektar import config as configuration
 from nektar.bus.port import partition_of
 from nektar.bus.sqlite import SqliteBus
@@ -27,6 +27,7 @@ from nektar.chain.table import values
 from nektar.config import ConfigError, Factory, NetworkConfig
 from nektar.log import BrokenLog, Mark, New, Record, Undo, key
 from nektar.model import Address, BlockRef, Hash32
+from tests.indexer.process import filter_hash
 from tests.indexer.test_decode import block as proved
 from tests.indexer.test_decode import call, log, parameter, word
 

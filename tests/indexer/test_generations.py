@@ -10,7 +10,7 @@ import pytest
 
 from indexer.known import Kept, Known
 from indexer.logs import Logs, has_caught_up
-from indexer.writer import NetworkLog, filter_hash
+from indexer.writer import NetworkLog
 from nektar import generations
 from nektar.bus.port import Fenced, partition_of
 from nektar.bus.sqlite import SqliteBus
@@ -18,6 +18,7 @@ from nektar.config import Config, NetworkConfig, Provider
 from nektar.generations import Generations
 from nektar.log import AHEAD_HEADER, NETWORK, STANDS_HEADER, Mark, New, Record, encode, key
 from nektar.model import Block, BlockRef, Hash32, Level
+from tests.indexer.process import filter_hash
 from tests.indexer.rules import Reading, records
 from tests.indexer.test_carried import said as signed
 from tests.indexer.test_carried import write

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from indexer import role
 from indexer.carried import Carried
 from indexer.follow import Follower
 from indexer.logs import Logs, Written
+from indexer.network import Chain as NetworksChain
+from indexer.network import follow_both
 from indexer.source import Source
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import ConfigError
@@ -45,7 +46,7 @@ def chain() -> Chain:
     return chain
 
 
-class Nodes(role._Chain):
+class Nodes(NetworksChain):
     """A chain as two nodes show it, one to each of the Network's logs."""
 
     def __init__(self, chain: Chain) -> None:
@@ -108,7 +109,8 @@ def both(bus: SqliteBus, nodes: Nodes, then: Callable[[Logs, asyncio.Task[None]]
 
     async def follow() -> None:
         with opened(bus, THERE) as logs:
-            task = asyncio.create_task(role._follow_both(nodes, logs, None, NAMED))  # type: ignore[arg-type]
+            source = await nodes.source(None)
+            task = asyncio.create_task(follow_both(nodes, logs, source, NAMED))
             try:
                 await then(logs, task)
             finally:

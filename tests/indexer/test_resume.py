@@ -8,12 +8,13 @@ from indexer.decode import Undecodable
 from indexer.known import Known
 from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
-from indexer.writer import FilterChanged, NetworkLog, filter_hash
+from indexer.writer import FilterChanged, NetworkLog
 from nektar.bus.port import Fenced, Message, partition_of
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import NetworkConfig
 from nektar.log import DEAD, NETWORK, BrokenLog, Gap, New, Record, SignedBatch, encode, key, split
 from nektar.model import Address, At
+from tests.indexer.process import filter_hash
 from tests.indexer.rules import Reading, records
 from tests.indexer.test_reconcile import block, name, ref
 
