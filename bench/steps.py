@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,7 @@ def measure(of: Load, shape: Shape) -> dict[str, float]:
         "eth_getBlockByNumber, hashes": [("eth_getBlockByNumber", [hex(n), False]) for n in numbers],
         "eth_getBlockReceipts": [("eth_getBlockReceipts", [hex(n)]) for n in numbers],
     }
-    found = {
-        f"chain: {name}": fastest(lambda calls=calls: post(of.url, calls), 5) for name, calls in asked.items()
-    }  # type: ignore[misc]
+    found = {f"chain: {name}": fastest(partial(post, of.url, calls), 5) for name, calls in asked.items()}
 
     bodies = {name: post(of.url, calls) for name, calls in asked.items()}
     blocks = [reply["result"] for reply in msgspec.json.decode(bodies["eth_getBlockByNumber, whole"])]

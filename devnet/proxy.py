@@ -12,12 +12,16 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
+from devnet.anvil import free_port
 from devnet.liar import Liar, Refusal
+from devnet.processes import Child
 
 MAX_BODY = 16 * 1024 * 1024
 # As geth words it for a block whose receipts it does not have.
@@ -109,6 +113,18 @@ class Proxy:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+@contextmanager
+def proxied(upstream: str) -> Iterator[tuple[Child, str]]:
+    """A proxy in a process of its own, which takes orders, and its URL. Raises DevnetError."""
+    port = free_port()
+    proxy = Child("proxy", "devnet.proxy", upstream, str(port))
+    try:
+        proxy.wait_for("listening", port)
+        yield proxy, f"http://127.0.0.1:{port}"
+    finally:
+        proxy.stop()
 
 
 async def serve(upstream: str, port: int) -> None:

@@ -33,10 +33,9 @@ from bench.peers.ethereum_etl import EthereumEtl
 from bench.peers.nektar import Audited, Nektar
 from bench.peers.ponder import Ponder
 from bench.peers.tool import Ended, Row, Tool, row
-from devnet.anvil import free_port
 from devnet.chain import Chain
 from devnet.liar import ABOUT_ONE_BLOCK
-from devnet.processes import Child
+from devnet.proxy import proxied
 
 OUT = Path("build/bench/peers.json")
 README = Path(__file__).parents[2] / "README.md"
@@ -133,7 +132,7 @@ def speeds(tools: Sequence[Tool], logs: int, rounds: int, folder: Path) -> tuple
 
 def lies(tools: Sequence[Tool], logs: int, folder: Path) -> dict[str, dict[str, Verdict]]:
     """What came of each lie, by the tool's name and the lie's."""
-    with final(logs) as of, _proxy(of.url) as (liar, url):
+    with final(logs) as of, proxied(of.url) as (liar, url):
         if any(isinstance(tool, Nektar) for tool in tools):
             tools = [*tools, Audited(of.url)]
         found: dict[str, dict[str, Verdict]] = {tool.name: {} for tool in tools}
@@ -151,17 +150,6 @@ def lies(tools: Sequence[Tool], logs: int, folder: Path) -> dict[str, dict[str, 
                 elif kept != truth or ended.status != 0:
                     raise SystemExit(f"{tool.name}: told the truth, it keeps something else: {ended}")
     return found
-
-
-@contextmanager
-def _proxy(upstream: str) -> Iterator[tuple[Child, str]]:
-    port = free_port()
-    liar = Child("proxy", "devnet.proxy", upstream, str(port))
-    try:
-        liar.wait_for("listening", port)
-        yield liar, f"http://127.0.0.1:{port}"
-    finally:
-        liar.stop()
 
 
 def _truth(of: Load) -> Counter[Row]:

@@ -14,9 +14,9 @@ import pytest
 
 from bench.load import BUNDLED, Load, load
 from cli.settings import data_config
-from devnet.anvil import free_port
 from devnet.chain import DevnetError
 from devnet.processes import Child
+from devnet.proxy import proxied
 from nektar.arrow import pa
 from nektar.store import schema
 from nektar.store.client import open_store
@@ -39,13 +39,8 @@ def chain() -> Iterator[Load]:
 
 @pytest.fixture(scope="module")
 def liar(chain: Load) -> Iterator[tuple[Child, str]]:
-    port = free_port()
-    child = Child("proxy", "devnet.proxy", chain.url, str(port))
-    try:
-        child.wait_for("listening", port)
-        yield child, f"http://127.0.0.1:{port}"
-    finally:
-        child.stop()
+    with proxied(chain.url) as made:
+        yield made
 
 
 def command(*arguments: object) -> list[str]:

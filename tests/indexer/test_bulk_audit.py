@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +13,7 @@ from bench.load import BUNDLED, Load, Shape, load
 from devnet.anvil import free_port
 from devnet.chain import DevnetError
 from devnet.processes import Child
+from devnet.proxy import proxied
 from indexer import bulk, told
 from indexer.bulk import Progress, index
 from indexer.correct import Named, dissent
@@ -54,21 +54,10 @@ class Stage(NamedTuple):
         self.liar.tell({"lie": lie, "seed": seed, "chance": chance})
 
 
-@contextmanager
-def proxy(chain: Load) -> Iterator[tuple[Child, str]]:
-    port = free_port()
-    liar = Child("proxy", "devnet.proxy", chain.url, str(port))
-    try:
-        liar.wait_for("listening", port)
-        yield liar, f"http://127.0.0.1:{port}"
-    finally:
-        liar.stop()
-
-
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     try:
-        with load(BUNDLED, LOGS) as chain, load(Shape(5, 1), 100) as few, proxy(chain) as (liar, url):
+        with load(BUNDLED, LOGS) as chain, load(Shape(5, 1), 100) as few, proxied(chain.url) as (liar, url):
             yield Stage(chain, few, liar, url)
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
@@ -266,7 +255,7 @@ def test_lies_about_logs_that_can_not_be_read_are_named_and_corrected_too(
     true = unread(store, "unread")
     assert len(true) == stage.few.logs
 
-    with proxy(stage.few) as (liar, url):
+    with proxied(stage.few.url) as (liar, url):
         liar.tell({"lie": lie, "seed": 5, "chance": 1.0})
         run(store, of._replace(level=Level.REPORTED), Provider("liar", url))
     lies = differences(unread(store, of.name), true)

@@ -17,10 +17,10 @@ from unittest.mock import patch
 
 import pytest
 
-from devnet.anvil import free_port
 from devnet.chain import Chain
 from devnet.liar import LIES, VIEWS
 from devnet.processes import Child
+from devnet.proxy import proxied
 from indexer import follow, quorum
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain import ranks
@@ -74,10 +74,10 @@ LIMITS, SHORT = Limits(timeout=5.0), Limits(timeout=0.3)
 class Stage:
     """A chain, an honest provider of it, and one that lies when it is told to."""
 
-    def __init__(self, there: World, liar: Child, port: int) -> None:
+    def __init__(self, there: World, liar: Child, url: str) -> None:
         self.there, self.liar = there, liar
         self.urls = {
-            "liar": f"http://127.0.0.1:{port}",
+            "liar": url,
             "honest": there.chain.url,
             "other": there.chain.url.replace("127.0.0.1", "localhost"),
         }
@@ -111,17 +111,11 @@ class Stage:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    with world() as there:
-        port = free_port()
-        liar = Child("proxy", "devnet.proxy", there.chain.url, str(port))
-        try:
-            liar.wait_for("listening", port)
-            found = Stage(there, liar, port)
-            found.go_on()
-            found.go_on()
-            yield found
-        finally:
-            liar.stop()
+    with world() as there, proxied(there.chain.url) as (liar, url):
+        found = Stage(there, liar, url)
+        found.go_on()
+        found.go_on()
+        yield found
 
 
 class Case:
