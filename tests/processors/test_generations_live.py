@@ -24,6 +24,7 @@ from nektar import config as configuration
 from nektar import generations
 from nektar.bus.port import Message, partition_of
 from nektar.chain.keccak import keccak
+from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.generations import Standing
 from nektar.log import NETWORK, SignedBatch, encode, key
@@ -123,10 +124,12 @@ class Life:
     # --- what is seen ---
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return records(self.config, statement)
-            except Exception:  # the store role is not there for the moment
+            except NektarError:  # the store role is not there for the moment
+                assert time.monotonic() < deadline, f"no answer; see {self.folder / 'log'}"
                 time.sleep(0.05)
 
     @property
