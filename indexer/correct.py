@@ -142,7 +142,7 @@ class Correction:
     def _strike(self, told: Rows, verdict: Verdict) -> None:
         for name, rows in verdict.false.items():
             level = None if name == UNDECODED else str(Level.REPORTED)
-            self._filled.insert(name, told[name].take(rows), deleted=True, level=level)
+            self._filled.insert(name, told[name].take(rows), level, deleted=True)
 
 
 def scopes(plan: Plan) -> dict[str, Scope]:

@@ -168,7 +168,7 @@ class Filled:
         if not reads:
             return
         for name, rows in found(reads).items():
-            self.insert(name, rows)
+            self.insert(name, rows, str(self._plan.level))
         self.say(UndecodedRow, self.undecoded(reads))
         self.say(CoverageRow, self._coverage(reads))
 
@@ -208,12 +208,10 @@ class Filled:
     def say(self, row_type: Any, rows: Sequence[Any]) -> None:
         """Insert rows of the model's. Raises StoreError."""
         if rows:
-            self.insert(row_table(row_type).name, table_of(row_type, rows), level=None)
+            self.insert(row_table(row_type).name, table_of(row_type, rows))
 
-    def insert(self, table: str, rows: Any, *, deleted: bool = False, level: str | None = "") -> None:
-        """Insert rows, or strike them out; `level` is the plan's, and None for tables that have none. Raises
-        StoreError."""
-        level = str(self._plan.level) if level == "" else level
+    def insert(self, table: str, rows: Any, level: str | None = None, *, deleted: bool = False) -> None:
+        """Insert rows, or strike them out; `level` is for tables that have one. Raises StoreError."""
         said = stored(rows, self._plan.name, VERSIONS[self._plan.level], deleted, level)
         # Another read of the same blocks may hold other rows, and none of them may be dropped as one that has
         # been there: no two inserts are the same.
