@@ -1,6 +1,6 @@
 """Bulk reading: the events of any contracts, in a range of blocks, straight into the store's typed tables.
 
-    ranges ──▶ asked for, several at once ──▶ read ──▶ gathered ──▶ inserted, in a thread
+    ranges ──▶ asked for, several at once ──▶ read ──▶ gathered ──▶ decoded and inserted, in a thread
 
 Each range is asked of one provider, of all of them as many as they take at once, and of the next where that
 one brings nothing. A run that was cut off goes on where the store's coverage ends.
@@ -20,7 +20,7 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read
+from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read, decoded
 from indexer.headers import headers as headers_of
 from indexer.orphans import take_back
 from indexer.prove import Contradiction
@@ -74,19 +74,21 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
 
-        def add(reads: Sequence[Read]) -> None:
+        def add(reads: Sequence[Read]) -> int:
+            rows = decoded(reads, plan)
             if correction is not None:
-                correction.make(reads)
-            filled.add(reads)
+                correction.make(reads, rows)
+            filled.add(reads, rows)
+            return len(rows.undecoded)
 
         async def insert(reads: Sequence[Read]) -> None:
             nonlocal done
-            await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
+            undecoded = await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
             done = Progress(
                 done.blocks,
                 done.done + sum(read.blocks.blocks for read in reads),
-                done.logs + sum(read.logs for read in reads),
-                done.undecoded + sum(len(read.lost) for read in reads),
+                done.logs + sum(read.rows for read in reads),
+                done.undecoded + undecoded,
             )
             progress(done)
 
@@ -98,7 +100,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
                     if read.ends is not None:
                         links.add(Covered(read.blocks, read.provider, read.ends))
                     gathered.append(read)
-                    if sum(each.logs for each in gathered) >= ROWS_AN_INSERT:
+                    if sum(each.rows for each in gathered) >= ROWS_AN_INSERT:
                         await inserted
                         gathered, full = [], gathered
                         inserted = asyncio.create_task(insert(full))
@@ -134,7 +136,7 @@ async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerato
                         sizes[provider_].refused(blocks.blocks, served, limit)
                         work.append(blocks)
                     case read:
-                        sizes[read.provider].held(read.blocks.blocks, read.logs, read.octets)
+                        sizes[read.provider].held(read.blocks.blocks, read.rows, read.octets)
                         yield read
     finally:
         for task in asked:
@@ -184,9 +186,7 @@ async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:
         hashes = b"".join(each.hash for each in headers)
     else:
         logs, octets = await _reported(provider, plan, blocks)
-    with uncollected():
-        batches, lost = reported.batches(logs, plan.contracts)
-    return Read(blocks, provider.name, batches, lost, len(logs.number), octets, ends, hashes)
+    return Read(blocks, provider.name, logs, octets, ends, hashes)
 
 
 async def _reported(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, int]:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from indexer.audit import UNDECODED, Lie, Rows, Verdict, judge
-from indexer.filled import VERSIONS, Covered, Filled, Plan, Read, found, table_of
+from indexer.filled import VERSIONS, Covered, Decoded, Filled, Plan, Read, table_of
 from indexer.ranges import Range, joined, missing, shared
 from indexer.told import Scope, Told
 from nektar.chain.logs import HASH
@@ -71,12 +71,12 @@ class Correction:
         self._store, self._plan, self._filled = store, plan, filled
         self._told = Told(store, scopes(plan))
 
-    def make(self, reads: Sequence[Read]) -> None:
-        """Name what was reported falsely of these blocks, and strike out what is false. Raises StoreError."""
+    def make(self, reads: Sequence[Read], rows: Decoded) -> None:
+        """Name what was reported falsely of these blocks, whose `rows` these are, and strike out what is
+        false. Raises StoreError."""
         reads = sorted(reads, key=lambda each: each.blocks)
         reported = sorted(self._filled.covered(Level.REPORTED))
-        lost = table_of(UndecodedRow, self._filled.undecoded(reads))
-        proved = {**found(reads), UNDECODED: lost}
+        proved = {**rows.events, UNDECODED: table_of(UndecodedRow, rows.undecoded)}
         for blocks in joined(read.blocks for read in reads):
             inside = [read.hashes for read in reads if blocks.first <= read.blocks.first <= blocks.last]
             hashes = np.frombuffer(b"".join(inside), np.uint8).reshape(-1, HASH)

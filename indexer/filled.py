@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from indexer import reported
 from indexer.decode import Undecodable
 from indexer.prove import Contradiction
 from indexer.ranges import Range, missing, shared
-from indexer.reported import Batch
 from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
+from nektar.chain.logs import Logs
 from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.model import Address, Hash32, Level
 from nektar.store.port import Store
@@ -30,6 +31,9 @@ from nektar.store.views import create_views
 
 # Rows in one insert: ClickHouse takes few large ones best, and they are held until then.
 ROWS_AN_INSERT = 100_000
+# Logs that are decoded at once: many, since each array costs the same however long it is, and few enough for
+# a processor's cache.
+ROWS_A_DECODING = 10_000
 # There is no log with offsets here. A row that was read better checked takes the place of one that was not.
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
@@ -79,12 +83,22 @@ class Read(NamedTuple):
 
     blocks: Range
     provider: str
-    batches: Sequence[Batch]
-    lost: Sequence[Undecodable]
-    logs: int
+    logs: Logs
     octets: int
     ends: Ends | None = None
     hashes: bytes = b""
+
+    @property
+    def rows(self) -> int:
+        """How many logs there are."""
+        return len(self.logs.number)
+
+
+class Decoded(NamedTuple):
+    """The rows that logs make: of each event, by table, and of what can't be decoded."""
+
+    events: Mapping[str, pa.Table]
+    undecoded: Sequence[UndecodedRow]
 
 
 class Covered(NamedTuple):
@@ -163,18 +177,12 @@ class Filled:
             for first, last, provider, parent, hash_ in rows
         ]
 
-    def add(self, reads: Sequence[Read]) -> None:
-        """Insert what was read, and then that it is there. Raises StoreError."""
-        if not reads:
-            return
-        for name, rows in found(reads).items():
-            self.insert(name, rows, str(self._plan.level))
-        self.say(UndecodedRow, self.undecoded(reads))
+    def add(self, reads: Sequence[Read], rows: Decoded) -> None:
+        """Insert what was read, whose `rows` these are, and then that it is there. Raises StoreError."""
+        for name, of_event in rows.events.items():
+            self.insert(name, of_event, str(self._plan.level))
+        self.say(UndecodedRow, rows.undecoded)
         self.say(CoverageRow, self._coverage(reads))
-
-    def undecoded(self, reads: Iterable[Read]) -> list[UndecodedRow]:
-        """What could not be read, as rows."""
-        return [_undecoded(lost, self._plan.filter) for read in reads for lost in read.lost]
 
     def _coverage(self, reads: Sequence[Read]) -> list[CoverageRow]:
         """A row a stretch of consecutive blocks that one provider served."""
@@ -185,7 +193,7 @@ class Filled:
             last = found[-1] if found else None
             if last is not None and (last.provider, last.last + 1) == (read.provider, read.blocks.first):
                 found[-1] = msgspec.structs.replace(
-                    last, last=read.blocks.last, hash=ends.hash, rows=last.rows + read.logs
+                    last, last=read.blocks.last, hash=ends.hash, rows=last.rows + read.rows
                 )
                 continue
             found.append(
@@ -199,7 +207,7 @@ class Filled:
                     anchor=f"single:{read.provider}",
                     parent=ends.parent,
                     hash=ends.hash,
-                    rows=read.logs,
+                    rows=read.rows,
                     checked=now,
                 )
             )
@@ -218,13 +226,30 @@ class Filled:
         self._store.insert(table, said, f"bulk:{os.urandom(16).hex()}")
 
 
-def found(reads: Iterable[Read]) -> dict[str, Any]:
-    """Table name → pyarrow Table, of all events that were read."""
+def decoded(reads: Sequence[Read], plan: Plan) -> Decoded:
+    """The rows that what was read makes, decoded several answers at once; in the order of the blocks, in
+    which the store would have to put them."""
     batches: dict[str, list[pa.RecordBatch]] = {}
-    for read in reads:
-        for event, rows in read.batches:
+    lost: list[Undecodable] = []
+    for part in _parts(sorted(reads, key=lambda each: each.blocks)):
+        of_part, lost_of_part = reported.batches(Logs.joined(part), plan.contracts)
+        for event, rows in of_part:
             batches.setdefault(event.table, []).append(rows)
-    return {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
+        lost += lost_of_part
+    events = {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
+    return Decoded(events, [_undecoded(each, plan.filter) for each in lost])
+
+
+def _parts(reads: Iterable[Read]) -> Iterator[list[Logs]]:
+    """The logs of the reads, about as many at a time as are decoded best."""
+    part: list[Logs] = []
+    for read in reads:
+        part.append(read.logs)
+        if sum(len(each.number) for each in part) >= ROWS_A_DECODING:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def table_of(row_type: Any, rows: Sequence[Any]) -> Any:

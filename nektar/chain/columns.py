@@ -44,6 +44,10 @@ class Joined(NamedTuple):
     def of(cls, bodies: Sequence[bytes]) -> Joined:
         return cls(b"".join(bodies), np.fromiter(map(len, bodies), np.int64, len(bodies)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Joined]) -> Joined:
+        return cls(b"".join(part.data for part in parts), np.concatenate([part.size for part in parts]))
+
     def take(self, rows: Ints) -> Joined:
         """Those of `rows`, in their order."""
         if len(rows) == len(self.size) and (rows[1:] > rows[:-1]).all():

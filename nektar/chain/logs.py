@@ -44,6 +44,18 @@ class Logs(NamedTuple):
     def __bool__(self) -> bool:
         return len(self.number) > 0
 
+    @classmethod
+    def joined(cls, parts: Sequence[Logs]) -> Logs:
+        """All of the parts, one of which there is at least, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in cls._fields
+            if name != "data"
+        }
+        return cls(**columns, data=Joined.joined([part.data for part in parts]))
+
     def take(self, rows: Ints) -> Logs:
         """Those of `rows`, in their order."""
         columns = {name: getattr(self, name)[rows] for name in self._fields if name != "data"}
