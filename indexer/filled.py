@@ -29,8 +29,9 @@ from nektar.store.port import Store
 from nektar.store.schema import DELETED, abi_table, create_table, literal, row_table, rows_to_arrow, stored
 from nektar.store.views import create_views
 
-# Rows in one insert: ClickHouse takes few large ones best, and they are held until then.
-ROWS_AN_INSERT = 100_000
+# Rows in one insert: ClickHouse takes few large ones best, and they are held until then, some 40 MB of them.
+# Twice as many were 1.5 % quicker, and took 80 MB more.
+ROWS_AN_INSERT = 50_000
 # Logs that are decoded at once: many, since each array costs the same however long it is, and few enough for
 # a processor's cache.
 ROWS_A_DECODING = 10_000
