@@ -1,12 +1,15 @@
-"""Contracts found by the role on a real chain, through reorgs and restarts."""
+"""Contracts found by the role on a real chain, through reorgs, restarts and kill -9."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from eth_hash.auto import keccak
 
@@ -17,6 +20,7 @@ from nektar.config import Config, Factory, Provider
 from nektar.log import Mark
 from tests.indexer.rules import Reading, records
 from tests.indexer.solc import solc
+from tests.indexer.test_kills import indexer
 from tests.indexer.test_role import KEY, OneContract, network, running, tip, until
 
 pytestmark = pytest.mark.real
@@ -70,17 +74,30 @@ class World:
         return Counter((log["blockHash"], log["data"]) for log in logs)
 
 
+def of(there: World, folder: Path) -> Config:
+    net = network(
+        "net",
+        "",
+        contracts={"registry": there.registry},
+        factories={"pool": Factory("registry", "Made", "pool")},
+    )
+    return Config(providers={"net": Provider(there.chain.url)}, networks=(net,), data_dir=str(folder))
+
+
+def swaps(reading: Reading) -> Counter[tuple[str, str]]:
+    """(block hash, what) of the pools' logs that the log holds."""
+    return Counter(
+        ("0x" + block_hash.hex(), "0x" + what.hex())
+        for table, block_hash, what in reading.rows.elements()
+        if table.startswith("event_swap_")
+    )
+
+
 def test_the_log_holds_all_that_found_contracts_said_through_reorgs_and_restarts(tmp_path: Path) -> None:
     compiled = solc(SOURCE)
     with anvil(chain_id=31337, slots=2) as chain, SqliteBus(tmp_path / "bus") as bus:
         there = World(chain, compiled["Registry"]["evm"]["bytecode"]["object"])
-        net = network(
-            "net",
-            "",
-            contracts={"registry": there.registry},
-            factories={"pool": Factory("registry", "Made", "pool")},
-        )
-        config = Config(providers={"net": Provider(chain.url)}, networks=(net,), data_dir=str(tmp_path))
+        config = of(there, tmp_path)
         for turn in range(8):
             with running(config, bus, {"net": Pools(compiled)}) as raised:
                 there.send(there.registry, "make(bytes32)")
@@ -95,14 +112,39 @@ def test_the_log_holds_all_that_found_contracts_said_through_reorgs_and_restarts
                     until(lambda: tip(bus) == chain.head()[1])
             assert not raised
             reading = Reading(records(bus, "net"))
-            assert there.swaps == Counter(
-                ("0x" + block_hash.hex(), "0x" + what.hex())
-                for table, block_hash, what in reading.rows.elements()
-                if table.startswith("event_swap_")
-            )
+            assert there.swaps == swaps(reading)
         assert reading.undone
         calls = [row for row in reading.rows.elements() if row[0].startswith("call_swap_")]
         assert len(calls) > 2
         marks = [record for record in records(bus, "net") if isinstance(record, Mark)]
         assert {each[20:] for each in marks[-1].contracts} == {b"pool"}
         assert {"0x" + each[:20].hex() for each in marks[-1].contracts} <= set(there.pools)
+
+
+def test_killed_at_random_moments_the_log_holds_all_that_found_contracts_said(tmp_path: Path) -> None:
+    compiled, rng = solc(SOURCE), random.Random(7)
+    with anvil(chain_id=31337, slots=2) as chain, SqliteBus(tmp_path / "bus") as bus:
+        there = World(chain, compiled["Registry"]["evm"]["bytecode"]["object"])
+        config, abis = tmp_path / "config.json", tmp_path / "abis.json"
+        config.write_bytes(msgspec.json.encode(of(there, tmp_path)))
+        abis.write_bytes(msgspec.json.encode(Pools(compiled).abi()))
+        for _ in range(6):
+            with indexer(config, abis):
+                ends = time.monotonic() + rng.uniform(0.0, 0.4)
+                while time.monotonic() < ends:
+                    goes_on(there, rng)
+            goes_on(there, rng)
+        with indexer(config, abis):
+            until(lambda: tip(bus) == chain.head()[1])
+        assert there.swaps == swaps(Reading(records(bus, "net")))
+        assert len(there.pools) > 6
+
+
+def goes_on(there: World, rng: random.Random) -> None:
+    """A block or two more, of which the last may take the place of another."""
+    there.send(there.registry, "make(bytes32)")
+    if there.swaps:
+        there.send(rng.choice(there.pools), "swap(bytes32)")
+    there.chain.mine(rng.randint(1, 2))
+    if rng.random() < 0.3:
+        there.chain.reorg(rng.randint(1, 2))

@@ -53,10 +53,10 @@ def account(of: Iterable[tuple[str, str]]) -> Account:
 
 
 @contextmanager
-def indexer(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is past its start, and killed in the end."""
+def indexer(*files: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process (`worker.py`) that is past its start, and killed in the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.indexer.worker", str(config)],
+        [sys.executable, "-m", "tests.indexer.worker", *map(str, files)],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         preexec_fn=ends_with_parent(),
