@@ -64,13 +64,15 @@ def anvil(*, chain_id: int, slots: int, genesis_time: int = GENESIS_TIME) -> Ite
     `safe` is `slots` blocks behind the head, `finalized` twice as many. On Linux it ends with its parent
     also where that is killed. Raises DevnetError where anvil can't be found or doesn't start.
     """
-    process, chain = _start(find_anvil(), chain_id, slots, genesis_time)
-    try:
-        chain.rpc("anvil_setBlockTimestampInterval", BLOCK_SECONDS)
-        yield chain
-    finally:
-        chain.close()
-        _stop(process)
+    # Anvil keeps older states on the disk, and leaves them there where it does not end by itself.
+    with tempfile.TemporaryDirectory(prefix="nektar-anvil-", ignore_cleanup_errors=True) as states:
+        process, chain = _start(find_anvil(), chain_id, slots, genesis_time, states)
+        try:
+            chain.rpc("anvil_setBlockTimestampInterval", BLOCK_SECONDS)
+            yield chain
+        finally:
+            chain.close()
+            _stop(process)
 
 
 def free_port() -> int:
@@ -82,7 +84,7 @@ def free_port() -> int:
 
 
 def _start(
-    binary: Path, chain_id: int, slots: int, genesis_time: int
+    binary: Path, chain_id: int, slots: int, genesis_time: int, states: str
 ) -> tuple[subprocess.Popen[bytes], Chain]:
     said = ""
     for _ in range(_ATTEMPTS):  # another process may take the port first
@@ -94,7 +96,7 @@ def _start(
                     *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)),
                     *("--timestamp", str(genesis_time), "--slots-in-an-epoch", str(slots)),
                     *("--hardfork", HARDFORK, "--gas-limit", str(BLOCK_GAS), "--accounts", "1"),
-                    *("--no-mining", "--order", "fifo", "--silent"),
+                    *("--no-mining", "--order", "fifo", "--silent", "--cache-path", states),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -237,3 +239,13 @@ def test_a_call_that_does_not_fit_is_one_clear_line():
         contract.encode("put", 1)
     with pytest.raises(DevnetError, match="put"):
         contract.encode("put", (256, SOMEBODY), [])
+
+
+def test_what_a_chain_keeps_on_the_disk_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with anvil(chain_id=31_337, slots=2) as chain:
+        for _ in range(600):  # more than it keeps in memory
+            chain.rpc("evm_mine")
+        assert any(tmp_path.rglob("*.json"))
+    assert not any(tmp_path.rglob("*.json"))
