@@ -8,7 +8,7 @@ import {BN254, G1, G2} from "./BN254.sol";
 import {Delegation} from "./Delegation.sol";
 import {NetworkRegistry} from "./NetworkRegistry.sol";
 import {OperatorRegistry} from "./OperatorRegistry.sol";
-import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
+import {Answer, Member, Task, recordHashOf, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
 
 /// @title Tasks and the responses to them
 /// @notice A Task asks for the least divisor p > 1 of n, and q = n / p: dear to compute, cheap to check,
@@ -100,11 +100,14 @@ contract TaskManager is EIP712, Ownable, Pausable {
         Cancelled
     }
 
+    /// What is known of a Task. A response that was refuted stays here, and with it who signed it.
     struct Status {
         State state;
         uint64 challengeDeadline; // of the accepted response
         address submitter;
-        bytes32 responseDigest;
+        uint64 submittedBlock;
+        bytes32 responseDigest; // of the accepted response
+        bytes32 recordHash; // of it and its non-signers
     }
 
     /// @notice The type of what an Operator signs.
@@ -196,6 +199,7 @@ contract TaskManager is EIP712, Ownable, Pausable {
         Status storage status = _status[taskHash];
         status.state = State.Open;
         status.submitter = msg.sender;
+        status.submittedBlock = uint64(block.number);
         emit TaskSubmitted(taskHash, task.number, msg.sender, task);
     }
 
@@ -225,7 +229,8 @@ contract TaskManager is EIP712, Ownable, Pausable {
         status.state = State.Responded;
         status.challengeDeadline = uint64(block.number) + challengeWindow;
         status.responseDigest = digest;
-        bytes32 recordHash = keccak256(abi.encode(taskHash, digest, nonSigners));
+        bytes32 recordHash = recordHashOf(taskHash, digest, nonSigners);
+        status.recordHash = recordHash;
         emit Responded(
             taskHash, digest, answer, nonSigners, recordHash, signature, apkG2, status.challengeDeadline
         );
@@ -290,7 +295,6 @@ contract TaskManager is EIP712, Ownable, Pausable {
         if (digest != status.responseDigest) revert WrongAnswer(status.responseDigest, digest);
         if (!refutes(task.input, answer, divisor)) revert ChallengeInvalid(divisor);
         status.state = State.Challenged;
-        status.responseDigest = 0;
         emit ResponseChallenged(taskHash, divisor, msg.sender);
     }
 

@@ -44,3 +44,8 @@ function setHashOf(Member[] memory members) pure returns (bytes32) {
 function responseDigestOf(Answer calldata answer) pure returns (bytes32) {
     return keccak256(abi.encode(answer));
 }
+
+/// What stands for an accepted response, and for who signed it: all members of the Task's set but `nonSigners`.
+function recordHashOf(bytes32 taskHash, bytes32 responseDigest, uint256[] calldata nonSigners) pure returns (bytes32) {
+    return keccak256(abi.encode(taskHash, responseDigest, nonSigners));
+}

@@ -367,11 +367,24 @@ def test_a_wrong_response_is_refuted_and_accepted_no_more(site, n, answer, divis
     challenge = ("task_manager", "challenge", task.fields, answer, divisor)
     event = site.do(site.stranger, *challenge)["ResponseChallenged"]
     assert event == {"taskHash": task.hash, "divisor": divisor, "challenger": site.stranger.address}
-    state, _, _, digest = site.ask("task_manager", "statusOf", task.hash)
-    assert (state, digest) == (3, bytes(32))
+    assert site.ask("task_manager", "statusOf", task.hash)[0] == 3
     assert site.refusal(site.stranger, *challenge).startswith("WrongState")
     # An operator that was right can still say so.
     assert site.attest(0, task, RIGHT)["Attested"]["kept"] is True
+
+
+def test_who_signed_which_response_stays_known_when_it_is_refuted(site):
+    task = site.submit()
+    submitted, digest = site.head, bls.response_digest(*WRONG)
+    status = ("task_manager", "statusOf", task.hash)
+    submitter, nothing = site.submitter.address, bytes(32)
+    assert site.ask(*status) == (1, 0, submitter, submitted, nothing, nothing)
+    responded = site.do(site.stranger, "task_manager", "respond", *site.response(task, WRONG, [1, 2, 3]))
+    event = responded["Responded"]
+    last, record = event["challengeDeadline"], event["recordHash"]
+    assert site.ask(*status) == (2, last, submitter, submitted, digest, record)
+    site.do(site.stranger, "task_manager", "challenge", task.fields, WRONG, 7)
+    assert site.ask(*status) == (3, last, submitter, submitted, digest, record)
 
 
 @pytest.mark.parametrize(
