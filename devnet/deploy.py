@@ -24,6 +24,8 @@ TOKEN = 10**18
 NETWORK = keccak(b"nektar-devnet")
 TASK_TYPE = keccak(b"least-divisor")
 EQUIVOCATION = keccak(b"equivocation")
+INVALID_RESPONSE = keccak(b"invalid_response")
+CONDITIONS = (EQUIVOCATION, INVALID_RESPONSE)
 _ETHER = 1_000_000 * 10**18
 
 # In an order in which each needs only those before it.
@@ -103,7 +105,8 @@ def deploy(
     site.send(admin, "network_registry", "listNetwork", NETWORK, admin.address, contracts["burner"])
     site.mine()
     site.send(admin, "network_registry", "allowTaskType", NETWORK, TASK_TYPE, True)
-    site.send(admin, "network_registry", "allowCondition", NETWORK, EQUIVOCATION, True)
+    for condition in CONDITIONS:
+        site.send(admin, "network_registry", "allowCondition", NETWORK, condition, True)
     site.send(admin, "network_registry", "allowSubmitter", NETWORK, submitter.address, True)
     site.send(admin, "delegation", "setSlasher", contracts["slashing_manager"])
     for operator in operators:

@@ -5,7 +5,7 @@ import {G1} from "./BN254.sol";
 import {Delegation} from "./Delegation.sol";
 import {NetworkRegistry} from "./NetworkRegistry.sol";
 import {TaskManager} from "./TaskManager.sol";
-import {Answer, Member, Task, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
+import {Answer, Member, Task, recordHashOf, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
 
 /// @title Slashing by proof, with time for a veto
 /// @notice Whoever proves a condition makes a request; for a window the VetoCommittee can overrule it; after
@@ -38,6 +38,13 @@ contract SlashingManager {
     error SameResponse(bytes32 responseDigest);
     /// @notice A signature is not the member's over this Task and response.
     error SignatureInvalid(bytes32 responseDigest);
+    /// @notice Nothing shows that this answer is wrong.
+    error AnswerNotRefuted(uint256 divisor);
+    /// @notice This is not the accepted response with those who did not sign it; `expected` is zero where none was
+    /// accepted.
+    error WrongRecord(bytes32 expected, bytes32 got);
+    /// @notice The member is not among those who signed the accepted response.
+    error NotSigner(uint256 index);
     /// @notice The offence lies too far back.
     error SlashingWindowPassed(uint64 last);
     /// @notice This offence has been requested already.
@@ -78,6 +85,8 @@ contract SlashingManager {
 
     /// @notice Two different responses to one Task, signed by one Operator.
     bytes32 public constant EQUIVOCATION = keccak256("equivocation");
+    /// @notice A response that is shown to be wrong, signed by an Operator, alone or in a quorum.
+    bytes32 public constant INVALID_RESPONSE = keccak256("invalid_response");
 
     /// @notice Which Networks there are, and what they allow.
     NetworkRegistry public immutable networks;
@@ -159,6 +168,53 @@ contract SlashingManager {
         return _request(EQUIVOCATION, taskHash, member);
     }
 
+    /// @notice Prove that a member signed a wrong response, wherever its signature was shown. Anyone may.
+    /// @param task The Task.
+    /// @param members The set that it committed to.
+    /// @param index The member's index in it.
+    /// @param answer The response.
+    /// @param signature The member's signature over it.
+    /// @param divisor What refutes it; zero where it refutes itself (see TaskManager.refutes).
+    /// @return requestId The slashing request.
+    function proveInvalidResponse(
+        Task calldata task,
+        Member[] calldata members,
+        uint256 index,
+        Answer calldata answer,
+        G1 calldata signature,
+        uint256 divisor
+    ) external returns (bytes32 requestId) {
+        Member calldata member = _member(task, members, index);
+        _requireRefuted(task, answer, divisor);
+        bytes32 taskHash = taskHashOf(task);
+        _requireSigned(member.key, taskHash, answer, signature);
+        return _request(INVALID_RESPONSE, taskHash, member);
+    }
+
+    /// @notice Prove that a member was in the quorum of a wrong response, whether that was challenged or not. Anyone
+    /// may: who signed was checked when it was accepted.
+    /// @param task The Task.
+    /// @param members The set that it committed to.
+    /// @param index The member's index in it.
+    /// @param answer The accepted response.
+    /// @param nonSigners Those who did not sign it, as they were accepted.
+    /// @param divisor What refutes it; zero where it refutes itself.
+    /// @return requestId The slashing request.
+    function proveInvalidResponseInQuorum(
+        Task calldata task,
+        Member[] calldata members,
+        uint256 index,
+        Answer calldata answer,
+        uint256[] calldata nonSigners,
+        uint256 divisor
+    ) external returns (bytes32 requestId) {
+        Member calldata member = _member(task, members, index);
+        _requireRefuted(task, answer, divisor);
+        bytes32 taskHash = taskHashOf(task);
+        _requireInQuorum(index, taskHash, answer, nonSigners);
+        return _request(INVALID_RESPONSE, taskHash, member);
+    }
+
     /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
     function veto(bytes32 requestId) external {
         if (msg.sender != vetoCommittee) revert NotVetoCommittee(msg.sender);
@@ -227,6 +283,30 @@ contract SlashingManager {
     {
         bytes32 digest = responseDigestOf(answer);
         if (!tasks.isSignedBy(key, taskHash, digest, signature)) revert SignatureInvalid(digest);
+    }
+
+    function _requireRefuted(Task calldata task, Answer calldata answer, uint256 divisor) private view {
+        if (!tasks.refutes(task.input, answer, divisor)) revert AnswerNotRefuted(divisor);
+    }
+
+    /// @dev That the answer was accepted and the member is among its signers.
+    function _requireInQuorum(
+        uint256 index,
+        bytes32 taskHash,
+        Answer calldata answer,
+        uint256[] calldata nonSigners
+    ) private view {
+        bytes32 expected = tasks.statusOf(taskHash).recordHash;
+        bytes32 got = recordHashOf(taskHash, responseDigestOf(answer), nonSigners);
+        if (got != expected) revert WrongRecord(expected, got);
+        if (_contains(nonSigners, index)) revert NotSigner(index);
+    }
+
+    function _contains(uint256[] calldata indices, uint256 index) private pure returns (bool) {
+        for (uint256 i = 0; i < indices.length; ++i) {
+            if (indices[i] == index) return true;
+        }
+        return false;
     }
 
     function _pending(bytes32 requestId) private view returns (Request storage request) {
