@@ -161,10 +161,37 @@ contract SlashingManager {
         G1 calldata signatureB
     ) external returns (bytes32 requestId) {
         Member calldata member = _member(task, members, index);
-        if (responseDigestOf(a) == responseDigestOf(b)) revert SameResponse(responseDigestOf(a));
+        _requireDifferent(a, b);
         bytes32 taskHash = taskHashOf(task);
         _requireSigned(member.key, taskHash, a, signatureA);
         _requireSigned(member.key, taskHash, b, signatureB);
+        return _request(EQUIVOCATION, taskHash, member);
+    }
+
+    /// @notice Prove that a member was in the quorum of one response and signed another. Anyone may. Whether the
+    /// accepted one was refuted is no matter.
+    /// @param task The Task.
+    /// @param members The set that it committed to.
+    /// @param index The member's index in it.
+    /// @param answer The accepted response.
+    /// @param nonSigners Those who did not sign it, as they were accepted.
+    /// @param other Another response.
+    /// @param signatureOfOther The member's signature over that.
+    /// @return requestId The slashing request.
+    function proveEquivocationInQuorum(
+        Task calldata task,
+        Member[] calldata members,
+        uint256 index,
+        Answer calldata answer,
+        uint256[] calldata nonSigners,
+        Answer calldata other,
+        G1 calldata signatureOfOther
+    ) external returns (bytes32 requestId) {
+        Member calldata member = _member(task, members, index);
+        _requireDifferent(answer, other);
+        bytes32 taskHash = taskHashOf(task);
+        _requireInQuorum(index, taskHash, answer, nonSigners);
+        _requireSigned(member.key, taskHash, other, signatureOfOther);
         return _request(EQUIVOCATION, taskHash, member);
     }
 
@@ -275,6 +302,10 @@ contract SlashingManager {
         uint64 last = task.deadline + task.grace + slashingWindow;
         if (block.number > last) revert SlashingWindowPassed(last);
         return members[index];
+    }
+
+    function _requireDifferent(Answer calldata a, Answer calldata b) private pure {
+        if (responseDigestOf(a) == responseDigestOf(b)) revert SameResponse(responseDigestOf(a));
     }
 
     function _requireSigned(G1 calldata key, bytes32 taskHash, Answer calldata answer, G1 calldata signature)

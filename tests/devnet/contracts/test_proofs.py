@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devnet.deploy import CONDITIONS, INVALID_RESPONSE, TOKEN
+from devnet.deploy import CONDITIONS, EQUIVOCATION, INVALID_RESPONSE, TOKEN
 from nektar.evidence import bls
 from tests.devnet.contracts.conftest import TERMS
 
@@ -49,6 +49,11 @@ def alone(site, task, index=LIAR):
     return (task.fields, task.members, index, WRONG, site.sign(index, task, WRONG), 7)
 
 
+def twice(site, task, index=LIAR):
+    signature = site.sign(index, task, RIGHT)
+    return (task.fields, task.members, index, WRONG, respond(site, task), RIGHT, signature)
+
+
 def in_quorum(site, task, index=LIAR):
     return (task.fields, task.members, index, WRONG, respond(site, task), 7)
 
@@ -56,6 +61,7 @@ def in_quorum(site, task, index=LIAR):
 # --- every proof that is about one Task ---------------------------------------------------------------
 
 PROOFS = {
+    "proveEquivocationInQuorum": twice,
     "proveInvalidResponse": alone,
     "proveInvalidResponseInQuorum": in_quorum,
 }
@@ -94,6 +100,57 @@ def test_what_the_network_does_not_slash_for_is_refused(site, function):
     for condition in CONDITIONS:
         site.do(site.admin, "network_registry", "allowCondition", network, condition, False)
     assert refused(site, function, *proof).startswith("ConditionNotAllowed")
+
+
+# --- equivocation in a quorum -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("challenged", [False, True])
+def test_who_signs_in_a_quorum_and_something_else_is_accused(site, challenged):
+    task = site.submit()
+    proof = twice(site, task)
+    if challenged:
+        site.do(site.stranger, "task_manager", "challenge", task.fields, WRONG, 7)
+    made = accuse(site, "proveEquivocationInQuorum", *proof)
+    assert made == request(site, EQUIVOCATION, task.hash)
+
+
+def test_the_right_response_may_be_the_quorum_s_and_the_other_one_wrong(site):
+    task = site.submit()
+    non_signers = respond(site, task, RIGHT)
+    other = (WRONG, site.sign(LIAR, task, WRONG))
+    proof = (task.fields, task.members, LIAR, RIGHT, non_signers, *other)
+    assert accuse(site, "proveEquivocationInQuorum", *proof) == request(site, EQUIVOCATION, task.hash)
+
+
+def test_an_equivocation_is_one_offence_whichever_way_it_is_shown(site):
+    task = site.submit()
+    accuse(site, "proveEquivocationInQuorum", *twice(site, task))
+    both = [part for answer in (WRONG, RIGHT) for part in (answer, site.sign(LIAR, task, answer))]
+    again = refused(site, "proveEquivocation", task.fields, task.members, LIAR, *both)
+    assert again.startswith("AlreadyRequested")
+
+
+def test_who_signed_one_response_alone_or_in_the_quorum_can_t_be_accused_of_two(site):
+    task, other = site.submit(), site.submit()
+    non_signers = respond(site, task)
+    fields, members = task.fields, task.members
+    # A non-signer of the quorum's, who signed another response; as if it had signed both.
+    hers = (RIGHT, site.sign(HONEST, task, RIGHT))
+    proof = (fields, members, HONEST, WRONG, non_signers, *hers)
+    assert refused(site, "proveEquivocationInQuorum", *proof) == f"NotSigner({HONEST})"
+    proof = (fields, members, HONEST, WRONG, [], *hers)
+    assert refused(site, "proveEquivocationInQuorum", *proof).startswith("WrongRecord")
+    # A signer's, who signed nothing else.
+    same = (fields, members, 2, WRONG, non_signers, WRONG, site.sign(2, task, WRONG))
+    assert refused(site, "proveEquivocationInQuorum", *same).startswith("SameResponse")
+    forgeries = (site.sign(2, task, WRONG), site.sign(2, other, RIGHT), site.sign(3, task, RIGHT))
+    for forged in forgeries:
+        proof = (fields, members, 2, WRONG, non_signers, RIGHT, forged)
+        assert refused(site, "proveEquivocationInQuorum", *proof).startswith("SignatureInvalid(")
+    # Nobody's response was accepted.
+    proof = (other.fields, members, 2, WRONG, non_signers, RIGHT, site.sign(2, other, RIGHT))
+    assert refused(site, "proveEquivocationInQuorum", *proof).startswith(f"WrongRecord({NOTHING}, ")
 
 
 # --- invalid_response ---------------------------------------------------------------------------------
