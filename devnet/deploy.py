@@ -25,7 +25,8 @@ NETWORK = keccak(b"nektar-devnet")
 TASK_TYPE = keccak(b"least-divisor")
 EQUIVOCATION = keccak(b"equivocation")
 INVALID_RESPONSE = keccak(b"invalid_response")
-CONDITIONS = (EQUIVOCATION, INVALID_RESPONSE)
+MISSED_DUTY = keccak(b"missed_duty")
+CONDITIONS = (EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY)
 _ETHER = 1_000_000 * 10**18
 
 # In an order in which each needs only those before it.
@@ -54,6 +55,8 @@ class Terms(msgspec.Struct, frozen=True):
     challenge_window: int = 20
     veto_window: int = 10
     penalty: int = 1_000  # basis points of the stake
+    miss_allowance: int = 2  # one more among the Tasks that are submitted in a window is an offence
+    miss_window: int = 1_000
     veto_threshold: int = 2
 
 
@@ -181,6 +184,7 @@ def _constructor_arguments(
         "slashing_manager": (
             *(contracts["task_manager"], contracts["veto_committee"]),
             *(terms.veto_window, terms.slashing_window, terms.penalty),
+            *(terms.miss_allowance, terms.miss_window),
         ),
     }
 

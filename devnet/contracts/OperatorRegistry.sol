@@ -47,7 +47,12 @@ contract OperatorRegistry is EIP712 {
 
     struct Operator {
         G1 key;
-        uint64 effectiveBlock; // of its last deregistration
+        uint64 registration; // the one that stands, or the last
+    }
+
+    struct Key {
+        G2 twin;
+        uint64 registration; // in which it was brought
     }
 
     /// @notice The type of what an Operator signs to show that it has the key.
@@ -65,10 +70,12 @@ contract OperatorRegistry is EIP712 {
     uint64 public setNumber;
     /// @notice The newest block in which `setHash` was shown to be what a set committed then would be.
     uint64 public setBlock;
+    uint64 private _registrations; // so many there were; they are numbered from 1
 
     mapping(address operator => Operator) private _operators;
-    mapping(bytes32 keyHash => G2) private _keysG2;
+    mapping(bytes32 keyHash => Key) private _keys;
     EnumerableSet.AddressSet private _registered;
+    mapping(uint64 registration => uint64 effectiveBlock) private _ends;
 
     /// @param delegation_ Where the stake stands.
     constructor(Delegation delegation_) EIP712("Nektar", "1") {
@@ -85,13 +92,14 @@ contract OperatorRegistry is EIP712 {
     function register(G1 calldata key, G2 calldata keyG2, G1 calldata proof, string calldata region, uint32 validators)
         external
     {
-        uint64 effectiveBlock = _operators[msg.sender].effectiveBlock;
+        uint64 effectiveBlock = _ends[_operators[msg.sender].registration];
         if (block.number < effectiveBlock) revert DeregistrationPending(msg.sender, effectiveBlock);
         if (bytes(region).length > MAX_REGION) revert RegionTooLong(bytes(region).length, MAX_REGION);
         (uint256 stake, uint256 minimum) = _stakeAndMinimum(msg.sender);
         if (stake < minimum) revert StakeBelowMinimum(stake, minimum);
         if (!_registered.add(msg.sender)) revert AlreadyRegistered(msg.sender);
         if (_registered.length() > MAX_OPERATORS) revert TooManyOperators(MAX_OPERATORS);
+        _operators[msg.sender].registration = ++_registrations;
         _adopt(key, keyG2, proof);
         emit OperatorRegistered(msg.sender, key, keyG2, region, validators);
     }
@@ -155,8 +163,18 @@ contract OperatorRegistry is EIP712 {
     /// @notice The G2 twin of a key that was ever registered. Reverts with KeyUnknown.
     function keyG2Of(G1 calldata key) external view returns (G2 memory keyG2) {
         bytes32 keyHash = keccak256(abi.encode(key));
-        keyG2 = _keysG2[keyHash];
+        keyG2 = _keys[keyHash].twin;
         if (BN254.isIdentity(keyG2)) revert KeyUnknown(keyHash);
+    }
+
+    /// @notice From which block on its Operator owes nothing under a key: its registration, the one in which the key
+    /// was brought, ended then. Zero while that stands, also where another key took this one's place; who registers
+    /// anew owes nothing more for sets of before. Reverts with KeyUnknown.
+    function effectiveBlockOf(G1 calldata key) external view returns (uint64) {
+        bytes32 keyHash = keccak256(abi.encode(key));
+        uint64 registration = _keys[keyHash].registration;
+        if (registration == 0) revert KeyUnknown(keyHash);
+        return _ends[registration];
     }
 
     /// @notice What an Operator signs, hashed to G1, to show that it has a key (EIP-712).
@@ -171,17 +189,17 @@ contract OperatorRegistry is EIP712 {
     function _remove(address operator) private {
         if (!_registered.remove(operator)) revert NotRegistered(operator);
         uint64 effectiveBlock = uint64(block.number) + 1;
-        _operators[operator].effectiveBlock = effectiveBlock;
+        _ends[_operators[operator].registration] = effectiveBlock;
         emit OperatorDeregistered(operator, effectiveBlock);
     }
 
     function _adopt(G1 calldata key, G2 calldata keyG2, G1 calldata proof) private {
         bytes32 keyHash = keccak256(abi.encode(key));
-        if (!BN254.isIdentity(_keysG2[keyHash])) revert KeyAlreadyUsed(keyHash);
+        if (_keys[keyHash].registration != 0) revert KeyAlreadyUsed(keyHash);
         if (!BN254.verifyWithTwin(proofDigest(msg.sender, keyHash), proof, key, keyG2)) {
             revert ProofOfPossessionInvalid();
         }
-        _keysG2[keyHash] = keyG2;
+        _keys[keyHash] = Key(keyG2, _operators[msg.sender].registration);
         _operators[msg.sender].key = key;
     }
 }

@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {G1} from "./BN254.sol";
 import {Delegation} from "./Delegation.sol";
 import {NetworkRegistry} from "./NetworkRegistry.sol";
+import {OperatorRegistry} from "./OperatorRegistry.sol";
 import {TaskManager} from "./TaskManager.sol";
 import {Answer, Member, Task, recordHashOf, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
 
@@ -21,6 +22,8 @@ contract SlashingManager {
         uint256 amount,
         uint64 vetoDeadline
     );
+    /// @notice A miss counted for a request; it counts for no other.
+    event MissCounted(bytes32 indexed requestId, bytes32 indexed taskHash, address indexed operator);
     /// @notice The VetoCommittee overruled a request.
     event SlashingVetoed(bytes32 indexed requestId);
     /// @notice Collateral went to the Burner. `amount` is less than requested where less was left.
@@ -45,6 +48,23 @@ contract SlashingManager {
     error WrongRecord(bytes32 expected, bytes32 got);
     /// @notice The member is not among those who signed the accepted response.
     error NotSigner(uint256 index);
+    /// @notice One more miss than the Network allows is an offence, no fewer and, since each counts but once, no more.
+    error WrongNumberOfMisses(uint256 expected, uint256 got);
+    /// @notice Misses are given by rising Task numbers, so that none is given twice.
+    error MissesUnsorted(uint256 position);
+    /// @notice Misses are all of one Operator.
+    error WrongOperator(address expected, address got);
+    /// @notice The Operator can still attest.
+    error GraceNotPassed(uint64 last);
+    /// @notice The Operator attested, or is among those who signed the accepted response.
+    error DutyDone(bytes32 taskHash);
+    /// @notice The Operator owed nothing for this Task: it was cancelled, the Network was paused, or the Operator had
+    /// left by its submission.
+    error DutyExcused(bytes32 taskHash);
+    /// @notice This miss has counted for a request already.
+    error MissAlreadyCounted(bytes32 taskHash);
+    /// @notice The Tasks were submitted in more blocks than the window has.
+    error MissesTooFarApart(uint64 first, uint64 last);
     /// @notice The offence lies too far back.
     error SlashingWindowPassed(uint64 last);
     /// @notice This offence has been requested already.
@@ -63,6 +83,8 @@ contract SlashingManager {
     error PenaltyOutOfRange(uint16 penalty);
     /// @notice Without a window nobody could veto, and collateral could leave as soon as a request is made.
     error VetoWindowIsZero();
+    /// @notice No Tasks lie in a window of no blocks.
+    error MissWindowIsZero();
     /// @notice Collateral could leave before the last offence that it stands for can be proved.
     error BondingPeriodTooShort(uint64 bondingPeriod, uint256 longest);
 
@@ -83,10 +105,20 @@ contract SlashingManager {
         uint256 amount;
     }
 
+    /// A Task that a member of its set neither signed nor attested a response to.
+    struct Miss {
+        Task task;
+        Member[] members; // the set that it committed to
+        uint256 index; // the member's in it
+        uint256[] nonSigners; // of the accepted response; empty where none was accepted
+    }
+
     /// @notice Two different responses to one Task, signed by one Operator.
     bytes32 public constant EQUIVOCATION = keccak256("equivocation");
     /// @notice A response that is shown to be wrong, signed by an Operator, alone or in a quorum.
     bytes32 public constant INVALID_RESPONSE = keccak256("invalid_response");
+    /// @notice More misses of one Operator than the Network allows in a window. The Task in its request is the last.
+    bytes32 public constant MISSED_DUTY = keccak256("missed_duty");
 
     /// @notice Which Networks there are, and what they allow.
     NetworkRegistry public immutable networks;
@@ -94,6 +126,8 @@ contract SlashingManager {
     bytes32 public immutable network;
     /// @notice The Tasks that offences are about.
     TaskManager public immutable tasks;
+    /// @notice Who the Operators are.
+    OperatorRegistry public immutable operators;
     /// @notice The collateral.
     Delegation public immutable delegation;
     /// @notice Who may overrule.
@@ -104,7 +138,13 @@ contract SlashingManager {
     uint64 public immutable slashingWindow;
     /// @notice Basis points of the Operator's stake in the Task's set.
     uint16 public immutable penalty;
+    /// @notice So many misses in a window are no offence.
+    uint16 public immutable missAllowance;
+    /// @notice Blocks of the window in which the Tasks of misses are submitted.
+    uint64 public immutable missWindow;
 
+    /// @notice Whether a miss has counted for a request, whatever became of that.
+    mapping(bytes32 taskHash => mapping(address operator => bool)) public missCounted;
     mapping(bytes32 requestId => Request) private _requests;
 
     /// @notice The Network and its collateral are those of `tasks_`. Reverts where the bonding period is so
@@ -112,21 +152,28 @@ contract SlashingManager {
     /// @dev Collateral that is asked back in a block can still be counted by the set committed last, so by
     /// Tasks submitted up to `maxSetAge` blocks later; those last `maxDuration` at most, and their offences can
     /// be proved through `slashingWindow` more blocks. Until the last of these is over it must not be ready;
-    /// the veto window needs no more, since a proof holds back all that is here until it was time to execute.
+    /// the veto window needs no more, since a proof holds back all that is here until it was time to execute. Nor
+    /// does the window of misses: the last of them makes the offence, and what is slashed is the stake that its set
+    /// counted. Those before it were submitted before it, so all of them end within `maxDuration` of its submission.
     /// @param tasks_ The Tasks.
     /// @param vetoCommittee_ Who may overrule.
     /// @param vetoWindow_ In blocks.
     /// @param slashingWindow_ In blocks.
     /// @param penalty_ In basis points.
+    /// @param missAllowance_ Misses in a window that are no offence.
+    /// @param missWindow_ In blocks.
     constructor(
         TaskManager tasks_,
         address vetoCommittee_,
         uint64 vetoWindow_,
         uint64 slashingWindow_,
-        uint16 penalty_
+        uint16 penalty_,
+        uint16 missAllowance_,
+        uint64 missWindow_
     ) {
         if (penalty_ == 0 || penalty_ > 10_000) revert PenaltyOutOfRange(penalty_);
         if (vetoWindow_ == 0) revert VetoWindowIsZero();
+        if (missWindow_ == 0) revert MissWindowIsZero();
         Delegation delegation_ = tasks_.operators().delegation();
         uint256 longest = uint256(tasks_.maxSetAge()) + tasks_.maxDuration() + slashingWindow_;
         if (delegation_.bondingPeriod() <= longest) {
@@ -135,11 +182,14 @@ contract SlashingManager {
         networks = tasks_.networks();
         network = tasks_.network();
         tasks = tasks_;
+        operators = tasks_.operators();
         delegation = delegation_;
         vetoCommittee = vetoCommittee_;
         vetoWindow = vetoWindow_;
         slashingWindow = slashingWindow_;
         penalty = penalty_;
+        missAllowance = missAllowance_;
+        missWindow = missWindow_;
     }
 
     /// @notice Prove that a member signed two different responses to one Task. Anyone may.
@@ -242,6 +292,33 @@ contract SlashingManager {
         return _request(INVALID_RESPONSE, taskHash, member);
     }
 
+    /// @notice Prove that an Operator missed one duty more than the Network allows: for each of so many Tasks, all
+    /// submitted in `missWindow` blocks, it is no signer of the accepted response, if there is one, and did not attest
+    /// until the end of the grace, and is not excused. Anyone may, for `slashingWindow` blocks from when the last of
+    /// the graces has ended. Each miss counts for one request only, also where that is vetoed.
+    /// @param misses `missAllowance + 1` of one Operator, by rising numbers of their Tasks.
+    /// @return requestId The slashing request, about the last of the Tasks.
+    function proveMissedDuty(Miss[] calldata misses) external returns (bytes32 requestId) {
+        uint256 count = uint256(missAllowance) + 1;
+        if (misses.length != count) revert WrongNumberOfMisses(count, misses.length);
+        Miss calldata newest = misses[count - 1];
+        Member calldata member = _memberOf(newest.task, newest.members, newest.index);
+        requestId = requestIdOf(MISSED_DUTY, taskHashOf(newest.task), member.operator);
+        uint64 end;
+        for (uint256 i = 0; i < count; ++i) {
+            Task calldata task = misses[i].task;
+            if (i != 0 && task.number <= misses[i - 1].task.number) revert MissesUnsorted(i);
+            _requireMissed(misses[i], member.operator);
+            _count(requestId, taskHashOf(task), member.operator);
+            if (task.deadline + task.grace > end) end = task.deadline + task.grace;
+        }
+        uint64 first = tasks.statusOf(taskHashOf(misses[0].task)).submittedBlock;
+        uint64 last = tasks.statusOf(taskHashOf(newest.task)).submittedBlock;
+        if (last - first >= missWindow) revert MissesTooFarApart(first, last);
+        _requireInWindow(end);
+        _request(MISSED_DUTY, taskHashOf(newest.task), member);
+    }
+
     /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
     function veto(bytes32 requestId) external {
         if (msg.sender != vetoCommittee) revert NotVetoCommittee(msg.sender);
@@ -288,8 +365,18 @@ contract SlashingManager {
         emit SlashingRequested(requestId, condition, member.operator, taskHash, amount, vetoDeadline);
     }
 
-    /// @dev The member that an offence is about: in the set that a Task of this chain committed to.
+    /// @dev The member that an offence is about which can still be proved.
     function _member(Task calldata task, Member[] calldata members, uint256 index)
+        private
+        view
+        returns (Member calldata member)
+    {
+        member = _memberOf(task, members, index);
+        _requireInWindow(task.deadline + task.grace);
+    }
+
+    /// @dev The member in the set that a Task of this chain committed to.
+    function _memberOf(Task calldata task, Member[] calldata members, uint256 index)
         private
         view
         returns (Member calldata)
@@ -299,9 +386,12 @@ contract SlashingManager {
         bytes32 setHash = setHashOf(members);
         if (setHash != task.setHash) revert WrongOperatorSet(task.setHash, setHash);
         if (index >= members.length) revert MemberUnknown(index, members.length);
-        uint64 last = task.deadline + task.grace + slashingWindow;
-        if (block.number > last) revert SlashingWindowPassed(last);
         return members[index];
+    }
+
+    function _requireInWindow(uint64 end) private view {
+        uint64 last = end + slashingWindow;
+        if (block.number > last) revert SlashingWindowPassed(last);
     }
 
     function _requireDifferent(Answer calldata a, Answer calldata b) private pure {
@@ -331,6 +421,29 @@ contract SlashingManager {
         bytes32 got = recordHashOf(taskHash, responseDigestOf(answer), nonSigners);
         if (got != expected) revert WrongRecord(expected, got);
         if (_contains(nonSigners, index)) revert NotSigner(index);
+    }
+
+    /// @dev That this Operator owed a response and gave none, which nothing can change any more.
+    function _requireMissed(Miss calldata miss, address operator) private view {
+        Task calldata task = miss.task;
+        Member calldata member = _memberOf(task, miss.members, miss.index);
+        if (member.operator != operator) revert WrongOperator(operator, member.operator);
+        if (block.number <= task.deadline + task.grace) revert GraceNotPassed(task.deadline + task.grace);
+        bytes32 taskHash = taskHashOf(task);
+        TaskManager.Status memory status = tasks.statusOf(taskHash);
+        uint64 left = operators.effectiveBlockOf(member.key);
+        if (tasks.isExcused(task) || (left != 0 && left <= status.submittedBlock)) revert DutyExcused(taskHash);
+        if (tasks.attestedDigest(taskHash, operator) != 0) revert DutyDone(taskHash);
+        if (status.recordHash == 0) return;
+        bytes32 got = recordHashOf(taskHash, status.responseDigest, miss.nonSigners);
+        if (got != status.recordHash) revert WrongRecord(status.recordHash, got);
+        if (!_contains(miss.nonSigners, miss.index)) revert DutyDone(taskHash);
+    }
+
+    function _count(bytes32 requestId, bytes32 taskHash, address operator) private {
+        if (missCounted[taskHash][operator]) revert MissAlreadyCounted(taskHash);
+        missCounted[taskHash][operator] = true;
+        emit MissCounted(requestId, taskHash, operator);
     }
 
     function _contains(uint256[] calldata indices, uint256 index) private pure returns (bool) {

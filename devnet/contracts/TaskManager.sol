@@ -106,6 +106,7 @@ contract TaskManager is EIP712, Ownable, Pausable {
         uint64 challengeDeadline; // of the accepted response
         address submitter;
         uint64 submittedBlock;
+        uint64 pauses; // that were over before that block
         bytes32 responseDigest; // of the accepted response
         bytes32 recordHash; // of it and its non-signers
     }
@@ -131,6 +132,8 @@ contract TaskManager is EIP712, Ownable, Pausable {
     uint64 public taskNumber;
 
     mapping(bytes32 taskHash => Status) private _status;
+    uint64[] private _pauses; // the block in which each began
+    uint64 private _unpausedBlock; // in which the last one ended
     /// @notice The digest that an Operator attested first; zero where it attested none.
     mapping(bytes32 taskHash => mapping(address operator => bytes32)) public attestedDigest;
 
@@ -200,6 +203,8 @@ contract TaskManager is EIP712, Ownable, Pausable {
         status.state = State.Open;
         status.submitter = msg.sender;
         status.submittedBlock = uint64(block.number);
+        // The Network was paused at a block that a pause ended in: that one is not over before the submission.
+        status.pauses = uint64(_unpausedBlock == block.number ? _pauses.length - 1 : _pauses.length);
         emit TaskSubmitted(taskHash, task.number, msg.sender, task);
     }
 
@@ -276,11 +281,13 @@ contract TaskManager is EIP712, Ownable, Pausable {
     /// @notice Stop submissions, responses and attestations. Only the owner.
     function pause() external onlyOwner {
         _pause();
+        _pauses.push(uint64(block.number));
     }
 
     /// @notice Let them go on. Only the owner.
     function unpause() external onlyOwner {
         _unpause();
+        _unpausedBlock = uint64(block.number);
     }
 
     /// @notice Refute an accepted response: with a divisor of n that is above 1 and below p, or with none
@@ -307,6 +314,14 @@ contract TaskManager is EIP712, Ownable, Pausable {
     /// @notice What became of a Task.
     function statusOf(bytes32 taskHash) external view returns (Status memory) {
         return _status[taskHash];
+    }
+
+    /// @notice Whether nobody owes anything for a Task: it was cancelled, or the Network was paused at some block
+    /// from its submission to its deadline, be it for a moment. Once the deadline has passed, that is for good.
+    function isExcused(Task calldata task) external view returns (bool) {
+        Status storage status = _status[_known(task)];
+        if (status.state == State.Cancelled) return true;
+        return status.pauses < _pauses.length && _pauses[status.pauses] <= task.deadline;
     }
 
     /// @notice What an Operator signs, hashed to G1: EIP-712 over chain, contract, purpose, Task, response.

@@ -21,6 +21,7 @@ TERMS = Terms(
     bonding_period=211,  # the shortest that these allow
     challenge_window=4,
     veto_window=3,
+    miss_window=12,
 )
 
 

@@ -284,10 +284,13 @@ def test_collateral_on_its_way_out_is_slashed_for_the_last_offence_that_it_stand
         ({"veto_window": 0}, "VetoWindowIsZero()"),
         ({"penalty": 0}, "PenaltyOutOfRange(0)"),
         ({"penalty": 10_001}, "PenaltyOutOfRange(10001)"),
+        ({"miss_window": 2**64 - 1, "miss_allowance": 2**16 - 1}, None),
+        ({"miss_window": 0}, "MissWindowIsZero()"),
     ],
 )
 def test_a_slashing_manager_that_offenders_could_leave_in_time_is_not_created(site, changed, error):
-    terms = {"veto_window": 3, "slashing_window": 50, "penalty": 1_000} | changed
+    terms = {"veto_window": 3, "slashing_window": 50, "penalty": 1_000}
+    terms = terms | {"miss_allowance": 2, "miss_window": 12} | changed
     code = json.loads(ARTIFACTS_FILE.read_text())["slashing_manager"]["bytecode"]
     arguments = (site.contracts["task_manager"], site.contracts["veto_committee"], *terms.values())
     data = code + site.abis["slashing_manager"].constructor(*arguments).hex()

@@ -378,13 +378,13 @@ def test_who_signed_which_response_stays_known_when_it_is_refuted(site):
     submitted, digest = site.head, bls.response_digest(*WRONG)
     status = ("task_manager", "statusOf", task.hash)
     submitter, nothing = site.submitter.address, bytes(32)
-    assert site.ask(*status) == (1, 0, submitter, submitted, nothing, nothing)
+    assert site.ask(*status) == (1, 0, submitter, submitted, 0, nothing, nothing)
     responded = site.do(site.stranger, "task_manager", "respond", *site.response(task, WRONG, [1, 2, 3]))
     event = responded["Responded"]
     last, record = event["challengeDeadline"], event["recordHash"]
-    assert site.ask(*status) == (2, last, submitter, submitted, digest, record)
+    assert site.ask(*status) == (2, last, submitter, submitted, 0, digest, record)
     site.do(site.stranger, "task_manager", "challenge", task.fields, WRONG, 7)
-    assert site.ask(*status) == (3, last, submitter, submitted, digest, record)
+    assert site.ask(*status) == (3, last, submitter, submitted, 0, digest, record)
 
 
 @pytest.mark.parametrize(
