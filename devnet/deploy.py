@@ -26,7 +26,8 @@ TASK_TYPE = keccak(b"least-divisor")
 EQUIVOCATION = keccak(b"equivocation")
 INVALID_RESPONSE = keccak(b"invalid_response")
 MISSED_DUTY = keccak(b"missed_duty")
-CONDITIONS = (EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY)
+BOND_BREACH = keccak(b"bond_breach")
+CONDITIONS = (EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH)
 _ETHER = 1_000_000 * 10**18
 
 # In an order in which each needs only those before it.

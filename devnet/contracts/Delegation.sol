@@ -76,6 +76,9 @@ contract Delegation is Ownable {
     uint64 public immutable bondingPeriod;
     /// @notice The contract that may slash.
     address public slasher;
+    /// @notice Whether an Operator's stake is under the minimum because so much was asked back, by whomever. A slashing
+    /// alone brings nobody there: nobody is slashed for having been slashed. Enough new stake ends it.
+    mapping(address operator => bool) public isUnderbonded;
 
     mapping(address operator => Pool) private _bonded;
     mapping(address operator => Pool) private _unbonding;
@@ -126,11 +129,13 @@ contract Delegation is Ownable {
         Pool storage pool = _bonded[operator];
         if (pool.assets + amount > maximum) revert AboveMaximum(operator, pool.assets + amount, maximum);
         _shares[operator][pool.generation][msg.sender] += _enter(pool, amount);
+        if (pool.assets >= minimum) isUnderbonded[operator] = false;
         token.safeTransferFrom(msg.sender, address(this), amount);
         emit Delegated(operator, msg.sender, amount);
     }
 
-    /// @notice Ask for `amount` back from behind `operator`. It stops counting as stake at once.
+    /// @notice Ask for `amount` back from behind `operator`. It stops counting as stake at once. An Operator in the
+    /// newest OperatorSet must not fall below the minimum by it (see SlashingManager.proveBondBreach).
     /// @return withdrawalId What `withdraw` takes after the bonding period.
     function requestWithdrawal(address operator, uint256 amount) external returns (uint256 withdrawalId) {
         Pool storage pool = _bonded[operator];
@@ -141,6 +146,7 @@ contract Delegation is Ownable {
         uint256 shares = Math.mulDiv(amount, pool.shares, pool.assets, Math.Rounding.Ceil);
         _shares[operator][pool.generation][msg.sender] -= shares;
         _leave(pool, shares, amount);
+        if (pool.assets < minimum && pool.assets + amount >= minimum) isUnderbonded[operator] = true;
         withdrawalId = ++_withdrawalCount;
         Pool storage waiting = _unbonding[operator];
         uint64 readyBlock = uint64(block.number) + bondingPeriod;

@@ -13,7 +13,8 @@ import {Answer, Member, Task, recordHashOf, responseDigestOf, setHashOf, taskHas
 /// that anyone can execute it, once, and the funds go to the Network's Burner. Each condition has its own
 /// `prove…` function and ends in `_request`.
 contract SlashingManager {
-    /// @notice A condition was proved. It can be executed in the blocks after `vetoDeadline`.
+    /// @notice A condition was proved. It can be executed in the blocks after `vetoDeadline`. `taskHash` is that of
+    /// the OperatorSet where no Task is part of the condition.
     event SlashingRequested(
         bytes32 indexed requestId,
         bytes32 indexed condition,
@@ -33,7 +34,7 @@ contract SlashingManager {
     error ConditionNotAllowed(bytes32 condition);
     /// @notice No Task has this hash: it was changed, or it is another fork's.
     error TaskUnknown(bytes32 taskHash);
-    /// @notice The members given are not the set that the Task committed to.
+    /// @notice The members given are not the set that the Task committed to, or not the newest one.
     error WrongOperatorSet(bytes32 expected, bytes32 got);
     /// @notice The set has no member with this index.
     error MemberUnknown(uint256 index, uint256 members);
@@ -65,6 +66,10 @@ contract SlashingManager {
     error MissAlreadyCounted(bytes32 taskHash);
     /// @notice The Tasks were submitted in more blocks than the window has.
     error MissesTooFarApart(uint64 first, uint64 last);
+    /// @notice The Operator has left: its registration of when the set was committed has ended.
+    error HasLeft(address operator);
+    /// @notice The Operator has the minimum of stake, or a slashing took it.
+    error BondKept(address operator, uint256 stake, uint256 minimum);
     /// @notice The offence lies too far back.
     error SlashingWindowPassed(uint64 last);
     /// @notice This offence has been requested already.
@@ -101,7 +106,7 @@ contract SlashingManager {
         uint64 vetoDeadline;
         address operator;
         bytes32 condition;
-        bytes32 taskHash;
+        bytes32 taskHash; // or the OperatorSet's hash
         uint256 amount;
     }
 
@@ -119,6 +124,8 @@ contract SlashingManager {
     bytes32 public constant INVALID_RESPONSE = keccak256("invalid_response");
     /// @notice More misses of one Operator than the Network allows in a window. The Task in its request is the last.
     bytes32 public constant MISSED_DUTY = keccak256("missed_duty");
+    /// @notice Less stake than the minimum behind an Operator that Tasks still count on.
+    bytes32 public constant BOND_BREACH = keccak256("bond_breach");
 
     /// @notice Which Networks there are, and what they allow.
     NetworkRegistry public immutable networks;
@@ -136,7 +143,7 @@ contract SlashingManager {
     uint64 public immutable vetoWindow;
     /// @notice Blocks after a Task's deadline and grace in which its offences can be proved.
     uint64 public immutable slashingWindow;
-    /// @notice Basis points of the Operator's stake in the Task's set.
+    /// @notice Basis points of the Operator's stake in the Task's set; for a breach of its bond, of all that is here.
     uint16 public immutable penalty;
     /// @notice So many misses in a window are no offence.
     uint16 public immutable missAllowance;
@@ -215,7 +222,7 @@ contract SlashingManager {
         bytes32 taskHash = taskHashOf(task);
         _requireSigned(member.key, taskHash, a, signatureA);
         _requireSigned(member.key, taskHash, b, signatureB);
-        return _request(EQUIVOCATION, taskHash, member);
+        return _request(EQUIVOCATION, taskHash, member.operator, member.stake);
     }
 
     /// @notice Prove that a member was in the quorum of one response and signed another. Anyone may. Whether the
@@ -242,7 +249,7 @@ contract SlashingManager {
         bytes32 taskHash = taskHashOf(task);
         _requireInQuorum(index, taskHash, answer, nonSigners);
         _requireSigned(member.key, taskHash, other, signatureOfOther);
-        return _request(EQUIVOCATION, taskHash, member);
+        return _request(EQUIVOCATION, taskHash, member.operator, member.stake);
     }
 
     /// @notice Prove that a member signed a wrong response, wherever its signature was shown. Anyone may.
@@ -265,7 +272,7 @@ contract SlashingManager {
         _requireRefuted(task, answer, divisor);
         bytes32 taskHash = taskHashOf(task);
         _requireSigned(member.key, taskHash, answer, signature);
-        return _request(INVALID_RESPONSE, taskHash, member);
+        return _request(INVALID_RESPONSE, taskHash, member.operator, member.stake);
     }
 
     /// @notice Prove that a member was in the quorum of a wrong response, whether that was challenged or not. Anyone
@@ -289,7 +296,7 @@ contract SlashingManager {
         _requireRefuted(task, answer, divisor);
         bytes32 taskHash = taskHashOf(task);
         _requireInQuorum(index, taskHash, answer, nonSigners);
-        return _request(INVALID_RESPONSE, taskHash, member);
+        return _request(INVALID_RESPONSE, taskHash, member.operator, member.stake);
     }
 
     /// @notice Prove that an Operator missed one duty more than the Network allows: for each of so many Tasks, all
@@ -316,7 +323,27 @@ contract SlashingManager {
         uint64 last = tasks.statusOf(taskHashOf(newest.task)).submittedBlock;
         if (last - first >= missWindow) revert MissesTooFarApart(first, last);
         _requireInWindow(end);
-        _request(MISSED_DUTY, taskHashOf(newest.task), member);
+        _request(MISSED_DUTY, taskHashOf(newest.task), member.operator, member.stake);
+    }
+
+    /// @notice Prove that an Operator, in the newest OperatorSet and not deregistered, has less stake than the minimum,
+    /// since it was asked back: Tasks submitted now would count on what is leaving. Anyone may, for as long as it is so.
+    /// An honest Operator is never in breach if it deregisters before it asks its own stake back, or always leaves the
+    /// minimum; and if it has the minimum itself, so that it depends on no other Delegator: whatever they ask back,
+    /// that stays. After a slashing it brings as much anew, or deregisters. Who mends a breach before it is proved,
+    /// by new stake, by leaving, or by having a set committed that counts it no more, is not slashed for it.
+    /// @param members The newest set.
+    /// @param index The Operator's index in it.
+    /// @return requestId The slashing request, of the set's hash and no Task's: one for each Operator and set.
+    function proveBondBreach(Member[] calldata members, uint256 index) external returns (bytes32 requestId) {
+        bytes32 setHash = operators.setHash();
+        Member calldata member = _memberOfSet(setHash, members, index);
+        address operator = member.operator;
+        if (operators.effectiveBlockOf(member.key) != 0) revert HasLeft(operator);
+        if (!delegation.isUnderbonded(operator)) {
+            revert BondKept(operator, delegation.stakeOf(operator), delegation.minimum());
+        }
+        return _request(BOND_BREACH, setHash, operator, delegation.slashableOf(operator));
     }
 
     /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
@@ -342,27 +369,27 @@ contract SlashingManager {
         return _requests[requestId];
     }
 
-    /// @notice The request that an offence makes, whether it is made yet or not. The id is the offence's own and
-    /// no place in a row, so that a veto or an execution that a reorg brings back where other requests came
-    /// first means the same offence, or none.
+    /// @notice The request that an offence makes, whether it is made yet or not; for a breach of a bond, `taskHash` is
+    /// the OperatorSet's. The id is the offence's own and no place in a row, so that a veto or an execution that a
+    /// reorg brings back where other requests came first means the same offence, or none.
     function requestIdOf(bytes32 condition, bytes32 taskHash, address operator) public view returns (bytes32) {
         return keccak256(abi.encode(block.chainid, address(this), condition, taskHash, operator));
     }
 
-    /// @dev The end of every proof: one request for each (condition, Task, Operator), and withdrawals held
-    /// back until there was time to execute it.
-    function _request(bytes32 condition, bytes32 taskHash, Member calldata member)
+    /// @dev The end of every proof: one request for each (condition, Task or set, Operator) over the penalty on some
+    /// stake, and withdrawals held back until there was time to execute it.
+    function _request(bytes32 condition, bytes32 taskHash, address operator, uint256 stake)
         private
         returns (bytes32 requestId)
     {
         if (!networks.isCondition(network, condition)) revert ConditionNotAllowed(condition);
-        requestId = requestIdOf(condition, taskHash, member.operator);
+        requestId = requestIdOf(condition, taskHash, operator);
         if (_requests[requestId].state != State.Unknown) revert AlreadyRequested(requestId);
         uint64 vetoDeadline = uint64(block.number) + vetoWindow;
-        uint256 amount = member.stake * penalty / 10_000;
-        _requests[requestId] = Request(State.Pending, vetoDeadline, member.operator, condition, taskHash, amount);
-        delegation.freeze(member.operator, vetoDeadline + vetoWindow);
-        emit SlashingRequested(requestId, condition, member.operator, taskHash, amount, vetoDeadline);
+        uint256 amount = stake * penalty / 10_000;
+        _requests[requestId] = Request(State.Pending, vetoDeadline, operator, condition, taskHash, amount);
+        delegation.freeze(operator, vetoDeadline + vetoWindow);
+        emit SlashingRequested(requestId, condition, operator, taskHash, amount, vetoDeadline);
     }
 
     /// @dev The member that an offence is about which can still be proved.
@@ -383,8 +410,16 @@ contract SlashingManager {
     {
         bytes32 taskHash = taskHashOf(task);
         if (tasks.statusOf(taskHash).state == TaskManager.State.Unknown) revert TaskUnknown(taskHash);
-        bytes32 setHash = setHashOf(members);
-        if (setHash != task.setHash) revert WrongOperatorSet(task.setHash, setHash);
+        return _memberOfSet(task.setHash, members, index);
+    }
+
+    function _memberOfSet(bytes32 setHash, Member[] calldata members, uint256 index)
+        private
+        pure
+        returns (Member calldata)
+    {
+        bytes32 got = setHashOf(members);
+        if (got != setHash) revert WrongOperatorSet(setHash, got);
         if (index >= members.length) revert MemberUnknown(index, members.length);
         return members[index];
     }

@@ -107,6 +107,7 @@ def _place(found: tuple[At, ChainEvent]) -> At:
 
 
 _COLLATERAL = "collateral"  # the one token that Operators put up
+_BOND_BREACH = keccak(b"bond_breach")  # the condition with a set's hash in the place of a Task's
 _EVENT_PLACE = ("address", "block_number", "tx_index", "log_index")
 _CALL_PLACE = ("address", "block_number", "tx_index", "sender")
 
@@ -216,7 +217,7 @@ def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
         penalty=(Position(_COLLATERAL, row["amount"]),),
         veto_deadline=Deadline("block", row["vetoDeadline"]),
         condition="0x" + row["condition"].hex(),
-        task_hash=Hash32(row["taskHash"]),
+        task_hash=None if row["condition"] == _BOND_BREACH else Hash32(row["taskHash"]),
     )
     return (requested,)
 

@@ -145,6 +145,18 @@ class Site:
         )
 
 
+def slash(site: Site, operator: int, amount: int) -> None:
+    """As the slasher itself; a penalty is never all of the stake, many of them may be."""
+    slasher, delegation = site.contracts["slashing_manager"], site.contracts["delegation"]
+    site.chain.rpc("anvil_impersonateAccount", slasher)
+    site.chain.rpc("anvil_setBalance", slasher, hex(10**24))
+    data = site.abis["delegation"].encode("slash", site.operators[operator].account.address, amount)
+    call = {"from": slasher, "to": delegation, "data": "0x" + data.hex(), "gas": hex(10**6)}
+    sent = site.chain.rpc("eth_sendTransaction", call)
+    site.chain.mine()
+    assert site.chain.receipt(sent)["status"] == "0x1"
+
+
 def on_anvil() -> Iterator[Site]:
     """A chain of its own with the Network on it, for a fixture of any scope."""
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devnet.chain import Reverted
 from devnet.compile import ARTIFACTS_FILE
 from devnet.deploy import EQUIVOCATION, TOKEN, keccak
-from tests.devnet.contracts.conftest import CHAIN_ID, TERMS
+from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, slash
 
 pytestmark = pytest.mark.real
 
@@ -327,23 +327,11 @@ def test_nobody_withdraws_for_another_or_twice(site):
     assert site.refusal(liar, "delegation", "withdraw", 1) == "WithdrawalUnknown(1)"
 
 
-def slash(site, amount, operator=LIAR):
-    """As the slasher itself; a penalty is never all of the stake, many of them may be."""
-    slasher, delegation = site.contracts["slashing_manager"], site.contracts["delegation"]
-    site.chain.rpc("anvil_impersonateAccount", slasher)
-    site.chain.rpc("anvil_setBalance", slasher, hex(10**24))
-    data = site.abis["delegation"].encode("slash", site.operators[operator].account.address, amount)
-    call = {"from": slasher, "to": delegation, "data": "0x" + data.hex(), "gas": hex(10**6)}
-    sent = site.chain.rpc("eth_sendTransaction", call)
-    site.chain.mine()
-    assert site.chain.receipt(sent)["status"] == "0x1"
-
-
 def test_collateral_that_was_slashed_to_nothing_leaves_no_claims(site):
     liar, before = site.operators[LIAR].account, stake_of(site)
     ask = (liar, "delegation", "requestWithdrawal", liar.address)
     site.do(*ask, before // 4)
-    slash(site, before + 1)
+    slash(site, LIAR, before + 1)
     assert site.ask("delegation", "slashableOf", liar.address) == 0
     assert balance(site, "burner") == before
     # What comes after belongs to who brought it, on both sides.
@@ -396,7 +384,7 @@ def test_delegation_owes_never_more_than_it_holds(deployed, moves):
                 site.chain.mine(TERMS.bonding_period)
                 site.do(person, "delegation", "withdraw", withdrawal)
             elif move == "slash":
-                slash(site, amount, operator=0)
+                slash(site, 0, amount)
             stake = site.ask("delegation", "stakeOf", operator.address)
             claims = [site.ask("delegation", "delegatedBy", operator.address, p.address) for p in people]
             assert 0 <= stake - sum(claims) <= len(people)

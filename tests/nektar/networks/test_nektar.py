@@ -185,6 +185,8 @@ def test_what_the_slashing_manager_says() -> None:
     assert meaning("slashing_manager", "SlashingRequested", row | {"vetoDeadline": 12}) == SlashingRequested(
         *(at, SLASHER, request, ALICE, amount, Deadline("block", 12)), "0x" + "63" * 32, Hash32(TASK_HASH)
     )
+    of_no_task = row | {"condition": keccak(b"bond_breach"), "vetoDeadline": 12}
+    assert meaning("slashing_manager", "SlashingRequested", of_no_task).task_hash is None
     vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": request})
     assert vetoed == SlashingVetoed(at, SLASHER, request)
     executed = meaning("slashing_manager", "SlashingExecuted", row)
