@@ -36,6 +36,8 @@ contract SlashingManager {
     error TaskUnknown(bytes32 taskHash);
     /// @notice The members given are not the set that the Task committed to, or not the newest one.
     error WrongOperatorSet(bytes32 expected, bytes32 got);
+    /// @notice No set was given in this place.
+    error OperatorSetMissing(uint256 set, uint256 sets);
     /// @notice The set has no member with this index.
     error MemberUnknown(uint256 index, uint256 members);
     /// @notice Both answers are the same: signing twice is no offence.
@@ -113,7 +115,7 @@ contract SlashingManager {
     /// A Task that a member of its set neither signed nor attested a response to.
     struct Miss {
         Task task;
-        Member[] members; // the set that it committed to
+        uint256 set; // the place, among those given, of the set that it committed to
         uint256 index; // the member's in it
         uint256[] nonSigners; // of the accepted response; empty where none was accepted
     }
@@ -303,26 +305,26 @@ contract SlashingManager {
     /// submitted in `missWindow` blocks, it is no signer of the accepted response, if there is one, and did not attest
     /// until the end of the grace, and is not excused. Anyone may, for `slashingWindow` blocks from when the last of
     /// the graces has ended. Each miss counts for one request only, also where that is vetoed.
+    /// @param sets The sets that the Tasks committed to, each once: Tasks that lie close mostly share one.
     /// @param misses `missAllowance + 1` of one Operator, by rising numbers of their Tasks.
     /// @return requestId The slashing request, about the last of the Tasks.
-    function proveMissedDuty(Miss[] calldata misses) external returns (bytes32 requestId) {
+    function proveMissedDuty(Member[][] calldata sets, Miss[] calldata misses) external returns (bytes32 requestId) {
         uint256 count = uint256(missAllowance) + 1;
         if (misses.length != count) revert WrongNumberOfMisses(count, misses.length);
+        bytes32[] memory setHashes = _setHashesOf(sets);
         Miss calldata newest = misses[count - 1];
-        Member calldata member = _memberOf(newest.task, newest.members, newest.index);
+        Member calldata member = _memberOfMiss(newest, sets, setHashes);
         requestId = requestIdOf(MISSED_DUTY, taskHashOf(newest.task), member.operator);
         uint64 end;
         for (uint256 i = 0; i < count; ++i) {
             Task calldata task = misses[i].task;
             if (i != 0 && task.number <= misses[i - 1].task.number) revert MissesUnsorted(i);
-            _requireMissed(misses[i], member.operator);
+            _requireMissed(misses[i], _memberOfMiss(misses[i], sets, setHashes), member.operator);
             _count(requestId, taskHashOf(task), member.operator);
             if (task.deadline + task.grace > end) end = task.deadline + task.grace;
         }
-        uint64 first = tasks.statusOf(taskHashOf(misses[0].task)).submittedBlock;
-        uint64 last = tasks.statusOf(taskHashOf(newest.task)).submittedBlock;
-        if (last - first >= missWindow) revert MissesTooFarApart(first, last);
-        _requireInWindow(end);
+        _requireInOneWindow(misses[0].task, newest.task);
+        _requireProvable(end);
         _request(MISSED_DUTY, taskHashOf(newest.task), member.operator, member.stake);
     }
 
@@ -337,7 +339,7 @@ contract SlashingManager {
     /// @return requestId The slashing request, of the set's hash and no Task's: one for each Operator and set.
     function proveBondBreach(Member[] calldata members, uint256 index) external returns (bytes32 requestId) {
         bytes32 setHash = operators.setHash();
-        Member calldata member = _memberOfSet(setHash, members, index);
+        Member calldata member = _memberOfSet(setHash, setHashOf(members), members, index);
         address operator = member.operator;
         if (operators.effectiveBlockOf(member.key) != 0) revert HasLeft(operator);
         if (!delegation.isUnderbonded(operator)) {
@@ -398,33 +400,46 @@ contract SlashingManager {
         view
         returns (Member calldata member)
     {
-        member = _memberOf(task, members, index);
-        _requireInWindow(task.deadline + task.grace);
+        _requireKnown(task);
+        member = _memberOfSet(task.setHash, setHashOf(members), members, index);
+        _requireProvable(task.deadline + task.grace);
     }
 
-    /// @dev The member in the set that a Task of this chain committed to.
-    function _memberOf(Task calldata task, Member[] calldata members, uint256 index)
+    function _memberOfMiss(Miss calldata miss, Member[][] calldata sets, bytes32[] memory setHashes)
         private
         view
         returns (Member calldata)
     {
-        bytes32 taskHash = taskHashOf(task);
-        if (tasks.statusOf(taskHash).state == TaskManager.State.Unknown) revert TaskUnknown(taskHash);
-        return _memberOfSet(task.setHash, members, index);
+        _requireKnown(miss.task);
+        if (miss.set >= sets.length) revert OperatorSetMissing(miss.set, sets.length);
+        return _memberOfSet(miss.task.setHash, setHashes[miss.set], sets[miss.set], miss.index);
     }
 
-    function _memberOfSet(bytes32 setHash, Member[] calldata members, uint256 index)
+    /// @dev The member in the set that is expected; `got` is the hash of `members`.
+    function _memberOfSet(bytes32 expected, bytes32 got, Member[] calldata members, uint256 index)
         private
         pure
         returns (Member calldata)
     {
-        bytes32 got = setHashOf(members);
-        if (got != setHash) revert WrongOperatorSet(setHash, got);
+        if (got != expected) revert WrongOperatorSet(expected, got);
         if (index >= members.length) revert MemberUnknown(index, members.length);
         return members[index];
     }
 
-    function _requireInWindow(uint64 end) private view {
+    function _setHashesOf(Member[][] calldata sets) private pure returns (bytes32[] memory setHashes) {
+        setHashes = new bytes32[](sets.length);
+        for (uint256 i = 0; i < sets.length; ++i) {
+            setHashes[i] = setHashOf(sets[i]);
+        }
+    }
+
+    /// @dev That the Task is one of this chain.
+    function _requireKnown(Task calldata task) private view {
+        bytes32 taskHash = taskHashOf(task);
+        if (tasks.statusOf(taskHash).state == TaskManager.State.Unknown) revert TaskUnknown(taskHash);
+    }
+
+    function _requireProvable(uint64 end) private view {
         uint64 last = end + slashingWindow;
         if (block.number > last) revert SlashingWindowPassed(last);
     }
@@ -459,9 +474,8 @@ contract SlashingManager {
     }
 
     /// @dev That this Operator owed a response and gave none, which nothing can change any more.
-    function _requireMissed(Miss calldata miss, address operator) private view {
+    function _requireMissed(Miss calldata miss, Member calldata member, address operator) private view {
         Task calldata task = miss.task;
-        Member calldata member = _memberOf(task, miss.members, miss.index);
         if (member.operator != operator) revert WrongOperator(operator, member.operator);
         if (block.number <= task.deadline + task.grace) revert GraceNotPassed(task.deadline + task.grace);
         bytes32 taskHash = taskHashOf(task);
@@ -473,6 +487,12 @@ contract SlashingManager {
         bytes32 got = recordHashOf(taskHash, status.responseDigest, miss.nonSigners);
         if (got != status.recordHash) revert WrongRecord(status.recordHash, got);
         if (!_contains(miss.nonSigners, miss.index)) revert DutyDone(taskHash);
+    }
+
+    function _requireInOneWindow(Task calldata oldest, Task calldata newest) private view {
+        uint64 first = tasks.statusOf(taskHashOf(oldest)).submittedBlock;
+        uint64 last = tasks.statusOf(taskHashOf(newest)).submittedBlock;
+        if (last - first >= missWindow) revert MissesTooFarApart(first, last);
     }
 
     function _count(bytes32 requestId, bytes32 taskHash, address operator) private {

@@ -273,6 +273,15 @@ def miss(task, index=IDLE, non_signers=()):
     return (task.fields, task.members, index, list(non_signers))
 
 
+def missed(misses):
+    """The arguments of `proveMissedDuty`: each set once."""
+    sets = []
+    for _, members, _, _ in misses:
+        if members not in sets:
+            sets.append(members)
+    return sets, [(task, sets.index(members), *rest) for task, members, *rest in misses]
+
+
 def over(site, *tasks):
     """Pass all blocks in which somebody can attest for any of these, as the next one sees it."""
     site.mine_to(max(task.end for task in tasks))
@@ -280,14 +289,14 @@ def over(site, *tasks):
 
 def excuse(site, tasks):
     over(site, *tasks)
-    return refused(site, "proveMissedDuty", [miss(task) for task in tasks])
+    return refused(site, "proveMissedDuty", *missed([miss(task) for task in tasks]))
 
 
 def test_who_misses_more_than_is_allowed_is_accused(site):
     tasks = submit(site)
     over(site, *tasks)
     offender = site.operators[IDLE].account.address
-    event = accuse(site, "proveMissedDuty", [miss(task) for task in tasks])
+    event = accuse(site, "proveMissedDuty", *missed([miss(task) for task in tasks]))
     assert event == request(site, MISSED_DUTY, tasks[-1].hash, IDLE)
     for task in tasks:
         assert site.ask("slashing_manager", "missCounted", task.hash, offender)
@@ -307,7 +316,7 @@ def test_a_response_without_the_operator_does_not_excuse_it_refuted_or_not(site)
     site.do(site.stranger, "task_manager", "challenge", tasks[2].fields, WRONG, 7)
     over(site, *tasks)
     misses = [miss(task, IDLE, missing) for task, missing in zip(tasks, accepted, strict=True)]
-    event = accuse(site, "proveMissedDuty", misses)
+    event = accuse(site, "proveMissedDuty", *missed(misses))
     assert event == request(site, MISSED_DUTY, tasks[-1].hash, IDLE)
 
 
@@ -316,7 +325,9 @@ def test_so_many_misses_are_an_offence_no_fewer_and_no_more(site):
     over(site, *tasks)
     misses = [miss(task) for task in tasks]
     for wrong in ([], misses[: ENOUGH - 1], misses):
-        assert refused(site, "proveMissedDuty", wrong) == f"WrongNumberOfMisses({ENOUGH}, {len(wrong)})"
+        assert (
+            refused(site, "proveMissedDuty", *missed(wrong)) == f"WrongNumberOfMisses({ENOUGH}, {len(wrong)})"
+        )
 
 
 def test_no_miss_counts_twice(site):
@@ -324,15 +335,15 @@ def test_no_miss_counts_twice(site):
     over(site, *tasks)
     misses = [miss(task) for task in tasks]
     for again in ([misses[0]] * 3, [misses[0], misses[1], misses[1]], [misses[1], misses[0], misses[2]]):
-        assert refused(site, "proveMissedDuty", again).startswith("MissesUnsorted(")
-    accuse(site, "proveMissedDuty", misses[:ENOUGH])
+        assert refused(site, "proveMissedDuty", *missed(again)).startswith("MissesUnsorted(")
+    accuse(site, "proveMissedDuty", *missed(misses[:ENOUGH]))
     rest = [misses[0], *misses[ENOUGH:]]
-    counted = refused(site, "proveMissedDuty", rest)
+    counted = refused(site, "proveMissedDuty", *missed(rest))
     assert counted == f"MissAlreadyCounted(0x{tasks[0].hash.hex()})"
-    assert refused(site, "proveMissedDuty", misses[:ENOUGH]) == counted
+    assert refused(site, "proveMissedDuty", *missed(misses[:ENOUGH])) == counted
     # Another's misses of the same Tasks are its own.
     others = [miss(task, LIAR) for task in tasks[:ENOUGH]]
-    event = accuse(site, "proveMissedDuty", others)
+    event = accuse(site, "proveMissedDuty", *missed(others))
     assert event == request(site, MISSED_DUTY, tasks[ENOUGH - 1].hash, LIAR)
 
 
@@ -344,9 +355,9 @@ def test_misses_lie_in_a_window(site):
     third = site.submit(window=4, grace=1)
     fourth = site.submit(window=4, grace=1)
     over(site, fourth)
-    apart = refused(site, "proveMissedDuty", [miss(task) for task in (first, second, fourth)])
+    apart = refused(site, "proveMissedDuty", *missed([miss(task) for task in (first, second, fourth)]))
     assert apart == f"MissesTooFarApart({start}, {start + TERMS.miss_window})"
-    accuse(site, "proveMissedDuty", [miss(task) for task in (first, second, third)])
+    accuse(site, "proveMissedDuty", *missed([miss(task) for task in (first, second, third)]))
 
 
 def test_misses_are_of_one_operator(site):
@@ -354,7 +365,7 @@ def test_misses_are_of_one_operator(site):
     over(site, *tasks)
     misses = [miss(tasks[0]), miss(tasks[1], LIAR), miss(tasks[2])]
     of, not_of = (site.operators[i].account.address for i in (IDLE, LIAR))
-    assert refused(site, "proveMissedDuty", misses) == f"WrongOperator({of}, {not_of})"
+    assert refused(site, "proveMissedDuty", *missed(misses)) == f"WrongOperator({of}, {not_of})"
 
 
 @pytest.mark.parametrize("place", range(ENOUGH))
@@ -368,15 +379,32 @@ def test_each_miss_is_about_a_known_task_its_set_and_a_member(site, place):
         ((fields, members, 4, missing), "MemberUnknown(4, 4)"),
     ):
         misses = [wrong if i == place else miss(task) for i, task in enumerate(tasks)]
-        assert refused(site, "proveMissedDuty", misses).startswith(error)
+        assert refused(site, "proveMissedDuty", *missed(misses)).startswith(error)
+
+
+def test_misses_of_several_sets_count_together_and_cost_what_the_last_set_counts(site):
+    tasks = submit(site, 1, window=20)
+    add(site, site.operators[IDLE].account, 500 * TOKEN, IDLE)
+    site.do(site.stranger, "operator_registry", "commitSet")
+    tasks += submit(site, ENOUGH - 1, window=10)
+    assert tasks[0].members != tasks[1].members
+    over(site, *tasks)
+    (old, new), misses = missed([miss(task) for task in tasks])
+    for sets in ([new, old], [old, old], [new, new]):
+        assert refused(site, "proveMissedDuty", sets, misses).startswith("WrongOperatorSet")
+    for sets in ([], [old]):
+        lacking = refused(site, "proveMissedDuty", sets, misses)
+        assert lacking == f"OperatorSetMissing(1, {len(sets)})"
+    made = accuse(site, "proveMissedDuty", [old, new], misses)
+    assert made == request(site, MISSED_DUTY, tasks[-1].hash, IDLE, 150 * TOKEN)
 
 
 def test_nothing_is_missed_while_one_can_still_attest(site):
     tasks = submit(site, window=6, grace=3)
     site.mine_to(tasks[-1].end - 1)
     misses = [miss(task) for task in tasks]
-    assert refused(site, "proveMissedDuty", misses) == f"GraceNotPassed({tasks[-1].end})"
-    accuse(site, "proveMissedDuty", misses)
+    assert refused(site, "proveMissedDuty", *missed(misses)) == f"GraceNotPassed({tasks[-1].end})"
+    accuse(site, "proveMissedDuty", *missed(misses))
 
 
 def test_the_slashing_window_is_that_of_the_task_that_ends_last(site):
@@ -384,10 +412,10 @@ def test_the_slashing_window_is_that_of_the_task_that_ends_last(site):
     misses, last = [miss(task) for task in (long, *short)], long.end + TERMS.slashing_window
     site.mine_to(last - 1)
     before = site.chain.rpc("evm_snapshot")
-    accuse(site, "proveMissedDuty", misses)
+    accuse(site, "proveMissedDuty", *missed(misses))
     assert site.chain.rpc("evm_revert", before)
     site.mine_to(last)
-    assert refused(site, "proveMissedDuty", misses) == f"SlashingWindowPassed({last})"
+    assert refused(site, "proveMissedDuty", *missed(misses)) == f"SlashingWindowPassed({last})"
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -409,10 +437,10 @@ def test_who_signed_in_the_quorum_has_missed_nothing(site, challenged):
     over(site, *tasks)
     done = f"DutyDone(0x{tasks[1].hash.hex()})"
     misses = [miss(tasks[0]), miss(tasks[1], IDLE, missing), miss(tasks[2])]
-    assert refused(site, "proveMissedDuty", misses) == done
+    assert refused(site, "proveMissedDuty", *missed(misses)) == done
     for forged in ([], [0, 1, IDLE], [IDLE]):
         misses[1] = miss(tasks[1], IDLE, forged)
-        assert refused(site, "proveMissedDuty", misses).startswith("WrongRecord(")
+        assert refused(site, "proveMissedDuty", *missed(misses)).startswith("WrongRecord(")
 
 
 def test_a_cancelled_task_is_owed_by_nobody(site):
@@ -452,7 +480,7 @@ def test_a_pause_before_a_task_or_after_its_deadline_excuses_nobody(site):
     site.mine_to(tasks[-1].deadline)
     in_one_block(site, pause, unpause)
     over(site, *tasks)
-    accuse(site, "proveMissedDuty", [miss(task) for task in tasks])
+    accuse(site, "proveMissedDuty", *missed([miss(task) for task in tasks]))
 
 
 @pytest.mark.parametrize("earlier", [0, 2])
@@ -509,7 +537,7 @@ def test_who_leaves_or_changes_its_key_after_a_submission_owes_what_it_owed(site
         Task(each["taskHash"], each["task"], members) for name, each in events if name == "TaskSubmitted"
     ]
     over(site, *tasks)
-    event = accuse(site, "proveMissedDuty", [miss(task) for task in tasks])
+    event = accuse(site, "proveMissedDuty", *missed([miss(task) for task in tasks]))
     assert event == request(site, MISSED_DUTY, tasks[-1].hash, IDLE)
 
 
@@ -525,10 +553,10 @@ def test_a_veto_is_for_the_misses_that_were_counted(site):
     tasks = submit(site, ENOUGH + 1)
     over(site, *tasks)
     misses = [miss(task) for task in tasks]
-    made = accuse(site, "proveMissedDuty", misses[:ENOUGH])["requestId"]
+    made = accuse(site, "proveMissedDuty", *missed(misses[:ENOUGH]))["requestId"]
     for voter in site.voters[:2]:
         site.do(voter, "veto_committee", "vote", site.contracts["slashing_manager"], made)
-    again = refused(site, "proveMissedDuty", misses[1:])
+    again = refused(site, "proveMissedDuty", *missed(misses[1:]))
     assert again == f"MissAlreadyCounted(0x{tasks[1].hash.hex()})"
 
 
