@@ -96,9 +96,7 @@ class DriverStore(ABC):
         """See `Store.read`."""
         try:
             chosen = readonly.settings(settings or {})
-            # Under nobody's settings, some of which (`offset`, `extremes`) would change what is written.
-            with self._asking(readonly.settings({}), None, query_id) as ask:
-                written = ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
+            written = self._written(sql, query_id)
             readonly.check(written, self._table_functions, fmt)
             with self._asking(chosen, database, query_id) as ask:
                 return ask(written, fmt, params or {})
@@ -106,6 +104,12 @@ class DriverStore(ABC):
             raise refusal(refused) from None
         except Exception as error:
             raise failure(error, self.url) from error
+
+    def _written(self, sql: str, query_id: str) -> str:
+        """`sql` as ClickHouse writes it, under nobody's settings, some of which (`offset`, `extremes`) would
+        change what is written."""
+        with self._asking(readonly.settings({}), None, query_id) as ask:
+            return ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
 
     def close(self) -> None:
         self._client.close()

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,10 +56,11 @@ class EmbeddedStore(DriverStore):
         import chdb
 
         self._connect: Any = chdb.connect
-        self._inserting = threading.Lock()
+        self._inserting = _Kept(self._open)
+        self._rewriting = _Kept(lambda: self._open(readonly.settings({})))
         try:
-            # The first connection decides for all of the process; it stays open for inserts.
-            self._rows_in: Any = self._connect(f"{self._path}?{_ENGINE}")  # type: ignore[no-untyped-call]
+            # The first connection decides for all of the process, for as long as there is one.
+            self._engine: Any = self._connect(f"{self._path}?{_ENGINE}")  # type: ignore[no-untyped-call]
             super().__init__(url, f"chdb://{self._path}")
         except (RuntimeError, SqlError) as error:  # chDB does not say that another process was quicker
             raise StoreHeld(
@@ -77,6 +78,12 @@ class EmbeddedStore(DriverStore):
             )
         super().command(sql)
 
+    def _open(self, settings: Mapping[str, str] | None = None) -> Any:
+        connection = self._connect(self._path)
+        if settings:
+            _set(connection, settings)
+        return connection
+
     def end(self, query_id: str) -> None:
         """See `Store.end`."""
         connection = self._connect(self._path)
@@ -91,18 +98,26 @@ class EmbeddedStore(DriverStore):
         """By way of memory: clickhouse-connect would compress the rows and write them to a file first."""
         names = ", ".join(map(quoted, rows.column_names))
         chosen = ", ".join(f"{name} = {literal(str(value))}" for name, value in settings.items())
-        with self._inserting, _in_memory() as file:
+        with self._inserting as connection, _in_memory() as file:
             with pa.ipc.new_stream(pa.PythonFile(file, "w"), rows.schema) as stream:
                 stream.write_table(rows)
             file.seek(0)
-            self._rows_in.query(
+            connection.query(
                 f"INSERT INTO {quoted(table)} ({names}) FROM INFILE {literal(f'/dev/fd/{file.fileno()}')}"
                 f" COMPRESSION 'none' SETTINGS {chosen} FORMAT ArrowStream"
             )
 
     def close(self) -> None:
-        self._rows_in.close()
+        self._inserting.close()
+        self._rewriting.close()
         super().close()
+        self._engine.close()
+
+    def _written(self, sql: str, query_id: str) -> str:
+        """On a connection that is kept: it is over too soon to be ended, and leaves nothing to give back."""
+        with self._rewriting as connection:
+            written: str = connection.query(readonly.rewriting(sql), "TSVRaw").bytes().decode()
+        return written.rstrip("\n")
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
@@ -115,7 +130,7 @@ class EmbeddedStore(DriverStore):
         try:
             if database:
                 connection.query(f"USE {quoted(database)}")
-            connection.query("SET " + ", ".join(f"{k} = {literal(v)}" for k, v in settings.items()))
+            _set(connection, settings)
 
             def ask(sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
                 body = _piped(connection, sql, fmt, params)
@@ -136,6 +151,37 @@ class EmbeddedStore(DriverStore):
             connection.query("SYSTEM JEMALLOC PURGE")
         finally:
             connection.close()
+
+
+class _Kept:
+    """A connection that is opened when it is first wanted and then kept, for one thread at a time."""
+
+    def __init__(self, open_: Callable[[], Any]) -> None:
+        self._open = open_
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def __enter__(self) -> Any:
+        self._lock.acquire()
+        try:
+            self._connection = self._connection or self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self._connection
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _set(connection: Any, settings: Mapping[str, str]) -> None:
+    connection.query("SET " + ", ".join(f"{name} = {literal(value)}" for name, value in settings.items()))
 
 
 def _in_memory() -> IO[bytes]:
