@@ -3,7 +3,8 @@
     python -m bench.latency [--blocks N] [--block-time S] [--bus URL] [--backfill BLOCKS]
 
 A devnet with its operators, `nektar up` with every role, and the demo's probe. With `--backfill` the chain
-has so many blocks before it begins, and a second Network of it reads them all the while.
+has so many blocks before it begins, and a second Network of it reads them all the while, as fast as lasts
+until the end.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from nektar.config import parse
 OUT = Path("build/bench/latency.json")
 BEHIND = "behind"
 PATIENCE = 300.0  # seconds for anything to come
+STARTING = 30.0  # … that pass with starting, while a backfill runs already
 
 
 @contextmanager
@@ -75,14 +77,16 @@ def sql(address: str, statement: str) -> str:
 def measure(directory: Path, blocks: int, block_time: float, bus: str, backfill: int) -> dict[str, Any]:
     """{hop: {p50, p99, n}}, as of `cli.latency`."""
     path = directory / "nektar.yaml"
-    with running("devnet", "--block-time", str(block_time), "--out", str(directory)):
+    devnet = ["devnet", "--block-time", str(block_time), "--history", str(backfill), "--out", str(directory)]
+    with running(*devnet):
         config = yaml.safe_load(until(lambda: path.exists() and path.read_text()))
         (provider,) = config["providers"].values()
         (home,) = config["networks"]
         if backfill:
-            rpc(provider["url"], "anvil_mine", hex(backfill))
-            config["networks"].append(home | {"name": BEHIND, "from_block": 0})
-        home["from_block"] = int(rpc(provider["url"], "eth_blockNumber"), 16) if backfill else 0
+            home["from_block"] = int(rpc(provider["url"], "eth_blockNumber"), 16)
+            config["networks"].append(home | {"name": BEHIND, "rpc": [BEHIND], "from_block": 0})
+            pace = 2 * backfill / (blocks * block_time + STARTING)  # two requests a block
+            config["providers"][BEHIND] = provider | {"limits": {"requests_per_second": pace}}
         provider["ws"] = ws = provider["url"].replace("http", "ws")
         config["listen"] = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")}
         config["listen"]["metrics"] = "127.0.0.1:0"
@@ -102,7 +106,8 @@ def measure(directory: Path, blocks: int, block_time: float, bus: str, backfill:
                 moments = probe.finish()
             finally:
                 probe.stop()
-        found: dict[str, Any] = dict(latencies(parse(path.read_text(), base=directory), moments["seen"]))
+        parsed = parse(path.read_text(), base=directory)
+        found: dict[str, Any] = dict(latencies(parsed, moments["seen"], name))
         if backfill:
             found["backfilled"] = int(behind)
             assert found["backfilled"] < backfill, "the backfill was over before; give it more blocks"

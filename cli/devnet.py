@@ -20,13 +20,13 @@ BLOCKS_PER_TASK = 4
 BLOCKS_PER_SET = Terms().max_set_age // 2
 
 
-def run(*, seed: int, operators: int, block_time: float, out: Path) -> None:
+def run(*, seed: int, operators: int, block_time: float, history: int, out: Path) -> None:
     """Until Ctrl-C or SIGTERM. What it runs on is left in `out`, with a nektar.yaml to start from."""
     out.mkdir(parents=True, exist_ok=True)
     stop = stop_on_signals()
     rng = random.Random(f"nektar-devnet-{seed}")  # noqa: S311  repeatable on purpose
     with Home(Plan(seed, operators, ()), out) as home:
-        home.start()
+        home.start(history)
         config = {
             "data_dir": ".",
             "providers": {"anvil": {"url": home.chain.url}},

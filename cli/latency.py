@@ -18,14 +18,16 @@ from nektar.rows import ProgressRow
 Milliseconds = float
 
 
-def latencies(config: Config, seen: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+def latencies(
+    config: Config, seen: Mapping[str, Sequence[float]], network: str | None = None
+) -> dict[str, dict[str, float]]:
     """Hop → {p50, p99, n}. `seen` is block hash → (announced, there), seconds since 1970.
 
     `log_to_fold` ends when the slowest processor has put out all that follows from the block.
     """
     bus = buses.open(config.bus_url)
     try:
-        partition = partition_of(config.network().name, bus.partitions)
+        partition = partition_of(config.network(network).name, bus.partitions)
         logged = dict(_logged(read_all(bus, NETWORK, partition)))
         folded = dict(_folded(read_all(bus, ROWS, partition)))
     finally:

@@ -82,12 +82,15 @@ def devnet(
     seed: Annotated[int, typer.Option(help="Keys and tasks are a function of it")] = 1,
     operators: Annotated[int, typer.Option(min=1, help="How many operators")] = 7,
     block_time: Annotated[float, typer.Option(min=0.01, max=3600, help="Seconds between blocks")] = 1.0,
+    history: Annotated[
+        int, typer.Option(min=0, max=20_000, help="Blocks before the first task, some hundreds a second")
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Where nektar.yaml is written")] = Path("build/devnet"),
 ) -> None:
     """Only the chain, contracts and operators, with tasks flowing; prints a nektar.yaml."""
     from cli.devnet import run
 
-    run(seed=seed, operators=operators, block_time=block_time, out=out)
+    run(seed=seed, operators=operators, block_time=block_time, history=history, out=out)
 
 
 @app.command()

@@ -28,6 +28,8 @@ COMMITTEE = 3
 # Stakes differ, so that a threshold of stake and one of responses are not the same thing, and stay close
 # enough for any two thirds of the operators to hold half of it.
 STAKE, STAKE_STEP = 1_000 * TOKEN, 25 * TOKEN
+# anvil answers nobody while it mines, and the more at once, the longer each takes.
+MINED_AT_ONCE = 100
 
 
 class Home:
@@ -85,8 +87,9 @@ class Home:
         """Name → ABI, for whoever reads the chain without us."""
         return {name: load_abi(name) for name in self._contracts}
 
-    def start(self) -> None:
-        """Deploy, then start the proxy, the aggregator and one process for each operator."""
+    def start(self, history: int = 0) -> None:
+        """Deploy, then start the proxy, the aggregator and one process for each operator; after `history`
+        blocks, which no agent could follow as fast as they are made."""
         aggregator = self._account("aggregator")
         keys = [
             OperatorKeys(
@@ -101,6 +104,8 @@ class Home:
         deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, [aggregator])
         self._contracts = dict(deployment.contracts)
         self._abi = {name: Contract(load_abi(name)) for name in self._contracts}
+        for _ in range(history // MINED_AT_ONCE):
+            self.chain.mine(MINED_AT_ONCE)
         self._start_proxy()
         url = f"http://127.0.0.1:{free_port()}"
         addresses = [account.address for account in self.operators]
