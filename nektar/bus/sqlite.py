@@ -385,16 +385,16 @@ class SqliteConsumer:
     # --- their messages -----------------------------------------------------------------------------
 
     def _fetch(self, max_messages: int) -> list[Delivered]:
-        """What can be read at once, beginning with another (partition, stream) each time, so that a long
-        one starves none."""
+        """What can be read at once, beginning with another (partition, stream) each time: the one after that
+        which left no room, so that a long one starves none."""
         found: list[Delivered] = []
         size = 0
         versions = {p: file.version() for p in self._epochs if (file := self._claim(p))}
         self._versions = versions
         pairs = [(p, stream) for p in sorted(versions) for stream in self._streams]
         self._turn += 1
-        for i in range(len(pairs)):
-            pair = partition, stream = pairs[(i + self._turn) % len(pairs)]
+        for i in range(self._turn, self._turn + len(pairs)):
+            pair = partition, stream = pairs[i % len(pairs)]
             if self._empty.get(pair) == versions[partition]:
                 continue
             room = max_messages - len(found)
@@ -406,6 +406,7 @@ class SqliteConsumer:
             else:
                 self._empty[pair] = versions[partition]
             if len(found) >= max_messages or size >= FETCH_BYTES:
+                self._turn = i % len(pairs)  # the next time it begins with the one after it
                 break
         return found
 

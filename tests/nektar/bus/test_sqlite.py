@@ -232,6 +232,14 @@ def test_one_read_of_large_messages_is_bounded(tmp_path: Path) -> None:
     assert max(sizes) <= FETCH_BYTES // 1_000_000 + 1
 
 
+def test_after_a_stream_that_fills_a_read_the_others_come_first(tmp_path: Path) -> None:
+    with closing(nektar.bus.open(f"sqlite://{tmp_path}?partitions=1")) as bus, bus.writer("w", 0) as writer:
+        writer.transaction([*said(*[b"much"] * 9, stream="c"), *said(b"little", stream="a")])
+        with bus.consumer("g", ["a", "b", "c"]) as consumer:
+            read = [message.value for _ in range(2) for message in consumer.poll(0, 1)]
+    assert sorted(read) == [b"little", b"much"]
+
+
 def test_a_busy_stream_starves_no_other(tmp_path: Path) -> None:
     with closing(SqliteBus(tmp_path)) as bus, bus.writer("w", 0) as w0, bus.writer("w", 1) as w1:
         w0.transaction(said(*[b"x"] * 1000))
