@@ -67,6 +67,9 @@ GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
 # Seconds to wait for the Networks' streams when there is no telemetry, which is looked for in between.
 IDLE = 0.05
+# Messages taken before it looks for blocks again, which stand behind no long queue of what folds put out: an
+# insert takes some milliseconds.
+AT_ONCE = 16
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
 # Readers' queries take moments; whoever holds the store longer is another store role.
@@ -158,6 +161,7 @@ class Sink:
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
+        self._drained = set[int]()  # partitions whose findings are taken as far as this poll knows of any
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(
@@ -177,8 +181,9 @@ class Sink:
         return self._level.at
 
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
-        """Store what one poll brings, and commit it; whether it brought anything."""
-        messages = self._level.poll(timeout)
+        """Store what one poll brings, blocks first, and commit it; whether it brought anything."""
+        messages = sorted(self._level.poll(timeout, AT_ONCE), key=_after_blocks)
+        self._drained.clear()
         committed = time.monotonic()
         for message in messages:
             self._take(message)
@@ -300,7 +305,11 @@ class Sink:
 
     def _drain_findings(self, partition: int) -> None:
         """Take the findings that came before this progress, or with it: other streams have an order of their
-        own, and what one transaction wrote to two may be read in one of them before the other."""
+        own, and what one transaction wrote to two may be read in one of them before the other. Once a poll,
+        since all that it brought was committed before."""
+        if partition in self._drained:
+            return
+        self._drained.add(partition)
         source = FINDINGS, partition
         end = self._bus.end(FINDINGS, partition)
         while self._taken[source] < end and (
@@ -373,3 +382,8 @@ class Sink:
         for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]
+
+
+def _after_blocks(message: Delivered) -> bool:
+    """Between streams there is no order to keep; within each one it stays."""
+    return message.stream != NETWORK

@@ -132,6 +132,21 @@ def test_a_progress_is_stored_after_findings_that_could_not_be_read_when_it_was(
     assert store.rows("SELECT status FROM findings WHERE network = 'n'") == [("seen",)]
 
 
+def test_the_progress_of_several_processors_waits_for_findings_once(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bus, finding())
+    with bus.writer("test", 0) as writer:
+        writer.transaction([progress(1, name) for name in ("equivocation", "tasks", "traces")])
+    asked = []
+    end = bus.end
+    monkeypatch.setattr(bus, "end", lambda *where: asked.append(where) or end(*where))
+    with Sink(store, bus, KNOWN) as opened:
+        assert opened.turn(0.0)
+    assert asked == [(FINDINGS, 0)]
+    assert store.rows("SELECT count() FROM progress") == [(3,)]
+
+
 def test_a_token_names_generation_stream_partition_offset_table_and_what_is_in_it() -> None:
     said, now = inserts(delivered(duties("signed")), duties("signed").value, KNOWN)
     assert (said.table, now.table) == ("duties_history_rows", "duties_rows")

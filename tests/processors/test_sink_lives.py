@@ -38,6 +38,7 @@ from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import Store, StoreDown, StoreMistake
 from nektar.store.schema import rows_to_ipc
 from processors.inserts import BrokenRecord, inserts
+from processors.sink import Sink
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import block, hash32
 from tests.nektar.store.things import CALL, PLAIN_EVENT, Things
@@ -258,6 +259,16 @@ def test_progress_is_stored_after_the_findings_that_it_speaks_of(store: Store, t
                 assert newest[row["network"]] >= row["block_number"]
                 checked += 1
     assert checked == 20
+
+
+def test_blocks_are_stored_before_rows_that_were_read_before_them(store: Store, tmp_path: Path) -> None:
+    write_lives(tmp_path / "bus", 5, steps=2)
+    watched: Any = Watched(store)
+    with open_bus(tmp_path / "bus") as bus, Sink(watched, RowsFirst(bus), KNOWN) as sink:
+        assert sink.turn(0.0)
+    blocks = [table == "blocks_rows" for table, _ in watched.inserted]
+    rows = [table == "progress_rows" for table, _ in watched.inserted]
+    assert max(i for i, is_block in enumerate(blocks) if is_block) < rows.index(True)
 
 
 def delivered(value: bytes, stream: str = NETWORK, **headers: bytes) -> Delivered:
