@@ -37,7 +37,8 @@ def latencies(
     return {
         "block_to_store": figures(_between(announced, there)),
         "block_to_log": figures(_between(announced, logged)),
-        "log_to_fold": figures(_between(logged, folded)),
+        # Of the same blocks: those before the first one were folded while roles started.
+        "log_to_fold": figures(_between({b: logged[b] for b in announced.keys() & logged.keys()}, folded)),
         "log_to_store": figures(_between(logged, there)),
     }
 
