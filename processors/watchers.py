@@ -22,9 +22,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, TypeVarTuple
 
 import msgspec
 from opentelemetry import metrics
@@ -82,13 +82,42 @@ def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None
         return
     with ThreadPoolExecutor(len(webhooks), thread_name_prefix="watcher") as pool:
         told = [
-            pool.submit(asyncio.run, Outbox(watcher, bus, health).run(webhook, stop))
+            pool.submit(_in_loop, Outbox(watcher, bus, health).run(webhook, stop))
             for watcher, webhook in zip(config.watchers, webhooks, strict=True)
         ]
         wait(told, return_when=FIRST_EXCEPTION)
         stop.set()  # where one ends by an error, the role does
     for each in told:
         each.result()
+
+
+def _in_loop(telling: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(telling)
+
+
+_Given = TypeVarTuple("_Given")
+_Got = TypeVar("_Got")
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """Nobody waits for its threads, in which it looks up names: that may take half a minute and can't be
+    broken off, and at its end a process waits for an executor's."""
+
+    def run_in_executor(
+        self, executor: object, func: Callable[[*_Given], _Got], *args: *_Given
+    ) -> asyncio.Future[_Got]:
+        done = Future[_Got]()
+        done.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                done.set_result(func(*args))
+            except Exception as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return asyncio.wrap_future(done, loop=self)
 
 
 def check(watcher: Watcher) -> Webhook:

@@ -181,6 +181,31 @@ def test_a_watcher_whose_receiver_says_nothing_holds_up_no_other_and_no_end(bus:
         assert left(bus, "silent") == 30
 
 
+def test_a_name_that_nobody_looks_up_holds_up_no_end(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = list[threading.Thread](), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[Any]:
+        asked.append(threading.current_thread())
+        assert answers.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    put(bus, "home", event(1))
+    with Serving() as serving:
+        try:
+            with role(tmp_path / "bus", serving.watcher(url="http://receiver.example/")):
+                until(lambda: bool(asked))
+                began = time.monotonic()
+            assert time.monotonic() - began < 10
+            assert asked[0].daemon  # the process's end waits for it no more than the role's
+        finally:
+            answers.set()
+            asked[0].join(30)
+    assert left(bus) == 1
+
+
 def test_a_watcher_gets_the_networks_and_conditions_that_it_wants(
     bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
