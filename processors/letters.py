@@ -15,12 +15,15 @@ def where(message: Delivered) -> str:
     return f"{message.stream}/{message.partition}/{message.offset}"
 
 
-def letter_key(message: Delivered) -> bytes:
-    """The key of the store's letter about `message`: one message has one."""
-    return f"store {where(message)}".encode()
+def letter_key(message: Delivered, by: str = "store") -> bytes:
+    """The key of the letter about `message`: one message has one of each who reads it."""
+    return f"{by} {where(message)}".encode()
 
 
-def letter(message: Delivered, value: bytes, error: NektarError, network: bytes = b"") -> list[Message]:
+def letter(
+    message: Delivered, value: bytes, error: NektarError, network: bytes = b"", by: str = "store"
+) -> list[Message]:
     """The letter, in parts where it is long. `value` is the record, whose last part `message` may be."""
     headers = {"reason": str(error).encode()[:MAX_REASON], "network": network}
-    return [Message(DEAD, letter_key(message), part, headers | numbered) for part, numbered in split(value)]
+    key = letter_key(message, by)
+    return [Message(DEAD, key, part, headers | numbered) for part, numbered in split(value)]

@@ -12,7 +12,7 @@ What the receiver may rely on:
   became due hears of it. The group's name is the watcher's: under another name it begins again.
 
 A watcher has a thread, a membership and connections of its own, so that none waits for another's receiver.
-What can't be read is told to nobody and goes to `nektar.dead`, whole, with the reason.
+What can't be read is told to nobody and goes to `nektar.dead`, as it came, with the reason.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
-import msgspec
 from opentelemetry import metrics
 
 from nektar import plugins, trace
 from nektar.bus.level import Level
-from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message
+from nektar.bus.port import Bus, Consumer, Fenced
 from nektar.config import Config, ConfigError, Watcher
-from nektar.errors import NektarError
 from nektar.health import Health
-from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, BrokenLog, Reading, split
+from nektar.log import FINDINGS
+from processors.due import Due, Tray, Unread
+from processors.letters import letter, where
 from processors.webhook import Answer, Outcome, Webhook
 
 _attempts = metrics.get_meter("nektar").create_counter(
@@ -54,7 +54,6 @@ LOOK = 0.1
 ALIVE = 1.0
 # A receiver that does not take what it is sent is one log line so often.
 SAY_EVERY = 60.0
-MAX_REASON = 1000
 
 # Seconds before the second attempt, which double with every further one, and the most that they become. A
 # receiver that is restarted is back in moments; what a person has to mend takes longer; who asks for no more
@@ -64,10 +63,6 @@ PAUSES = {
     Outcome.REFUSED: (5.0, 300.0),
     Outcome.GONE: (3600.0, 3600.0),
 }
-
-
-class Unreadable(NektarError):
-    """What lies on the bus is no finding's CloudEvent, and why: it becomes a dead letter."""
 
 
 def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
@@ -131,61 +126,6 @@ def check(watcher: Watcher) -> Webhook:
     return Webhook(watcher)
 
 
-# --- what there is to tell --------------------------------------------------------------------------
-
-
-class _Subject(msgspec.Struct, frozen=True):
-    condition: str
-
-
-class _Event(msgspec.Struct, frozen=True):
-    """What of a finding's CloudEvent decides to whom and when it is sent."""
-
-    specversion: Literal["1.0"]
-    id: Annotated[str, msgspec.Meta(min_length=1)]
-    source: Annotated[str, msgspec.Meta(min_length=1)]
-    type: Annotated[str, msgspec.Meta(min_length=1)]
-    subject: Annotated[str, msgspec.Meta(min_length=1)]
-    data: _Subject
-
-
-_events = msgspec.json.Decoder(_Event)
-
-
-class Due(NamedTuple):
-    """One version of a finding that the watcher is to be told."""
-
-    partition: int
-    offset: int  # of the record's first part
-    finding: str
-    name: str  # for people
-    event: bytes
-    traceparent: bytes
-
-    @property
-    def at(self) -> tuple[int, int]:
-        return self.partition, self.offset
-
-
-def due(watcher: Watcher, record: Delivered, offset: int, value: bytes) -> Due | None:
-    """What of a record, whose parts joined are `value`, the watcher is to be told. Raises Unreadable."""
-    if AHEAD_HEADER in record.headers:
-        return None  # it is told when its generation has caught up, if that is news then
-    if watcher.networks and record.key.decode("utf-8", "replace") not in watcher.networks:
-        return None
-    try:
-        event = _events.decode(value.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"expected a finding's CloudEvent; {error}") from error
-    if watcher.conditions and event.data.condition not in watcher.conditions:
-        return None
-    name = f"{event.type} {event.id}"
-    return Due(record.partition, offset, event.subject, name, value, trace.carried(record.headers))
-
-
-# --- how it is told ---------------------------------------------------------------------------------
-
-
 def pause(answer: Answer, failures: int, chance: float) -> float:
     """Seconds until the next attempt after so many failures in a row; `chance` is in [0, 1)."""
     first, longest = PAUSES[answer.outcome]
@@ -202,8 +142,7 @@ class Outbox:
         self._consumer: Consumer
         self._level: Level
         self._brought = False  # … something, by the last poll
-        self._reading: dict[int, Reading] = {}
-        self._done: set[tuple[int, int]] = set()  # (partition, offset) at or above what is committed
+        self._trays: dict[int, Tray] = {}  # by partition
         self._gone: set[int] = set()  # partitions that were given or taken since the last batch was read
         self._trouble = Trouble(watcher.name)
         self._health = health
@@ -228,33 +167,19 @@ class Outbox:
         batch = self._level.poll(0.0 if self._brought else IDLE, 1 if self._trouble else BATCH)
         self._brought = bool(batch)
         self._gone.clear()
-        told = [each for message in batch for each in self._read(message)]
-        answer = await self._tell(webhook, told, stop)
-        self._commit(batch, told)
-        if answer is None:
+        found = [each for message in batch for each in self._tray(message.partition).put(message)]
+        for each in found:
+            if isinstance(each, Unread):
+                self._bury(each)
+        answer = await self._tell(webhook, [each for each in found if isinstance(each, Due)], stop)
+        settled = [self._settle(partition) for partition in {message.partition for message in batch}]
+        if all(settled):
             self._level.took(batch)
             self._health.level(self._watcher.name, self._level.at)
         return answer
 
-    def _read(self, message: Delivered) -> list[Due]:
-        """What is whole with this message, and says something to the watcher that it was not told before."""
-        reading = self._reading.setdefault(message.partition, Reading())
-        try:
-            records = reading(message)
-        except BrokenLog as error:
-            records = reading.give_up()
-            self._reading.pop(message.partition, None)
-            self._bury_once(message, error)
-        told = []
-        for record in records:
-            try:
-                each = due(self._watcher, record, record.offset, record.value)
-            except Unreadable as error:
-                self._bury_once(record, error)
-                continue
-            if each is not None and each.at not in self._done:
-                told.append(each)
-        return told
+    def _tray(self, partition: int) -> Tray:
+        return self._trays.setdefault(partition, Tray(self._watcher))
 
     async def _tell(self, webhook: Webhook, told: Sequence[Due], stop: threading.Event) -> Answer | None:
         """Send each, a finding's versions one after the other; the answer of one that is not taken."""
@@ -267,7 +192,7 @@ class Outbox:
                 answer = await self._attempt(webhook, each)
                 if answer.outcome is not Outcome.TAKEN:
                     return answer
-                self._done.add(each.at)
+                self._tray(each.partition).did(each.offset)
                 self._trouble.over()
                 log.info("watcher %s: told of %s", self._watcher.name, each.name)
             return None
@@ -298,43 +223,29 @@ class Outbox:
         _attempts.add(1, {"watcher": self._watcher.name, "outcome": answer.outcome.value})
         return answer
 
-    def _commit(self, batch: Sequence[Delivered], told: Sequence[Due]) -> None:
-        """Commit each partition up to the first that is not taken, and go back there; but for one that has
-        moved meanwhile, which whoever has it now reads from what is committed."""
-        for partition, end in {message.partition: message.offset + 1 for message in batch}.items():
-            if partition in self._gone:
-                continue
-            reading = self._reading.get(partition)
-            upto = end if reading is None or reading.began is None else reading.began
-            left = [each for each in told if each.partition == partition and each.at not in self._done]
-            if left:
-                upto = left[0].offset
-                self._go_back(partition, upto)
-            self._done = {at for at in self._done if at[0] != partition or at[1] >= upto}
-            try:
-                self._consumer.commit(FINDINGS, partition, upto)
-            except Fenced as error:
-                log.warning("%s", error)  # whoever has it now tells again what was not committed
+    def _settle(self, partition: int) -> bool:
+        """Commit what is done with and go back to what is not; whether nothing is left. A partition that has
+        moved meanwhile is read from what is committed by whoever has it now."""
+        if partition in self._gone:
+            return False
+        tray = self._tray(partition)
+        try:
+            self._consumer.commit(FINDINGS, partition, tray.upto())
+        except Fenced as error:
+            log.warning("%s", error)  # whoever has it now tells again what was not committed
+            return False
+        if tray.left:
+            self._consumer.seek(FINDINGS, partition, tray.again())
+            return False
+        return True
 
-    def _go_back(self, partition: int, offset: int) -> None:
-        self._consumer.seek(FINDINGS, partition, offset)
-        self._reading.pop(partition, None)
-
-    def _bury_once(self, message: Delivered, error: NektarError) -> None:
+    def _bury(self, unread: Unread) -> None:
         """Write a dead letter. Killed before its offset is committed, it is written again."""
-        at = message.partition, message.offset
-        if at in self._done:
-            return
-        self._done.add(at)
-        where = f"{FINDINGS}/{message.partition}/{message.offset}"
-        log.error("watcher %s: %s is a dead letter: %s", self._watcher.name, where, error)
-        headers = {"reason": str(error).encode()[:MAX_REASON], "network": message.key}
-        letters = [
-            Message(DEAD, f"{self._group} {where}".encode(), part, headers | numbered)
-            for part, numbered in split(message.value)
-        ]
+        message, error = unread
+        log.error("watcher %s: %s is a dead letter: %s", self._watcher.name, where(message), error)
         with self._bus.writer(f"{self._group}-{message.partition}", message.partition) as writer:
-            writer.transaction(letters)
+            writer.transaction(letter(message, message.value, error, message.key, self._group))
+        self._tray(message.partition).did(message.offset)
 
     def _stay_a_member(self) -> None:
         """Who does not poll for a lease loses its partitions, and what was told could not be committed."""
@@ -350,16 +261,13 @@ class Outbox:
                 alive = time.monotonic() + ALIVE
                 self._health.waits(self._watcher.name, self._trouble.words)
                 for message in self._level.poll(0, 1):
-                    reading = self._reading.get(message.partition)
-                    began = reading.began if reading else None
-                    self._go_back(message.partition, message.offset if began is None else began)
+                    self._consumer.seek(FINDINGS, message.partition, message.offset)  # its time comes
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
         self._gone |= partitions
         for partition in partitions:
-            self._reading.pop(partition, None)
-        self._done = {at for at in self._done if at[0] not in partitions}
+            self._trays.pop(partition, None)
 
 
 class Trouble:

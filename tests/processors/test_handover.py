@@ -28,11 +28,11 @@ from nektar.log import (
 from nektar.model import Network
 from processors import following
 from processors import runner as running
+from processors.due import Due, due
 from processors.handover import Known, events
 from processors.processor import Interpreter
 from processors.replay import replay
 from processors.runner import Runner
-from processors.watchers import due
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain
 from tests.processors.dying import INSIDE, POINTS, Died, DyingBus
@@ -82,8 +82,8 @@ def write_all(bus: Bus, older: Sequence[Record], newer: Sequence[Record]) -> Non
 
 def told(bus: Bus) -> list[dict[str, Any]]:
     """The events that a watcher of everything is told, in order."""
-    dues = (due(EVERYTHING, each, each.offset, each.value) for each in bus.read(FINDINGS, 0, 0, 10_000))
-    return [json.loads(each.event) for each in dues if each]
+    dues = (due(EVERYTHING, each) for each in bus.read(FINDINGS, 0, 0, 10_000))
+    return [json.loads(each.event) for each in dues if isinstance(each, Due)]
 
 
 def event(id_: str, status: str, block: str = "0xaa") -> dict[str, Any]:

@@ -24,9 +24,10 @@ from nektar.store.migrate import migrate
 from nektar.store.port import Store
 from processors import runner as running
 from processors import watchers
+from processors.due import Due, due
 from processors.sink import Sink, take_turns
 from processors.telemetry import Telemetry
-from processors.watchers import Outbox, due
+from processors.watchers import Outbox
 from processors.webhook import Answer, Outcome
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain, random_log
@@ -225,8 +226,8 @@ def test_the_receiver_gets_the_span_that_tells_it(bus: Bus, spans: Spans) -> Non
     said = {trace.TRACEPARENT: TRACEPARENT}
     message = Delivered(FINDINGS, 0, 0, b"home", event_of(1), said, 0.0)
     with Serving() as serving:
-        told = due(serving.watcher(), message, 0, message.value)
-        assert told is not None
+        told = due(serving.watcher(), message)
+        assert isinstance(told, Due)
         receiver: Any = Taking()
         asyncio.run(Outbox(serving.watcher(), bus, Health())._attempt(receiver, told))
     (span,) = spans.kept

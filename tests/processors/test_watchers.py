@@ -302,6 +302,27 @@ def test_a_record_half_read_while_another_is_not_taken_stays_whole(
     assert [letter for p in range(bus.partitions) for letter in bus.read(DEAD, p)] == []
 
 
+def test_parts_of_two_processors_findings_may_come_in_turn(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchers, "BATCH", 2)  # so that neither is whole within a batch
+    events = {b"equivocation": event(1), b"missed": event(2)}
+    parts = [
+        Message(FINDINGS, b"home", value[cut], {"processor": processor, PART_HEADER: part})
+        for cut, part in ((slice(99), b"0/3"), (slice(99, 200), b"1/3"), (slice(200, None), b"2/3"))
+        for processor, value in events.items()
+    ]
+    # As of two transactions that were open at once, and other findings between.
+    with bus.writer("parts", 0) as writer:
+        writer.transaction([*parts[:3], Message(FINDINGS, b"home", event(3)), *parts[3:]])
+    with Serving() as serving:
+        serving.receiver.fail(["500"] * 3)
+        with role(tmp_path / "bus", serving.watcher()):
+            until(lambda: not left(bus))
+        assert sorted(ids(serving)) == sorted(map(webhook_id, [*events.values(), event(3)]))
+    assert bus.read(DEAD, 0) == []
+
+
 def test_events_signed_with_another_secret_are_refused_and_come_again_with_the_right_one(
     bus: Bus, tmp_path: Path
 ) -> None:
