@@ -243,8 +243,12 @@ class Outbox:
         """Write a dead letter. Killed before its offset is committed, it is written again."""
         message, error = unread
         log.error("watcher %s: %s is a dead letter: %s", self._watcher.name, where(message), error)
-        with self._bus.writer(f"{self._group}-{message.partition}", message.partition) as writer:
-            writer.transaction(letter(message, message.value, error, message.key, self._group))
+        try:
+            with self._bus.writer(f"{self._group}-{message.partition}", message.partition) as writer:
+                writer.transaction(letter(message, message.value, error, message.key, self._group))
+        except Fenced as fenced:
+            log.warning("%s", fenced)  # another has had the partition; whoever has it now buries this
+            return
         self._tray(message.partition).did(message.offset)
 
     def _stay_a_member(self) -> None:

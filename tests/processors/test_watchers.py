@@ -323,6 +323,27 @@ def test_parts_of_two_processors_findings_may_come_in_turn(
     assert bus.read(DEAD, 0) == []
 
 
+def test_a_dead_letter_whose_writer_was_opened_elsewhere_is_written_again_and_ends_nobody(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = partition_of("home", bus.partitions)
+    letter, asked = watchers.letter, list[Any]()
+
+    def overtaken(*given: Any) -> list[Message]:
+        if not asked:  # another member writes one meanwhile
+            bus.writer(f"watchers.w-{partition}", partition).close()
+        asked.append(given)
+        return letter(*given)
+
+    monkeypatch.setattr(watchers, "letter", overtaken)
+    put(bus, "home", event(1), b"{}", event(2))
+    with Serving() as serving, role(tmp_path / "bus", serving.watcher()):
+        until(lambda: not left(bus))
+        assert sorted(ids(serving)) == sorted(map(webhook_id, [event(1), event(2)]))
+    assert len(asked) == 2
+    assert [letter.value for letter in bus.read(DEAD, partition)] == [b"{}"]
+
+
 def test_events_signed_with_another_secret_are_refused_and_come_again_with_the_right_one(
     bus: Bus, tmp_path: Path
 ) -> None:
