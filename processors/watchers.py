@@ -6,7 +6,8 @@ nothing is lost by a receiver that is down or breaks off, by kill -9, or by the 
 What the receiver may rely on:
 
 * at least once: the offset moves only after a whole answer of 2xx. A repeat has the same `webhook-id`;
-* the versions of one finding come in their order; those of different findings may overtake each other;
+* the versions of one finding come in their order, and where some are repeated, so are all up to the newest;
+  those of different findings may overtake each other;
 * nothing is given up: what it does not take is sent again, ever more slowly, and what comes after it waits;
 * a watcher begins with the first finding that the bus holds, so that one that is configured after a slashing
   became due hears of it. The group's name is the watcher's: under another name it begins again.
@@ -22,7 +23,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -30,7 +31,7 @@ from opentelemetry import metrics
 
 from nektar import plugins, trace
 from nektar.bus.level import Level
-from nektar.bus.port import Bus, Consumer, Fenced
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced
 from nektar.config import Config, ConfigError, Watcher
 from nektar.health import Health
 from nektar.log import FINDINGS
@@ -49,9 +50,11 @@ log = logging.getLogger(__name__)
 BATCH = 8
 # How long an idle watcher waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.2
-# How often whoever rests or sends looks whether to stop and says that it lives. A lease is some seconds.
+# How often whoever rests or sends looks whether to stop, and how often it says that it lives.
 LOOK = 0.1
 ALIVE = 1.0
+# After so many seconds of a turn no more is begun in it: partitions change hands between turns.
+TURN = 1.0
 # A receiver that does not take what it is sent is one log line so often.
 SAY_EVERY = 60.0
 
@@ -142,8 +145,9 @@ class Outbox:
         self._consumer: Consumer
         self._level: Level
         self._brought = False  # … something, by the last poll
-        self._trays: dict[int, Tray] = {}  # by partition
-        self._gone: set[int] = set()  # partitions that were given or taken since the last batch was read
+        self._alive = ALIVE
+        self._alive_until = 0.0  # when it is time to say so again
+        self._trays: dict[int, Tray] = {}  # by partition; of those that are ours, as far as is known
         self._trouble = Trouble(watcher.name)
         self._health = health
 
@@ -166,8 +170,7 @@ class Outbox:
         # Before it waits it looks whether there is more.
         batch = self._level.poll(0.0 if self._brought else IDLE, 1 if self._trouble else BATCH)
         self._brought = bool(batch)
-        self._gone.clear()
-        found = [each for message in batch for each in self._tray(message.partition).put(message)]
+        found = [each for message in batch for each in self._put(message)]
         for each in found:
             if isinstance(each, Unread):
                 self._bury(each)
@@ -178,34 +181,41 @@ class Outbox:
             self._health.level(self._watcher.name, self._level.at)
         return answer
 
-    def _tray(self, partition: int) -> Tray:
-        return self._trays.setdefault(partition, Tray(self._watcher))
+    def _put(self, message: Delivered) -> list[Due | Unread]:
+        return self._trays.setdefault(message.partition, Tray(self._watcher)).put(message)
 
     async def _tell(self, webhook: Webhook, told: Sequence[Due], stop: threading.Event) -> Answer | None:
-        """Send each, a finding's versions one after the other; the answer of one that is not taken."""
+        """Send each, a finding's versions one after the other; the answer of one that is not taken.
+
+        Nobody polls meanwhile, so that no partition is handed over with a webhook under way, or with one that
+        is taken and not committed. Of one that was torn away, since we hung, nothing more is told.
+        """
         findings: dict[tuple[int, str], list[Due]] = {}
         for each in told:
             findings.setdefault((each.partition, each.finding), []).append(each)
+        partitions = {each.partition for each in told}
+        enough = time.monotonic() + TURN
+        self._alive_until = time.monotonic() + self._alive
 
         async def in_order(versions: Iterable[Due]) -> Answer | None:
             for each in versions:
+                if not self._hold(partitions):
+                    break
                 answer = await self._attempt(webhook, each)
                 if answer.outcome is not Outcome.TAKEN:
                     return answer
-                self._tray(each.partition).did(each.offset)
+                self._did(each)
                 self._trouble.over()
                 log.info("watcher %s: told of %s", self._watcher.name, each.name)
+                if time.monotonic() >= enough:
+                    break
             return None
 
         telling = asyncio.gather(*map(in_order, findings.values()))
-        alive = time.monotonic() + ALIVE
         while not telling.done():
-            await asyncio.wait({telling}, timeout=LOOK)
+            await asyncio.wait({telling}, timeout=min(LOOK, self._alive))
             self._health.moved(self._watcher.name)
-            if time.monotonic() >= alive:
-                alive = time.monotonic() + ALIVE
-                self._stay_a_member()
-            if stop.is_set():
+            if stop.is_set() or not self._hold(partitions):
                 telling.cancel()
         try:
             return next((answer for answer in telling.result() if answer), None)
@@ -223,21 +233,41 @@ class Outbox:
         _attempts.add(1, {"watcher": self._watcher.name, "outcome": answer.outcome.value})
         return answer
 
-    def _settle(self, partition: int) -> bool:
-        """Commit what is done with and go back to what is not; whether nothing is left. A partition that has
-        moved meanwhile is read from what is committed by whoever has it now."""
-        if partition in self._gone:
+    def _hold(self, partitions: Set[int]) -> bool:
+        """Whether these are ours still, which a commit now and then shows and keeps so."""
+        if time.monotonic() >= self._alive_until:
+            self._alive_until = time.monotonic() + self._alive
+            for partition in partitions:
+                self._commit(partition)
+        return partitions <= self._trays.keys()
+
+    def _commit(self, partition: int) -> bool:
+        """Commit what is done with; whether the partition is ours."""
+        tray = self._trays.get(partition)
+        if tray is None:
             return False
-        tray = self._tray(partition)
         try:
             self._consumer.commit(FINDINGS, partition, tray.upto())
         except Fenced as error:
             log.warning("%s", error)  # whoever has it now tells again what was not committed
+            self._forget(frozenset({partition}))
             return False
+        return True
+
+    def _settle(self, partition: int) -> bool:
+        """Commit what is done with, and go back to what is not; whether there is nothing of that."""
+        if not self._commit(partition):
+            return False
+        tray = self._trays[partition]
         if tray.left:
             self._consumer.seek(FINDINGS, partition, tray.again())
             return False
         return True
+
+    def _did(self, each: Due | Unread) -> None:
+        """It is told or buried; where its partition has moved meanwhile, that is so for nobody else."""
+        if tray := self._trays.get(each.partition):
+            tray.did(each.offset)
 
     def _bury(self, unread: Unread) -> None:
         """Write a dead letter. Killed before its offset is committed, it is written again."""
@@ -249,27 +279,21 @@ class Outbox:
         except Fenced as fenced:
             log.warning("%s", fenced)  # another has had the partition; whoever has it now buries this
             return
-        self._tray(message.partition).did(message.offset)
-
-    def _stay_a_member(self) -> None:
-        """Who does not poll for a lease loses its partitions, and what was told could not be committed."""
-        for message in self._consumer.poll(0, 1):
-            self._consumer.seek(FINDINGS, message.partition, message.offset)  # its time comes
+        self._did(unread)
 
     def _rest(self, seconds: float, stop: threading.Event) -> None:
         """Wait, and stay a member: who does not poll for a lease loses its partitions."""
         until = time.monotonic() + seconds
-        alive = time.monotonic() + ALIVE
-        while (left := until - time.monotonic()) > 0 and not stop.wait(min(LOOK, left)):
+        alive = time.monotonic() + self._alive
+        while (left := until - time.monotonic()) > 0 and not stop.wait(min(LOOK, self._alive, left)):
             if time.monotonic() >= alive:
-                alive = time.monotonic() + ALIVE
+                alive = time.monotonic() + self._alive
                 self._health.waits(self._watcher.name, self._trouble.words)
                 for message in self._level.poll(0, 1):
                     self._consumer.seek(FINDINGS, message.partition, message.offset)  # its time comes
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
-        self._gone |= partitions
         for partition in partitions:
             self._trays.pop(partition, None)
 

@@ -118,7 +118,8 @@ class Consumer(Protocol):
         """The group's committed next offset, or None."""
 
     def commit(self, stream: str, partition: int, offset: int) -> None:
-        """Commit without a transaction (for sinks). Raises Fenced where the partition has moved."""
+        """Commit without a transaction (for sinks), a sign of life as `poll` is. Raises Fenced where the
+        partition has moved."""
 
     def assignment(self) -> frozenset[int]:
         """Partition numbers that this member holds."""
