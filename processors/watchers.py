@@ -50,9 +50,11 @@ log = logging.getLogger(__name__)
 BATCH = 8
 # How long an idle watcher waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.2
-# How often whoever rests or sends looks whether to stop, and how often it says that it lives.
+# How often whoever rests or sends looks whether to stop, and how often at least it says that it lives.
 LOOK = 0.1
 ALIVE = 1.0
+# Of a lease: so much oftener than it ends it is renewed.
+RENEWALS = 4
 # After so many seconds of a turn no more is begun in it: partitions change hands between turns.
 TURN = 1.0
 # A receiver that does not take what it is sent is one log line so often.
@@ -145,7 +147,7 @@ class Outbox:
         self._consumer: Consumer
         self._level: Level
         self._brought = False  # … something, by the last poll
-        self._alive = ALIVE
+        self._alive = min(ALIVE, bus.lease / RENEWALS)
         self._alive_until = 0.0  # when it is time to say so again
         self._trays: dict[int, Tray] = {}  # by partition; of those that are ours, as far as is known
         self._trouble = Trouble(watcher.name)

@@ -74,7 +74,7 @@ class KafkaBus:
         check_lease(lease)
         self._servers = servers
         self._prefix = prefix
-        self._lease = lease
+        self.lease = lease
         self._lock = threading.Lock()
         self._closing = False  # whoever waits for a broker gives up
         self._members: set[KafkaMember] = set()
@@ -116,7 +116,7 @@ class KafkaBus:
             self._topics,
             self._prefix + group,
             streams,
-            self._lease,
+            self.lease,
             on_assigned,
             on_revoked,
         )

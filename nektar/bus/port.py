@@ -137,6 +137,8 @@ class Bus(Protocol):
     partitions: int
     id: str
     """Names this bus and no other: one that is made anew at the same place has another id."""
+    lease: float
+    """Seconds for which a consumer may neither poll nor commit, and hold what it holds."""
 
     def writer(self, transactional_id: str, partition: int) -> Writer:
         """Open (and fence any earlier) writer of this id. Ids are stable: (role, partition)."""

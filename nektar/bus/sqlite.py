@@ -60,7 +60,7 @@ class SqliteBus:
         if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
             raise BusError(f"bus: expected 1 to {MAX_PARTITIONS} partitions; got {partitions}")
         self._directory = Path(directory).absolute()
-        self._lease = lease
+        self.lease = lease
         self._ringer = Ringer(self._directory / "bells")
         self._writers: set[SqliteWriter] = set()
         self._consumers: set[SqliteConsumer] = set()
@@ -110,7 +110,7 @@ class SqliteBus:
             check_stream(stream)
         telemetry = is_telemetry(streams)
         member = Member(
-            self._groups, self._directory / "bells", self._ringer, group, self._lease, self.partitions
+            self._groups, self._directory / "bells", self._ringer, group, self.lease, self.partitions
         )
         consumer = SqliteConsumer(self, member, group, streams, telemetry, on_assigned, on_revoked)
         self._consumers.add(consumer)

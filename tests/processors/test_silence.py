@@ -31,6 +31,7 @@ class Scripted:
 
     id = "scripted"
     partitions = 2
+    lease = 10.0
 
     def __init__(self) -> None:
         self.answered_at = ANSWERED

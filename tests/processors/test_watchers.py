@@ -450,10 +450,7 @@ def members(url: str, *receivers: Any) -> Iterator[list[threading.Thread]]:
     assert not failed
 
 
-def test_a_receiver_slower_than_a_lease_is_told_once_though_another_member_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watchers, "ALIVE", 0.1)
+def test_a_receiver_slower_than_a_lease_is_told_once_though_another_member_waits(tmp_path: Path) -> None:
     receiver = Slow(1.5)
     url = f"sqlite://{tmp_path}/leased?lease=0.5&partitions=1"
     with closing(buses.open(url)) as bus, members(url, receiver, receiver) as both:
@@ -512,10 +509,7 @@ def test_members_that_come_and_go_on_kafka_tell_once_and_in_order(
     assert receiver.sent == versions
 
 
-def test_a_partition_that_is_torn_from_a_member_that_hangs_is_told_by_the_other_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watchers, "ALIVE", 0.1)
+def test_a_partition_that_is_torn_from_a_member_that_hangs_is_told_by_the_other_alone(tmp_path: Path) -> None:
     hanging, well = Hanging(), Slow(0.0)
     url = f"sqlite://{tmp_path}/torn?lease=0.5&partitions=1"
     with closing(buses.open(url)) as bus, members(url, hanging, well) as (first, second):
