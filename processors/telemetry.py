@@ -96,7 +96,8 @@ class Telemetry:
             # Another member has had the partition meanwhile. Where it has come back to us, or the other ended
             # before it wrote this letter, it is ours to write.
             log.warning("%s", error)
-            self._writers.pop(message.partition).close()
+            if writer := self._writers.pop(message.partition, None):  # none where opening it was refused
+                writer.close()
             return False
         self._read.popleft()
         self._level.took([message])

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from nektar.bus.partition import Partition
 from nektar.bus.port import Bus, Message
 from nektar.health import Health
 from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
@@ -119,6 +120,26 @@ def test_a_letter_is_written_once_after_another_member_had_the_partition(bus: Bu
         put(bus, sent(junk[1]), sent(spans()))
         until(lambda: not ours.turn() and count(store) == 3)
     assert [value for _, _, value in letters(bus)] == junk
+
+
+def test_a_writer_that_another_member_fences_while_it_is_opened_is_opened_again(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = Partition.hold
+
+    def late(file: Partition, fence: str, epoch: int) -> None:
+        """As where another member opens the same writer between the two steps in which we open ours."""
+        if fence == "writer:store.telemetry-0":
+            monkeypatch.setattr(Partition, "hold", hold)
+            bus.writer("store.telemetry-0", 0).close()
+        hold(file, fence, epoch)
+
+    put(bus, sent(b"\xff junk"), sent(spans()))
+    monkeypatch.setattr(Partition, "hold", late)
+    with Telemetry(store, bus) as ours:
+        until(lambda: not ours.turn() and count(store) == 3)
+    assert [value for _, _, value in letters(bus)] == [b"\xff junk"]
+    assert Partition.hold is hold
 
 
 class Watched:
