@@ -6,7 +6,7 @@ our collector, or a stock one with its Kafka exporter. Requests of several messa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -32,6 +32,9 @@ MAX_GROUPS = 16_384
 # Of a request, with what spans have in lists of their own. Empty ones, too, take two bytes each; spans with
 # ids and a time, as many as fit, are fewer.
 MAX_ITEMS = 131_072
+# Of resources and scopes, with what stands in their lists and maps, before any of it is looked at: as many
+# attributes of 16 bytes, less than any that says something, as fit. Empty ones take two.
+MAX_VALUES = 262_144
 # A row of the store repeats its resource and its scope, so that a small message may be a large insert, which
 # takes up to ten times as much memory for a moment. A batch of 8,192 spans whose resource takes 3 KB in 40
 # attributes is within this; one that is not is meant to hurt.
@@ -126,22 +129,64 @@ def check_size(signal: Signal, request: Any) -> None:
             f"expected at most {MAX_GROUPS} of {signal.resources} and {signal.scopes} together, empty ones "
             f"counted; got {count} or more"
         )
-    items = repeated = of_resource = 0
+    with_items = list(groups(signal, request))
+    items = sum(len(group.items) for group in with_items)
+    if items <= MAX_ITEMS:  # else nobody looks into them
+        items += sum(len(getattr(i, part)) for part in signal.parts for g in with_items for i in g.items)
+    if items > MAX_ITEMS:
+        counted = ", ".join((signal.items, *signal.parts))
+        raise BadRequest(
+            f"expected at most {MAX_ITEMS} of {counted}; got {items} or more: send smaller batches"
+        )
+    values = 0
+    for of in _resources_and_scopes(with_items):
+        values += _values(of)
+        if values > MAX_VALUES:
+            raise BadRequest(
+                f"expected at most {MAX_VALUES} attributes of resources and scopes, with what stands in "
+                f"their lists and maps; got {values} or more"
+            )
+    repeated = of_resource = 0
     weighed: Any = None
-    for group in groups(signal, request):
-        items += len(group.items)
-        items += sum(len(getattr(item, part)) for part in signal.parts for item in group.items)
+    for group in with_items:
         if group.resource is not weighed:
             weighed, of_resource = group.resource, _beside_its_bytes(group.resource.resource)
         repeated += len(group.items) * (group.own_bytes + of_resource + _beside_its_bytes(group.scope.scope))
-    if items > MAX_ITEMS:
-        counted = ", ".join((signal.items, *signal.parts))
-        raise BadRequest(f"expected at most {MAX_ITEMS} of {counted}; got {items}: send smaller batches")
     if repeated > MAX_REPEATED_BYTES:
         raise BadRequest(
             f"expected resources and scopes of at most {MAX_REPEATED_BYTES} bytes as text, {ATTRIBUTE_BYTES} "
             f"more an attribute, all counted for each of their {signal.items}; got {repeated}"
         )
+
+
+def _resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:
+    """Each once."""
+    seen: Any = None
+    for group in with_items:
+        if group.resource is not seen:
+            seen = group.resource
+            yield seen.resource
+        yield group.scope.scope
+
+
+def _values(of: Any) -> int:
+    """How many values the attributes of a resource or a scope are, with those in lists and maps; where they
+    are more than MAX_VALUES, at least as many as that."""
+    lists, count = [of.attributes], 0
+    while lists and (count := count + len(lists[-1])) <= MAX_VALUES:
+        lists.extend(filter(None, map(_within, lists.pop())))
+    return count
+
+
+def _within(value: Any) -> Any:
+    """What stands in an attribute, or in a value, that is a list or a map; None where it is neither."""
+    value = getattr(value, "value", value)
+    match value.WhichOneof("value"):
+        case "array_value":
+            return value.array_value.values
+        case "kvlist_value":
+            return value.kvlist_value.values
+    return None
 
 
 def _beside_its_bytes(of: Any) -> int:

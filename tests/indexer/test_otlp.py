@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import otlp
+from indexer.collector import MAX_BODY_BYTES
 from indexer.otlp import AHEAD, BACK, MAX_OWN_BYTES, count, drop_empty, messages, refuse
 from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.log import PART_BYTES
@@ -19,6 +20,7 @@ from nektar.otlp import (
     MAX_GROUPS,
     MAX_ITEMS,
     MAX_REPEATED_BYTES,
+    MAX_VALUES,
     SIGNALS,
     SPANS,
     BadRequest,
@@ -178,6 +180,66 @@ def test_what_spans_have_in_lists_is_counted_with_them(part: str) -> None:
     parts.add()
     with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of spans, events, links; got {MAX_ITEMS + 1}"):
         check_size(SPANS, request)
+
+
+class Unseen:
+    """So many items, into which nobody looks."""
+
+    def __len__(self) -> int:
+        return MAX_ITEMS + 1
+
+    def __iter__(self) -> Any:
+        raise AssertionError("they are looked into")
+
+
+def test_nobody_looks_into_items_that_are_too_many() -> None:
+    one = spans(1, NOW).resource_spans[0]
+    scope = SimpleNamespace(scope=one.scope_spans[0].scope, schema_url="", spans=Unseen())
+    seen = SimpleNamespace(resource=one.resource, schema_url="", scope_spans=[scope])
+    with pytest.raises(BadRequest, match=f"got {MAX_ITEMS + 1}"):
+        check_size(SPANS, SimpleNamespace(resource_spans=[seen]))
+
+
+def grown(of: Any, into: str, count: int) -> None:
+    """Give the attributes of a resource or a scope `count` values in all, empty as far as may be."""
+    if into == "attributes":
+        of.attributes.extend([of.attributes.add()] * (count - 1))
+        return
+    value = of.attributes.add().value
+    count -= 1
+    if into == "lists in a list":
+        for _ in range(1_000):
+            value.array_value.values.add().array_value.SetInParent()
+        value, count = value.array_value.values[500], count - 1_000
+    parts = value.kvlist_value.values if into == "a map" else value.array_value.values
+    parts.extend([parts.add()] * (count - 1))
+
+
+@pytest.mark.parametrize("place", ["resource", "scope"])
+@pytest.mark.parametrize("into", ["attributes", "a list", "a map", "lists in a list"])
+def test_so_many_values_of_resources_and_scopes_are_too_many_before_any_becomes_text(
+    place: str, into: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [spans(1, NOW, resource=[]) for _ in range(2)]
+    for more, request in enumerate(requests):
+        group = request.resource_spans[0]
+        of = getattr(group if place == "resource" else group.scope_spans[0], place)
+        grown(of, into, MAX_VALUES - len(of.attributes) + more)
+    check_size(SPANS, requests[0])
+    monkeypatch.setattr("nektar.otlp.text", None)
+    with pytest.raises(BadRequest, match=f"at most {MAX_VALUES} attributes.*; got {MAX_VALUES + 1}"):
+        check_size(SPANS, requests[1])
+
+
+def test_a_body_full_of_resources_that_say_something_is_within_the_limit() -> None:
+    request = SPANS.request()
+    for i in range(8_192):
+        one = request.resource_spans.add()
+        one.CopyFrom(spans(1, NOW, seed=i).resource_spans[0])
+        while one.ByteSize() < MAX_BODY_BYTES // 8_192 - 20:
+            one.resource.attributes.add(key="host").value.string_value = "a-1"
+    assert 0.95 * MAX_BODY_BYTES < request.ByteSize() <= MAX_BODY_BYTES
+    check_size(SPANS, request)
 
 
 class Weighed:
