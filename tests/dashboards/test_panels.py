@@ -28,6 +28,7 @@ from nektar.rows import (
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
+from nektar.store.readonly import LIMITS
 from nektar.store.schema import blocks_table, rows_to_arrow
 
 RNG = random.Random("a board's truth")
@@ -209,6 +210,13 @@ def share() -> float:
 @pytest.mark.parametrize("id", [panel.id for panel in BOARD.panels])
 def test_every_panel_answers_something(answer: Answer, id: str) -> None:
     assert answer(id)
+
+
+def test_every_panel_is_far_below_the_largest_query(store: Store) -> None:
+    small = {"max_ast_elements": str(LIMITS["max_ast_elements"] // 10)}
+    for panel in BOARD.panels:
+        sql = expand(panel.sql, RANGE, {"network": ["mine"]})
+        assert store.read(sql, "JSONEachRow", settings=small)
 
 
 TRUE: dict[str, Callable[[Answer], bool]] = {

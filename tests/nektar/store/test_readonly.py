@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,19 @@ def test_limits_stand_before_readonly_and_may_only_be_lowered(store: Store) -> N
         assert store.read(asked, settings={"max_result_rows": wanted}) == f"{stands}\n".encode()
     with pytest.raises(SqlError, match="Limit for result exceeded"):
         store.read("SELECT number FROM numbers(10)", settings={"max_result_rows": "5"})
+
+
+def test_a_query_of_many_tables_is_refused_before_it_ends_the_engine(store: Store) -> None:
+    def joined(tables: int) -> str:
+        return "SELECT 1 FROM " + ", ".join(f"numbers(1) AS t{i}" for i in range(tables))
+
+    assert store.read(joined(500)) == b"1\n"
+    for tables in (2_400, 6_000):
+        began = time.monotonic()
+        with pytest.raises(SqlError, match="AST is too big"):
+            store.read(joined(tables))
+        assert time.monotonic() - began < 3  # they took longer before the engine was ended by the larger one
+    assert store.read("SELECT 1") == b"1\n"
 
 
 @pytest.mark.parametrize(
