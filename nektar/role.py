@@ -56,6 +56,12 @@ def ends_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
     return preexec
 
 
+def give_up() -> None:
+    """End this process as a kill would, from any thread: where one never ends, Python would wait for it. The
+    role is started again, and loses nothing by it."""
+    os._exit(1)
+
+
 def log_to_stderr(role: str, level: int = logging.INFO) -> None:
     """One line an event: time, role, level, message."""
     logging.basicConfig(

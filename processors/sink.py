@@ -43,6 +43,7 @@ from nektar.log import (
     Reading,
 )
 from nektar.networks.adapter import Adapter
+from nektar.role import give_up
 from nektar.rows import ChainSpan, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
@@ -96,7 +97,7 @@ def run(
     with _opened(config.store_url, stop) as store:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
-        with serve(store, config.listen.sql) as endpoint:
+        with serve(store, config.listen.sql, give_up) as endpoint:
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             known = abi_tables(adapters.values())
             moved = partial(health.moved, NETWORKS)

@@ -141,6 +141,8 @@ def holder(path: Path) -> str | None:
 
 # ClickHouse's code for merges that are behind; also for one insert into more than a hundred partitions.
 TOO_MANY_PARTS = 252
+# ClickHouse's code for an engine that breaks off its work: chDB's answer to everything once it has failed.
+ABORTED = 236
 # ClickHouse error codes that say nothing about the rows: the same insert may succeed when the cause is gone.
 _DOWN = {
     74: "reading the disk failed",
@@ -150,6 +152,7 @@ _DOWN = {
     202: "too many queries",
     209: "the network is too slow",
     210: "the network failed",
+    ABORTED: "the engine has failed",
     241: "out of memory",
     242: "a table is read-only now",
     243: "the disk is full",

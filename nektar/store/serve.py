@@ -3,7 +3,9 @@
 Enough of it for clickhouse-connect, clickhouse-go (hence Grafana's ClickHouse plugin), curl and `nektar sql`:
 the query in the URL or the body, `database`, `default_format`, `param_*` and settings in the URL, gzip both
 ways, `/ping`, errors as ClickHouse words them. What may be asked is in `readonly`. It runs in a thread of the
-store role; queries run in a few threads more, and one whose client goes is ended, since it holds a place.
+store role; queries run in a few threads more, and one whose client goes is ended, since it holds a place. The
+engine looks at that, and at a query's time, between two blocks of rows alone, and one function of one row may
+take it for minutes: beyond `LATE_SECONDS` nothing in this process can end it.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import contextlib
 import logging
 import re
 import socket
+import threading
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Self
 
 from starlette.applications import Starlette
@@ -27,8 +32,8 @@ from starlette.types import Receive, Scope, Send
 from nektar.http import Server, bind
 from nektar.store import native
 from nektar.store.coding import WORTH_PACKING, BadGzip, Body, TooLong, gzipped, wants_gzip
-from nektar.store.port import STORE_HEADER, Store, StoreError, identity
-from nektar.store.readonly import MAX_QUERY_BYTES, UTC, Code
+from nektar.store.port import ABORTED, STORE_HEADER, Store, StoreError, identity
+from nektar.store.readonly import LIMITS, MAX_QUERY_BYTES, UTC, Code
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ NAME = "nektar"
 RUNNING = 2
 # Queries that may wait for them: so many texts are held.
 WAITING = 64
+# Characters of a query that the log shows.
+SHOWN = 200
 # Seconds in which a client has to take its answer, as a query has them to run; others wait.
 SEND_SECONDS = 30.0
 # An answer is sent in pieces, since what is handed over at once is copied at once.
@@ -46,6 +53,9 @@ PIECE_BYTES = 256 * 1024
 # Seconds until a query whose client has gone is told to end again: what is told between the two steps of
 # one (see DriverStore.read) is heard by neither.
 END_AGAIN = 0.2
+# Seconds that a query may take beyond its time, or once it was told to end. A role that is told to stop has
+# 15 in all.
+LATE_SECONDS = 10.0
 
 # What HTTP itself is asked for in the query string: no settings of the engine.
 _HTTP_ONLY = frozenset(
@@ -92,9 +102,13 @@ _FORMAT = re.compile(r"\bFORMAT\s+(\w+)$", re.IGNORECASE | re.ASCII)
 class Endpoint:
     """A running SQL endpoint. `with serve(store, "127.0.0.1:8123"): …`"""
 
-    def __init__(self, store: Store, listening: socket.socket) -> None:
+    def __init__(
+        self, store: Store, listening: socket.socket, on_stuck: Callable[[], None] | None = None
+    ) -> None:
         self._store = store
+        self._on_stuck = on_stuck
         self._queries = ThreadPoolExecutor(RUNNING, "sql")
+        self._running: dict[str, str] = {}  # id → query
         self._places = asyncio.Semaphore(RUNNING)
         self._asked = 0  # those that have a place, and those that wait for one
         routes = [
@@ -106,9 +120,16 @@ class Endpoint:
         self.address = self._server.address
 
     def close(self) -> None:
-        """Stop listening, let running queries end, drop those that wait."""
-        self._server.close()
-        self._queries.shutdown(cancel_futures=True)
+        """Stop listening, drop queries that wait, end those that run."""
+        with self._in_time(LATE_SECONDS, "the endpoint was to close"):
+            self._server.close()
+            self._queries.shutdown(wait=False, cancel_futures=True)
+            while self._running:
+                for query_id in list(self._running):
+                    with contextlib.suppress(StoreError):
+                        self._store.end(query_id)
+                time.sleep(END_AGAIN)
+            self._queries.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +150,8 @@ class Endpoint:
             fmt = _wanted_format(request, sql)
             body = await self._body(request, sql, fmt, params)
         except StoreError as error:
+            if error.code == ABORTED:
+                self._stuck(str(error))
             headers["X-ClickHouse-Exception-Code"] = str(error.code)
             return Response(f"{error.text}\n", _STATUS.get(error.code, 500), headers, "text/plain")
         try:
@@ -153,11 +176,10 @@ class Endpoint:
             await self._enter(gone)
             try:
                 if revision:
-                    answer = self._queries.submit(self._greeting, settings, database, revision)
+                    asking = partial(self._greeting, settings, database, revision)
                 else:
-                    answer = self._queries.submit(
-                        self._store.read, sql, fmt, values, settings, database, query_id
-                    )
+                    asking = partial(self._store.read, sql, fmt, values, settings, database, query_id)
+                answer = self._queries.submit(self._run, query_id, sql, asking)
                 return await self._unless_gone(gone, answer, query_id)
             except BaseException:
                 self._leave()
@@ -182,6 +204,35 @@ class Endpoint:
         self._places.release()
         self._asked -= 1
 
+    def _run(self, query_id: str, sql: str, asking: Callable[[], bytes]) -> bytes:
+        """What the query answers, in a thread of its own."""
+        self._running[query_id] = sql
+        try:
+            with self._in_time(LIMITS["max_execution_time"] + LATE_SECONDS, "it began", query_id):
+                return asking()
+        finally:
+            del self._running[query_id]
+
+    @contextlib.contextmanager
+    def _in_time(self, seconds: float, since: str, query_id: str = "") -> Iterator[None]:
+        """Have no query, or this one, run on for so long."""
+        why = f"a query does not end, {seconds:.0f} s after {since}"
+        timer = threading.Timer(seconds, self._stuck, [why, query_id])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _stuck(self, why: str, query_id: str = "") -> None:
+        """Say so, with what runs of this query, or of all. Then it is for whoever has opened the endpoint."""
+        running = [sql for each, sql in list(self._running.items()) if query_id in ("", each)]
+        log.error("%s; running: %s", why, ", ".join(f"{sql[:SHOWN]!r}" for sql in running) or "nothing")
+        if self._on_stuck:
+            self._on_stuck()
+
     def _greeting(self, settings: Mapping[str, str], database: str | None, revision: int) -> bytes:
         """The answer to clickhouse-go's first query; it fails where the next one would."""
         self._store.read("SELECT 1", settings=settings, database=database)
@@ -196,10 +247,11 @@ class Endpoint:
         if answer.done():
             return answer.result()
         query.cancel()  # where it has not begun
-        while not answer.done():
-            with contextlib.suppress(StoreError):
-                await asyncio.to_thread(self._store.end, query_id)
-            await asyncio.wait({answer}, timeout=END_AGAIN)
+        with self._in_time(LATE_SECONDS, "its client had gone", query_id):
+            while not answer.done():
+                with contextlib.suppress(StoreError):
+                    await asyncio.to_thread(self._store.end, query_id)
+                await asyncio.wait({answer}, timeout=END_AGAIN)
         if not answer.cancelled():
             answer.exception()  # nobody is left to be told
         raise _error(*_GONE)
@@ -251,12 +303,13 @@ class _Answer(Response):
             yield piece
 
 
-def serve(store: Store, listen: str) -> Endpoint:
+def serve(store: Store, listen: str, on_stuck: Callable[[], None] | None = None) -> Endpoint:
     """Answer SQL at `listen` (HOST:PORT; port 0 takes a free one) until closed.
 
-    Raises CantListen.
+    `on_stuck` is called, in any thread, where the engine does not end a query or has failed: what is left
+    then is to end the process. Without it, that is logged, and the query waited for. Raises CantListen.
     """
-    return Endpoint(store, bind(listen, "listen.sql"))
+    return Endpoint(store, bind(listen, "listen.sql"), on_stuck)
 
 
 async def _query(request: Request) -> str:

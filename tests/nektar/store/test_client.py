@@ -121,6 +121,11 @@ def test_a_url_or_path_that_can_not_be_opened_is_one_clear_line(tmp_path: Path) 
             StoreDown,
             "out of memory",
         ),
+        (
+            "Code: 236. DB::Exception: The server is shutting down due to a fatal error. (ABORTED)",
+            StoreDown,
+            "the engine has failed",
+        ),
         ("Connection refused", StoreDown, "Connection refused; see that it runs"),
         ("Code: 53. DB::Exception: Type mismatch\nStack trace: …", SqlError, "Type mismatch"),
         (

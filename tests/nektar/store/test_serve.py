@@ -378,6 +378,45 @@ def test_closing_frees_the_port_and_ends_the_thread(store: Store) -> None:
         assert again.address == address
 
 
+def test_who_has_opened_the_endpoint_is_told_of_a_query_that_does_not_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LATE_SECONDS", 0.1)
+    told = threading.Event()
+    slow = "SELECT arrayLevenshteinDistance(range(20000), range(20000))"  # a second of one function
+    with ThreadPoolExecutor(1) as pool:
+        with serve(store, "127.0.0.1:0", told.set) as narrow:
+            pool.submit(ask, narrow, slow)
+            deadline = time.monotonic() + 20
+            while not narrow._running:
+                assert time.monotonic() < deadline
+        assert told.is_set()
+        assert not narrow._running  # it was waited for all the same
+    assert f"0 s after the endpoint was to close; running: {slow!r}" in caplog.text
+
+
+def test_nobody_can_say_in_a_query_that_the_engine_has_failed(store: Store) -> None:
+    told = threading.Event()
+    said = "Code: 236. DB::Exception: fatal. (ABORTED)"
+    with serve(store, "127.0.0.1:0", told.set) as narrow:
+        for sql, more in [
+            (said, {}),
+            (f"SELECT throwIf(1, '{said}')", {}),
+            (f"SELECT `{said}`", {}),
+            (f"SELECT toUInt8('{said}')", {}),
+            ("SELECT {x:UInt8}", {"param_x": said}),
+            ("SELECT {y:UInt8}", {f"param_{said}": said}),
+            ("SELECT 1", {"database": said}),
+            ("SELECT 1", {"default_format": said}),
+            ("SELECT 1", {"session_timezone": said}),
+            ("SELECT 1", {said: said}),
+        ]:
+            status, body, _ = ask(narrow, sql, **more)
+            assert status != 200
+            assert not body.startswith(b"Code: 236"), (sql, more)
+    assert not told.is_set()
+
+
 def test_a_kept_connection_is_answered_without_waiting_for_acknowledgements() -> None:
     # asyncio sets TCP_NODELAY where the socket says TCP; without it each answer took 40 ms more.
     with bind("127.0.0.1:0", "listen.sql") as listening:
