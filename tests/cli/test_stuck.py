@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from cli.up import STOP_SECONDS
 from devnet.anvil import free_port
 from nektar.role import ends_with_parent
 from nektar.store.serve import RUNNING
@@ -89,8 +90,8 @@ class Up:
             with urlopen(f"http://{self.address}/ping", timeout=PATIENCE):  # the endpoint has seen them all
                 yield
 
-    def ends(self, code: int) -> None:
-        assert self.process.wait(PATIENCE / 2) == code, self.log
+    def ends(self, code: int, within: float = PATIENCE / 2) -> None:
+        assert self.process.wait(within) == code, self.log
 
 
 @contextmanager
@@ -134,7 +135,7 @@ def test_a_role_that_is_told_to_stop_ends_queries_that_can_be_ended(tmp_path: Pa
     endless = "SELECT sum(cityHash64(number)) FROM numbers(1000000000000)"
     with up(tmp_path, ["store"]) as role, role.asked(endless):
         role.process.terminate()
-        role.ends(0)
+        role.ends(0, within=STOP_SECONDS)
         assert "does not end" not in role.log
 
 
