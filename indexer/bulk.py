@@ -204,9 +204,9 @@ async def _reported(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs
         logs = read_logs(body)
     if logs is None:
         raise _refused(provider, "eth_getLogs", body)
-    if numbers := reported.untimed(logs):
-        logs = reported.timed(logs, await _times(provider, numbers))
     reported.check(logs, plan.contracts, blocks.first, blocks.last)
+    if numbers := reported.untimed(logs):  # none but those that were asked for, by now
+        logs = reported.timed(logs, await _times(provider, numbers))
     return logs, len(body)
 
 

@@ -263,6 +263,21 @@ def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store:
     assert len(stored(store, of.name)) <= 100
 
 
+def test_no_header_is_asked_for_of_a_block_that_was_not_asked_for(store: Store, chain: Load) -> None:
+    class Lying(Counting):
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            said = json.loads(await super().body(calls))
+            for log in said["result"]:
+                del log["blockTimestamp"]
+                log["blockNumber"] = hex(int(log["blockNumber"], 16) + 1_000_000)
+            return msgspec.json.encode(said)
+
+    provider = Lying(chain.url)
+    with pytest.raises(Contradiction, match="asked for blocks"):
+        run(store, provider, plan(chain))
+    assert provider.headers == []
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alone: bool) -> None:
     class Odd(Provider):
