@@ -87,6 +87,14 @@ def _invented_log(method: str, result: Any, rng: random.Random) -> Any:
     return result
 
 
+def _foreign_log(method: str, result: Any, rng: random.Random) -> Any:
+    """Another contract's, of which nobody asked."""
+    if logs := _some_logs(method, result, rng):
+        log = rng.choice(logs)
+        log["address"] = _flipped(log["address"], rng)
+    return result
+
+
 def _altered_status(method: str, result: Any, rng: random.Random) -> Any:
     if result:
         receipt = rng.choice(result)
@@ -148,6 +156,7 @@ CHANGES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "omitted log": ((RECEIPTS, LOGS), _omitted_log),
     "altered data": ((RECEIPTS, LOGS), _altered_data),
     "invented log": ((RECEIPTS, LOGS), _invented_log),
+    "another contract's log": ((RECEIPTS, LOGS), _foreign_log),
     "altered status": ((RECEIPTS,), _altered_status),
     "dropped receipt": ((RECEIPTS,), _dropped_receipt),
     "no receipts": ((RECEIPTS,), lambda method, result, rng: []),

@@ -158,8 +158,10 @@ def _hashes(joined: bytes) -> Octets:
 
 def wanted(found: Logs, contracts: Mapping[Address, Abi]) -> Logs:
     """Those of the logs that are the contracts'."""
-    address = found.address
-    if len(address) and not (address != address[0]).any():
-        return found if Address(address[0].tobytes()) in contracts else NO_LOGS
-    keep = [Address(bytes(each)) in contracts for each in address.tolist()]
-    return found if all(keep) else found.take(np.flatnonzero(keep))
+    there = found.addresses
+    if there <= contracts.keys():
+        return found
+    if there.isdisjoint(contracts):
+        return NO_LOGS
+    keep = [Address(bytes(each)) in contracts for each in found.address.tolist()]
+    return found.take(np.flatnonzero(keep))

@@ -31,6 +31,8 @@ def check(logs: Logs, contracts: Mapping[Address, Abi], first: int, last: int) -
     """Raises Contradiction where the logs can't be the answer to what was asked."""
     if not logs:
         return
+    if unasked := logs.addresses - contracts.keys():
+        raise Contradiction(f"asked for other logs than those of 0x{min(unasked).hex()}")
     number = logs.number
     if number.min() < first or number.max() > last:
         raise Contradiction(
@@ -66,16 +68,13 @@ def timed(logs: Logs, times: Mapping[int, int]) -> Logs:
 def batches(logs: Logs, contracts: Mapping[Address, Abi]) -> tuple[list[Batch], list[Undecodable]]:
     """The logs as rows in their order, and those that their ABI can't have made, within bounds.
 
-    Which event a log is, is decided as for proved ones (`decode.py`). Raises Contradiction for a log of none
-    of the contracts.
+    All are of the contracts. Which event a log is, is decided as for proved ones (`decode.py`).
     """
     of_events: dict[str, tuple[EventType, list[Ints]]] = {}
     lost: list[Undecodable] = []
     for rows in _kinds(logs):
         address, count = Address(logs.address[rows[0]].tobytes()), int(logs.topic_count[rows[0]])
-        if (abi := contracts.get(address)) is None:
-            raise Contradiction(f"asked for other logs than those of 0x{address.hex()}")
-        layouts = abi.layouts([topic.tobytes() for topic in logs.topics[rows[0], :count]])
+        layouts = contracts[address].layouts([topic.tobytes() for topic in logs.topics[rows[0], :count]])
         if layouts is None:
             continue  # no event that the ABI speaks of
         if not layouts:

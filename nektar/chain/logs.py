@@ -16,6 +16,7 @@ from nektar.chain import jsonrpc, scan
 from nektar.chain.columns import Ints, Joined, Octets
 from nektar.chain.jsonrpc import Malformed, parse_octets, quantity
 from nektar.chain.receipt import MAX_TOPICS
+from nektar.model import Address
 
 # What columns hold, in bits. A header may say more and hash right, and no root covers a log's place; but no
 # chain's says more. Numbers of blocks are counted with as signed ones, times are a DateTime in the store.
@@ -43,6 +44,13 @@ class Logs(NamedTuple):
 
     def __bool__(self) -> bool:
         return len(self.number) > 0
+
+    @property
+    def addresses(self) -> set[Address]:
+        """Whose they are, each once."""
+        alike = not (self.address != self.address[:1]).any()
+        joined = (self.address[:1] if alike else self.address).tobytes()
+        return {Address(joined[at : at + ADDRESS]) for at in range(0, len(joined), ADDRESS)}
 
     @classmethod
     def joined(cls, parts: Sequence[Logs]) -> Logs:

@@ -383,6 +383,15 @@ def test_who_contradicts_a_header_is_made_up_for_by_another(
     assert "provider liar: block" in caplog.text
 
 
+def test_who_reports_what_was_not_asked_for_is_made_up_for_by_another(store: Store, stage: Stage) -> None:
+    of = plan(stage.chain)
+    stage.tell("another contract's log")
+    run(store, of, stage.lying(), stage.honest())
+    stage.tell("")
+    assert stored(store, of.name) == expected(stage.chain)
+    assert {provider for _, _, _, provider, _ in coverage(store, of)} == {"honest"}
+
+
 def test_a_lone_provider_that_contradicts_a_header_ends_an_audit_and_corrects_nothing(
     store: Store, stage: Stage
 ) -> None:

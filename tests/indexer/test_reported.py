@@ -130,8 +130,10 @@ def test_two_times_for_one_block_are_a_contradiction() -> None:
 
 
 def test_a_log_of_another_contract_was_not_asked_for() -> None:
-    with pytest.raises(Contradiction, match="asked for other logs"):
-        batches(said([of(5, 0), block([log(1, SENT, address=OTHER)], number=6)]), {OURS: ABI})
+    foreign = said([of(5, 0), block([log(1, SENT, address=OTHER)], number=6)])
+    with pytest.raises(Contradiction, match=f"asked for other logs than those of 0x{OTHER.hex()}"):
+        check(foreign, {OURS: ABI}, 5, 6)
+    check(foreign, CONTRACTS, 5, 6)
 
 
 def test_a_log_that_the_abi_does_not_speak_of_is_out_of_scope() -> None:
