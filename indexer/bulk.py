@@ -20,7 +20,7 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read, decoded
+from indexer.filled import OCTETS_AN_INSERT, ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read, decoded
 from indexer.headers import headers as headers_of
 from indexer.orphans import take_back
 from indexer.prove import Contradiction
@@ -100,7 +100,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
                     if read.ends is not None:
                         links.add(Covered(read.blocks, read.provider, read.ends))
                     gathered.append(read)
-                    if sum(each.rows for each in gathered) >= ROWS_AN_INSERT:
+                    if _are_many(gathered):
                         await inserted
                         gathered, full = [], gathered
                         inserted = asyncio.create_task(insert(full))
@@ -110,6 +110,14 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
             if correction is not None:
                 await asyncio.get_running_loop().run_in_executor(inserting, correction.settle)
     return done
+
+
+def _are_many(reads: Sequence[Read]) -> bool:
+    """Whether they are to be inserted, before there are more of them."""
+    return (
+        sum(read.rows for read in reads) >= ROWS_AN_INSERT
+        or sum(read.held for read in reads) >= OCTETS_AN_INSERT
+    )
 
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:

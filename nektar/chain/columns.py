@@ -28,6 +28,7 @@ Octets: TypeAlias = npt.NDArray[np.uint8]
 
 # Offsets and lengths above this are refused before they are added to anything.
 _FAR = 1 << 40
+_MOST_OFFSET = (1 << 31) - 1  # that Arrow counts with
 # Which bytes of the word in which a text of that length modulo 32 ends are its own; the others must be zero.
 # With none left over, that word is no part of it.
 _WITHIN = np.arange(WORD) < np.arange(WORD)[:, None]
@@ -241,7 +242,11 @@ def _fixed(of: Word, octets: Octets) -> pa.Array:
 
 
 def _offsets(lengths: Ints) -> pa.Buffer:
-    """Arrow's offsets of values of these lengths. A batch is far below the 2 GiB that they can count."""
+    """Arrow's offsets of values of these lengths. A batch is far below the 2 GiB that they can count; raises
+    OverflowError where one is not."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if ends[-1:].sum() > _MOST_OFFSET:
+        raise OverflowError(f"values of {ends[-1]} bytes or items in one column: decode fewer rows at once")
     offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets[1:] = ends
     return pa.py_buffer(offsets)

@@ -46,6 +46,12 @@ class Logs(NamedTuple):
         return len(self.number) > 0
 
     @property
+    def octets(self) -> int:
+        """How many bytes they take here."""
+        sizes = [int(getattr(self, name).nbytes) for name in self._fields if name != "data"]
+        return sum(sizes) + len(self.data.data) + self.data.size.nbytes
+
+    @property
     def addresses(self) -> set[Address]:
         """Whose they are, each once."""
         alike = not (self.address != self.address[:1]).any()

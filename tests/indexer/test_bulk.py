@@ -14,12 +14,13 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk, ranges
+from indexer import bulk, filled, ranges, reported
 from indexer.bulk import Progress, index
 from indexer.filled import Plan
 from indexer.prove import Contradiction
-from indexer.ranges import Range
+from indexer.ranges import Range, Sizes
 from nektar.chain import abi, rpc
+from nektar.chain.logs import Logs
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider, Refused
 from nektar.config import Limits
@@ -248,6 +249,29 @@ def test_what_was_read_before_a_fault_is_kept(
     asked = {number for each in second.asked for number in range(each.first, each.last + 1)}
     assert len(kept) == LOGS - 100 * len(asked)
     assert stored(store, of.name) == expected(chain)
+
+
+def test_what_is_read_is_inserted_and_decoded_before_it_takes_more_memory_than_it_may(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_block = 100 * 324  # bytes of a log, as it is read
+    monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(100))
+    monkeypatch.setattr(bulk, "OCTETS_AN_INSERT", 5 * a_block)
+    monkeypatch.setattr(filled, "OCTETS_A_DECODING", 2 * a_block)
+    decoded: list[int] = []
+    batches = reported.batches
+
+    def watched(logs: Logs, contracts: Any) -> Any:
+        decoded.append(logs.octets)
+        return batches(logs, contracts)
+
+    monkeypatch.setattr(reported, "batches", watched)
+    of = plan(chain)
+    said = run(store, Provider("anvil", chain.url, Limits(in_flight=1)), of)
+    assert stored(store, of.name) == expected(chain)
+    inserted = [after.logs - before.logs for before, after in itertools.pairwise(said)]
+    assert max(inserted) == 500
+    assert max(decoded) == 2 * a_block
 
 
 def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store: Store, chain: Load) -> None:

@@ -240,17 +240,42 @@ def test_no_more_rows_are_held_than_memory_allows(
     assert lies_of(store, of) == lies
 
 
-@pytest.mark.parametrize("lie", ["omitted log", "altered data", "invented log", "wrong hash"])
-def test_lies_about_logs_that_can_not_be_read_are_named_and_corrected_too(
-    store: Store, stage: Stage, lie: str
-) -> None:
+def unreadable(stage: Stage, name: str) -> Plan:
     """By an ABI that has other topics indexed than the contract; each block has fewer logs than are kept."""
     entries = json.loads(stage.few.abi.read_text())
     for argument in entries[[each.get("name") for each in entries].index("Sample")]["inputs"]:
         argument["indexed"] = True
     address = Address(bytes.fromhex(stage.few.address[2:]))
     blocks = Range(stage.few.first, stage.few.last)
-    of = Plan(f"unread {lie}", {address: abi.load(entries)}, blocks, Level.PROVED)
+    return Plan(name, {address: abi.load(entries)}, blocks, Level.PROVED)
+
+
+def test_no_more_bytes_are_held_than_memory_allows(
+    store: Store, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, honest = unreadable(stage, "long rows"), Provider("honest", stage.few.url)
+    run(store, of._replace(level=Level.REPORTED), honest)
+    monkeypatch.setattr(told, "MOST_OCTETS", 5_000)
+    held: list[int] = []
+    arrow = store.arrow
+
+    def watched(sql: str, schema: Any) -> Any:
+        found = arrow(sql, schema)
+        held.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(store, "arrow", watched)
+    run(store, audit(of), honest)
+    assert 0 < max(held) <= 20
+    assert sum(held) == stage.few.logs
+    assert lies_of(store, of) == []
+
+
+@pytest.mark.parametrize("lie", ["omitted log", "altered data", "invented log", "wrong hash"])
+def test_lies_about_logs_that_can_not_be_read_are_named_and_corrected_too(
+    store: Store, stage: Stage, lie: str
+) -> None:
+    of = unreadable(stage, f"unread {lie}")
     run(store, of._replace(name="unread"), Provider("honest", stage.few.url))
     true = unread(store, "unread")
     assert len(true) == stage.few.logs

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nektar.chain.columns import Bodies, Joined, decode
+from nektar.chain.columns import Bodies, Joined, _offsets, decode
 from nektar.chain.table import values, write_table
 from nektar.chain.types import field, parse
 from tests.nektar.chain.encodings import TYPES, Drawn, encode, oracle, plain
@@ -252,3 +253,10 @@ def test_a_row_refused_in_one_part_is_in_no_column() -> None:
     assert [column.to_pylist() for column in columns] == [[1], [""]]
     assert kept.tolist() == [0]
     assert [each.row for each in refused] == [1, 2]
+
+
+def test_more_than_arrow_can_count_is_no_column() -> None:
+    most = np.array([1 << 30, (1 << 30) - 1])
+    assert np.frombuffer(_offsets(most), np.int32)[-1] == (1 << 31) - 1
+    with pytest.raises(OverflowError, match="decode fewer rows"):
+        _offsets(most + 1)
