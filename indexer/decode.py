@@ -226,9 +226,13 @@ def bounded(lost: Sequence[Undecodable]) -> Iterator[Undecodable]:
     for found in by_block.values():
         kept, more = found[:LOST_A_BLOCK], len(found) - LOST_A_BLOCK
         if more > 0:
-            said = f"{kept[-1].reason} (and {more} more of this block, which are not kept)"
-            kept[-1] = msgspec.structs.replace(kept[-1], reason=said)
+            kept[-1] = msgspec.structs.replace(kept[-1], reason=and_more(kept[-1].reason, more))
         yield from kept
+
+
+def and_more(reason: str, more: int) -> str:
+    """What the last of a block's that are kept says where there are more."""
+    return f"{reason} (and {more} more of this block, which are not kept)"
 
 
 def _events(event: EventType, rows: Sequence[_LogRow]) -> tuple[pa.RecordBatch, list[Refused]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from indexer.decode import Undecodable, bounded
+from indexer.decode import LOST_A_BLOCK, Undecodable, and_more
 from indexer.prove import Contradiction
 from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
@@ -71,32 +71,33 @@ def batches(logs: Logs, contracts: Mapping[Address, Abi]) -> tuple[list[Batch], 
     All are of the contracts. Which event a log is, is decided as for proved ones (`decode.py`).
     """
     of_events: dict[str, tuple[EventType, list[Ints]]] = {}
-    lost: list[Undecodable] = []
+    lost: dict[int, str] = {}  # why, by row
     for rows in _kinds(logs):
         address, count = Address(logs.address[rows[0]].tobytes()), int(logs.topic_count[rows[0]])
         layouts = contracts[address].layouts([topic.tobytes() for topic in logs.topics[rows[0], :count]])
         if layouts is None:
             continue  # no event that the ABI speaks of
         if not layouts:
-            lost += (_lost(logs, row, f"no such event has {count} topics") for row in rows.tolist())
+            lost |= dict.fromkeys(rows.tolist(), f"no such event has {count} topics")
         elif len(layouts) == 1:
             of_events.setdefault(layouts[0].table, (layouts[0], []))[1].append(rows)
         else:
-            lost += _told_apart(layouts, logs, rows, of_events)
+            lost |= _told_apart(layouts, logs, rows, of_events)
     found = []
     for event, parts in of_events.values():
         rows = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
         batch, refused = _batch(event, logs, rows)
-        lost += (_lost(logs, row, reason) for row, reason in refused)
+        lost |= refused
         if batch.rows.num_rows:
             found.append(batch)
-    return found, list(bounded(lost))
+    return found, list(_lost(logs, lost)) if lost else []
 
 
 def _told_apart(
     layouts: Sequence[EventType], logs: Logs, rows: Ints, of_events: dict[str, tuple[EventType, list[Ints]]]
-) -> Iterator[Undecodable]:
-    """Put rows that several events may be to the one that they fit; what fits none or several is lost."""
+) -> dict[int, str]:
+    """Put rows that several events may be to the one that they fit. What fits none or several is lost: by
+    row, why."""
     fits = np.zeros((len(layouts), len(rows)), bool)
     for place, event in enumerate(layouts):
         fits[place, decode(_bodies(event, logs, rows), len(rows)).rows] = True
@@ -104,11 +105,13 @@ def _told_apart(
         alone = rows[fits[place] & (fits.sum(axis=0) == 1)]
         if len(alone):
             of_events.setdefault(event.table, (event, []))[1].append(alone)
+    lost = {}
     for at in np.flatnonzero(fits.sum(axis=0) != 1).tolist():
         fitting = [event.table for event, fit in zip(layouts, fits[:, at], strict=True) if fit]
         tables = ", ".join(fitting or [event.table for event in layouts])
         reason = f"{len(fitting)} events fit: {tables}" if fitting else f"no event fits of {tables}"
-        yield _lost(logs, int(rows[at]), reason)
+        lost[int(rows[at])] = reason
+    return lost
 
 
 def _kinds(logs: Logs) -> list[Ints]:
@@ -138,11 +141,11 @@ def _bodies(event: EventType, logs: Logs, rows: Ints) -> tuple[Bodies, Bodies]:
     )
 
 
-def _batch(event: EventType, logs: Logs, rows: Ints) -> tuple[Batch, list[tuple[int, str]]]:
+def _batch(event: EventType, logs: Logs, rows: Ints) -> tuple[Batch, dict[int, str]]:
     parts = _bodies(event, logs, rows)
     columns, kept, refused = decode(parts, len(rows))
     arguments = dict(zip(event.indexed + event.unindexed, columns, strict=True))
-    said = [(int(rows[each.row]), each.reason) for each in refused]
+    said = {int(rows[each.row]): each.reason for each in refused}
     if refused:
         rows = rows[kept]
     fixed = {
@@ -174,14 +177,25 @@ def _words(octets: Octets) -> Any:
     return np.ascontiguousarray(octets).view(np.uint64)
 
 
-def _lost(logs: Logs, row: int, reason: str) -> Undecodable:
-    number = int(logs.number[row])
-    topics: Sequence[bytes] = [topic.tobytes() for topic in logs.topics[row, : int(logs.topic_count[row])]]
-    return Undecodable(
-        BlockRef(number, Hash32(logs.block_hash[row].tobytes())),
-        At(number, int(logs.tx_index[row]), int(logs.log_index[row])),
-        Address(logs.address[row].tobytes()),
-        tuple(topics),
-        logs.data.take(np.array([row])).data if len(logs.number) > 1 else logs.data.data,
-        reason,
-    )
+def _lost(logs: Logs, reasons: Mapping[int, str]) -> Iterator[Undecodable]:
+    """The first rows of each block that can't be decoded, in order; the last of them says how many more there
+    were (`decode.bounded`). There may be very many, so the others are not looked at one by one."""
+    rows = np.array(sorted(reasons), np.int64)
+    _, firsts, counts = np.unique(logs.number[rows], return_index=True, return_counts=True)
+    place = np.arange(len(rows)) - np.repeat(firsts, counts)
+    kept = rows[place < LOST_A_BLOCK]
+    last = counts > LOST_A_BLOCK
+    more = dict(zip(rows[firsts[last] + LOST_A_BLOCK - 1].tolist(), counts[last] - LOST_A_BLOCK, strict=True))
+    of = logs.take(kept)
+    ends = np.cumsum(of.data.size)
+    for at, row in enumerate(kept.tolist()):
+        number = int(of.number[at])
+        reason = reasons[row]
+        yield Undecodable(
+            BlockRef(number, Hash32(of.block_hash[at].tobytes())),
+            At(number, int(of.tx_index[at]), int(of.log_index[at])),
+            Address(of.address[at].tobytes()),
+            tuple(topic.tobytes() for topic in of.topics[at, : of.topic_count[at]]),
+            of.data.data[ends[at] - of.data.size[at] : ends[at]],
+            and_more(reason, more[row]) if row in more else reason,
+        )

@@ -15,6 +15,7 @@ from indexer.decode import tables
 from indexer.prove import Contradiction, Log, Proved
 from indexer.reported import batches, check, timed, untimed
 from nektar.chain.abi import load
+from nektar.chain.columns import Joined
 from nektar.chain.logs import Logs, read
 from nektar.chain.table import write_table
 from nektar.model import Hash32
@@ -80,6 +81,23 @@ def test_reported_logs_decode_as_proved_ones_do(seed: int) -> None:
     found, undecoded = batches(said(blocks), CONTRACTS)
     assert {batch.event.table: write_table(batch.rows) for batch in found} == expected
     assert undecoded == lost
+
+
+def test_of_very_many_logs_that_can_not_be_read_only_those_that_are_kept_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(3)
+    blocks = [block(logs_of(rng, 200), number=number) for number in (5, 6)]
+    blocks.append(block([log(index, SENT, data=b"") for index in range(1_000)], number=9))
+    expected, lost = tables(CONTRACTS, blocks)
+    taken = []
+    take = Joined.take
+    monkeypatch.setattr(Joined, "take", lambda self, rows: taken.append(len(rows)) or take(self, rows))
+    found, undecoded = batches(said(blocks), CONTRACTS)
+    assert {batch.event.table: write_table(batch.rows) for batch in found} == expected
+    assert undecoded == lost
+    assert len(lost) == 3 * 16
+    assert len(taken) < 20
 
 
 def test_times_that_logs_do_not_say_come_from_elsewhere() -> None:
