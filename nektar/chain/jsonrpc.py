@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from nektar.errors import NektarError
 
@@ -56,6 +57,19 @@ def parse_octets(value: object, name: str, size: int | None = None) -> bytes:
                 return parsed
     many = "bytes" if size is None else f"{size} bytes"
     raise Malformed(f"{name}: expected {many} as 0x…; got {_shown(value)}")
+
+
+# Bytes that an answer has for each object or array in it, at least: honest ones have twice as many, in access
+# lists without keys, and far more elsewhere. A few more are no harm.
+LEAST_OCTETS, A_FEW = 32, 1_000
+
+
+def check_density(body: bytes) -> None:
+    """Raises Malformed for an answer of so many empty objects that it would take many times its size."""
+    characters = np.frombuffer(body, np.uint8)
+    opened = sum(int(np.count_nonzero(characters == ord(each))) for each in "{[")
+    if opened > A_FEW + len(body) // LEAST_OCTETS:
+        raise Malformed(f"expected a JSON-RPC answer; its {len(body)} bytes are mostly braces and brackets")
 
 
 _RESULT = b'"result":['

@@ -17,7 +17,7 @@ from nektar.chain import logs as columns
 from nektar.chain import rlp, scan
 from nektar.chain.columns import Ints, Octets
 from nektar.chain.header import BLOOM_BYTES
-from nektar.chain.jsonrpc import Object, objects, parse_object
+from nektar.chain.jsonrpc import Object, check_density, objects, parse_object
 from nektar.chain.keccak import keccak
 from nektar.chain.logs import Logs
 from nektar.chain.receipt import encode_receipt
@@ -44,6 +44,7 @@ _objects = msgspec.json.Decoder(list[dict[str, Any]])
 def read(body: bytes) -> Receipts | None:
     """The receipts of an answer to one call, or to several in one request; None where one has none, but an
     error. Raises Malformed."""
+    check_density(body)
     found = regular(body)
     return _parsed(body) if found is None else found
 

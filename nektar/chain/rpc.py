@@ -31,7 +31,7 @@ from opentelemetry import metrics
 from yarl import URL
 
 from nektar.chain.faults import Fault, Kind, of_error, of_status
-from nektar.chain.jsonrpc import Malformed, parse_octets, quantity
+from nektar.chain.jsonrpc import Malformed, check_density, parse_octets, quantity
 from nektar.chain.pace import Pace, Sent
 from nektar.config import ConfigError, Limits, NetworkConfig
 from nektar.errors import NektarError
@@ -339,7 +339,10 @@ class Provider:
 
     def _decoded(self, body: bytes) -> list[_Reply] | _Reply:
         try:
+            check_density(body)
             replies: list[_Reply] | _Reply = _replies.decode(body)
+        except Malformed as error:
+            raise _Failed(_TRANSIENT, str(error)) from None
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
             raise _Failed(_TRANSIENT, f"expected a JSON-RPC answer; {error}") from None
         return replies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,17 @@ def test_braces_in_a_text_of_a_receipt_are_no_receipts() -> None:
     assert found is not None
     assert len(found.said) == len(found.ends)
     assert encoded(found) == one_by_one(blocks)
+
+
+@pytest.mark.parametrize("item", ["{}", "[]", '{"logs":[]}', "[[[[[[]]]]]]"])
+def test_an_answer_that_is_mostly_braces_is_refused_before_it_takes_many_times_its_size(item: str) -> None:
+    body = ('{"jsonrpc":"2.0","id":1,"result":[' + ",".join([item] * 100_000) + "]}").encode()
+    tracemalloc.start()
+    with pytest.raises(Malformed, match="mostly braces"):
+        read(body)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 * len(body)
 
 
 def test_what_a_parse_reads_otherwise_is_left_to_it() -> None:

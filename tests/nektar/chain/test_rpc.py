@@ -142,6 +142,7 @@ FAULTS: dict[str, Callable[[Any], web.Response]] = {
     "another id": lambda body: say({"jsonrpc": "2.0", "id": -7, "result": 1}),
     "a rate limit as JSON-RPC": lambda body: say(error(body, -32005, "limit exceeded")),
     "a rate limit in words": lambda body: say(error(body, -32000, "Rate limit reached")),
+    "mostly braces": lambda body: say(result(body, [{}] * 9999)),
     "junk nested deeply": lambda body: web.Response(text='{"result":' + "[" * 9999 + "]" * 9999 + "}"),
 }
 
@@ -417,7 +418,7 @@ def test_a_body_is_handed_on_undecoded() -> None:
 
 
 # Whoever parses a body sees what is wrong within it.
-UNSEEN = ("another id", "no UTF-8", "junk nested deeply")
+UNSEEN = ("another id", "no UTF-8", "mostly braces", "junk nested deeply")
 BODY_FAULTS = {name: answer for name, answer in FAULTS.items() if name not in UNSEEN} | {
     "a cut answer": lambda body: web.Response(text='{"id":1,"result":["0xab')
 }
