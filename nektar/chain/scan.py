@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from nektar.chain.columns import Ints, Octets
+from nektar.chain.jsonrpc import LEAST_OCTETS
 
 # Layouts in one answer. Each costs a parse; logs of a few events have a few, by the digits of their numbers.
 MOST_LAYOUTS = 64
@@ -118,6 +119,8 @@ def array_of_objects(text: bytes, start: int, end: int) -> tuple[Ints, Ints] | N
         return nothing, nothing
     characters = np.frombuffer(text, np.uint8)
     starts = np.flatnonzero(characters[start:end] == ord("{")) + start
+    if len(starts) * LEAST_OCTETS > end - start:  # much would be made of nothing
+        return None
     if not len(starts) or starts[0] != start or (characters[starts[1:] - 1] != ord(",")).any():
         return None
     return starts, np.append(starts[1:] - 1, end)

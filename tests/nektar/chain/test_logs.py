@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,16 @@ def test_an_answer_without_a_result_is_no_logs() -> None:
     found = read(answer([]))
     assert found is not None
     assert not found
+
+
+def test_an_answer_that_is_mostly_braces_takes_little_more_than_its_size() -> None:
+    body = ('{"jsonrpc":"2.0","id":1,"result":[' + ",".join(["{}"] * 100_000) + "]}").encode()
+    tracemalloc.start()
+    with pytest.raises(Malformed, match="missing required field"):
+        read(body)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * len(body)
 
 
 def test_where_only_some_logs_say_their_time_nothing_is_hidden_in_its_place() -> None:
