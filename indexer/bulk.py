@@ -9,6 +9,8 @@ one brings nothing. A run that was cut off goes on where the store's coverage en
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +32,19 @@ from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused
+from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable
 from nektar.model import Level
 from nektar.store.port import Store
 
+logger = logging.getLogger(__name__)
+
 # Blocks that are proved at once at most: what follows small ones may be large.
 BLOCKS_A_REQUEST = 100
+
+
+# Seconds that a range waits, twice as long with each try, where a provider that may have it brings no answer;
+# and after how many that ends the run. Who asks to be left alone does so for a minute at most.
+FIRST_PAUSE, PATIENCE = 1.0, 150.0
 
 
 class TooMany(NamedTuple):
@@ -160,9 +169,14 @@ def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
 
 
 async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | TooMany:
-    """What the blocks hold, by this provider or by another, or that they are too many for one answer."""
+    """What the blocks hold, by this provider or by another, or that they are too many for one answer.
+
+    Where one rests, hangs or is down, and no other has them, all are asked again, up to an end.
+    """
+    is_silent = False  # one of them
 
     async def ask(provider: Provider) -> Read | TooMany:
+        nonlocal is_silent
         try:
             return await _asked(provider, plan, blocks)
         except RangeLimited as error:
@@ -174,15 +188,25 @@ async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Re
             if blocks.blocks == 1:
                 raise
             return TooMany(blocks, provider.name)
+        except Unreachable:
+            is_silent = True
+            raise
         except (Contradiction, Malformed) as error:
             raise Contradiction(f"provider {provider.name}: {error}") from error
 
-    try:
-        return await pool.first(ask, before=provider)
-    except Refused:  # in words that nobody knows, perhaps
-        if blocks.blocks == 1:
-            raise
-        return TooMany(blocks, provider.name)
+    until, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
+    while True:
+        is_silent = False
+        try:
+            return await pool.first(ask, before=provider)
+        except (RpcError, Contradiction) as error:
+            if isinstance(error, Refused) and blocks.blocks > 1:  # in words that nobody knows, perhaps
+                return TooMany(blocks, provider.name)
+            if not is_silent or time.monotonic() + pause > until:
+                raise
+            logger.warning("%s; blocks %d to %d are asked for again", error, *blocks)
+        await asyncio.sleep(pause)
+        pause *= 2
 
 
 async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:

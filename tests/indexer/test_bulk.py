@@ -22,7 +22,7 @@ from indexer.ranges import Range, Sizes
 from nektar.chain import abi, rpc
 from nektar.chain.logs import Logs
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Call, Provider, Refused
+from nektar.chain.rpc import Call, Provider, Refused, Unreachable
 from nektar.config import Limits
 from nektar.model import Address, Level
 from nektar.store.client import open_store
@@ -272,6 +272,61 @@ def test_what_is_read_is_inserted_and_decoded_before_it_takes_more_memory_than_i
     inserted = [after.logs - before.logs for before, after in itertools.pairwise(said)]
     assert max(inserted) == 500
     assert max(decoded) == 2 * a_block
+
+
+class Resting(Provider):
+    """A real provider that answers nothing for a while, after so many answers."""
+
+    def __init__(self, url: str, answers: int, silences: int) -> None:
+        super().__init__("resting", url, Limits(in_flight=2))
+        self.answers, self.silences = answers, silences
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        self.answers -= 1
+        if self.answers < 0 and self.silences > 0:
+            self.silences -= 1
+            raise Unreachable(self.name, "eth_getLogs: HTTP 429", 5.0)
+        return await super().body(calls)
+
+
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_a_lone_provider_that_rests_for_a_while_is_waited_for(
+    store: Store, chain: Load, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "FIRST_PAUSE", 0.001)
+    of = plan(chain, level)
+    run(store, Resting(chain.url, answers=2, silences=5), of)
+    assert stored(store, of.name) == expected(chain, level)
+
+
+def test_one_that_answers_nothing_any_more_is_not_waited_for_without_an_end(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(bulk, "PATIENCE", 0.1)
+    of = plan(chain)
+    with pytest.raises(Unreachable, match="provider resting: eth_getLogs: HTTP 429"):
+        run(store, Resting(chain.url, answers=1, silences=1_000_000), of)
+    assert stored(store, of.name) == expected(chain)[:100]
+
+
+def test_an_honest_provider_that_rests_is_waited_for_where_the_other_lies(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lying(Provider):
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            return (await super().body(calls)).replace(b'"logIndex":"0x1"', b'"logIndex":"0x0"')
+
+    monkeypatch.setattr(bulk, "FIRST_PAUSE", 0.001)
+    of = plan(chain)
+    lying, honest = Lying("lying", chain.url), Resting(chain.url, answers=0, silences=2)
+
+    async def all_of_it() -> None:
+        async with lying, honest:
+            await index(Pool([lying, honest], Contradiction), store, of, lambda _: None)
+
+    asyncio.run(all_of_it())
+    assert stored(store, of.name) == expected(chain)
 
 
 def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store: Store, chain: Load) -> None:

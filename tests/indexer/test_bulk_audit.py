@@ -73,6 +73,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(bulk, "PATIENCE", 0.0)
 
 
 def run(store: Any, of: Plan, *providers: Provider) -> Progress:
