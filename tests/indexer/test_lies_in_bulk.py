@@ -1,0 +1,181 @@
+"""Bulk reading by a provider that lies: what happens, lie by lie, and that docs/LIES.md says so.
+
+A real anvil, the devnet's proxy before it, a real store. `NEKTAR_WRITE=1` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bench.load import Load, Shape, load
+from devnet.chain import Chain, DevnetError
+from devnet.liar import LIES, VIEWS
+from devnet.processes import Child
+from devnet.proxy import proxied
+from indexer import bulk
+from indexer.prove import Contradiction
+from indexer.ranges import Sizes
+from nektar.chain import pace, rpc
+from nektar.chain.rpc import Provider, RpcError
+from nektar.config import Limits
+from nektar.model import Level
+from nektar.store.client import open_store
+from nektar.store.migrate import migrate
+from nektar.store.port import Store
+from tests.indexer.lies_page import BULK, hold
+from tests.indexer.test_bulk import plan
+from tests.indexer.test_bulk_audit import audit, coverage, differences, lies_of, run, said
+
+pytestmark = pytest.mark.real
+
+LEVEL = "the store is the chain"
+SHAPE, BLOCKS = Shape(3, 2), 12
+# Which block is final is asked for where `--to` is left out, and then only those up to it are read.
+NOT_MET = {"false finalized", "finalized block of no chain", "forked head"}
+
+
+class Halves(Sizes):
+    """The first half is asked of the provider that is preferred, the other of the next where there is one."""
+
+    def __init__(self, **_: int) -> None:
+        super().__init__(most=BLOCKS // 2)
+        self.next = BLOCKS // 2
+
+
+class Asked(NamedTuple):
+    level: Level
+    rpc: tuple[str, ...] = ("liar",)
+
+
+COLUMNS: Mapping[str, Asked] = {
+    "`reported`, alone": Asked(Level.REPORTED),
+    "`proved`, alone": Asked(Level.PROVED),
+    "`proved`, with an honest second provider": Asked(Level.PROVED, ("liar", "honest")),
+}
+
+
+class Stage(NamedTuple):
+    """A chain, a provider of it that lies when it is told to, and what the chain says."""
+
+    chain: Load
+    liar: Child
+    url: str
+    store: Store
+    true: Mapping[tuple[int, int], Any]
+
+    def providers(self, names: tuple[str, ...], lie: str = "") -> list[Provider]:
+        limits = Limits(timeout=0.3 if lie == "hung" else 5.0, in_flight=1)
+        return [Provider(name, self.url if name == "liar" else self.chain.url, limits) for name in names]
+
+    def tell(self, lie: str) -> None:
+        self.liar.tell({"lie": lie, "seed": 7, "chance": 1.0})
+        if lie in VIEWS:  # a chain of its own begins where the first question finds the head
+            told = Chain(self.url)
+            told.rpc("eth_blockNumber")
+            told.close()
+
+    def outcome(self, lie: str, asked: Asked) -> str:
+        """What happened while the lie was told, and once it was over."""
+        of = plan(self.chain, asked.level)
+        self.tell(lie)
+        try:
+            run(self.store, of, *self.providers(asked.rpc, lie))
+        except (RpcError, Contradiction) as error:
+            ended = words(error)
+        else:
+            ended = ""
+        self.tell("")
+        lies = differences(told := said(self.store, of.name), dict(self.true))
+        if ended:
+            assert told.items() <= self.true.items()  # nothing false, if not all
+            run(self.store, of, *self.providers(asked.rpc))
+            assert said(self.store, of.name) == self.true
+            return f"the run ends: “{ended}”"
+        if not lies:
+            return LEVEL
+        assert {each[3] for each in coverage(self.store, of)} == {"liar"}
+        kinds = ", ".join(sorted({f"`{kind}`" for _, _, kind, _ in lies}))
+        if asked.level is Level.REPORTED:
+            run(self.store, audit(of), *self.providers(("honest",)))
+            assert lies_of(self.store, of) == lies
+            after = f"an audit finds {kinds}"
+        else:
+            run(self.store, of, *self.providers(("honest",)))
+            after = "an honest provider takes it back"
+        assert said(self.store, of.name) == self.true
+        return f"**taken**; {after}"
+
+
+def words(error: Exception) -> str:
+    """What is said of why the run ends, without numbers."""
+    text = str(error)
+    while text.startswith("provider liar: "):
+        text = text.removeprefix("provider liar: ")
+    text = re.sub(r"(?<!HTTP )\b(?!0x)[0-9.]+\b", "N", re.sub(r"0x[0-9a-f]+", "0x…", text))
+    return re.split(r"; |: a reorg|: expected 0x…|\(byte|: char", text)[0].replace("|", "")[:90]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder: Path = tmp_path_factory.mktemp("lies")
+    try:
+        with (
+            load(SHAPE, SHAPE.logs_a_block * BLOCKS) as chain,
+            proxied(chain.url) as (liar, url),
+            open_store(f"chdb://{folder / 'store'}") as store,
+        ):
+            migrate(store, [])
+            of = plan(chain, Level.PROVED)
+            run(store, of, Provider("honest", chain.url))
+            yield Stage(chain, liar, url, store, said(store, of.name))
+    except DevnetError as error:
+        pytest.skip(f"needs anvil: {error}")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(pace, "SLOWEST", 1_000.0)
+    monkeypatch.setattr(bulk, "PATIENCE", 0.0)
+    monkeypatch.setattr(bulk, "Sizes", Halves)
+
+
+HEAD = f"""{BULK}
+What the same lies do to bulk reading (`tests/indexer/test_lies_in_bulk.py`), but for those about the newest
+blocks: without `--to` it reads final ones. With two providers the liar is asked for the first half. A run
+that ends has put nothing false into the store, and when the lie ends the next one makes the store the chain.
+
+**What is only reported is the provider's word**, held to what was asked for and to itself: an audit by an
+honest provider finds what is false, names each lie and corrects it. **What contradicts a header is not taken
+as proved.** Another chain is consistent by itself: the anchor is `single:liar`, and where another provider
+serves some of the blocks, or is asked later, they do not fit.
+
+"""
+
+
+def page(found: Mapping[str, tuple[str, ...]]) -> str:
+    """The table; lies of which the same comes stand in one line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for lie, outcomes in found.items():
+        alike.setdefault(outcomes, []).append(lie)
+    lines = [f"| lie | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines += [f"| {', '.join(lies)} | {' | '.join(outcomes)} |" for outcomes, lies in alike.items()]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def test_each_lie_does_to_bulk_reading_what_the_page_says(stage: Stage) -> None:
+    found = {}
+    for lie in LIES:
+        if lie in NOT_MET:
+            continue
+        try:
+            found[lie] = tuple(stage.outcome(lie, asked) for asked in COLUMNS.values())
+        except BaseException as error:
+            error.add_note(lie)
+            raise
+    hold(page(found))
