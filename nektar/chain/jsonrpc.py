@@ -64,12 +64,16 @@ def parse_octets(value: object, name: str, size: int | None = None) -> bytes:
 LEAST_OCTETS, A_FEW = 32, 1_000
 
 
-def check_density(body: bytes) -> None:
-    """Raises Malformed for an answer of so many empty objects that it would take many times its size."""
-    characters = np.frombuffer(body, np.uint8)
-    opened = sum(int(np.count_nonzero(characters == ord(each))) for each in "{[")
-    if opened > A_FEW + len(body) // LEAST_OCTETS:
-        raise Malformed(f"expected a JSON-RPC answer; its {len(body)} bytes are mostly braces and brackets")
+def is_dense(opened: int, size: int) -> bool:
+    """Whether a text of this size opens so many objects and arrays that a parse takes many times as much."""
+    return opened > A_FEW + size // LEAST_OCTETS
+
+
+def check_density(text: bytes) -> None:
+    """Raises Malformed for a text of which a parse would take many times its size."""
+    characters = np.frombuffer(text, np.uint8)
+    if is_dense(sum(int(np.count_nonzero(characters == ord(each))) for each in "{["), len(text)):
+        raise Malformed(f"expected a JSON-RPC answer; its {len(text)} bytes are mostly braces and brackets")
 
 
 _RESULT = b'"result":['

@@ -17,7 +17,7 @@ from nektar.chain import logs as columns
 from nektar.chain import rlp, scan
 from nektar.chain.columns import Ints, Octets
 from nektar.chain.header import BLOOM_BYTES
-from nektar.chain.jsonrpc import Object, check_density, objects, parse_object
+from nektar.chain.jsonrpc import Object, check_density, is_dense, objects, parse_object
 from nektar.chain.keccak import keccak
 from nektar.chain.logs import Logs
 from nektar.chain.receipt import encode_receipt
@@ -44,12 +44,12 @@ _objects = msgspec.json.Decoder(list[dict[str, Any]])
 def read(body: bytes) -> Receipts | None:
     """The receipts of an answer to one call, or to several in one request; None where one has none, but an
     error. Raises Malformed."""
-    check_density(body)
     found = regular(body)
     return _parsed(body) if found is None else found
 
 
 def _parsed(body: bytes) -> Receipts | None:
+    check_density(body)
     try:
         replies = _replies.decode(body)
         said = [
@@ -67,9 +67,12 @@ def _parsed(body: bytes) -> Receipts | None:
 
 
 def regular(body: bytes) -> Receipts | None:
-    """The same of an answer that is written as nodes write it; None for any other."""
+    """The same of an answer that is written as nodes write it; None for any other. Raises Malformed."""
     characters = np.frombuffer(body, np.uint8)
-    opens, closes = np.flatnonzero(characters == ord("{")), np.flatnonzero(characters == ord("}"))
+    opens = np.flatnonzero(characters == ord("{"))
+    if is_dense(len(opens), len(body)):
+        return None
+    closes = np.flatnonzero(characters == ord("}"))
     if len(opens) != len(closes):
         return None
     # How many objects are open at each brace: before it for one that closes, with it for one that opens.
@@ -86,8 +89,10 @@ def regular(body: bytes) -> Receipts | None:
     inner = _without(body, characters, Cut(starts[1], ends[1]), Cut(starts[2], ends[2]), _LOGS)
     if outer is None or inner is None:
         return None
+    around, within = _around(body, Cut(starts[0], ends[0]), outer), b"[" + b",".join(inner) + b"]"
+    check_density(around)
+    check_density(within)
     try:
-        around, within = _around(body, Cut(starts[0], ends[0]), outer), b"[" + b",".join(inner) + b"]"
         replies, said = _replies.decode(around), _objects.decode(within)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
