@@ -122,9 +122,10 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
 
 def _are_many(reads: Sequence[Read]) -> bool:
-    """Whether they are to be inserted, before there are more of them."""
+    """Whether they are to be inserted, before there are more of them. Blocks that hold nothing count, too:
+    what is not inserted is lost to a kill."""
     return (
-        sum(read.rows for read in reads) >= ROWS_AN_INSERT
+        sum(max(read.rows, read.blocks.blocks) for read in reads) >= ROWS_AN_INSERT
         or sum(read.held for read in reads) >= OCTETS_AN_INSERT
     )
 

@@ -274,6 +274,20 @@ def test_what_is_read_is_inserted_and_decoded_before_it_takes_more_memory_than_i
     assert max(decoded) == 2 * a_block
 
 
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+def test_blocks_that_hold_nothing_are_said_to_be_there_before_the_end(
+    store: Store, chain: Load, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 10)
+    monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(most=5))
+    of = plan(chain, level)
+    sparse = of._replace(contracts={Address(bytes(20)): contract for contract in of.contracts.values()})
+    said = run(store, Provider("anvil", chain.url), sparse)
+    done = [progress.done for progress in said]
+    assert done[-1] == said[0].blocks
+    assert max(after - before for before, after in itertools.pairwise(done)) < 15
+
+
 class Resting(Provider):
     """A real provider that answers nothing for a while, after so many answers."""
 
