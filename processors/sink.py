@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Self
 
 from opentelemetry.trace import use_span
@@ -163,6 +164,8 @@ class Sink:
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
         self._drained = set[int]()  # partitions whose findings are taken as far as this poll knows of any
+        self._committed = time.monotonic()
+        self._stop: threading.Event | None = None
 
     def __enter__(self) -> Self:
         self._consumer = self._bus.consumer(
@@ -185,20 +188,32 @@ class Sink:
         """Store what one poll brings, blocks first, and commit it; whether it brought anything."""
         messages = sorted(self._level.poll(timeout, AT_ONCE), key=_after_blocks)
         self._drained.clear()
-        committed = time.monotonic()
-        for message in messages:
-            self._take(message)
-            self._moved()
-            if time.monotonic() - committed > COMMIT_EVERY:
-                self._commit()
-                committed = time.monotonic()
-            if stop is not None and stop.is_set():
-                break
-        if self._stored:
-            self._look_whether_to_cut_over()
+        self._stop = stop
+        try:
+            for message in messages:
+                self._take(message)
+                self._between()
+            if self._stored:
+                self._look_whether_to_cut_over()
+        except _Stopped:
+            self._commit()
+            return True
+        except Fenced as error:  # another has had a partition meanwhile, whose letters it wrote
+            log.warning("%s", error)
+            self._begin_anew()
+            return True
         self._commit()
         self._level.took(messages)
         return bool(messages)
+
+    def _between(self) -> None:
+        """Between two messages: say that it goes on, and commit now and then, by which the bus sees so, too.
+        Raises _Stopped."""
+        self._moved()
+        if time.monotonic() - self._committed > COMMIT_EVERY:
+            self._commit()
+        if self._stop is not None and self._stop.is_set():
+            raise _Stopped
 
     def _take(self, message: Delivered) -> None:
         """Store what is whole with one message, unless it has been."""
@@ -282,7 +297,7 @@ class Sink:
                 continue  # it has been a dead letter since it came
             except SqlError as error:
                 self._write_letter(record, None, error)
-            self._moved()
+            self._between()
         self._forget_chain_spans(place)
         self._store.insert(
             *place.insert(
@@ -296,7 +311,7 @@ class Sink:
         headers = {"table": ChainSpan.table.encode(), "generation": str(place.generation).encode()}
         begins = generations.begins(generations.read(self._bus, place.network), place.generation, ROWS)
         taken, key = self._taken[ROWS, place.partition], place.network.encode()
-        return whole(self._bus, ROWS, place.partition, taken, key, headers, begins, self._moved)
+        return whole(self._bus, ROWS, place.partition, taken, key, headers, begins, self._between)
 
     def _forget_chain_spans(self, place: Place) -> None:
         try:
@@ -318,6 +333,7 @@ class Sink:
         ):
             for message in messages:
                 self._take(message)
+                self._between()
         self._taken[source] = max(end, self._taken[source])
 
     def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
@@ -349,6 +365,17 @@ class Sink:
             except Fenced as error:
                 log.warning("%s", error)  # whoever has it now reads again what was not committed
         self._done.clear()
+        self._committed = time.monotonic()
+
+    def _begin_anew(self) -> None:
+        """Read again, in all that is ours, what is not committed."""
+        self._commit()
+        while self._writers:
+            self._writers.popitem()[1].close()
+        held = self._consumer.assignment()
+        for stream, partition in product(STREAMS, held):
+            self._consumer.seek(stream, partition, self._consumer.committed(stream, partition) or 0)
+        self._assigned(held)
 
     def _assigned(self, partitions: frozenset[int]) -> None:
         self._forget(partitions)
@@ -383,6 +410,10 @@ class Sink:
         for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]
+
+
+class _Stopped(Exception):
+    """It is told to stop, between two messages."""
 
 
 def _after_blocks(message: Delivered) -> bool:

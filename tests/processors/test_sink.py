@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,46 @@ def test_the_progress_of_several_processors_waits_for_findings_once(
         assert opened.turn(0.0)
     assert asked == [(FINDINGS, 0)]
     assert store.rows("SELECT count() FROM progress") == [(3,)]
+
+
+def committed(of: Sink, stream: str) -> int | None:
+    return of._consumer.committed(stream, 0)
+
+
+class Counting:
+    """A store that calls `did` after each insert, with how many there were."""
+
+    def __init__(self, store: Store, did: Callable[[int], None]) -> None:
+        self._store, self._did, self._inserts = store, did, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def insert(self, *insert: Any) -> None:
+        self._store.insert(*insert)
+        self._inserts += 1
+        self._did(self._inserts)
+
+
+def test_very_many_findings_before_a_progress_hold_up_neither_a_stop_nor_a_commit(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.sink.COMMIT_EVERY", 0.0)
+    put(bus, progress(1, "equivocation"), *(finding(offset=n) for n in range(40)))
+    later: Any = FindingsLater(bus)
+    stop = threading.Event()
+    counting: Any = Counting(store, lambda inserts: stop.set() if inserts == 20 else None)
+    moved: list[int | None] = []  # what was committed each time
+    with Sink(counting, later, KNOWN, lambda: moved.append(committed(opened, FINDINGS))) as opened:
+        while not stop.is_set():
+            opened.turn(0.0, stop)
+        assert committed(opened, FINDINGS) == len(moved)
+    assert moved == [None, *range(1, len(moved))]
+    assert 1 < len(moved) < 20
+    assert store.rows("SELECT count() FROM progress") == [(0,)]
+    drain(store, bus)
+    assert store.rows("SELECT count() FROM progress") == [(1,)]
+    assert store.rows("SELECT count() FROM findings_history") == [(40,)]
 
 
 def test_a_token_names_generation_stream_partition_offset_table_and_what_is_in_it() -> None:
@@ -500,6 +540,26 @@ def test_spans_that_can_not_be_deleted_stop_the_role_and_bury_nothing(store: Sto
     assert bus.read(DEAD, 0) == []
     drain(store, bus)
     assert told(store) == [("n", "2", 3)]
+
+
+def test_a_dead_letter_whose_writer_was_opened_elsewhere_is_written_again_and_ends_nobody(
+    store: Store, bus: Bus
+) -> None:
+    broken, sound = Message(NETWORK, key("n", 1), b"junk"), log(New((BLOCK,), {}))
+    with Sink(store, bus, KNOWN) as one:
+        put(bus, broken)
+        while one.turn(0.0):
+            pass
+        with bus.writer("store-0", 0):
+            pass
+        put(bus, sound, broken)
+        while one.turn(0.0):
+            pass
+        assert committed(one, NETWORK) == 3
+    assert [each.key for each in bus.read(DEAD, 0)] == [
+        f"store {NETWORK}/0/{offset}".encode() for offset in (0, 2)
+    ]
+    assert store.rows("SELECT number FROM blocks") == [(1,)]
 
 
 @pytest.mark.parametrize(
