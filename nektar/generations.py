@@ -116,6 +116,13 @@ def begins(said: Generations | None, number: int, stream: str) -> int:
     return next((each.begins.get(stream, 0) for each in known if each and each.number == number), 0)
 
 
+def calls(said: Generations | None, number: int) -> str:
+    """Of which blocks this generation takes calls, as configured; empty where that is not known."""
+    known = (said.standing, said.next) if said else ()
+    filters = (each.filter for each in known if each and each.number == number and each.filter)
+    return next((msgspec.json.decode(each, type=Filter).calls for each in filters), "")
+
+
 def numbered(network: NetworkConfig, of: Generation) -> NetworkConfig:
     """The configuration as of this generation's log, where its filter is what the configuration asks for."""
     return msgspec.structs.replace(network, generation=of.number)

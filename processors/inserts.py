@@ -18,6 +18,7 @@ from nektar.log import (
     FINDINGS,
     NETWORK,
     ROWS,
+    Gap,
     New,
     Undo,
     decode,
@@ -33,6 +34,7 @@ from nektar.store.schema import (
     Table,
     blocks_table,
     columns,
+    gaps_table,
     history_table,
     row_schema,
     row_table,
@@ -40,7 +42,7 @@ from nektar.store.schema import (
     stored,
 )
 
-_BLOCKS = blocks_table()
+_BLOCKS, _GAPS = blocks_table(), gaps_table()
 _ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not Finding}
 
 
@@ -130,8 +132,10 @@ def place_of(record: Delivered) -> Place:
 def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list[Insert]:
     place = place_of(record)
     said = decode(value)
+    if isinstance(said, Gap):
+        return [_gap(place, said.first, said.last, said.why, _digest(value))]
     if not isinstance(said, New | Undo):
-        return []  # marks, gaps and signed messages move nothing in the store
+        return []  # marks and signed messages move nothing in the store
     undone = isinstance(said, Undo)
     of_tables = []
     for name in sorted(said.tables):
@@ -140,10 +144,17 @@ def _of_log(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
         rows = _arrow(said.tables[name], known[name])
         levels = _levels(said.blocks, rows)
         of_tables.append(place.insert(known[name], rows, undone, _digest(said.tables[name]), levels))
+    if isinstance(said, Undo) and said.gap is not None:
+        of_tables.append(_gap(place, *said.gap, "", _digest(value), undone=True))
     if not said.blocks:
         return of_tables
     blocks = place.insert(_BLOCKS, _block_rows(said.blocks, place.generation), undone, _digest(value))
     return [blocks, *of_tables] if undone else [*of_tables, blocks]
+
+
+def _gap(place: Place, first: int, last: int, why: str, digest: str, *, undone: bool = False) -> Insert:
+    row = {"first": first, "last": last, "why": why, "generation": place.generation}
+    return place.insert(_GAPS, pa.Table.from_pylist([row], schema=_GAPS.arrow), undone, digest)
 
 
 def _of_rows(place: Place, row_type: type[Row], rows: Any, digest: str) -> list[Insert]:

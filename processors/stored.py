@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from opentelemetry import metrics
 
+from nektar import generations
 from nektar.arrow import pa
 from nektar.bus.port import Bus, partition_of
 from nektar.log import FINDINGS, NETWORK, ROWS
@@ -41,7 +42,7 @@ class Generations:
 
     def __init__(self, store: Store, bus: Bus) -> None:
         self._store = store
-        self._bus = bus.id
+        self._bus = bus
         asked = f"SELECT network, generation, bus, stands FROM {GENERATIONS.name} FINAL"  # noqa: S608
         self._begun = {(name, number): (origin, stands) for name, number, origin, stands in store.rows(asked)}
 
@@ -52,7 +53,7 @@ class Generations:
         Raises StoreMistake where that generation came from another bus.
         """
         origin, _ = self._begun.get((network, generation), (None, False))
-        if origin == self._bus:
+        if origin == self._bus.id:
             return None
         if origin is not None:
             newest = max(number for name, number in self._begun if name == network)
@@ -66,7 +67,7 @@ class Generations:
     def newer(self) -> Iterator[tuple[str, int]]:
         """The Network and generation of each log that is newer than the one that is shown, newest first."""
         for (name, number), (origin, _) in sorted(self._begun.items(), reverse=True):
-            if origin == self._bus and number > self.shown(name):
+            if origin == self._bus.id and number > self.shown(name):
                 yield name, number
 
     def stand(self, network: str, generation: int) -> pa.Table:
@@ -99,16 +100,18 @@ class Generations:
         return bool(there)
 
     def _row(self, network: str, generation: int, stands: bool) -> pa.Table:
-        self._begun[network, generation] = self._bus, stands
-        row = {"generation": generation, "bus": self._bus, "stands": stands}
+        self._begun[network, generation] = self._bus.id, stands
+        said = generations.read(self._bus, network)
+        calls = generations.calls(said, generation)
+        row = {"generation": generation, "bus": self._bus.id, "stands": stands, "calls": calls}
         return pa.Table.from_pylist([row], GENERATIONS.arrow)
 
 
-def _progress(network: str, generations: Iterable[int]) -> str:
+def _progress(network: str, numbers: Iterable[int]) -> str:
     return (
         "SELECT toUInt32(bitShiftRight(version, 48)) AS generation, processor, stands, block_number"  # noqa: S608
         f" FROM {row_table(ProgressRow).name} FINAL"
-        f" WHERE network = {literal(network)} AND generation IN ({', '.join(map(str, generations))})"
+        f" WHERE network = {literal(network)} AND generation IN ({', '.join(map(str, numbers))})"
     )
 
 

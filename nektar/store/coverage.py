@@ -8,20 +8,31 @@ from typing import Any
 
 import msgspec
 
-# Consecutive blocks that were checked alike, as one row. What was read in bulk twice is as good as the better
-# of both.
+# Consecutive blocks that were checked alike, as one row, and blocks that nobody served. What was read in bulk
+# twice is as good as the better of both. Of calls a log takes all, or those of blocks that hold an event.
 COVERED = """
 SELECT network, kind, level, provider, anchor, first, last, lower(substring(hex(filter), 1, 8)) AS filter
 FROM coverage
 UNION ALL
-SELECT network, kind, level, provider, anchor, min(number) AS first, max(number) AS last, '' AS filter
+SELECT network, kind, level, provider, anchor, first, last, '' AS filter
 FROM (
-  SELECT network, level, provider, anchor, number,
-         number - row_number() OVER (PARTITION BY network, level, provider, anchor ORDER BY number) AS island
-  FROM blocks
-)
-ARRAY JOIN ['logs', 'calls'] AS kind
-GROUP BY network, kind, level, provider, anchor, island
+  SELECT network, generation, level, provider, anchor, min(number) AS first, max(number) AS last
+  FROM (
+    SELECT network, generation, level, provider, anchor, number, number - row_number() OVER (
+      PARTITION BY network, generation, level, provider, anchor ORDER BY number
+    ) AS island
+    FROM blocks
+  )
+  GROUP BY network, generation, level, provider, anchor, island
+  UNION ALL
+  SELECT network, generation, 'gap' AS level, '' AS provider, '' AS anchor, first, last FROM gaps
+) AS of_log
+INNER JOIN (
+  SELECT network, generation, arrayJoin(
+    multiIf(calls = 'all', ['logs', 'calls'], calls = 'with_events', ['logs', 'calls with events'], ['logs'])
+  ) AS kind
+  FROM generations
+) AS taken USING (network, generation)
 ORDER BY network, kind, filter, first, last
 """
 # The newest block of each Network that a finding rests on.

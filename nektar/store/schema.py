@@ -145,10 +145,8 @@ BLOCK_COLUMNS: Mapping[str, Column] = {
 
 def blocks_table() -> Table:
     """`blocks`: written last of a record, so that a block that is in it has all its rows in the store."""
-    own = tuple(_stored(n, c) for n, c in BLOCK_COLUMNS.items())
-    arrow = pa.schema([pa.field(n, _arrow(c.type), nullable=False) for n, c in BLOCK_COLUMNS.items()])
     comment = "Blocks of the Network's chain; one that is here has all its events and calls in the store"
-    return Table("blocks_rows", comment, ("number", "hash"), own, "blocks", arrow)
+    return _of_columns("blocks", comment, ("number", "hash"), BLOCK_COLUMNS)
 
 
 def generations_table() -> Table:
@@ -157,10 +155,29 @@ def generations_table() -> Table:
         "generation": Column("UInt32", "Generation of the Network's log"),
         "bus": Column("String", "Bus that holds this generation's log"),
         "stands": Column("Bool", "Whether it has caught up: views show the highest one that has"),
+        "calls": Column(
+            "LowCardinality(String)", "Of which blocks it takes calls: all or with_events; empty: not known"
+        ),
     }
+    return _of_columns("generations", "Logs of each Network", ("generation",), columns)
+
+
+def gaps_table() -> Table:
+    """`gaps`: written before the block that follows, so that a log's blocks and gaps leave nothing out."""
+    columns = {
+        "first": Column("UInt64", "First block that is missing"),
+        "last": Column("UInt64", "Last block that is missing"),
+        "why": Column("String", "Why the log goes on without them"),
+        "generation": BLOCK_COLUMNS["generation"],
+    }
+    comment = "Blocks in the scope of a Network's log that no provider could serve"
+    return _of_columns("gaps", comment, ("first", "last"), columns)
+
+
+def _of_columns(view: str, comment: str, order: tuple[str, ...], columns: Mapping[str, Column]) -> Table:
     own = tuple(_stored(n, c) for n, c in columns.items())
-    arrow = pa.schema([pa.field(n, _arrow(c.type)) for n, c in columns.items()])
-    return Table("generations_rows", "Logs of each Network", ("generation",), own, "generations", arrow)
+    arrow = pa.schema([pa.field(n, _arrow(c.type), nullable=False) for n, c in columns.items()])
+    return Table(f"{view}_rows", comment, order, own, view, arrow)
 
 
 def row_table(row_type: type[Row]) -> Table:
@@ -189,6 +206,7 @@ def model_tables() -> list[Table]:
     return [
         generations_table(),
         blocks_table(),
+        gaps_table(),
         *map(row_table, (*rows.ROWS, *coverage.ROWS)),
         *map(history_table, HISTORIES),
     ]

@@ -15,13 +15,14 @@ import pytest
 from nektar import bus as buses
 from nektar import generations
 from nektar.bus.port import Bus, Delivered, Message
-from nektar.config import Config, Listen
+from nektar.config import Config, Listen, NetworkConfig
 from nektar.generations import Generation, Generations
 from nektar.health import Health
-from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, New, Undo, encode, key
+from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Gap, New, Undo, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
 from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.client import open_store, records
+from nektar.store.coverage import COVERED
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.port import SqlError, Store, StoreDown, StoreMistake, insert_failure
 from nektar.store.schema import rows_to_ipc
@@ -49,7 +50,7 @@ FINDING = Finding(
 )
 
 
-def log(record: New, generation: int = 1) -> Message:
+def log(record: Gap | New | Undo, generation: int = 1) -> Message:
     return Message(NETWORK, key("n", generation), encode(record))
 
 
@@ -308,6 +309,34 @@ def test_what_an_older_generation_said_is_true_no_more_and_stays_in_the_historie
         assert store.rows(f"SELECT count() FROM {view}_history WHERE network = 'n'") == [(1,)]
     said = "SELECT generation, stands FROM generations WHERE network = 'n' ORDER BY generation"
     assert store.rows(said) == [(1, True), (2, True)]
+
+
+def covered(store: Store) -> list[tuple[str, str, int, int]]:
+    asked = f"SELECT kind, level, first, last FROM ({COVERED}) WHERE network = 'n' ORDER BY kind, first"
+    return store.rows(asked)
+
+
+def test_a_gap_is_in_the_coverage_until_it_is_taken_back_and_before_the_first_block_too(
+    store: Store, bus: Bus
+) -> None:
+    put(bus, log(Gap(0, 0, BLOCK.parent, "no provider serves these blocks")), log(New((BLOCK,), {})))
+    drain(store, bus)
+    assert covered(store) == [("logs", "gap", 0, 0), ("logs", "proved", 1, 1)]
+    assert store.rows("SELECT first, last, why FROM gaps") == [(0, 0, "no provider serves these blocks")]
+    put(bus, log(Undo((BLOCK,), {}, gap=(0, 0))))
+    drain(store, bus)
+    assert covered(store) == []
+
+
+def test_coverage_says_of_calls_no_more_than_the_log_takes(store: Store, bus: Bus) -> None:
+    network = NetworkConfig(name="n", chain_id=1, rpc=("p",), contracts={})
+    for number, calls in enumerate(("with_events", "all"), 1):
+        filter_ = generations.filter_of(msgspec.structs.replace(network, calls=calls), {})
+        said = Generations(generations.generation(number, filter_), newest=number)
+        put(bus, generations.message("n", said), log(New((BLOCK,), {}), number))
+        drain(store, bus)
+        of_calls = "calls" if calls == "all" else "calls with events"
+        assert covered(store) == [(of_calls, "proved", 1, 1), ("logs", "proved", 1, 1)]
 
 
 def spans(generation: int, network: str = "n", numbers: range = range(3)) -> Message:

@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS `generations_rows` (
   `generation` UInt32 COMMENT 'Generation of the Network\'s log',
   `bus` String COMMENT 'Bus that holds this generation\'s log',
   `stands` Bool COMMENT 'Whether it has caught up: views show the highest one that has',
+  `calls` LowCardinality(String) COMMENT 'Of which blocks it takes calls: all or with_events; empty: not known',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo'
 )
@@ -30,6 +31,19 @@ CREATE TABLE IF NOT EXISTS `blocks_rows` (
 ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `number`, `hash`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'Blocks of the Network\'s chain; one that is here has all its events and calls in the store';
+
+CREATE TABLE IF NOT EXISTS `gaps_rows` (
+  `network` LowCardinality(String) COMMENT 'Network that it belongs to',
+  `first` UInt64 COMMENT 'First block that is missing',
+  `last` UInt64 COMMENT 'Last block that is missing',
+  `why` String COMMENT 'Why the log goes on without them',
+  `generation` UInt32 COMMENT 'Generation of the log that brought it',
+  `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
+  `is_deleted` UInt8 COMMENT '1: taken back by an undo'
+)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `first`, `last`)
+SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
+COMMENT 'Blocks in the scope of a Network\'s log that no provider could serve';
 
 CREATE TABLE IF NOT EXISTS `tasks_rows` (
   `network` LowCardinality(String) COMMENT 'Network that it belongs to',
