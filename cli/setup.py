@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from cli.settings import adapters, folds, read_config
-from nektar.config import Config, ConfigError, reached_at
+from nektar.config import Config, ConfigError, NetworkConfig, reached_at
 from nektar.errors import NektarError
 from nektar.role import ROLES
 
@@ -30,6 +31,7 @@ networks:
     chain_id: 31337
     rpc: [mine]                        # names of providers; the best is asked, and the next where it fails
     anchor: single                     # or `quorum 2/3`, or `pinned NUMBER HASH`: what makes blocks canonical
+    # finality_depth: 64               # only on a chain without `finalized` tag: as deep a block is final
     from_block: 0                      # the block of the first deployment
     contracts:
       operator_registry: "0x0000000000000000000000000000000000000000"
@@ -164,14 +166,15 @@ def _collects(config: Config) -> bool:
 
 
 async def _check_chains(config: Config) -> None:
-    from indexer.source import Source
-    from nektar.chain.anchor import Pinned
+    from indexer.source import Source, heads_of
+    from nektar.chain.anchor import Pinned, Quorum
     from nektar.chain.anchor import parse as parse_anchor
     from nektar.chain.announced import announces
     from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
 
     for network in config.networks:
         anchor = parse_anchor(network.anchor, len(network.rpc))
+        final: dict[str, int] = {}
         for name in network.rpc:
             settings = config.providers[name]
             async with Provider(name, settings.url, settings.limits) as provider:
@@ -183,7 +186,28 @@ async def _check_chains(config: Config) -> None:
                 addresses = tuple(network.contracts.values())
                 if missing := await without_code(provider, addresses, first_telling_block(network)):
                     raise no_contract(network, missing)
+                if (finalized := (await heads_of(provider)).finalized) is not None:
+                    final[name] = finalized.number
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
+        _check_finality(network, final, enough=anchor.m if isinstance(anchor, Quorum) else 1)
+
+
+def _check_finality(network: NetworkConfig, final: Mapping[str, int], *, enough: int) -> None:
+    """Say what makes blocks final; `final` is the block that each provider calls so which does, and `enough`
+    how many have to. Raises CheckFailed where nothing does."""
+    tagged = ", ".join(f"{name} block {number}" for name, number in final.items())
+    if len(final) >= enough:
+        ignored = "; finality_depth is ignored" if network.finality_depth else ""
+        print(f"{network.name}: what is final providers say ({tagged}){ignored}")
+    elif network.finality_depth:
+        depth = network.finality_depth
+        print(f"{network.name}: blocks {depth} deep are final (finality_depth), since providers call none so")
+    else:
+        raise CheckFailed(
+            f"networks.{network.name}: expected {enough} of its providers to call a block final; got "
+            f"{tagged or 'none'}: name providers that do, or on a chain that has no `finalized` tag set "
+            "finality_depth"
+        )
 
 
 async def _check_watchers(config: Config) -> None:

@@ -37,7 +37,7 @@ from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
 from nektar.chain.announced import Announced
 from nektar.chain.pool import Absent
-from nektar.chain.rpc import RpcError, WrongChain
+from nektar.chain.rpc import RpcError, Unreachable, WrongChain
 from nektar.health import Health
 from nektar.log import Gap, Record
 from nektar.model import Address, BlockRef
@@ -255,6 +255,8 @@ class Follower:
                     if len(batch) == BLOCKS_A_RECORD or held > BYTES_HELD:
                         await self._write(batch, heads)
                         batch, held = [], 0
+                        if self._log.known.full and not step.settled:
+                            return {}
         except RpcError:
             # What came before the fault is kept, so that a provider that often fails is still got on with.
             await self._write(batch, heads)
@@ -322,14 +324,21 @@ class Follower:
         new, dead = records(self._contracts, batch, found, why, only_with_events=self._only_with_events)
         tip = new[-1].blocks[-1].ref
 
-        async def so_far(ref: BlockRef | None) -> BlockRef | None:
-            settled = ref is not None and ref.number - tip.number >= SETTLED_DEPTH
-            return tip if settled and await self._source.stands(tip) else ref
+        def is_settled(by: BlockRef | None) -> bool:
+            return by is not None and by.number - tip.number >= SETTLED_DEPTH
 
+        async def so_far(ref: BlockRef | None) -> BlockRef | None:
+            return tip if is_settled(ref) and await self._source.stands(tip) else ref
+
+        safe, finalized = await so_far(heads.safe), await so_far(heads.finalized)
+        if is_settled(heads.finalized) and finalized is not tip and self._log.known.full:
+            raise Unreachable(
+                self._source.name,
+                f"block {tip.number}: fewer providers than the anchor needs say that they have it, and as "
+                "many blocks are held as may be that are not final",
+            )
         before: list[Record] = [gap] if gap is not None else []
-        await self._append(
-            [*before, *new], await so_far(heads.safe), await so_far(heads.finalized), dead, carried
-        )
+        await self._append([*before, *new], safe, finalized, dead, carried)
         self._news_at = asyncio.get_running_loop().time()
         if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
             logger.warning(

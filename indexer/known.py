@@ -21,6 +21,11 @@ from nektar.chain.table import read_table, write_table
 from nektar.log import BrokenLog, Gap, Mark, New, Record, Undo
 from nektar.model import Block, BlockRef, Hash32
 
+# What is held of blocks that may still be undone; then no more are taken before some are final. A chain on
+# which that takes days has so many, and one on which no block ever is must not fill the memory.
+MOST_BLOCKS = 100_000
+MOST_BYTES = 64 * 1024 * 1024
+
 
 class Kept(msgspec.Struct, frozen=True):
     """A block that may still be undone, and the record that holds its rows."""
@@ -75,6 +80,18 @@ class Known(msgspec.Struct, frozen=True):
     def next(self) -> int:
         """The number of the block that comes next."""
         return self.first if self.tip is None else self.tip.number + 1
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is held as may be."""
+        if len(self.unfinal) >= MOST_BLOCKS:
+            return True
+        held, source = 0, None
+        for entry in self.unfinal:  # a record's blocks stand together
+            if isinstance(entry, Kept) and entry.source is not source:
+                source = entry.source
+                held += sum(map(len, source.tables.values()))
+        return held >= MOST_BYTES
 
     def hash_at(self, number: int) -> Hash32 | None:
         """The hash of the block at `number`; None where it is not known, or not any more."""

@@ -135,7 +135,7 @@ class Chain:
         """Raises WrongChain, NotPinned, ConfigError."""
         contracts_of(network, self._adapter)
         anchor = parse_anchor(network.anchor, len(network.rpc))
-        source = Source(self._providers, network.chain_id, anchor, network.name)
+        source = Source(self._providers, network.chain_id, anchor, network.name, network.finality_depth)
         self._opened.push_async_callback(source.close)
         await source.check_chain()
         return source

@@ -14,6 +14,7 @@
 | 10 | as in 9 | our newest block that stands there too is at finalized or above | take back |
 | 11 | as in 9 | our last block stands after all, or one is null: answers of two moments | wait |
 | 12 | as in 9 | another block stands at our finalized number, or is called finalized there | raise |
+| 13 | is full of blocks that are not final | latest is above, and the next block is not called final | wait |
 
 Each step is small, and the next is decided from what the log says then. So two reorgs at once are one after
 the other; one while the process was down is case 9 of its first look; one in the middle of anything leaves a
@@ -23,7 +24,8 @@ A gap in numbers can't come about: blocks are asked for by number, one after the
 serves one that the chain has for certain, since it calls a later one final, a `Gap` is written.
 
 Finality is the chain's own (`mark`): `finalized` only grows, `safe` may go back, and each is named only once
-it is one of the log's blocks.
+it is one of the log's blocks. Case 13 bounds what is held of blocks that may be taken back; it ends when some
+are final.
 """
 
 from __future__ import annotations
@@ -125,11 +127,17 @@ def reconcile(known: Known, view: View) -> Step:
     return _where_they_part(known, view, tip.number)
 
 
-def _extend(known: Known, view: View) -> Extend:
+def _extend(known: Known, view: View) -> Extend | Wait:
     """Up to what is final first, since that needs no second look; then up to the head."""
     first, finalized = known.next, view.heads.finalized
     if finalized is not None and first <= finalized.number:
         return Extend(first, finalized.number, settled=True)
+    if known.full:
+        since = "none ever was" if known.base is None else f"the last one was block {known.base.number}"
+        return Wait(
+            f"{len(known.unfinal)} blocks are held that are not final ({since}), and no more are taken until "
+            "some are: see docs/RUNBOOK.md#no-block-is-final"
+        )
     return Extend(first, view.heads.latest.number, settled=False)
 
 

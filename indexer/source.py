@@ -2,7 +2,8 @@
 
 Which of them is asked is the pool's to say (`nektar/chain/pool.py`); what makes blocks canonical, the
 anchor's (`nektar/chain/anchor.py`): with a quorum, what is called safe and finalized is what its witnesses
-agree on (`quorum.py`), and with a pin no provider is believed whose chain lacks the pinned block.
+agree on (`quorum.py`), and with a pin no provider is believed whose chain lacks the pinned block. Where a
+chain has no such tags, a depth says what is final (`finality.py`).
 
 What a provider does not have is told from what it did not answer. A block or receipts count as withheld only
 where every provider answered, several times, that it has none; a fault of the connection never counts.
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from indexer.finality import Finality
 from indexer.prove import Contradiction, Proved, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
@@ -69,7 +71,7 @@ class Link(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """Where a provider says that the chain stands. None: it serves no such tag, or not yet."""
+    """Where a provider says that the chain stands. None: it says so of no block, or not yet."""
 
     latest: Link
     safe: BlockRef | None
@@ -93,8 +95,10 @@ class Source:
         chain_id: int,
         anchor: Anchor = Single(),  # noqa: B008  frozen
         network: str = "",
+        finality_depth: int = 0,
     ) -> None:
-        """`network` is only said where the providers dissent."""
+        """`network` is only said where the providers dissent. `finality_depth`: as deep as that a block is
+        final where they have no tags that say so; 0: nothing is then."""
         self.pool = Pool(providers, lies=Contradiction)
         self.answered = self.pool.best.name  # who gave the last answer
         self._chain_id = chain_id
@@ -102,6 +106,8 @@ class Source:
         self._checked: set[str] = set()
         self._off_the_pin: set[str] = set()
         self._witnesses: Witnesses | None = None
+        enough = anchor.m if isinstance(anchor, Quorum) else 1
+        self._finality = Finality(network, finality_depth, enough, self._hash_at)
         if isinstance(anchor, Quorum):
             self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at)
 
@@ -161,7 +167,7 @@ class Source:
 
     async def heads(self) -> Heads:
         """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""
-        heads = await self._from_any(_heads)
+        heads = await self._from_any(self._heads)
         if self._witnesses is None:
             return heads
         return Heads(heads.latest, *await self._witnesses.agreed(Tags(heads.safe, heads.finalized)))
@@ -253,8 +259,12 @@ class Source:
 
     async def _tags(self, provider: Provider) -> Tags:
         await self._check(provider)
-        heads = await _heads(provider)
+        heads = await self._heads(provider)
         return Tags(heads.safe, heads.finalized)
+
+    async def _heads(self, provider: Provider) -> Heads:
+        latest, *tags = await heads_of(provider)
+        return Heads(latest, *await self._finality.of(provider, latest.ref, Tags(*tags)))
 
     async def _hash_at(self, provider: Provider, number: int) -> Hash32 | None:
         await self._check(provider)
@@ -315,7 +325,8 @@ class Source:
         return served
 
 
-async def _heads(provider: Provider) -> Heads:
+async def heads_of(provider: Provider) -> Heads:
+    """Where the provider itself says that the chain stands. Raises RpcError, Contradiction."""
     latest, safe, finalized = await provider.batch(
         [Call("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized")]
     )

@@ -97,6 +97,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
     terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
     anchor: str = "single"  # what makes blocks canonical (nektar/chain/anchor.py)
+    # As deep as that a block is final, on a chain whose providers call none so (indexer/finality.py).
+    finality_depth: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     calls: Literal["all", "with_events"] = "all"  # with_events: of blocks that hold an event of the Network
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1

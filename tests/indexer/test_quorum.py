@@ -54,12 +54,13 @@ class Teller(Node):
 class Indexer:
     """An indexer of one Network with an anchor, that a test makes look."""
 
-    def __init__(self, bus: SqliteBus, nodes: Sequence[Node], anchor: str) -> None:
+    def __init__(self, bus: SqliteBus, nodes: Sequence[Node], anchor: str, depth: int = 0) -> None:
         self.bus = bus
         self.log = NetworkLog(bus, NetworkConfig("net", CHAIN_ID, ("a",), {}), b"f" * 32)
-        self.source = Source(nodes, CHAIN_ID, parse(anchor, len(nodes)), "net")  # type: ignore[arg-type]
+        self.source = Source(nodes, CHAIN_ID, parse(anchor, len(nodes)), "net", depth)  # type: ignore[arg-type]
         contracts = {Address(CONTRACT): load(ABI)}
-        self.follower = Follower(self.log, self.source, contracts, 0.0, Health())
+        self.health = Health()
+        self.follower = Follower(self.log, self.source, contracts, 0.0, self.health)
         self.runner = asyncio.Runner()
         self.errors: list[Exception] = []
 

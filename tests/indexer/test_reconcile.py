@@ -127,6 +127,17 @@ def test_12_another_block_at_our_finalized_number_stops_everything() -> None:
         reconcile(known(3, 3), view(link(3, "b")))
 
 
+def test_13_of_blocks_that_may_be_taken_back_no_more_are_held_than_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("indexer.known.MOST_BLOCKS", 4)
+    assert reconcile(known(6, 3), view(link(9), finalized=ref(3))) == Extend(7, 9, settled=False)
+    full = reconcile(known(7, 3), view(link(9), finalized=ref(3)))
+    assert isinstance(full, Wait)
+    assert "4 blocks are held that are not final (the last one was block 3)" in full.why
+    assert reconcile(known(7, 3), view(link(9), finalized=ref(8))) == Extend(8, 8, settled=True)
+
+
 def test_a_gap_is_passed_by_when_looking_where_chains_part() -> None:
     log = known(7, 3).after(Gap(8, 10, name(10, "a"), "")).after(New((block(11),), {}))
     assert reconcile(log, view(link(12, "b"), {11: link(11, "b"), 7: link(7)})) == TakeBack(7)

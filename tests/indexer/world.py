@@ -181,6 +181,7 @@ class Node:
         self.unpruned = 0  # headers below this number are not served, but for the genesis block
         self.withheld: set[int] = set()  # numbers of blocks whose receipts are not served
         self.between: list[Any] = []  # called between two calls of a batch: reorgs in the middle of anything
+        self.untagged = ""  # what it answers in place of its safe and finalized blocks: null or an error
         self.dawdles = False  # lets others go first now and then, so that answers come in any order
         self.asked = 0
         self.syncing: Any = False  # what it says to `eth_syncing`
@@ -242,6 +243,9 @@ class Node:
         if call.method == "eth_getLogs":
             made = self._by_hash(call.params[0]["blockHash"])
             return None if made is None else [log for r in made.receipts for log in r["logs"]]
+        if self.untagged and call.params[0] in ("safe", "finalized"):
+            refused = Refused(self.name, call.method, -39001, "Unknown block")
+            return refused if self.untagged == "error" else None
         made = self._find(call.params[0])
         if made is None or (call.params[0] != "latest" and self.rng.random() < self.nulls):
             return None
