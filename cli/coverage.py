@@ -26,7 +26,8 @@ def run(config_path: Path | None, directory: Path | None, as_json: bool) -> None
     rows(shown, columns, as_json=as_json, title="coverage")
     if lies := msgspec.convert(records(config, DISSENT), list[Lies], strict=False):
         told = [msgspec.structs.asdict(each) for each in lies]
-        rows(told, ["network", "provider", "lie", "lies", "first", "last"], as_json=as_json, title="dissent")
+        columns = ["network", "provider", "lie", "lies", "first", "last", "why"]
+        rows(told, columns, as_json=as_json, title="dissent")
     if gaps := below_findings(stretches, records(config, RESTS_ON)):
         first = gaps[0]
         raise Uncovered(

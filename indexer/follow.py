@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
 from indexer.carried import Carried, Due, between, pages
 from indexer.decode import NO_REASONS, Undecodable
+from indexer.dissents import NOT_FINAL
 from indexer.found import MAX_FOUND
 from indexer.prove import Contradiction
 from indexer.reconcile import (
@@ -161,6 +163,19 @@ class Follower:
 
     async def look(self) -> None:
         """One look at the heads, and all that follows from it. Raises RpcError, Contradiction too."""
+        try:
+            await self._look()
+        except (RpcError, Contradiction):
+            await self._record_dissents()
+            raise
+        await self._record_dissents()
+
+    async def _record_dissents(self) -> None:
+        if dissent := self._source.dissents.take():
+            async with self._writing:
+                await asyncio.to_thread(partial(self._log.append, [], dissent=dissent))
+
+    async def _look(self) -> None:
         asked_at = time.time()
         self._since = time.time_ns()
         view = View(await self._source.heads())
@@ -190,6 +205,7 @@ class Follower:
         except ReorgBelowFinality as error:
             showed = self._source.answered
             self._sightings[showed] += 1
+            self._source.dissents.add(showed, NOT_FINAL, error.said.number, str(error), error.said.hash)
             if self._is_certain:
                 raise
             level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
@@ -398,6 +414,7 @@ class Follower:
             self._carried.done(carried)
 
     def _contradicted(self, served: Served, why: str) -> Contradiction:
-        self._source.pool.contradicted(served.provider)
         number, block_hash = served.proved.number, served.proved.hash.hex()
-        return Contradiction(f"provider {served.provider}: block {number} 0x{block_hash}: {why}")
+        error = Contradiction(f"provider {served.provider}: block {number} 0x{block_hash}: {why}")
+        self._source.contradicted(served.provider, number, error)
+        return error

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from opentelemetry import metrics
 
+from indexer.dissents import CONTRADICTION, NOT_FINAL, Dissents
 from indexer.prove import Contradiction
 from nektar.chain.anchor import Quorum, agreed, candidates
 from nektar.chain.pool import Pool
@@ -59,6 +60,7 @@ class Witnesses:
         quorum: Quorum,
         tags: Callable[[Provider], Awaitable[Tags]],
         hash_at: Callable[[Provider, int], Awaitable[Hash32 | None]],
+        dissents: Dissents,
     ) -> None:
         """How to ask a provider for its tags, and for its block at a number; both may raise RpcError,
         Contradiction."""
@@ -67,6 +69,7 @@ class Witnesses:
         self._quorum = quorum
         self._tags = tags
         self._hash_at = hash_at
+        self._told = dissents
         self._agreed = Tags()
         self._answered: Tags | None = None  # what had been said when the witnesses were last asked
         self._asked_at = float("-inf")
@@ -95,7 +98,7 @@ class Witnesses:
             return await self._hash_at(provider, block.number)
 
         if block != self._stands:
-            hashes = await self._from_all(at, enough=block.hash)
+            hashes = await self._from_all(at, block.number, enough=block.hash)
             if self._weigh("finalized", block.number, hashes) != block.hash:
                 return False
             self._stands = block
@@ -108,10 +111,10 @@ class Witnesses:
 
     async def _ask(self) -> None:
         """One round of questions, of which `_agreed` is what came."""
-        told = await self._from_all(self._tags)
+        before = self._agreed.finalized
+        told = await self._from_all(self._tags, before.number if before is not None else 0)
         safe = await self._settled("safe", told)
         finalized = await self._settled("finalized", told)
-        before = self._agreed.finalized
         if finalized is None or (before is not None and finalized.number < before.number):
             finalized = before
         self._agreed = Tags(safe, finalized)
@@ -129,7 +132,7 @@ class Witnesses:
                     return None
                 return claim.hash if claim.number == number else await self._hash_at(provider, number)
 
-            if (hash_ := self._weigh(tag, number, await self._from_all(at))) is not None:
+            if (hash_ := self._weigh(tag, number, await self._from_all(at, number))) is not None:
                 return BlockRef(number, hash_)
         return None
 
@@ -139,6 +142,9 @@ class Witnesses:
         dissenters = sorted(name for name, other in hashes.items() if other != hash_) if hash_ else []
         for name in dissenters if tag == "finalized" else ():  # `safe` may well be another after a reorg
             _dissents.add(1, {"provider": name})
+            words = self._quorum.words("", 0)
+            why = f"block {number}: {words} have 0x{hash_.hex() if hash_ else ''}"
+            self._told.add(name, NOT_FINAL, number, why, hashes[name], words)
             self._pool.turn_from(name)
         if hash_ is not None and not dissenters:
             return hash_
@@ -151,15 +157,18 @@ class Witnesses:
         return hash_
 
     async def _from_all(
-        self, ask: Callable[[Provider], Awaitable[T | None]], enough: T | None = None
+        self, ask: Callable[[Provider], Awaitable[T | None]], number: int, enough: T | None = None
     ) -> dict[str, T]:
-        """By their names, what the providers answer in time; no longer waited for once m answer `enough`."""
+        """By their names, what the providers answer in time about the block at `number`; no longer waited for
+        once m answer `enough`."""
 
         async def one(provider: Provider) -> T | None:
             try:
                 return await ask(provider)
             except (RpcError, Contradiction) as error:
                 logger.info("%s", error)
+                if isinstance(error, Contradiction):
+                    self._told.add(provider.name, CONTRADICTION, number, str(error))
                 return None
 
         tasks = {asyncio.create_task(one(provider)): provider.name for provider in self._pool.providers}

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from indexer.dissents import CONTRADICTION, Dissents
 from indexer.finality import Finality
 from indexer.prove import Contradiction, Proved, prove
 from indexer.quorum import Tags, Witnesses
@@ -101,6 +102,8 @@ class Source:
         final where they have no tags that say so; 0: nothing is then."""
         self.pool = Pool(providers, lies=Contradiction)
         self.answered = self.pool.best.name  # who gave the last answer
+        self.dissents = Dissents()
+        self._asked = 0  # the number of the block that was asked for last
         self._chain_id = chain_id
         self._anchor = anchor
         self._checked: set[str] = set()
@@ -109,7 +112,7 @@ class Source:
         enough = anchor.m if isinstance(anchor, Quorum) else 1
         self._finality = Finality(network, finality_depth, enough, self._hash_at)
         if isinstance(anchor, Quorum):
-            self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at)
+            self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at, self.dissents)
 
     async def close(self) -> None:
         if self._witnesses is not None:
@@ -131,6 +134,11 @@ class Source:
     def turn_from(self, name: str) -> None:
         """Ask others first from now on: what this provider says is to be seen by another too."""
         self.pool.turn_from(name)
+
+    def contradicted(self, name: str, number: int, error: Contradiction) -> None:
+        """What this provider said of the block at `number` can't be, by what was said of others before."""
+        self.pool.contradicted(name)
+        self.dissents.add(name, CONTRADICTION, number, str(error))
 
     async def check_chain(self) -> None:
         """Raises WrongChain where a provider serves another chain, NotPinned where all lack the pinned block.
@@ -167,7 +175,7 @@ class Source:
 
     async def heads(self) -> Heads:
         """The chain's latest, safe and finalized blocks. Raises RpcError, Contradiction."""
-        heads = await self._from_any(self._heads)
+        heads = await self._from_any(self._heads, self._asked)
         if self._witnesses is None:
             return heads
         return Heads(heads.latest, *await self._witnesses.agreed(Tags(heads.safe, heads.finalized)))
@@ -183,7 +191,7 @@ class Source:
         async def ask(provider: Provider) -> dict[int, Link | None]:
             return await _links(provider, first, last)
 
-        return await self._from_any(ask)
+        return await self._from_any(ask, first)
 
     async def block(self, number: int, *, settled: bool) -> Served | None:
         """The block at `number`, proved, or linked where no provider serves its receipts.
@@ -198,8 +206,9 @@ class Source:
                 raise Absent(provider.name, f"block {number}: it has none")
             return served
 
+        self._asked = number
         try:
-            return await self._from_any(ask)
+            return await self._from_any(ask, number)
         except Absent:
             return None
 
@@ -212,16 +221,21 @@ class Source:
             return True
 
         try:
-            return await self._from_any(ask)
+            return await self._from_any(ask, number)
         except Absent:
             return False
 
-    async def _from_any(self, ask: Callable[[Provider], Awaitable[T]]) -> T:
-        """The answer of the best provider of this chain that gives one. Raises as `Pool.first` does."""
+    async def _from_any(self, ask: Callable[[Provider], Awaitable[T]], number: int) -> T:
+        """The answer of the best provider of this chain that gives one, about the block at `number`. Raises
+        as `Pool.first` does."""
 
         async def of_this_chain(provider: Provider) -> T:
-            await self._check(provider)
-            answer = await ask(provider)
+            try:
+                await self._check(provider)
+                answer = await ask(provider)
+            except Contradiction as error:
+                self.dissents.add(provider.name, CONTRADICTION, number, str(error))
+                raise
             self.answered = provider.name
             return answer
 
@@ -313,7 +327,7 @@ class Source:
                         return Served(prove(block, _mappings(receipts)), other.name, self._anchor)
                 except Contradiction as error:
                     logger.warning("%s", error)
-                    self.pool.contradicted(other.name)
+                    self.contradicted(other.name, quantity(block, "number", NUMBER_BITS), error)
         (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
         if isinstance(logs, RangeLimited):
             raise logs  # they are there, and too many for it

@@ -22,11 +22,13 @@ from indexer.resume import FILTER_HEADER, read_back
 from nektar import trace
 from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
 from nektar.config import NetworkConfig
+from nektar.coverage import DissentRow
 from nektar.errors import NektarError
 from nektar.log import (
     AHEAD_HEADER,
     DEAD,
     NETWORK,
+    ROWS,
     STANDS_HEADER,
     BrokenLog,
     New,
@@ -36,6 +38,7 @@ from nektar.log import (
     key,
     split,
 )
+from nektar.store.schema import rows_to_ipc
 
 SOURCE = b"indexer"  # the key of what it could not read
 # What a record that telemetry brought keeps when it is carried into another log.
@@ -66,6 +69,7 @@ class NetworkLog:
         FilterChanged, BrokenLog, BusError."""
         self.network = network.name
         self._ahead = ahead
+        self._generation = network.generation
         self._key = key(network.name, network.generation)
         self._filter = filter_
         partition = partition_of(network.name, bus.partitions)
@@ -92,11 +96,12 @@ class NetworkLog:
         carried: Iterable[Delivered] = (),
         beside: Iterable[Message] = (),
         stands_by: Writer | None = None,
+        dissent: Sequence[DissentRow] = (),
     ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
         as of `since` (ns since 1970; 0: now). `carried` are records of an older log that are to stand after
         them, and `beside` goes with all that. `stands_by`: by these this generation comes to stand, what is
-        carried is to stand before them, and who may say so writes with this.
+        carried is to stand before them, and who may say so writes with this. `dissent` goes to the store.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -120,6 +125,10 @@ class NetworkLog:
                 Message(DEAD, SOURCE, value, {**headers, **reason})
                 for value, headers in split(msgspec.msgpack.encode(each))
             ]
+        if dissent:
+            rows = rows_to_ipc(DissentRow, [(row, False) for row in dissent])
+            of = {"table": DissentRow.table.encode(), "generation": b"%d" % self._generation}
+            messages.append(Message(ROWS, self.network.encode(), rows, {**of, "processor": SOURCE, **ahead}))
         messages += beside
         with trace.root("index", traceparent, since or time.time_ns(), _said(self.network, records)):
             (stands_by or self._writer).transaction(messages)

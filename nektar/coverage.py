@@ -1,5 +1,5 @@
 """What bulk reading (`nektar index`) says of itself in the store: the blocks that it has, what it could not
-read, and where it was lied to."""
+read, and where it was lied to. Where a Network's indexer was lied to is said beside it."""
 
 from __future__ import annotations
 
@@ -47,21 +47,33 @@ class UndecodedRow(msgspec.Struct, frozen=True):
 
 
 class DissentRow(msgspec.Struct, frozen=True):
-    """What a provider reported that the block's own header contradicts; the rows are corrected."""
+    """What a provider said that can't be: no row of it stands."""
 
     table: ClassVar[str] = "dissent"
-    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index", "filter")
+    key: ClassVar[tuple[str, ...]] = ("block_number", "block_hash", "log_index", "filter", "provider", "lie")
 
-    lie: Annotated[str, Column("LowCardinality(String)", "omitted, altered, invented, or wrong block")]
+    lie: Annotated[
+        str,
+        Column(
+            "LowCardinality(String)",
+            "Read in bulk: omitted, altered, invented, or wrong block; of a Network: contradiction, or other "
+            "final block",
+        ),
+    ]
     block_number: Annotated[int, Column("UInt64", "Block that it was told of")]
     block_hash: Annotated[
-        bytes, Column(HashColumn, "Hash of that block; of a wrong block, the hash that was told")
+        bytes,
+        Column(HashColumn, "Hash of that block; of a wrong or other one, the hash that was told; zero: none"),
     ]
     log_index: Annotated[int, Column("Int64", "Place of the log in the block; -1: all of the block")]
     filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
     provider: Annotated[str, Column("LowCardinality(String)", "Provider that reported it")]
-    proved_by: Annotated[str, Column("LowCardinality(String)", "Provider that served the proof")]
+    proved_by: Annotated[
+        str,
+        Column("LowCardinality(String)", "Provider that served the proof, or quorum; empty: none had to"),
+    ]
     found: Annotated[int, Column("DateTime('UTC')", "When it was found out")]
+    why: Annotated[str, Column("String", "What differed, where that is known")] = ""
 
 
 Row = CoverageRow | UndecodedRow | DissentRow

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from nektar.arrow import pa
 from nektar.bus.port import Delivered
+from nektar.coverage import DissentRow
 from nektar.errors import NektarError
 from nektar.log import (
     FINDINGS,
@@ -26,11 +27,12 @@ from nektar.log import (
 )
 from nektar.model import Block
 from nektar.rows import ROWS as ROW_TYPES
-from nektar.rows import ChainSpan, Finding, Row
+from nektar.rows import ChainSpan, Finding
 from nektar.store.otel import chain_spans
 from nektar.store.schema import (
     DELETED,
     HISTORIES,
+    Row,
     Table,
     blocks_table,
     columns,
@@ -43,7 +45,7 @@ from nektar.store.schema import (
 )
 
 _BLOCKS, _GAPS = blocks_table(), gaps_table()
-_ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in ROW_TYPES if t is not Finding}
+_ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in (*ROW_TYPES, DissentRow) if t is not Finding}
 
 
 class BrokenRecord(NektarError):

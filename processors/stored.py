@@ -16,6 +16,7 @@ from opentelemetry import metrics
 from nektar import generations
 from nektar.arrow import pa
 from nektar.bus.port import Bus, partition_of
+from nektar.coverage import DissentRow
 from nektar.log import FINDINGS, NETWORK, ROWS
 from nektar.rows import ROWS as ROW_TYPES
 from nektar.rows import Finding, ProgressRow
@@ -31,7 +32,7 @@ _OFFSET = (1 << 48) - 1
 # Of a record of the log, the block's row is written last: who has that has all.
 _TABLES: Mapping[str, tuple[str, ...]] = {
     NETWORK: (blocks_table().name,),
-    ROWS: tuple(row_table(t).name for t in ROW_TYPES if t is not Finding),
+    ROWS: tuple(row_table(t).name for t in (*ROW_TYPES, DissentRow) if t is not Finding),
     FINDINGS: (row_table(Finding).name,),
 }
 

@@ -38,9 +38,10 @@ ORDER BY network, kind, filter, first, last
 # The newest block of each Network that a finding rests on.
 RESTS_ON = "SELECT network, max(block_number) AS block FROM findings GROUP BY network"
 
-# What providers reported of blocks that their headers contradict.
+# What providers said that can't be, and of the newest of each kind why.
 DISSENT = """
-SELECT network, provider, lie, count() AS lies, min(block_number) AS first, max(block_number) AS last
+SELECT network, provider, lie, count() AS lies, min(block_number) AS first, max(block_number) AS last,
+       argMax(why, (found, block_number)) AS why
 FROM dissent GROUP BY network, provider, lie ORDER BY network, provider, lie
 """
 
@@ -56,6 +57,7 @@ class Lies(msgspec.Struct, frozen=True):
     lies: int
     first: int
     last: int
+    why: str = ""
 
 
 class Stretch(msgspec.Struct, frozen=True):

@@ -158,6 +158,7 @@ def test_an_audit_names_each_lie_and_corrects_it_also_when_it_is_killed(
         "lies": len(lies),
         "first": min(blocks),
         "last": max(blocks),
+        "why": "",
     }
     assert "dissent" in nektar("coverage", "--dir", tmp_path).stdout
 

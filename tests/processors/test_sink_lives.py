@@ -127,7 +127,7 @@ def test_the_store_says_of_each_network_of_a_partition_what_its_log_says(
     assert unknown[0] == b"rows"
     assert unknown[1] == {
         "network": b"home",
-        "reason": b"expected rows of tasks, duties, operators, progress, task_events; got 'nobodys'",
+        "reason": b"expected rows of tasks, duties, operators, progress, task_events, dissent; got 'nobodys'",
     }
 
     # All of it once more, as after a crash that lost every offset: no row is doubled.

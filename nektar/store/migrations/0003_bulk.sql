@@ -46,19 +46,20 @@ COMMENT 'A log of the contracts that their ABI can\'t have made, whole.';
 
 CREATE TABLE IF NOT EXISTS `dissent_rows` (
   `network` LowCardinality(String) COMMENT 'Network that it belongs to',
-  `lie` LowCardinality(String) COMMENT 'omitted, altered, invented, or wrong block',
+  `lie` LowCardinality(String) COMMENT 'Read in bulk: omitted, altered, invented, or wrong block; of a Network: contradiction, or other final block',
   `block_number` UInt64 COMMENT 'Block that it was told of',
-  `block_hash` FixedString(32) COMMENT 'Hash of that block; of a wrong block, the hash that was told',
+  `block_hash` FixedString(32) COMMENT 'Hash of that block; of a wrong or other one, the hash that was told; zero: none',
   `log_index` Int64 COMMENT 'Place of the log in the block; -1: all of the block',
   `filter` FixedString(32) COMMENT 'Hash of the contracts and events that were asked for',
   `provider` LowCardinality(String) COMMENT 'Provider that reported it',
-  `proved_by` LowCardinality(String) COMMENT 'Provider that served the proof',
+  `proved_by` LowCardinality(String) COMMENT 'Provider that served the proof, or quorum; empty: none had to',
   `found` DateTime('UTC') COMMENT 'When it was found out',
+  `why` String COMMENT 'What differed, where that is known',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo',
   `block_hash_hex` String ALIAS concat('0x', lower(hex(`block_hash`))) COMMENT 'block_hash as 0x…',
   `filter_hex` String ALIAS concat('0x', lower(hex(`filter`))) COMMENT 'filter as 0x…'
 )
-ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `block_number`, `block_hash`, `log_index`, `filter`)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `block_number`, `block_hash`, `log_index`, `filter`, `provider`, `lie`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
-COMMENT 'What a provider reported that the block\'s own header contradicts; the rows are corrected.';
+COMMENT 'What a provider said that can\'t be: no row of it stands.';
