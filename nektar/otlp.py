@@ -7,6 +7,7 @@ our collector, or a stock one with its Kafka exporter. Requests of several messa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -32,8 +33,8 @@ MAX_GROUPS = 16_384
 # Of a request, with what spans have in lists of their own. Empty ones, too, take two bytes each; spans with
 # ids and a time, as many as fit, are fewer.
 MAX_ITEMS = 131_072
-# Of resources and scopes, with what stands in their lists and maps, before any of it is looked at: as many
-# attributes of 16 bytes, less than any that says something, as fit. Empty ones take two.
+# Attributes of a request, with what stands in their lists and maps, before any of it is looked at: as many of
+# 16 bytes, less than most that say something, as fit. Empty ones take two.
 MAX_VALUES = 262_144
 # A row of the store repeats its resource and its scope, so that a small message may be a large insert, which
 # takes up to ten times as much memory for a moment. A batch of 8,192 spans whose resource takes 3 KB in 40
@@ -139,12 +140,12 @@ def check_size(signal: Signal, request: Any) -> None:
             f"expected at most {MAX_ITEMS} of {counted}; got {items} or more: send smaller batches"
         )
     values = 0
-    for of in _resources_and_scopes(with_items):
-        values += _values(of)
+    for held in chain(_of_resources_and_scopes(with_items), _of_items(signal, with_items)):
+        values += _counted(held)
         if values > MAX_VALUES:
             raise BadRequest(
-                f"expected at most {MAX_VALUES} attributes of resources and scopes, with what stands in "
-                f"their lists and maps; got {values} or more"
+                f"expected at most {MAX_VALUES} attributes, with what stands in their lists and maps; got "
+                f"{values} or more: send smaller batches"
             )
     repeated = of_resource = 0
     weighed: Any = None
@@ -159,20 +160,32 @@ def check_size(signal: Signal, request: Any) -> None:
         )
 
 
-def _resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:
-    """Each once."""
+def _of_resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:
+    """The attributes of each, once."""
     seen: Any = None
     for group in with_items:
         if group.resource is not seen:
             seen = group.resource
-            yield seen.resource
-        yield group.scope.scope
+            yield seen.resource.attributes
+        yield group.scope.scope.attributes
 
 
-def _values(of: Any) -> int:
-    """How many values the attributes of a resource or a scope are, with those in lists and maps; where they
-    are more than MAX_VALUES, at least as many as that."""
-    lists, count = [of.attributes], 0
+def _of_items(signal: Signal, with_items: Iterable[Group]) -> Iterator[Any]:
+    """The attributes of each item and of its parts, and what a record's body holds."""
+    for group in with_items:
+        for item in group.items:
+            yield item.attributes
+            for part in signal.parts:
+                for each in getattr(item, part):
+                    yield each.attributes
+            if signal is LOGS:
+                yield (item.body,)
+
+
+def _counted(held: Any) -> int:
+    """How many values these are, with those in lists and maps; where they are more than MAX_VALUES, at least
+    as many as that."""
+    lists, count = [held], 0
     while lists and (count := count + len(lists[-1])) <= MAX_VALUES:
         lists.extend(filter(None, map(_within, lists.pop())))
     return count

@@ -201,7 +201,7 @@ def test_nobody_looks_into_items_that_are_too_many() -> None:
 
 
 def grown(of: Any, into: str, count: int) -> None:
-    """Give the attributes of a resource or a scope `count` values in all, empty as far as may be."""
+    """Give the attributes of a resource, a scope or a span `count` values in all, empty as far as may be."""
     if into == "attributes":
         of.attributes.extend([of.attributes.add()] * (count - 1))
         return
@@ -215,20 +215,50 @@ def grown(of: Any, into: str, count: int) -> None:
     parts.extend([parts.add()] * (count - 1))
 
 
-@pytest.mark.parametrize("place", ["resource", "scope"])
+@pytest.mark.parametrize("place", ["resource", "scope", "span", "event"])
 @pytest.mark.parametrize("into", ["attributes", "a list", "a map", "lists in a list"])
-def test_so_many_values_of_resources_and_scopes_are_too_many_before_any_becomes_text(
+def test_so_many_values_are_too_many_before_any_becomes_text(
     place: str, into: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [spans(1, NOW, resource=[]) for _ in range(2)]
     for more, request in enumerate(requests):
         group = request.resource_spans[0]
-        of = getattr(group if place == "resource" else group.scope_spans[0], place)
-        grown(of, into, MAX_VALUES - len(of.attributes) + more)
+        (scope,) = group.scope_spans
+        (span,) = scope.spans
+        holders = {
+            "resource": group.resource,
+            "scope": scope.scope,
+            "span": span,
+            "event": span.events.add(),
+        }
+        there = sum(len(of.attributes) for of in holders.values())
+        grown(holders[place], into, MAX_VALUES - there + more)
     check_size(SPANS, requests[0])
     monkeypatch.setattr("nektar.otlp.text", None)
     with pytest.raises(BadRequest, match=f"at most {MAX_VALUES} attributes.*; got {MAX_VALUES + 1}"):
         check_size(SPANS, requests[1])
+
+
+def test_what_a_records_body_holds_is_counted_too() -> None:
+    request = LOGS.request()
+    body = request.resource_logs.add().scope_logs.add().log_records.add().body
+    parts = body.array_value.values
+    parts.extend([parts.add()] * (MAX_VALUES - 2))
+    check_size(LOGS, request)
+    parts.add()
+    with pytest.raises(BadRequest, match=f"got {MAX_VALUES + 1}"):
+        check_size(LOGS, request)
+
+
+def test_a_body_full_of_spans_that_say_something_is_within_the_limit() -> None:
+    request = spans(1, NOW)
+    (template,) = request.resource_spans[0].scope_spans[0].spans
+    while template.ByteSize() < 2_000:
+        template.attributes.add(key="net.ip").value.string_value = "10.1"
+    while request.ByteSize() < MAX_BODY_BYTES - 4_000:
+        request.resource_spans[0].scope_spans[0].spans.add().CopyFrom(template)
+    assert 0.95 * MAX_BODY_BYTES < request.ByteSize() <= MAX_BODY_BYTES
+    check_size(SPANS, request)
 
 
 def test_a_body_full_of_resources_that_say_something_is_within_the_limit() -> None:
