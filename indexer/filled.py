@@ -25,9 +25,9 @@ from nektar.chain.abi import Abi, EventType
 from nektar.chain.logs import Logs
 from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.model import Address, Hash32, Level
+from nektar.store.migrate import make_tables
 from nektar.store.port import Store
-from nektar.store.schema import DELETED, abi_table, create_table, literal, row_table, rows_to_arrow, stored
-from nektar.store.views import create_views
+from nektar.store.schema import DELETED, literal, row_table, rows_to_arrow, stored
 
 # Rows in one insert: ClickHouse takes few large ones best, and they are held until then, some 40 MB of them.
 # Twice as many were 1.5 % quicker, and took 80 MB more.
@@ -150,12 +150,7 @@ class Filled:
         """Make the tables that are missing, and views of their plain names. Raises StoreError."""
         self._store = store
         self._plan = plan
-        tables = [abi_table(event) for event in plan.events]
-        for table in tables:
-            store.command(create_table(table))
-        for name, view in create_views(tables).items():
-            if name not in ("events", "calls"):  # those of a Network's own
-                store.command(view)
+        make_tables(store, plan.events)
 
     def there(self) -> list[Covered]:
         """The blocks that the store has already, checked as well as the plan asks."""

@@ -48,6 +48,7 @@ class EventType(msgspec.Struct, frozen=True):
     topic0: Hash32 | None
     arguments: tuple[Argument, ...]
     schema: pa.Schema
+    entry: str  # of the ABI, as canonical JSON: what the table is named by
 
     @property
     def indexed(self) -> tuple[Argument, ...]:
@@ -73,6 +74,7 @@ class FunctionType(msgspec.Struct, frozen=True):
     selector: bytes  # 4 bytes, or none
     arguments: tuple[Argument, ...]
     schema: pa.Schema
+    entry: str
 
 
 class ErrorType(msgspec.Struct, frozen=True):
@@ -225,6 +227,7 @@ def _event(entry: Mapping[str, Any]) -> EventType:
     return EventType(
         name=name,
         table=_table("event", name, entry),
+        entry=_text(entry),
         topic0=None if anonymous else Hash32(keccak(_canonical(name, types))),
         arguments=arguments,
         schema=_schema(EVENT_COLUMNS, arguments),
@@ -237,6 +240,7 @@ def _function(entry: Mapping[str, Any]) -> FunctionType:
     return FunctionType(
         name=name,
         table=_table("call", name, entry),
+        entry=_text(entry),
         selector=keccak(_canonical(name, types))[:SELECTOR_BYTES],
         arguments=arguments,
         schema=_schema(CALL_COLUMNS, arguments),
@@ -246,7 +250,8 @@ def _function(entry: Mapping[str, Any]) -> FunctionType:
 def _special(name: str, entry: Mapping[str, Any]) -> FunctionType:
     """`receive` takes no input and `fallback` any: what came is its one column, as it came."""
     arguments = (Argument("data", Bytes("bytes")),) if name == "fallback" else ()
-    return FunctionType(name, _table("call", name, entry), b"", arguments, _schema(CALL_COLUMNS, arguments))
+    schema = _schema(CALL_COLUMNS, arguments)
+    return FunctionType(name, _table("call", name, entry), b"", arguments, schema, _text(entry))
 
 
 def _error(entry: Mapping[str, Any]) -> ErrorType:
@@ -277,9 +282,13 @@ def _schema(fixed: Sequence[pa.Field], arguments: Sequence[Argument]) -> pa.Sche
 
 
 def _table(kind: str, name: str, entry: Mapping[str, Any]) -> str:
-    digest = keccak(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode())
+    digest = keccak(_text(entry).encode())
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     return f"{kind}_{re.sub('[^a-z0-9_]', '_', snake)}_{digest[:4].hex()}"
+
+
+def _text(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"))
 
 
 Found = TypeVar("Found", EventType, FunctionType)

@@ -1,16 +1,19 @@
 """Brings a store up to what this version of the code expects; run by whoever opens it for writing.
 
 The model's tables come from numbered SQL files in `migrations/`, which never change once released. What
-the ABIs name is made where it is missing: a changed event has another hash, hence another table. Views hold
-nothing and may be made anew. All of it may be run again at any time, also after it was killed halfway: every
-statement makes only what is missing, and a migration is written down when all of its statements have run.
-What is derived from the ABIs and the model is written down in the same way, as number 0 with a hash of its
-statements: they are hundreds, and most starts find that all of them have run.
+the ABIs name is made where it is missing: a changed event has another hash, hence another table. The entry
+of its ABI is kept (`abi_entries`), so that views show all tables that there are, and not only those of the
+ABIs that whoever makes them knows. Views hold nothing and may be made anew. All of it may be run again at
+any time, also after it was killed halfway: every statement makes only what is missing, and a migration is
+written down when all of its statements have run. What is derived from the ABIs and the model is written down
+in the same way, as number 0 with a hash of its statements: they are hundreds, and most starts find that all
+of them have run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,6 +35,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 ENGINE = ReplacingMergeTree ORDER BY number
 COMMENT 'Migrations of the schema that this store has seen'
 """
+
+Entry = abi.EventType | abi.FunctionType
 
 # What is derived, in the ledger.
 _DERIVED = 0, "derived from the ABIs and the model"
@@ -83,25 +88,54 @@ def migrate(store: Store, adapters: Iterable[Adapter]) -> list[str]:
             store.command(statement)
         _write_down(store, migration.number, migration.name, migration.sha256)
         done.append(migration.name)
-    _, written = applied.get(_DERIVED[0], ("", ""))
-    _derive(store, abi_tables(adapters), written)
+    make_tables(store, _named(adapters))
     return done
 
 
-def _derive(store: Store, named: Mapping[str, Table], written: str) -> None:
-    """Make the tables of the ABIs and all views, unless the ledger says (`written`) that just these were made
-    last, and none is missing."""
-    wanted = {name: create_table(table) for name, table in named.items()}
-    wanted |= create_views([*model_tables(), *named.values()])
-    digest = hashlib.sha256("\n".join(wanted.values()).encode()).hexdigest()
-    if written == digest:
-        there = store.rows("SELECT name FROM system.tables WHERE database = currentDatabase()")
-        if wanted.keys() <= {name for (name,) in there}:
-            return
+def make_tables(store: Store, entries: Iterable[Entry]) -> None:
+    """Make the tables of these entries, and the views of all that the store has; but not what the ledger says
+    was made before, unless some of it is missing."""
+    known = _known(store)
+    there = {entry.table for entry in known}
+    every = known + [entry for entry in entries if entry.table not in there]
+    made, wanted = _statements(known), _statements(every)
+    if not _is_made(store, made):
+        made = {}
+    if not (new := {name: statement for name, statement in wanted.items() if made.get(name) != statement}):
+        return
     _write_down(store, *_DERIVED, "")  # until all of it is there, some of it is another version's
-    for statement in wanted.values():
+    for statement in new.values():
         store.command(statement)
-    _write_down(store, *_DERIVED, digest)
+    for number, entry in enumerate(every[len(known) :], len(known)):
+        values = f"{number}, {literal(entry.table)}, {literal(entry.entry)}"
+        store.command(f"INSERT INTO abi_entries (number, name, entry) VALUES ({values})")  # noqa: S608
+    _write_down(store, *_DERIVED, _digest(wanted))
+
+
+def _known(store: Store) -> list[Entry]:
+    """What the store has tables of, in the order in which they were made."""
+    entries = store.rows("SELECT entry FROM abi_entries FINAL ORDER BY number, name")
+    return _entries(abi.load([json.loads(entry)]) for (entry,) in entries)
+
+
+def _statements(entries: Iterable[Entry]) -> dict[str, str]:
+    """Name → statement, of the entries' tables and of all views."""
+    tables = {entry.table: abi_table(entry) for entry in entries}
+    made = {name: create_table(table) for name, table in tables.items()}
+    return made | create_views([*model_tables(), *tables.values()])
+
+
+def _is_made(store: Store, statements: Mapping[str, str]) -> bool:
+    """Whether the ledger says that just these were run last, and nothing is missing."""
+    written = store.rows(f"SELECT sha256 FROM schema_migrations FINAL WHERE number = {_DERIVED[0]}")  # noqa: S608
+    if written != [(_digest(statements),)]:
+        return False
+    there = store.rows("SELECT name FROM system.tables WHERE database = currentDatabase()")
+    return statements.keys() <= {name for (name,) in there}
+
+
+def _digest(statements: Mapping[str, str]) -> str:
+    return hashlib.sha256("\n".join(statements.values()).encode()).hexdigest()
 
 
 def _write_down(store: Store, number: int, name: str, sha256: str) -> None:
@@ -111,11 +145,20 @@ def _write_down(store: Store, number: int, name: str, sha256: str) -> None:
 
 def abi_tables(adapters: Iterable[Adapter]) -> dict[str, Table]:
     """Table name → table, of every event and function that the adapters' ABIs name."""
-    abis = [abi.load(contract) for adapter in adapters for contract in adapter.abi().values()]
-    entries: list[abi.EventType | abi.FunctionType] = []
+    return {entry.table: abi_table(entry) for entry in _named(adapters)}
+
+
+def _named(adapters: Iterable[Adapter]) -> list[Entry]:
+    return _entries(abi.load(contract) for adapter in adapters for contract in adapter.abi().values())
+
+
+def _entries(abis: Iterable[abi.Abi]) -> list[Entry]:
+    """Every event and function, once."""
+    found: dict[str, Entry] = {}
     for each in abis:
-        entries += [*each.events, *each.functions]
-    return {entry.table: abi_table(entry) for entry in entries}
+        found |= {event.table: event for event in each.events}
+        found |= {function.table: function for function in each.functions}
+    return list(found.values())
 
 
 def _check(store: Store, known: list[Migration], applied: Mapping[int, tuple[str, str]]) -> None:

@@ -47,14 +47,38 @@ def create_views(tables: Iterable[Table]) -> dict[str, str]:
 
 
 def _view(name: str, tables: Sequence[Table]) -> str:
-    """One plain name. Where several tables share it (one event's older and newer ABI), what all have."""
-    shared = [c for c in tables[0].columns if all(_has(t, c) for t in tables[1:])]
-    selects = [_select(t, [_NETWORK, *shared]) for t in tables]
-    return _create(name, tables[0].comment, [_NETWORK, *shared], selects)
+    """One plain name. Where several tables share it (layouts of one event), it has the columns of all: null,
+    or an empty array or tuple, in rows of a layout that has none such. What another layout has under the same
+    name in another type bears its table's hash; the table that was there first keeps its names."""
+    columns: dict[str, Stored] = {}
+    shown: list[dict[str, str]] = []  # of each table, by the view's columns
+    for table in tables:
+        own = {}
+        for column in (_NETWORK, *table.columns):
+            as_ = column.name
+            if as_ in columns and columns[as_].shown_type != column.shown_type:
+                as_ = f"{as_}_{table.name.rpartition('_')[2]}"
+            columns.setdefault(as_, msgspec.structs.replace(column, name=as_))
+            own[as_] = column.show(f"t.{quoted(column.name)}")
+        shown.append(own)
+    every = [c if all(c.name in own for own in shown) else _optional(c) for c in columns.values()]
+    selects = [
+        _select(
+            table,
+            [msgspec.structs.replace(c, show=_always(own.get(c.name, c.show("")))) for c in every],
+        )
+        for table, own in zip(tables, shown, strict=True)
+    ]
+    return _create(name, tables[0].comment, every, selects)
 
 
-def _has(table: Table, column: Stored) -> bool:
-    return any((c.name, c.type) == (column.name, column.type) for c in table.columns)
+def _optional(column: Stored) -> Stored:
+    """A column that some rows lack: what these show in its place is what it shows of itself."""
+    type_ = column.shown_type
+    if not type_.startswith(("Nullable(", "Array(", "Tuple(")):
+        type_ = f"Nullable({type_})"
+    nothing = f"defaultValueOfTypeName({literal(type_)})"
+    return msgspec.structs.replace(column, shown_type=type_, show=_always(nothing))
 
 
 def _history(table: Table) -> str:
@@ -83,13 +107,14 @@ def _over_all(kind: str, comment: str, place: Sequence[str], tables: Sequence[Ta
     shared = [c for c in tables[0].columns if c.name in place]
     name = Stored(kind, "", f"Name of the {kind}'s view", "LowCardinality(String)", str)
     selects = [
-        _select(t, [_NETWORK, *shared, msgspec.structs.replace(name, show=_constant(t.view))]) for t in tables
+        _select(t, [_NETWORK, *shared, msgspec.structs.replace(name, show=_always(literal(t.view)))])
+        for t in tables
     ]
     return _create(f"{kind}s", comment, [_NETWORK, *shared, name], selects)
 
 
-def _constant(text: str) -> Callable[[str], str]:
-    return lambda _: literal(text)
+def _always(sql: str) -> Callable[[str], str]:
+    return lambda _: sql
 
 
 def _select(table: Table, columns: Sequence[Stored]) -> str:

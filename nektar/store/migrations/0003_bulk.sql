@@ -1,4 +1,4 @@
--- What bulk reading says of itself; the model is nektar/coverage.py.
+-- What bulk reading says of itself (the model is nektar/coverage.py), and what the tables of ABIs were made of.
 
 CREATE TABLE IF NOT EXISTS `coverage_rows` (
   `network` LowCardinality(String) COMMENT 'Network that it belongs to',
@@ -63,3 +63,11 @@ CREATE TABLE IF NOT EXISTS `dissent_rows` (
 ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY (`network`, bitShiftRight(`version`, 48), `block_number`, `block_hash`, `log_index`, `filter`, `provider`, `lie`)
 SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 30
 COMMENT 'What a provider said that can\'t be: no row of it stands.';
+
+CREATE TABLE IF NOT EXISTS `abi_entries` (
+  `number` UInt32 COMMENT 'Place in the order in which the tables were made',
+  `name` String COMMENT 'The table',
+  `entry` String COMMENT 'The event or function of an ABI that the table is of, as JSON'
+)
+ENGINE = ReplacingMergeTree ORDER BY name
+COMMENT 'What each table of an event or a call was made of: its views follow from that';

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nektar.chain import abi
 from nektar.store import migrate as module
 from nektar.store.client import open_store
-from nektar.store.migrate import Migration, migrate, migrations
+from nektar.store.migrate import Migration, make_tables, migrate, migrations
 from nektar.store.port import Store, StoreError
 from nektar.store.schema import create_table, model_tables
 from tests.nektar.store.things import EVENT, Things
@@ -86,6 +87,50 @@ def test_views_that_another_version_made_in_part_are_made_anew(
     monkeypatch.setattr(module, "create_views", ours)
     migrate(fresh, [Things()])
     assert fresh.rows("SHOW CREATE VIEW duties") == wanted
+
+
+def _paused(*inputs: tuple[str, str]) -> abi.EventType:
+    arguments = [{"type": type_, "name": name} for type_, name in inputs]
+    return abi.load([{"type": "event", "name": "Paused", "inputs": arguments}]).event("Paused")
+
+
+def test_a_view_shows_every_layout_that_the_store_has_whoever_made_its_table(fresh: Store) -> None:
+    migrate(fresh, [Things()])
+    one, two, three = (
+        _paused(("address", "by"), ("uint64", "until")),
+        _paused(("address", "by"), ("uint64[]", "ids")),
+        _paused(("uint256", "by")),
+    )
+
+    def shown() -> list[tuple[object, ...]]:
+        return fresh.rows(
+            "SELECT * EXCEPT (block_hash, block_time, tx_hash) FROM event_paused ORDER BY network"
+        )
+
+    zero = "0x" + "00" * 20
+    nothing = (0, 0, 0, zero)
+    for name, event in (("one", one), ("two", two), ("three", three)):
+        make_tables(fresh, [event])
+        fresh.command(f"INSERT INTO {event.table} (network, level) VALUES ('{name}', 'proved')")
+    assert shown() == [
+        ("one", *nothing, zero, 0, "proved", [], None),
+        ("three", *nothing, None, None, "proved", [], 0),
+        ("two", *nothing, zero, None, "proved", [], None),
+    ]
+    columns = [name for (name,) in fresh.rows("SELECT name FROM system.columns WHERE table = 'event_paused'")]
+    assert columns[-4:] == ["until", "level", "ids", f"by_{three.table[-8:]}"]
+    assert fresh.rows("SELECT count() FROM events WHERE network IN ('one', 'two', 'three')") == [(3,)]
+
+    before = shown()
+    ran: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        run = fresh.command
+        patched.setattr(fresh, "command", lambda sql: (ran.append(sql), run(sql)))
+        migrate(fresh, [Things()])
+        migrate(fresh, [])
+        make_tables(fresh, [two])
+    assert [sql.split("(")[0].strip() for sql in ran] == ["CREATE TABLE IF NOT EXISTS schema_migrations"] * 2
+    assert shown() == before
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(fresh: Store) -> None:
