@@ -80,7 +80,7 @@ def run(
         if store.rows(f"SELECT 1 FROM {generations_table().name} WHERE network = {literal(name)} LIMIT 1"):  # noqa: S608
             raise _taken(name)
         began = time.monotonic()
-        plan = Plan(name, contracts, Range(first, last or first), level, audit)
+        plan = Plan(name, contracts, Range(first, first if last is None else last), level, audit)
         done, plan = asyncio.run(_index(providers, store, plan, last is None))
         stored = _count(store, name, contract, plan.blocks)
         seconds = time.monotonic() - began

@@ -196,6 +196,7 @@ def test_several_providers_are_read_by_and_those_that_are_down_or_behind_are_lef
         (("--rpc", "nobody"), "--rpc: expected a URL or a provider's name"),
         (("--rpc", "${NEKTAR_NO_SUCH}"), "NEKTAR_NO_SUCH is not set"),
         (("--to", "99999999"), "expected blocks in order, up to the newest"),
+        (("--to", "0"), "expected blocks in order"),
         (("--name", "Not A Name"), "--name: expected"),
         (("--check", "linked"), "--check: expected reported or proved"),
         (("--check", "reported", "--audit"), "--audit proves what was reported"),
