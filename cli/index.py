@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,11 @@ def run(
         if store.rows(f"SELECT 1 FROM {generations_table().name} WHERE network = {literal(name)} LIMIT 1"):  # noqa: S608
             raise _taken(name)
         began = time.monotonic()
-        plan = Plan(name, contracts, Range(first, first if last is None else last), level, audit)
-        done, plan = asyncio.run(_index(providers, store, plan, last is None))
+
+        def plan_of(chain_id: int, blocks: Range) -> Plan:
+            return Plan(name, chain_id, contracts, blocks, level, audit)
+
+        done, plan = asyncio.run(_index(providers, store, plan_of, first, last))
         stored = _count(store, name, contract, plan.blocks)
         seconds = time.monotonic() - began
         found = dissent(store, plan, SHOWN_LIES_AS_JSON if as_json else SHOWN_LIES)
@@ -153,23 +156,27 @@ def read_abi(path: Path) -> abi.Abi:
 
 
 async def _index(
-    providers: Sequence[Provider], store: Store, plan: Plan, to_newest: bool
+    providers: Sequence[Provider],
+    store: Store,
+    plan_of: Callable[[int, Range], Plan],
+    first: int,
+    last: int | None,
 ) -> tuple[Progress, Plan]:
-    """Index the plan; where `to_newest`, up to the newest block that is final."""
-    async with serving(providers, None if to_newest else plan.blocks.last) as (pool, chain):
-        if to_newest and chain.final is not None:
-            if plan.blocks.first > chain.final:
+    """Index the plan of the providers' chain; where `last` is None, up to the newest block that is final."""
+    async with serving(providers, last) as (pool, chain):
+        if last is None and chain.final is not None:
+            if first > chain.final:
                 raise ConfigError(
-                    f"--from: expected a final block, {chain.final} at most; got {plan.blocks.first}: "
+                    f"--from: expected a final block, {chain.final} at most; got {first}: "
                     "give --to for blocks that may still change"
                 )
-            plan = plan._replace(blocks=Range(plan.blocks.first, chain.final))
-        first, last = plan.blocks
-        if not first <= last <= chain.newest:
+            last = chain.final
+        if last is None or not first <= last <= chain.newest:
             raise ConfigError(
                 f"--from, --to: expected blocks in order, up to the newest, {chain.newest}; got {first} and "
                 f"{last}"
             )
+        plan = plan_of(chain.id, Range(first, last))
         with Shown(plan.name) as shown:
             return await index(pool, store, plan, shown.on), plan
 

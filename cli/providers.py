@@ -98,7 +98,7 @@ async def _chain(provider: Provider) -> Chain:
         if isinstance(answer, Refused):
             raise answer
     try:
-        id_ = quantity({"eth_chainId": id_}, "eth_chainId")
+        id_ = quantity({"eth_chainId": id_}, "eth_chainId", NUMBER_BITS)
         return Chain(id_, _number(newest) or 0, _number(final))
     except Malformed as error:
         raise Unreachable(provider.name, str(error)) from None

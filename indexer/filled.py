@@ -24,6 +24,7 @@ from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
 from nektar.chain.logs import Logs
 from nektar.coverage import CoverageRow, UndecodedRow
+from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
 from nektar.store.migrate import make_tables
 from nektar.store.port import Store
@@ -42,12 +43,20 @@ VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
 _UNKNOWN = Hash32(bytes(32))
+_COVERAGE = row_table(CoverageRow).name
+
+
+class OtherChain(NektarError):
+    """The name of a plan is that of what was read of another chain."""
+
+    exit_code = 2
 
 
 class Plan(NamedTuple):
     """What is to be read, and under which name it stands in the store."""
 
     name: str
+    chain_id: int
     contracts: Mapping[Address, Abi]
     blocks: Range
     level: Level
@@ -61,11 +70,12 @@ class Plan(NamedTuple):
     @property
     def filter(self) -> bytes:
         """What decides which rows a block has, hashed."""
-        content = {
+        events = {
             address.hex(): sorted(event.table for event in abi.events)
             for address, abi in self.contracts.items()
         }
-        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+        content = msgspec.json.encode([str(self.chain_id), events], order="deterministic")
+        return hashlib.sha256(content).digest()
 
     @property
     def mine(self) -> str:
@@ -147,9 +157,21 @@ class Filled:
     """The tables that a plan fills."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
-        """Make the tables that are missing, and views of their plain names. Raises StoreError."""
+        """Make the tables that are missing, and views of their plain names.
+
+        Raises OtherChain where the name has blocks of one, StoreError.
+        """
         self._store = store
         self._plan = plan
+        others = store.rows(
+            f"SELECT chain_id FROM {_COVERAGE} FINAL WHERE network = {literal(plan.name)}"  # noqa: S608
+            f" AND chain_id != {plan.chain_id} LIMIT 1"
+        )
+        if others:
+            raise OtherChain(
+                f"--name: {plan.name} has blocks of chain {others[0][0]}, and chain {plan.chain_id} is to be "
+                "read: expected another name"
+            )
         make_tables(store, plan.events)
 
     def there(self) -> list[Covered]:
@@ -167,7 +189,7 @@ class Filled:
     def covered(self, *levels: Level) -> list[Covered]:
         """The blocks that were read as this plan asks for them, at these levels."""
         rows = self._store.rows(
-            f"SELECT first, last, provider, hex(parent), hex(hash) FROM {row_table(CoverageRow).name} FINAL"  # noqa: S608
+            f"SELECT first, last, provider, hex(parent), hex(hash) FROM {_COVERAGE} FINAL"  # noqa: S608
             f" WHERE {self._plan.mine} AND kind = {literal(LOGS)}"
             f" AND level IN ({', '.join(literal(str(level)) for level in levels)})"
         )
@@ -205,6 +227,7 @@ class Filled:
                     first=read.blocks.first,
                     last=read.blocks.last,
                     filter=self._plan.filter,
+                    chain_id=self._plan.chain_id,
                     level=str(self._plan.level),
                     provider=read.provider,
                     anchor=f"single:{read.provider}",

@@ -19,7 +19,8 @@ class CoverageRow(msgspec.Struct, frozen=True):
     kind: Annotated[str, Column("LowCardinality(String)", "What of the blocks: logs or calls")]
     first: Annotated[int, Column("UInt64", "First block")]
     last: Annotated[int, Column("UInt64", "Last block")]
-    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of chain, contracts and events that were asked for")]
+    chain_id: Annotated[int, Column("UInt64", "Chain that they are of")]
     level: Annotated[str, Column("LowCardinality(String)", "How well they were checked: proved or reported")]
     provider: Annotated[str, Column("LowCardinality(String)", "Provider that served them")]
     anchor: Annotated[str, Column("LowCardinality(String)", "What makes them canonical")]
@@ -43,7 +44,7 @@ class UndecodedRow(msgspec.Struct, frozen=True):
     topics: Annotated[str, Column("String", "Its topics, 0x… each")]
     data: Annotated[str, Column("String", "Its data, 0x…")]
     reason: Annotated[str, Column("String", "Why it can't be read")]
-    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of chain, contracts and events that were asked for")]
 
 
 class DissentRow(msgspec.Struct, frozen=True):
@@ -66,7 +67,7 @@ class DissentRow(msgspec.Struct, frozen=True):
         Column(HashColumn, "Hash of that block; of a wrong or other one, the hash that was told; zero: none"),
     ]
     log_index: Annotated[int, Column("Int64", "Place of the log in the block; -1: all of the block")]
-    filter: Annotated[bytes, Column(HashColumn, "Hash of the contracts and events that were asked for")]
+    filter: Annotated[bytes, Column(HashColumn, "Hash of chain, contracts and events that were asked for")]
     provider: Annotated[str, Column("LowCardinality(String)", "Provider that reported it")]
     proved_by: Annotated[
         str,

@@ -28,6 +28,7 @@ from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
+from tests.indexer.world import CHAIN_ID
 
 pytestmark = pytest.mark.real
 
@@ -82,7 +83,7 @@ def plan(of: Load, level: Level = Level.REPORTED) -> Plan:
     """All of the chain's load, under a name of its own."""
     contract = abi.load(json.loads(of.abi.read_text()))
     address = Address(bytes.fromhex(of.address[2:]))
-    return Plan(f"n{next(names)}", {address: contract}, Range(of.first, of.last), level)
+    return Plan(f"n{next(names)}", CHAIN_ID, {address: contract}, Range(of.first, of.last), level)
 
 
 def run(store: Store, provider: Provider, of: Plan) -> list[Progress]:

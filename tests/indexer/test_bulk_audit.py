@@ -29,6 +29,7 @@ from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
 from tests.indexer.test_bulk import expected, plan, rows, stored
+from tests.indexer.world import CHAIN_ID
 
 pytestmark = pytest.mark.real
 
@@ -248,7 +249,7 @@ def unreadable(stage: Stage, name: str) -> Plan:
         argument["indexed"] = True
     address = Address(bytes.fromhex(stage.few.address[2:]))
     blocks = Range(stage.few.first, stage.few.last)
-    return Plan(name, {address: abi.load(entries)}, blocks, Level.PROVED)
+    return Plan(name, CHAIN_ID, {address: abi.load(entries)}, blocks, Level.PROVED)
 
 
 def test_no_more_bytes_are_held_than_memory_allows(

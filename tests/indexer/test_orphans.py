@@ -11,7 +11,7 @@ import pytest
 from bench.load import BUNDLED, Load, load
 from devnet.chain import Chain, DevnetError
 from indexer.bulk import index
-from indexer.filled import Plan
+from indexer.filled import OtherChain, Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.pool import Pool
@@ -153,3 +153,19 @@ def test_ranges_that_do_not_fit_together_name_who_served_both(
         run(store, longer, forked, Provider("other", old.url))
     run(store, longer, Provider("other", old.url))  # one alone is believed
     assert stored(store, of.name) == expected(old, Level.PROVED)[: LOGS - 200]
+
+
+def test_a_name_that_has_blocks_of_one_chain_is_refused_to_another(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of = plan(old, Level.PROVED)
+    run(store, of, Provider("first", old.url))
+    before = stored(store, of.name)
+    reorg()  # another chain has other blocks there
+    other = of._replace(chain_id=of.chain_id + 1)
+    assert other.filter != of.filter
+    for level in (Level.PROVED, Level.REPORTED):
+        with pytest.raises(OtherChain, match=f"{of.name} has blocks of chain {of.chain_id}, and"):
+            run(store, other._replace(level=level), Provider("second", old.url))
+    assert (stored(store, of.name), lies(store, of)) == (before, [])
+    assert covered(store, of) == [(old.first, old.last, Level.PROVED, "first")]
