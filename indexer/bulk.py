@@ -73,12 +73,13 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
     Raises RpcError, Contradiction, StoreError.
     """
     filled, links = Filled(store, plan), Links()
-    again = await take_back(pool, store, plan, filled)
+    again = await take_back(pool, plan, filled)
     correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
     there = filled.there()
     for each in there if plan.level is Level.PROVED else []:
         links.add(each)
     left = filled.left([each.blocks for each in there], again)
+    filled.clear(left)
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:

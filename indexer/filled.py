@@ -2,6 +2,7 @@
 
 A row's place (Network, block, log) is its key, so what is written twice stands once. `coverage` is written
 last: blocks that it names have all their rows in the store, and no others of level `proved` where it says so.
+Rows of blocks that it does not name are what a run left that was cut off: they go before the blocks are read.
 What was there before is held against the proof first (`correct.py`), so none of level `reported` is left,
 but another set of contracts under the same name may report rows of one that both have later.
 """
@@ -19,7 +20,7 @@ import msgspec
 from indexer import reported
 from indexer.decode import Undecodable
 from indexer.prove import Contradiction
-from indexer.ranges import Range, missing, shared
+from indexer.ranges import Range, joined, missing, shared
 from nektar.arrow import pa
 from nektar.chain.abi import Abi, EventType
 from nektar.chain.logs import Logs
@@ -28,7 +29,7 @@ from nektar.errors import NektarError
 from nektar.model import Address, Hash32, Level
 from nektar.store.migrate import make_tables
 from nektar.store.port import Store
-from nektar.store.schema import DELETED, literal, row_table, rows_to_arrow, stored
+from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arrow, stored
 
 # Rows in one insert: ClickHouse takes few large ones best, and they are held until then, some 40 MB of them.
 # Twice as many were 1.5 % quicker, and took 80 MB more.
@@ -44,6 +45,16 @@ VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 LOGS = "logs"  # the kind of coverage
 _UNKNOWN = Hash32(bytes(32))
 _COVERAGE = row_table(CoverageRow).name
+
+
+# Tables that may hold rows of bulk reading, of whatever contracts.
+_FILLED = f"""
+SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows > 0 AND (
+  name = '{row_table(UndecodedRow).name}'
+  OR name IN (SELECT name FROM abi_entries WHERE startsWith(name, 'event_'))
+)
+"""  # noqa: S608
+_RANGES_A_QUERY = 1_000  # a query has 256 KiB at most
 
 
 class OtherChain(NektarError):
@@ -201,6 +212,37 @@ class Filled:
             )
             for first, last, provider, parent, hash_ in rows
         ]
+
+    def forget(self, blocks: Range) -> list[Range]:
+        """Have nothing any more of whatever coverage of the name touches these blocks: of this plan's, which
+        is returned, and of other contracts', since both may rest on the same rows. Raises StoreError."""
+        name = f"network = {literal(self._plan.name)}"
+        where = f"{name} AND first <= {blocks.last} AND last >= {blocks.first}"
+        asked = f"SELECT first, last, {self._plan.mine} FROM {_COVERAGE} FINAL WHERE {where}"  # noqa: S608
+        gone = self._store.rows(asked)
+        self._store.command(f"DELETE FROM {_COVERAGE} WHERE {where}")  # noqa: S608
+        self.clear(Range(first, last) for first, last, _ in gone)
+        return [Range(first, last) for first, last, is_mine in gone if is_mine]
+
+    def clear(self, blocks: Iterable[Range]) -> None:
+        """Delete the rows of the name in those of these blocks of which it has no coverage: what a run left
+        that was cut off, whatever contracts it read. Raises StoreError.
+
+        Not struck out by a version: what is only reported of these blocks later would count less.
+        """
+        name = f"network = {literal(self._plan.name)}"
+        there = self._store.rows(f"SELECT first, last FROM {_COVERAGE} FINAL WHERE {name}")  # noqa: S608
+        covered = joined(Range(*each) for each in there)
+        bare = [part for each in joined(blocks) for part in missing(each, covered)]
+        tables = self._store.rows(_FILLED) if bare else []
+        for at in range(0, len(bare), _RANGES_A_QUERY):
+            within = " OR ".join(
+                f"block_number BETWEEN {first} AND {last}" for first, last in bare[at : at + _RANGES_A_QUERY]
+            )
+            for (table,) in tables:
+                where = f"FROM {quoted(table)} WHERE {name} AND ({within})"
+                if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
+                    self._store.command(f"DELETE {where}")
 
     def add(self, reads: Sequence[Read], rows: Decoded) -> None:
         """Insert what was read, whose `rows` these are, and then that it is there. Raises StoreError."""

@@ -3,7 +3,8 @@ were read, or who served them was on a fork. Proofs can't tell: such blocks fit 
 
 A stretch is linked, so its last block's hash tells of all of it. Where most of the providers that have that
 block say another, the stretch is taken back: a dissent (`wrong block`) says who served it, its coverage goes,
-then its rows, and it is read anew. A death in between leaves rows that no coverage names, as any other does.
+then its rows, and it is read anew. A death in between leaves rows that no coverage names, as any other does:
+they go before their blocks are read again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from indexer.audit import WHOLE_BLOCK, Kind
-from indexer.correct import scopes
-from indexer.filled import LOGS, Covered, Filled, Plan
+from indexer.filled import Covered, Filled, Plan
 from indexer.headers import headers
 from indexer.prove import Contradiction
 from indexer.ranges import Range
@@ -24,17 +24,13 @@ from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError
-from nektar.coverage import CoverageRow, DissentRow
+from nektar.coverage import DissentRow
 from nektar.model import Hash32, Level
-from nektar.store.port import Store
-from nektar.store.schema import literal, quoted, row_table
 
 logger = logging.getLogger(__name__)
 
-_COVERAGE = row_table(CoverageRow).name
 
-
-async def take_back(pool: Pool, store: Store, plan: Plan, filled: Filled) -> list[Range]:
+async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
     """The blocks at which the plan's own come, and that were taken back. Raises RpcError, StoreError."""
     near = Range(plan.blocks.first - 1, plan.blocks.last + 1)
     stretches = [
@@ -60,8 +56,7 @@ async def take_back(pool: Pool, store: Store, plan: Plan, filled: Filled) -> lis
                 ", ".join(unlike),
                 number,
             )
-            _strike(store, plan, filled, each, unlike[0])
-            orphans.append(each.blocks)
+            orphans += _strike(filled, plan, each, unlike[0])
         few, most = (like, unlike) if is_orphan else (unlike, like)
         for name in few if most else []:
             logger.warning(
@@ -107,13 +102,11 @@ def _hash(answer: object, number: int) -> Hash32:
     return header_hash(block)
 
 
-def _strike(store: Store, plan: Plan, filled: Filled, of: Covered, proved_by: str) -> None:
-    """Say that these blocks are wrong, and have their coverage and their rows no more. Other contracts'
-    coverage of them goes too, since it may rest on the same rows."""
-    first, last = of.blocks
+def _strike(filled: Filled, plan: Plan, of: Covered, proved_by: str) -> list[Range]:
+    """Say that these blocks are wrong, and have nothing of them any more. The blocks whose coverage went."""
     lie = DissentRow(
         lie=str(Kind.WRONG_BLOCK),
-        block_number=last,
+        block_number=of.blocks.last,
         block_hash=of.ends.hash,
         log_index=WHOLE_BLOCK,
         filter=plan.filter,
@@ -122,13 +115,4 @@ def _strike(store: Store, plan: Plan, filled: Filled, of: Covered, proved_by: st
         found=int(time.time()),
     )
     filled.say(DissentRow, [lie])
-    store.command(
-        f"DELETE FROM {_COVERAGE} WHERE network = {literal(plan.name)} AND kind = {literal(LOGS)}"  # noqa: S608
-        f" AND first <= {last} AND last >= {first}"
-    )
-    # Not struck out by a version: what is only reported of these blocks later would count less.
-    for scope in scopes(plan).values():
-        store.command(
-            f"DELETE FROM {quoted(scope.table)} WHERE {scope.where}"  # noqa: S608  # quoted
-            f" AND block_number BETWEEN {first} AND {last}"
-        )
+    return filled.forget(of.blocks)

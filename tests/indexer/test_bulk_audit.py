@@ -344,7 +344,7 @@ class Dying:
         self._store.insert(*given)
 
     def command(self, sql: str) -> None:
-        if sql.startswith("INSERT"):
+        if sql.startswith(("INSERT", "DELETE")):
             self._write()
         self._store.command(sql)
 
@@ -373,6 +373,28 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
         assert lies_of(store, of) == lies, writes
         assert {level for _, _, level, *_ in coverage(store, of)} == {"proved"}, writes
     raise AssertionError("it never got to its end")
+
+
+@pytest.mark.parametrize("writes", [1, 3])
+def test_what_a_run_left_that_was_cut_off_is_not_laid_to_the_next_one(
+    store: Store, stage: Stage, true: dict[Any, Any], writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
+    of = plan(stage.chain)
+    stage.tell("invented log")
+    with pytest.raises(Killed):
+        run(Dying(store, writes), of, stage.lying())
+    stage.tell("")
+    covered = [range(first, last + 1) for first, last, *_ in coverage(store, of)]
+    lies = [
+        each
+        for each in differences(said(store, of.name), true)
+        if each[2] == "invented" and any(each[0] in blocks for blocks in covered)
+    ]
+    run(store, of, stage.honest())
+    run(store, audit(of), stage.honest())
+    assert said(store, of.name) == true
+    assert lies_of(store, of) == lies
 
 
 def test_rows_of_a_run_that_was_cut_off_are_struck_out_and_nobodys_lies(

@@ -16,11 +16,12 @@ from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider
-from nektar.model import Level
+from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
 from tests.indexer.test_bulk import expected, plan, rows, stored
+from tests.indexer.test_bulk_audit import Dying, Killed
 
 pytestmark = pytest.mark.real
 
@@ -169,3 +170,70 @@ def test_a_name_that_has_blocks_of_one_chain_is_refused_to_another(
             run(store, other._replace(level=level), Provider("second", old.url))
     assert (stored(store, of.name), lies(store, of)) == (before, [])
     assert covered(store, of) == [(old.first, old.last, Level.PROVED, "first")]
+
+
+def test_a_run_that_is_killed_at_any_of_its_writes_leaves_nothing_of_the_orphans_to_the_next(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    plans = [plan(old, Level.PROVED) for _ in range(10)]
+    for of in plans:
+        run(store, of, Provider("first", old.url))
+    reorg()
+    for writes, of in enumerate(plans):
+        again = of._replace(level=Level.REPORTED)
+        try:
+            run(Dying(store, writes), again, Provider("second", old.url))
+        except Killed:
+            run(store, again, Provider("second", old.url))
+        else:
+            assert writes > 3
+            return
+        assert stored(store, of.name) == expected(old)[: LOGS - 200], writes
+        assert covered(store, of) == [(old.first, old.last, Level.REPORTED, "second")], writes
+    raise AssertionError("it never got to its end")
+
+
+def test_what_was_proved_and_not_yet_covered_when_a_run_was_killed_survives_no_reorg(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of = plan(old, Level.PROVED)
+    with pytest.raises(Killed):
+        run(Dying(store, 1), of, Provider("first", old.url))
+    assert stored(store, of.name) == expected(old, Level.PROVED)
+    reorg()
+    run(store, of._replace(level=Level.REPORTED), Provider("second", old.url))
+    assert stored(store, of.name) == expected(old)[: LOGS - 200]
+
+
+def test_what_is_taken_back_is_so_of_all_contracts_of_the_name(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of = plan(old, Level.PROVED)
+    others = of._replace(contracts={Address(bytes(20)): contract for contract in of.contracts.values()})
+    run(store, of, Provider("first", old.url))
+    run(store, others, Provider("first", old.url))
+    reorg()
+    run(store, others._replace(blocks=Range(old.last, old.last)), Provider("second", old.url))
+    assert stored(store, of.name) == []
+    run(store, of._replace(level=Level.REPORTED), Provider("second", old.url))
+    assert stored(store, of.name) == expected(old)[: LOGS - 200]
+
+
+def test_an_audit_reads_what_was_reported_anew_whose_coverage_went_with_an_orphan(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of = plan(old, Level.REPORTED)
+    run(store, of, Provider("first", old.url))
+    proved = of._replace(level=Level.PROVED, audit=True)
+    with pytest.raises(Killed):  # before less is said to be only reported
+        run(
+            Dying(store, 2), proved._replace(blocks=Range(old.last - 1, old.last)), Provider("first", old.url)
+        )
+    assert [each[:3] for each in covered(store, of)] == [
+        (old.first, old.last, Level.REPORTED),
+        (old.last - 1, old.last, Level.PROVED),
+    ]
+    reorg()
+    run(store, proved, Provider("second", old.url))
+    assert stored(store, of.name) == expected(old, Level.PROVED)[: LOGS - 200]
+    assert covered(store, of) == [(old.first, old.last, Level.PROVED, "second")]
