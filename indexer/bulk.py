@@ -86,9 +86,11 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
 
         def add(reads: Sequence[Read]) -> int:
             rows = decoded(reads, plan)
-            if correction is not None:
-                correction.make(reads, rows)
-            filled.add(reads, rows)
+            if correction is None:
+                filled.put(rows)
+            else:
+                correction.put(reads, rows)
+            filled.cover(reads)
             return len(rows.undecoded)
 
         async def insert(reads: Sequence[Read]) -> None:

@@ -2,8 +2,8 @@
 
 The order of writing makes a death at any moment one that a second run mends, with the same names for the same
 lies: all that is wrong of a block is named at once (`dissent`), and nothing more of a block that is named,
-whatever of its rows was corrected since; then false rows are struck out, then the proved ones written, and
-`coverage` comes last.
+whatever of its rows was corrected since; then the proved rows are written, and then false ones struck out, so
+that no block that is said to be there is ever without its logs; `coverage` comes last.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from indexer.audit import UNDECODED, Lie, Rows, Verdict, judge
 from indexer.filled import VERSIONS, Covered, Decoded, Filled, Plan, Read, table_of
 from indexer.ranges import Range, joined, missing, shared
 from indexer.told import Scope, Told
+from nektar.chain.columns import Octets
 from nektar.chain.logs import HASH
 from nektar.coverage import CoverageRow, DissentRow, UndecodedRow
 from nektar.model import Level
@@ -71,12 +72,15 @@ class Correction:
         self._store, self._plan, self._filled = store, plan, filled
         self._told = Told(store, scopes(plan))
 
-    def make(self, reads: Sequence[Read], rows: Decoded) -> None:
-        """Name what was reported falsely of these blocks, whose `rows` these are, and strike out what is
-        false. Raises StoreError."""
+    def put(self, reads: Sequence[Read], rows: Decoded) -> None:
+        """Name what was reported falsely of these blocks, insert their `rows`, and strike out what is false.
+
+        Raises StoreError.
+        """
         reads = sorted(reads, key=lambda each: each.blocks)
         reported = sorted(self._filled.covered(Level.REPORTED))
         proved = {**rows.events, UNDECODED: table_of(UndecodedRow, rows.undecoded)}
+        false: list[tuple[Range, Octets]] = []  # blocks that hold such rows, and their hashes
         for blocks in joined(read.blocks for read in reads):
             inside = [read.hashes for read in reads if blocks.first <= read.blocks.first <= blocks.last]
             hashes = np.frombuffer(b"".join(inside), np.uint8).reshape(-1, HASH)
@@ -91,7 +95,13 @@ class Correction:
                 verdict = judge(told, _of(part, proved, told), part.first, own)
                 if is_said:
                     self._name(verdict.lies, reported, reads)
-                self._strike(told, verdict)
+                if verdict.false:
+                    false.append((part, own))
+        self._filled.put(rows)
+        for blocks, hashes in false:  # read anew, since they may be more than are held at once
+            for part, told in self._told.parts(blocks):
+                own = hashes[part.first - blocks.first :]
+                self._strike(told, judge(told, _of(part, proved, told), part.first, own))
 
     def settle(self) -> None:
         """Say no more that blocks were reported which are proved by now. Raises StoreError."""

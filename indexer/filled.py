@@ -244,11 +244,14 @@ class Filled:
                 if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
                     self._store.command(f"DELETE {where}")
 
-    def add(self, reads: Sequence[Read], rows: Decoded) -> None:
-        """Insert what was read, whose `rows` these are, and then that it is there. Raises StoreError."""
+    def put(self, rows: Decoded) -> None:
+        """Insert rows of which `cover` is to say that they are there. Raises StoreError."""
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
         self.say(UndecodedRow, rows.undecoded)
+
+    def cover(self, reads: Sequence[Read]) -> None:
+        """Say that all that was read is there. Raises StoreError."""
         self.say(CoverageRow, self._coverage(reads))
 
     def _coverage(self, reads: Sequence[Read]) -> list[CoverageRow]:

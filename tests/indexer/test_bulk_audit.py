@@ -114,6 +114,12 @@ def said(store: Store, name: str) -> dict[tuple[int, int], Any]:
     return events | lost
 
 
+def blocks_of(store: Store, of: Plan) -> int:
+    """How many blocks have rows."""
+    (count,) = rows(store, f"SELECT uniqExact(block_number) FROM event_sample WHERE network = '{of.name}'")
+    return int(count)
+
+
 def unread(store: Store, name: str) -> dict[tuple[int, int], Any]:
     found = rows(
         store,
@@ -368,6 +374,8 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
         else:
             assert writes > 10
             return
+        # No block that is said to be there is ever without its logs.
+        assert blocks_of(store, of) == stage.chain.last - stage.chain.first + 1, writes
         run(store, audit(of), stage.honest())
         assert said(store, of.name) == true, writes
         assert lies_of(store, of) == lies, writes
