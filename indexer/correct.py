@@ -183,5 +183,6 @@ def _of(blocks: Range, proved: Rows, told: Rows) -> Rows:
 
 
 def _of_block(ranges: Sequence[T], number: int) -> T:
-    """Of ranges in order, the one that holds the block."""
-    return ranges[bisect_right(ranges, number, key=lambda each: each.blocks.first) - 1]
+    """Of ranges in order, which may overlap, the last that holds the block."""
+    begun = bisect_right(ranges, number, key=lambda each: each.blocks.first)
+    return next(ranges[at] for at in reversed(range(begun)) if ranges[at].blocks.last >= number)

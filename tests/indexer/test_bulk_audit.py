@@ -219,6 +219,22 @@ def test_an_audit_of_some_blocks_leaves_the_others_reported(
     ]
 
 
+def test_a_lie_is_laid_to_who_reported_its_block_and_not_to_who_reported_others(
+    store: Store, stage: Stage, true: dict[Any, Any]
+) -> None:
+    of = report(store, stage, "invented log")
+    lies = differences(said(store, of.name), true)
+    inside = f"{stage.chain.first + 1} AS first, {stage.chain.first + 1} AS last, 'other' AS provider"
+    store.command(
+        f"INSERT INTO coverage_rows SELECT * REPLACE ({inside}) FROM coverage_rows"
+        f" WHERE network = '{of.name}'"
+    )
+    run(store, audit(of), stage.honest())
+    found = dissent(store, of, LOGS).first
+    assert len(found) == len(lies)
+    assert {lie.provider for lie in found if lie.block_number != stage.chain.first + 1} == {"liar"}
+
+
 def test_blocks_that_nobody_reported_are_not_read_by_an_audit(store: Store, stage: Stage) -> None:
     of = plan(stage.chain)
     some = Range(stage.chain.first + 2, stage.chain.first + 5)
