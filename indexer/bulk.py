@@ -22,7 +22,18 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import OCTETS_AN_INSERT, ROWS_AN_INSERT, Covered, Ends, Filled, Links, Plan, Read, decoded
+from indexer.filled import (
+    OCTETS_AN_INSERT,
+    ROWS_AN_INSERT,
+    Covered,
+    Decoded,
+    Ends,
+    Filled,
+    Links,
+    Plan,
+    Read,
+    decoded,
+)
 from indexer.headers import headers as headers_of
 from indexer.orphans import take_back
 from indexer.prove import Contradiction
@@ -58,7 +69,7 @@ class TooMany(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What of the `blocks` that were to be read is in the store."""
+    """What of the `blocks` that were to be read is in the store; `logs` that could not be read among them."""
 
     blocks: int
     done: int
@@ -84,23 +95,23 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
 
-        def add(reads: Sequence[Read]) -> int:
+        def add(reads: Sequence[Read]) -> Decoded:
             rows = decoded(reads, plan)
             if correction is None:
                 filled.put(rows)
             else:
                 correction.put(reads, rows)
-            filled.cover(reads)
-            return len(rows.undecoded)
+            filled.cover(reads, rows)
+            return rows
 
         async def insert(reads: Sequence[Read]) -> None:
             nonlocal done
-            undecoded = await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
+            rows = await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
             done = Progress(
                 done.blocks,
                 done.done + sum(read.blocks.blocks for read in reads),
-                done.logs + sum(read.rows for read in reads),
-                done.undecoded + undecoded,
+                done.logs + rows.rows,
+                done.undecoded + len(rows.undecoded),
             )
             progress(done)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from indexer import reported
 from indexer.decode import Undecodable
@@ -128,6 +129,22 @@ class Decoded(NamedTuple):
 
     events: Mapping[str, pa.Table]
     undecoded: Sequence[UndecodedRow]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.undecoded) + sum(len(table) for table in self.events.values())
+
+    def counts(self, blocks: Sequence[Range]) -> list[int]:
+        """How many rows each of the ranges has."""
+        found = np.zeros(len(blocks), np.int64)
+        firsts, lasts = np.array(blocks, np.uint64).reshape(-1, 2).T
+        numbers = [table["block_number"].to_numpy() for table in self.events.values()]
+        numbers.append(np.sort(np.array([row.block_number for row in self.undecoded], np.uint64)))
+        for each in numbers:
+            found += np.searchsorted(each, lasts, "right") - np.searchsorted(each, firsts)
+        counts: list[int] = found.tolist()
+        return counts
 
 
 class Covered(NamedTuple):
@@ -250,20 +267,21 @@ class Filled:
             self.insert(name, of_event, str(self._plan.level))
         self.say(UndecodedRow, rows.undecoded)
 
-    def cover(self, reads: Sequence[Read]) -> None:
-        """Say that all that was read is there. Raises StoreError."""
-        self.say(CoverageRow, self._coverage(reads))
+    def cover(self, reads: Sequence[Read], rows: Decoded) -> None:
+        """Say that all that was read is there, whose `rows` these are. Raises StoreError."""
+        self.say(CoverageRow, self._coverage(reads, rows))
 
-    def _coverage(self, reads: Sequence[Read]) -> list[CoverageRow]:
+    def _coverage(self, reads: Sequence[Read], rows: Decoded) -> list[CoverageRow]:
         """A row a stretch of consecutive blocks that one provider served."""
         found: list[CoverageRow] = []
         now = int(time.time())
-        for read in sorted(reads, key=lambda each: (each.provider, each.blocks)):
+        reads = sorted(reads, key=lambda each: (each.provider, each.blocks))
+        for read, count in zip(reads, rows.counts([each.blocks for each in reads]), strict=True):
             ends = read.ends or Ends(_UNKNOWN, _UNKNOWN)
             last = found[-1] if found else None
             if last is not None and (last.provider, last.last + 1) == (read.provider, read.blocks.first):
                 found[-1] = msgspec.structs.replace(
-                    last, last=read.blocks.last, hash=ends.hash, rows=last.rows + read.rows
+                    last, last=read.blocks.last, hash=ends.hash, rows=last.rows + count
                 )
                 continue
             found.append(
@@ -278,7 +296,7 @@ class Filled:
                     anchor=f"single:{read.provider}",
                     parent=ends.parent,
                     hash=ends.hash,
-                    rows=read.rows,
+                    rows=count,
                     checked=now,
                 )
             )

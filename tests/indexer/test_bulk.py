@@ -14,8 +14,9 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk, filled, ranges, reported
+from indexer import bulk, filled, proved, ranges, reported
 from indexer.bulk import Progress, index
+from indexer.decode import LOST_A_BLOCK
 from indexer.filled import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
@@ -134,6 +135,33 @@ def test_every_log_is_in_the_store_once_in_its_place(store: Store, chain: Load, 
     assert (said[0], said[-1]) == (Progress(blocks, 0, 0, 0), Progress(blocks, blocks, LOGS, 0))
     covered = f"SELECT first, last, level, anchor, rows FROM coverage WHERE network = '{of.name}'"
     assert rows(store, covered) == [(chain.first, chain.last, level, "single:anvil", LOGS)]
+
+
+def test_what_is_counted_is_what_is_stored(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of logs that no event is, nothing; of those that can't be read, so many a block."""
+    monkeypatch.setattr(proved, "may_hold", lambda *_: True)  # as any bloom may say
+    of = plan(chain, Level.PROVED)
+    ((address, _),) = of.contracts.items()
+    blocks = chain.last - chain.first + 1
+    other = {"type": "event", "name": "Other", "inputs": []}
+    indexed = [
+        {"type": type_, "name": name, "indexed": True}
+        for type_, name in (("address", "who"), ("uint256", "amount"), ("uint256", "place"))
+    ]
+    unreadable = {"type": "event", "name": "Sample", "inputs": indexed}
+    for event, a_block in ((other, 0), (unreadable, LOST_A_BLOCK)):
+        name = f"{of.name} {event['name']}"
+        said = run(
+            store,
+            Provider("anvil", chain.url),
+            of._replace(name=name, contracts={address: abi.load([event])}),
+        )
+        assert said[-1] == Progress(blocks, blocks, a_block * blocks, a_block * blocks)
+        counted = rows(store, f"SELECT sum(rows) FROM coverage WHERE network = '{name}'")
+        stored = rows(store, f"SELECT count() FROM undecoded WHERE network = '{name}'")
+        assert counted == stored == [a_block * blocks]
 
 
 def test_what_is_there_already_is_not_asked_for_again(store: Store, chain: Load) -> None:
