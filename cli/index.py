@@ -16,8 +16,8 @@ from cli.providers import named, serving
 from cli.settings import data_config
 from indexer.bulk import Progress, index
 from indexer.correct import Dissent, dissent
-from indexer.filled import Plan
-from indexer.ranges import Range
+from indexer.filled import Plan, covered
+from indexer.ranges import Range, missing
 from nektar.chain import abi
 from nektar.chain.rpc import Provider
 from nektar.config import ConfigError
@@ -42,6 +42,10 @@ class Lied(NektarError):
     exit_code = 3
 
 
+class Unproved(NektarError):
+    """An audit has blocks before it of which nothing was reported: it says nothing of them."""
+
+
 def run(
     rpc: list[str],
     abi_file: Path,
@@ -57,7 +61,8 @@ def run(
 ) -> None:
     """Read the events of `addresses` in blocks `first` to `last` (None: the newest that is final).
 
-    Raises Lied where an audit of these blocks, this one or an earlier, has found lies.
+    Raises Lied where an audit of these blocks, this one or an earlier, has found lies; Unproved where it has
+    left some of them unproved.
     """
     config = data_config(config_path, directory, new=True)
     if check not in (Level.REPORTED, Level.PROVED):
@@ -88,13 +93,25 @@ def run(
         stored = _count(store, name, contract, plan.blocks)
         seconds = time.monotonic() - began
         found = dissent(store, plan, SHOWN_LIES_AS_JSON if as_json else SHOWN_LIES)
-    (_say_as_json if as_json else _say)(plan, done, stored, found, seconds)
+        proved = [each.blocks for each in covered(store, plan, Level.PROVED)]
+    unproved = missing(plan.blocks, proved)
+    (_say_as_json if as_json else _say)(plan, done, stored, found, unproved, seconds)
     if audit and found.lies:
         raise Lied(
             f"{name}: {found.lies:,} lies were reported of blocks {plan.blocks.first:,} to "
             f"{plan.blocks.last:,}, by {', '.join(found.providers)}; the rows are corrected, and the table "
             "`dissent` names each"
         )
+    if audit and unproved:
+        raise Unproved(
+            f"{name}: {_blocks(unproved):,} of {plan.blocks.blocks:,} blocks are not proved, from block "
+            f"{unproved[0].first:,} on: nothing was reported of them, under this name, of these contracts and "
+            "events (see `nektar coverage`); --check proved without --audit reads them"
+        )
+
+
+def _blocks(ranges: Sequence[Range]) -> int:
+    return sum(each.blocks for each in ranges)
 
 
 def _taken(name: str) -> ConfigError:
@@ -104,7 +121,14 @@ def _taken(name: str) -> ConfigError:
     )
 
 
-def _say(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, seconds: float) -> None:
+def _say(
+    plan: Plan,
+    done: Progress,
+    stored: dict[str, int],
+    found: Dissent,
+    unproved: Sequence[Range],
+    seconds: float,
+) -> None:
     (first, last), rate = plan.blocks, f" ({done.logs / seconds:,.0f} a second)" if done.logs else ""
     read = f", {done.blocks:,} of them audited" if plan.audit else ""
     print(f"{plan.name}: blocks {first:,} to {last:,}{read}: {done.logs:,} logs {plan.level}{rate}")
@@ -117,11 +141,20 @@ def _say(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, sec
         print(f"  {lie.lie}: block {lie.block_number:,} ({lie.block_hash}){log}: reported by {lie.provider}")
     if (more := found.lies - len(found.first)) > 0:
         print(f"  and {more:,} lies more; see the table `dissent`")
-    if plan.audit and not found.lies:
+    if plan.audit and unproved:
+        print(f"  {_blocks(unproved):,} blocks are not proved: nothing was reported of them")
+    elif plan.audit and not found.lies:
         print("  no lie was found")
 
 
-def _say_as_json(plan: Plan, done: Progress, stored: dict[str, int], found: Dissent, seconds: float) -> None:
+def _say_as_json(
+    plan: Plan,
+    done: Progress,
+    stored: dict[str, int],
+    found: Dissent,
+    unproved: Sequence[Range],
+    seconds: float,
+) -> None:
     said = {
         "name": plan.name,
         "first": plan.blocks.first,
@@ -132,6 +165,7 @@ def _say_as_json(plan: Plan, done: Progress, stored: dict[str, int], found: Diss
         "stored": stored,
         "undecoded": done.undecoded,
         "dissent": found.lies,
+        "unproved": _blocks(unproved),
         "lies": [msgspec.structs.asdict(lie) for lie in found.first],
         "seconds": round(seconds, 3),
     }

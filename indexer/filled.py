@@ -155,6 +155,23 @@ class Covered(NamedTuple):
     ends: Ends
 
 
+def covered(store: Store, plan: Plan, *levels: Level) -> list[Covered]:
+    """The blocks that were read as the plan asks for them, at these levels."""
+    rows = store.rows(
+        f"SELECT first, last, provider, hex(parent), hex(hash) FROM {_COVERAGE} FINAL"  # noqa: S608
+        f" WHERE {plan.mine} AND kind = {literal(LOGS)}"
+        f" AND level IN ({', '.join(literal(str(level)) for level in levels)})"
+    )
+    return [
+        Covered(
+            Range(first, last),
+            provider,
+            Ends(Hash32(bytes.fromhex(parent)), Hash32(bytes.fromhex(hash_))),
+        )
+        for first, last, provider, parent, hash_ in rows
+    ]
+
+
 class Links:
     """The ends of ranges of one chain, which must fit where two of them meet."""
 
@@ -216,19 +233,7 @@ class Filled:
 
     def covered(self, *levels: Level) -> list[Covered]:
         """The blocks that were read as this plan asks for them, at these levels."""
-        rows = self._store.rows(
-            f"SELECT first, last, provider, hex(parent), hex(hash) FROM {_COVERAGE} FINAL"  # noqa: S608
-            f" WHERE {self._plan.mine} AND kind = {literal(LOGS)}"
-            f" AND level IN ({', '.join(literal(str(level)) for level in levels)})"
-        )
-        return [
-            Covered(
-                Range(first, last),
-                provider,
-                Ends(Hash32(bytes.fromhex(parent)), Hash32(bytes.fromhex(hash_))),
-            )
-            for first, last, provider, parent, hash_ in rows
-        ]
+        return covered(self._store, self._plan, *levels)
 
     def forget(self, blocks: Range) -> list[Range]:
         """Have nothing any more of whatever coverage of the name touches these blocks: of this plan's, which
