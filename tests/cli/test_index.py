@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,21 +96,30 @@ def test_any_contracts_events_fill_tables_that_sql_reads(chain: Load, tmp_path: 
     ]
 
 
-def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(chain: Load, tmp_path: Path) -> None:
-    for after in (0.8, 1.1, 1.4):
-        process = subprocess.Popen(
-            index(chain, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(index(chain, tmp_path), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert sums(tmp_path) == ALL
-
-
 def ran(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+
+
+# Before which of its writes a run is killed; the next goes on, and is killed before a later one.
+WRITES = (1, 2, 4, 7, 12)
+
+
+def killed_again_and_again(arguments: list[str], rows_an_insert: int) -> subprocess.CompletedProcess[str]:
+    """The first of these runs that got to its end. Those before each ended by a kill -9."""
+    for runs, writes in enumerate(WRITES):
+        more = [str(writes), str(rows_an_insert), *arguments[3:]]
+        done = ran([sys.executable, "-m", "tests.cli.dying_index", *more])
+        if done.returncode != -signal.SIGKILL:
+            assert runs > 2
+            return done
+    raise AssertionError("it never got to its end")
+
+
+def test_a_run_that_is_killed_between_its_writes_is_gone_on_with(chain: Load, tmp_path: Path) -> None:
+    done = killed_again_and_again(index(chain, tmp_path, "--json"), 4_000)
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["read"] < LOGS  # it went on, and began nothing anew
+    assert sums(tmp_path) == ALL
 
 
 def test_an_audit_names_each_lie_and_corrects_it_also_when_it_is_killed(
@@ -122,14 +130,7 @@ def test_an_audit_names_each_lie_and_corrects_it_also_when_it_is_killed(
     reported = ran(index(chain, tmp_path, "--check", "reported", rpc=url))
     child.tell({"lie": ""})
     assert reported.returncode == 0, reported.stderr
-    for after in (0.9, 1.2, 1.5):
-        process = subprocess.Popen(
-            index(chain, tmp_path, "--audit"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = ran(index(chain, tmp_path, "--audit"))
+    done = killed_again_and_again(index(chain, tmp_path, "--audit"), 4_000)
     assert done.returncode == 3, done.stderr
     shown = [line for line in done.stdout.splitlines() if line.startswith("  altered: block ")]
     assert len(shown) == 20

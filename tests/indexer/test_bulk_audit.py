@@ -28,6 +28,7 @@ from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
+from tests.indexer.dying import Dying, Killed
 from tests.indexer.test_bulk import expected, plan, rows, stored
 from tests.indexer.world import CHAIN_ID
 
@@ -344,35 +345,6 @@ def test_what_another_set_of_contracts_reports_of_proved_blocks_is_not_proved_un
     assert reported[0] == "reported"
     run(store, audit(more), stage.honest())
     assert rows(store, levels) == [proved]
-
-
-class Dying:
-    """A store that is killed before one of its writes, and does nothing from then on."""
-
-    def __init__(self, store: Store, writes: int) -> None:
-        self._store = store
-        self._writes = writes
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def _write(self) -> None:
-        self._writes -= 1
-        if self._writes < 0:
-            raise Killed
-
-    def insert(self, *given: Any) -> None:
-        self._write()
-        self._store.insert(*given)
-
-    def command(self, sql: str) -> None:
-        if sql.startswith(("INSERT", "DELETE")):
-            self._write()
-        self._store.command(sql)
-
-
-class Killed(Exception):
-    """The process is no more."""
 
 
 @pytest.mark.parametrize("lie", ["altered data", "invented log", "wrong hash"])

@@ -20,8 +20,8 @@ from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
+from tests.indexer.dying import Dying, Killed
 from tests.indexer.test_bulk import expected, plan, rows, stored
-from tests.indexer.test_bulk_audit import Dying, Killed
 
 pytestmark = pytest.mark.real
 
