@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from nektar.arrow import pa
 from nektar.chain import abi
 from nektar.networks.adapter import Adapter
 from nektar.store.port import Store, StoreMistake, shown
@@ -95,10 +96,11 @@ def migrate(store: Store, adapters: Iterable[Adapter]) -> list[str]:
 def make_tables(store: Store, entries: Iterable[Entry]) -> None:
     """Make the tables of these entries, and the views of all that the store has; but not what the ledger says
     was made before, unless some of it is missing."""
-    known = _known(store)
-    there = {entry.table for entry in known}
-    every = known + [entry for entry in entries if entry.table not in there]
-    made, wanted = _statements(known), _statements(every)
+    named = {entry.table: entry for entry in entries}
+    known = _known(store, named)
+    every = list(({entry.table: entry for entry in known} | named).values())
+    made = _statements(known)
+    wanted = _statements(every) if len(every) > len(known) else made
     if not _is_made(store, made):
         made = {}
     if not (new := {name: statement for name, statement in wanted.items() if made.get(name) != statement}):
@@ -106,16 +108,23 @@ def make_tables(store: Store, entries: Iterable[Entry]) -> None:
     _write_down(store, *_DERIVED, "")  # until all of it is there, some of it is another version's
     for statement in new.values():
         store.command(statement)
-    for number, entry in enumerate(every[len(known) :], len(known)):
-        values = f"{number}, {literal(entry.table)}, {literal(entry.entry)}"
-        store.command(f"INSERT INTO abi_entries (number, name, entry) VALUES ({values})")  # noqa: S608
+    if added := every[len(known) :]:
+        columns = {
+            "number": pa.array(range(len(known), len(every)), pa.uint32()),
+            "name": [entry.table for entry in added],
+            "entry": [entry.entry for entry in added],
+        }
+        store.insert("abi_entries", pa.table(columns), _digest(wanted))
     _write_down(store, *_DERIVED, _digest(wanted))
 
 
-def _known(store: Store) -> list[Entry]:
-    """What the store has tables of, in the order in which they were made."""
-    entries = store.rows("SELECT entry FROM abi_entries FINAL ORDER BY number, name")
-    return _entries(abi.load([json.loads(entry)]) for (entry,) in entries)
+def _known(store: Store, named: Mapping[str, Entry]) -> list[Entry]:
+    """What the store has tables of, in the order in which they were made; those that are `named` as they are,
+    since reading an ABI takes time."""
+    rows = store.rows("SELECT name, entry FROM abi_entries FINAL ORDER BY number, name")
+    return [
+        named[name] if name in named else _entries([abi.load([json.loads(entry)])])[0] for name, entry in rows
+    ]
 
 
 def _statements(entries: Iterable[Entry]) -> dict[str, str]:
