@@ -9,9 +9,10 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +35,7 @@ _M_TRIM_THRESHOLD, KEPT_BYTES = -1, 32 << 20
 # fall behind, ClickHouse makes inserts wait for them.
 _ENGINE = "os_threads_nice_value_merge_mutate=10"
 
+_TIME = "max_execution_time"
 _NAMES_AND_TYPES = "JSONCompactEachRowWithNamesAndTypes"
 
 
@@ -121,27 +123,35 @@ class EmbeddedStore(DriverStore):
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
-        """A connection of its own keeps USE and SET private and runs beside others."""
         # chDB gives queries ids of its own, so ours is the comment by which `end` finds them. It stands
         # first, since what is set after `readonly` is refused, and is not for the asker to choose.
         mark = {"log_comment": query_id}
         settings = {**mark, **settings, **mark}
-        connection = self._connect(self._path)
+        began = time.monotonic()
+
+        def ask(sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
+            with self._under(settings, database) as connection:
+                body = _piped(connection, sql, fmt, params)
+            if body or readonly.format_of(sql, fmt) != "Native":
+                return body
+            # DESCRIBE runs scalar subqueries again: in the time that the query has left.
+            left = float(settings[_TIME]) - (time.monotonic() - began)
+            with self._under({**settings, _TIME: f"{max(left, 0.001):.3f}"}, database) as connection:
+                return _no_rows(connection, readonly.without_format(sql), params)
+
         try:
+            yield ask
+        finally:
+            self._give_back()
+
+    @contextmanager
+    def _under(self, settings: Mapping[str, str], database: str | None) -> Iterator[Any]:
+        """A connection of its own keeps USE and SET private and runs beside others."""
+        with closing(self._connect(self._path)) as connection:
             if database:
                 connection.query(f"USE {quoted(database)}")
             _set(connection, settings)
-
-            def ask(sql: str, fmt: str, params: Mapping[str, str]) -> bytes:
-                body = _piped(connection, sql, fmt, params)
-                if not body and readonly.format_of(sql, fmt) == "Native":
-                    return _no_rows(connection, readonly.without_format(sql), params)
-                return body
-
-            yield ask
-        finally:
-            connection.close()
-            self._give_back()
+            yield connection
 
     def _give_back(self) -> None:
         """Have the allocator return what the query took. It keeps that for seconds, and of several greedy

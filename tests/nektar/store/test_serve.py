@@ -246,6 +246,14 @@ def test_an_answer_without_rows_names_its_columns_in_native(
     assert body == block([Values(*column) for column in columns], 0)
 
 
+def test_naming_the_columns_of_an_answer_without_rows_is_within_the_querys_time(endpoint: Endpoint) -> None:
+    slow = "SELECT x FROM (SELECT (SELECT sum(sleepEachRow(0.1)) FROM numbers(12)) AS x) WHERE x < 0"
+    within = {"max_execution_time": "2", "max_block_size": "1", "default_format": "Native"}
+    began = time.monotonic()
+    status, body, _ = ask(endpoint, slow, **within)
+    assert (status, body.split(b".")[0]) == (408, b"Code: 159"), time.monotonic() - began
+
+
 def test_the_time_zone_is_utc_until_the_asker_names_one(endpoint: Endpoint) -> None:
     assert ask(endpoint, "SELECT timezone(), toDateTime(0)")[1] == b"UTC\t1970-01-01 00:00:00\n"
     told = ask(endpoint, "SELECT toDateTime(0)", session_timezone="Asia/Tokyo")[1]
