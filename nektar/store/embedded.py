@@ -8,7 +8,6 @@ import mmap
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -100,7 +99,7 @@ class EmbeddedStore(DriverStore):
         """By way of memory: clickhouse-connect would compress the rows and write them to a file first."""
         names = ", ".join(map(quoted, rows.column_names))
         chosen = ", ".join(f"{name} = {literal(str(value))}" for name, value in settings.items())
-        with self._inserting as connection, _in_memory() as file:
+        with self._inserting.one() as connection, _in_memory() as file:
             with pa.ipc.new_stream(pa.PythonFile(file, "w"), rows.schema) as stream:
                 stream.write_table(rows)
             file.seek(0)
@@ -116,8 +115,9 @@ class EmbeddedStore(DriverStore):
         self._engine.close()
 
     def _written(self, sql: str, query_id: str) -> str:
-        """On a connection that is kept: it is over too soon to be ended, and leaves nothing to give back."""
-        with self._rewriting as connection:
+        """On a connection that is kept: it is over too soon to be ended (`readonly.rewriting`), and leaves
+        nothing to give back."""
+        with self._rewriting.one() as connection:
             written: str = connection.query(readonly.rewriting(sql), "TSVRaw").bytes().decode()
         return written.rstrip("\n")
 
@@ -164,30 +164,27 @@ class EmbeddedStore(DriverStore):
 
 
 class _Kept:
-    """A connection that is opened when it is first wanted and then kept, for one thread at a time."""
+    """Connections that are kept for whoever wants one next: nobody waits for another's."""
 
     def __init__(self, open_: Callable[[], Any]) -> None:
         self._open = open_
-        self._lock = threading.Lock()
-        self._connection: Any = None
+        self._idle: list[Any] = []
 
-    def __enter__(self) -> Any:
-        self._lock.acquire()
+    @contextmanager
+    def one(self) -> Iterator[Any]:
         try:
-            self._connection = self._connection or self._open()
-        except BaseException:
-            self._lock.release()
-            raise
-        return self._connection
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Close all; none is in use."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _set(connection: Any, settings: Mapping[str, str]) -> None:

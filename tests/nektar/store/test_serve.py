@@ -18,6 +18,7 @@ import clickhouse_connect
 import pytest
 
 from nektar.http import CantListen, bind
+from nektar.store import readonly
 from nektar.store import serve as module
 from nektar.store.client import open_store
 from nektar.store.native import GREETING, Values, block, greeting
@@ -330,6 +331,49 @@ def test_white_space_in_a_query_holds_nobody_up(endpoint: Endpoint) -> None:
     assert time.monotonic() - began < 2  # read anew from each space, each took more than twice as long
     for end in ("", ";", " ;\n ", blank):
         assert ask(endpoint, f"SELECT 1 FORMAT JSON{end}")[2]["X-ClickHouse-Format"] == "JSON"
+
+
+def nested(depth: int) -> str:
+    """BETWEENs within each other, of each of which ClickHouse writes the left side twice."""
+    return f"SELECT {'(' * depth}1{' BETWEEN 1 AND 2)' * depth}"
+
+
+def test_a_short_query_that_is_long_to_write_anew_is_refused_at_once(endpoint: Endpoint) -> None:
+    began = time.monotonic()
+    for sql, code in [
+        (nested(25), b"Code: 168"),  # 100 s
+        (nested(25).replace("BETWEEN", "not\tbetween"), b"Code: 168"),
+        (f"SELECT {'CASE WHEN 1 THEN ' * 200}", b"Code: 718"),  # 5 s
+    ]:
+        status, body, _ = ask(endpoint, sql)
+        assert (status, body.split(b".")[0]) == (500, code)
+    assert time.monotonic() - began < 3
+    several = "AND number BETWEEN 1 AND 2 " * 12
+    assert ask(endpoint, f"SELECT count() FROM numbers(9) WHERE 1 {several}")[1] == b"2\n"
+
+
+def test_nobody_waits_for_anothers_query_to_be_written_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, go_on = threading.Event(), threading.Event()
+    rewriting = readonly.rewriting
+
+    def slow(sql: str) -> str:
+        if sql == "SELECT 'slow'":
+            held.set()
+            assert go_on.wait(20)
+        return rewriting(sql)
+
+    monkeypatch.setattr(readonly, "rewriting", slow)
+    with serve(store, "127.0.0.1:0") as narrow, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, narrow, "SELECT 'slow'")
+        assert held.wait(20)
+        second = pool.submit(ask, narrow, "SELECT 'quick'")
+        try:
+            assert second.result(timeout=10)[1] == b"quick\n"
+        finally:
+            go_on.set()
+        assert first.result()[1] == b"slow\n"
 
 
 def test_an_answer_has_as_many_bytes_as_it_may_and_no_more(endpoint: Endpoint) -> None:
