@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Self
 
@@ -56,6 +57,7 @@ END_AGAIN = 0.2
 # Seconds that a query may take beyond its time, or once it was told to end. A role that is told to stop has
 # 15 in all.
 LATE_SECONDS = 10.0
+SLICE_SECONDS = 1.0
 
 # What HTTP itself is asked for in the query string: no settings of the engine.
 _HTTP_ONLY = frozenset(
@@ -213,18 +215,10 @@ class Endpoint:
         finally:
             del self._running[query_id]
 
-    @contextlib.contextmanager
-    def _in_time(self, seconds: float, since: str, query_id: str = "") -> Iterator[None]:
+    def _in_time(self, seconds: float, since: str, query_id: str = "") -> AbstractContextManager[None]:
         """Have no query, or this one, run on for so long."""
         why = f"a query does not end, {seconds:.0f} s after {since}"
-        timer = threading.Timer(seconds, self._stuck, [why, query_id])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
+        return within(seconds, partial(self._stuck, why, query_id))
 
     def _stuck(self, why: str, query_id: str = "") -> None:
         """Say so, with what runs of this query, or of all. Then it is for whoever has opened the endpoint."""
@@ -301,6 +295,30 @@ class _Answer(Response):
         packed = gzipped(plain) if self._packed else plain
         while piece := await asyncio.to_thread(next, packed, b"") if self._packed else next(packed, b""):
             yield piece
+
+
+@contextlib.contextmanager
+def within(seconds: float, late: Callable[[], None]) -> Iterator[None]:
+    """Call `late`, in a thread, where what is done here takes longer.
+
+    The seconds are counted in slices, each as one however long it took: a process that was stopped, or its
+    machine suspended, goes on where it was, and has not been late.
+    """
+    ended = threading.Event()
+
+    def count() -> None:
+        for each in (SLICE_SECONDS,) * int(seconds / SLICE_SECONDS) + (seconds % SLICE_SECONDS,):
+            if ended.wait(each):
+                return
+        late()
+
+    counting = threading.Thread(target=count, name="deadline", daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        counting.join()
 
 
 def serve(store: Store, listen: str, on_stuck: Callable[[], None] | None = None) -> Endpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -34,6 +35,15 @@ serve.LATE_SECONDS = float(sys.argv.pop())
 readonly.LIMITS = serve.LIMITS = {**readonly.LIMITS, "max_execution_time": int(sys.argv.pop())}
 from cli.main import main
 main()
+"""
+# So many seconds until the end of its input, or it ends by itself.
+STOPPED = """
+import os, sys
+from nektar.store import serve
+serve.SLICE_SECONDS = 0.05
+with serve.within(float(sys.argv[1]), lambda: os._exit(1)):
+    print("began", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -113,6 +123,22 @@ def test_a_query_that_does_not_end_in_its_time_ends_the_role(tmp_path: Path) -> 
     with up(tmp_path, ["store"], (2, 1)) as role, role.asked():
         role.ends(1)
         assert f"a query does not end, 3 s after it began; running: {SHOWN}" in role.log
+
+
+def test_time_for_which_a_process_is_stopped_is_not_a_querys() -> None:
+    command = [sys.executable, "-c", STOPPED, "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"began\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        time.sleep(2.1)
+        process.send_signal(signal.SIGCONT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_query_that_does_not_end_though_its_client_has_gone_ends_the_role(tmp_path: Path) -> None:
