@@ -109,7 +109,7 @@ class DriverStore(ABC):
         """`sql` as ClickHouse writes it, under nobody's settings, some of which (`offset`, `extremes`) would
         change what is written."""
         with self._asking(readonly.settings({}), None, query_id) as ask:
-            return ask(readonly.rewriting(sql), "TSVRaw", {}).decode().rstrip("\n")
+            return readonly.rewritten(ask(readonly.rewriting(sql), "TSVRaw", {}))
 
     def close(self) -> None:
         self._client.close()

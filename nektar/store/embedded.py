@@ -118,8 +118,7 @@ class EmbeddedStore(DriverStore):
         """On a connection that is kept: it is over too soon to be ended (`readonly.rewriting`), and leaves
         nothing to give back."""
         with self._rewriting.one() as connection:
-            written: str = connection.query(readonly.rewriting(sql), "TSVRaw").bytes().decode()
-        return written.rstrip("\n")
+            return readonly.rewritten(connection.query(readonly.rewriting(sql), "TSVRaw").bytes())
 
     @contextmanager
     def _asking(self, settings: Mapping[str, str], database: str | None, query_id: str) -> Iterator[Ask]:
@@ -240,8 +239,13 @@ def _no_rows(connection: Any, sql: str, params: Mapping[str, str]) -> bytes:
     """The Native block that names a query's columns and holds no rows, which chDB leaves out."""
     if sql.startswith(("SELECT", "WITH")):
         described = connection.query(f"DESCRIBE TABLE ({sql})", "JSONCompactEachRow", params=dict(params))
-        columns = [native.Values(*json.loads(line)[:2]) for line in described.bytes().splitlines()]
+        columns = [native.Values(*_loaded(line)[:2]) for line in described.bytes().splitlines()]
     else:  # SHOW and its like stand in no other query, and cost nothing to ask again
         names, types = connection.query(sql, _NAMES_AND_TYPES, params=dict(params)).bytes().splitlines()
-        columns = [native.Values(*pair) for pair in zip(json.loads(names), json.loads(types), strict=True)]
+        columns = [native.Values(*pair) for pair in zip(_loaded(names), _loaded(types), strict=True)]
     return native.block(columns, 0)
+
+
+def _loaded(line: bytes) -> Any:
+    """Names as JSON, which may be any bytes."""
+    return json.loads(line.decode(errors="surrogateescape"))

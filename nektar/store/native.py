@@ -62,8 +62,8 @@ def greeting(name: str, version: str, timezone: str, revision: int) -> bytes:
 
 
 def string(text: str) -> bytes:
-    """A value of type String: its length in bytes, and they."""
-    data = text.encode()
+    """A value of type String: its length in bytes, and they; bytes that are no UTF-8 stand as surrogates."""
+    data = text.encode(errors="surrogateescape")
     return varint(len(data)) + data
 
 

@@ -81,6 +81,7 @@ TABLE_FUNCTIONS %= _HARMLESS
 class Code(IntEnum):
     """ClickHouse's own error codes for what is refused here."""
 
+    SYNTAX_ERROR = 62
     UNKNOWN_FORMAT = 73
     READONLY = 164
     TOO_BIG_AST = 168
@@ -105,6 +106,16 @@ def rewriting(sql: str) -> str:
             "Too many BETWEEN in a query of this length; write x >= a AND x <= b instead.", Code.TOO_BIG_AST
         )
     return f"SELECT formatQuerySingleLine({literal(sql)})"
+
+
+def rewritten(answer: bytes) -> str:
+    """What `rewriting` was answered. Raises Refused where it is no text: `'\\xff'` becomes that byte."""
+    try:
+        return answer.decode().rstrip("\n")
+    except UnicodeDecodeError:
+        raise Refused(
+            "A string or name in the query is not UTF-8; write bytes as unhex('…').", Code.SYNTAX_ERROR
+        ) from None
 
 
 def check(written: str, table_functions: frozenset[str], fmt: str = "TabSeparated") -> None:

@@ -247,6 +247,19 @@ def test_an_answer_without_rows_names_its_columns_in_native(
     assert body == block([Values(*column) for column in columns], 0)
 
 
+def test_bytes_that_are_no_text_are_refused_in_a_query_and_kept_in_an_answer(endpoint: Endpoint) -> None:
+    for sql in (r"SELECT '\xff'", r"SELECT 1 AS `\xff` WHERE 0"):
+        status, body, _ = ask(endpoint, sql, default_format="Native")
+        assert (status, body[:9]) == (400, b"Code: 62.")
+        assert "unhex('…')".encode() in body
+    assert ask(endpoint, "SELECT unhex('ff')")[1] == b"\xff\n"
+    cast = "CAST(tuple(1), concat('Tuple(`', unhex('ff'), '` UInt8)'))"
+    for rows in (1, 0):
+        named = f"SELECT untuple({cast}) AS t WHERE {rows}"
+        _, body, _ = ask(endpoint, named, default_format="Native")
+        assert body.startswith(bytes([1, rows]) + b"\x03t.\xff\x05UInt8"), body
+
+
 def test_naming_the_columns_of_an_answer_without_rows_is_within_the_querys_time(endpoint: Endpoint) -> None:
     slow = "SELECT x FROM (SELECT (SELECT sum(sleepEachRow(0.1)) FROM numbers(12)) AS x) WHERE x < 0"
     within = {"max_execution_time": "2", "max_block_size": "1", "default_format": "Native"}
