@@ -49,7 +49,7 @@ from nektar.rows import ChainSpan, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.otel import delete_chain_spans
-from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, shown
+from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, chdb_path, shown
 from nektar.store.schema import (
     Table,
 )
@@ -98,7 +98,9 @@ def run(
     with _opened(config.store_url, stop) as store:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
-        with serve(store, config.listen.sql, give_up) as endpoint:
+        # A server's queries do not run in this process, so nothing would come of its end.
+        on_stuck = give_up if chdb_path(config.store_url) else None
+        with serve(store, config.listen.sql, on_stuck) as endpoint:
             log.info("%s is open; SQL at http://%s", shown(config.store_url), endpoint.address)
             known = abi_tables(adapters.values())
             moved = partial(health.moved, NETWORKS)

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nektar.generations import Generation, Generations
 from nektar.health import Health
 from nektar.log import AHEAD_HEADER, DEAD, FINDINGS, NETWORK, ROWS, BrokenLog, Gap, New, Undo, encode, key
 from nektar.model import Address, Block, Hash32, Level, Network
+from nektar.role import give_up
 from nektar.rows import ChainSpan, DutyRow, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.client import open_store, records
 from nektar.store.coverage import COVERED
@@ -269,6 +271,25 @@ def test_a_dead_letter_is_whole_says_why_and_is_written_once(bus: Bus, store: St
     assert letter.headers["network"] == b"n"
     assert letter.headers["reason"].startswith(b"expected a log record")
     assert store.rows("SELECT number FROM blocks") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("url", "ends"), [("chdb:///somewhere", give_up), ("clickhouse://u:p@host:8123/d", None)]
+)
+def test_a_query_that_does_not_end_ends_the_role_where_it_runs_in_it_alone(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, url: str, ends: object
+) -> None:
+    class Served(Exception): ...
+
+    def serve(store: object, listen: str, on_stuck: object) -> None:
+        assert on_stuck is ends
+        raise Served
+
+    monkeypatch.setattr(sink, "open_store", nullcontext)
+    monkeypatch.setattr(sink, "migrate", lambda *_: [])
+    monkeypatch.setattr(sink, "serve", serve)
+    with pytest.raises(Served):
+        sink.run(Config(providers={}, networks=(), store=url), {}, bus, threading.Event(), Health())
 
 
 def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path, bus: Bus) -> None:
