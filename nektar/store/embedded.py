@@ -87,13 +87,11 @@ class EmbeddedStore(DriverStore):
 
     def end(self, query_id: str) -> None:
         """See `Store.end`."""
-        connection = self._connect(self._path)
         try:
-            connection.query(f"KILL QUERY WHERE Settings['log_comment'] = {literal(query_id)} ASYNC")
+            with closing(self._connect(self._path)) as connection:
+                connection.query(f"KILL QUERY WHERE Settings['log_comment'] = {literal(query_id)} ASYNC")
         except Exception as error:
             raise failure(error, self.url) from error
-        finally:
-            connection.close()
 
     def _put(self, table: str, rows: Any, settings: Mapping[str, object]) -> None:
         """By way of memory: clickhouse-connect would compress the rows and write them to a file first."""
@@ -155,11 +153,8 @@ class EmbeddedStore(DriverStore):
     def _give_back(self) -> None:
         """Have the allocator return what the query took. It keeps that for seconds, and of several greedy
         queries' leftovers the process would grow past its limit; where there is little, this takes 1 ms."""
-        connection = self._connect(self._path)
-        try:
+        with closing(self._connect(self._path)) as connection:
             connection.query("SYSTEM JEMALLOC PURGE")
-        finally:
-            connection.close()
 
 
 class _Kept:

@@ -22,7 +22,7 @@ from nektar.store import readonly
 from nektar.store import serve as module
 from nektar.store.client import open_store
 from nektar.store.native import GREETING, Values, block, greeting
-from nektar.store.port import SqlError, Store, escaped
+from nektar.store.port import ABORTED, SqlError, Store, StoreError, escaped
 from nektar.store.readonly import MAX_QUERY_BYTES
 from nektar.store.schema import literal
 from nektar.store.serve import Endpoint, serve
@@ -458,6 +458,19 @@ def test_who_has_opened_the_endpoint_is_told_of_a_query_that_does_not_end(
         assert told.is_set()
         assert not narrow._running  # it was waited for all the same
     assert f"0 s after the endpoint was to close; running: {slow!r}" in caplog.text
+
+
+def test_an_engine_that_takes_no_connection_is_said_as_the_stores_own_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str) -> None:
+        raise RuntimeError("Code: 236. DB::Exception: fatal. (ABORTED)")
+
+    monkeypatch.setattr(store, "_connect", refused)
+    for asked in (lambda: store.end("x"), lambda: store.read("SELECT 1")):
+        with pytest.raises(StoreError) as said:
+            asked()
+        assert said.value.code == ABORTED
 
 
 def test_nobody_can_say_in_a_query_that_the_engine_has_failed(store: Store) -> None:
