@@ -377,7 +377,10 @@ class Sink:
         held = self._consumer.assignment()
         for stream, partition in product(STREAMS, held):
             self._consumer.seek(stream, partition, self._consumer.committed(stream, partition) or 0)
+        buried = dict(self._buried_below)
         self._assigned(held)
+        for source, offset in self._buried_below.items():
+            self._buried_below[source] = max(offset, buried.get(source, 0))
 
     def _assigned(self, partitions: frozenset[int]) -> None:
         self._forget(partitions)
@@ -387,7 +390,9 @@ class Sink:
         for partition in sorted(partitions):
             known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}
             again = read_again(stored, partition, self._bus.partitions, known)
-            for stream, start in again.items():
+            # Killed while it reads again it has to see that the store is behind, so what tells that is
+            # committed last (`read_again`). The log is read again in any case.
+            for stream, start in sorted(again.items(), key=lambda each: each[0] == ROWS):
                 if stream != NETWORK or start == 0:
                     log.info(
                         "the store may lack rows of %s, partition %d: reading again from offset %d to %d",
@@ -397,6 +402,8 @@ class Sink:
                         known[stream],
                     )
                 self._consumer.seek(stream, partition, start)
+                if stream != NETWORK:
+                    self._done[stream, partition] = start
             for stream, offset in known.items():
                 self._taken[stream, partition] = again.get(stream, offset)
                 self._buried_below[stream, partition] = offset

@@ -33,6 +33,7 @@ from processors.inserts import BrokenRecord, inserts
 from processors.outputs import cloud_event
 from processors.sink import Sink
 from tests.nektar.store.things import PLAIN_EVENT, Things
+from tests.processors.sunk import RowsFirst
 
 KNOWN = abi_tables([Things()])
 BLOCK = Block(1, Hash32(b"\x01" * 32), Hash32(bytes(32)), 1_700_000_000, Level.PROVED, "p", "single:p")
@@ -188,6 +189,22 @@ def test_very_many_findings_before_a_progress_hold_up_neither_a_stop_nor_a_commi
     drain(store, bus)
     assert store.rows("SELECT count() FROM progress") == [(1,)]
     assert store.rows("SELECT count() FROM findings_history") == [(40,)]
+
+
+def test_whoever_is_stopped_while_it_reads_again_lacks_nothing_later(bus: Bus, tmp_path: Path) -> None:
+    put(bus, duties("pending"), duties("signed"), finding("seen"), finding("safe"))
+    with open_store(f"chdb://{tmp_path / 'lost'}") as lost:
+        migrate(lost, [Things()])
+        drain(lost, bus)
+    rows_first: Any = RowsFirst(bus)
+    with open_store(f"chdb://{tmp_path / 'anew'}") as anew:
+        migrate(anew, [Things()])
+        stop = threading.Event()
+        with Sink(anew, rows_first, KNOWN, stop.set) as opened:
+            while not stop.is_set():
+                opened.turn(0.0, stop)
+        drain(anew, rows_first)
+        assert anew.rows("SELECT status FROM findings_history ORDER BY status") == [("safe",), ("seen",)]
 
 
 def test_a_token_names_generation_stream_partition_offset_table_and_what_is_in_it() -> None:
