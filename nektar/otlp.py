@@ -174,11 +174,13 @@ def _of_items(signal: Signal, with_items: Iterable[Group]) -> Iterator[Any]:
     """The attributes of each item and of its parts, and what a record's body holds."""
     for group in with_items:
         for item in group.items:
-            yield item.attributes
+            if item.attributes:
+                yield item.attributes
             for part in signal.parts:
                 for each in getattr(item, part):
-                    yield each.attributes
-            if signal is LOGS:
+                    if each.attributes:
+                        yield each.attributes
+            if signal is LOGS and item.HasField("body"):
                 yield (item.body,)
 
 
