@@ -166,6 +166,7 @@ class Sink:
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
         self._drained = set[int]()  # partitions whose findings are taken as far as this poll knows of any
+        self._behind = set[int]()  # partitions of which the store lacks findings
         self._committed = time.monotonic()
         self._stop: threading.Event | None = None
 
@@ -248,8 +249,10 @@ class Sink:
 
     def _put_in(self, record: Delivered, done: int | None) -> None:
         try:
-            if is_of(record, ProgressRow):
+            # Rows tell whether the store is behind (`read_again`): none before the findings that it lacks.
+            if is_of(record, ProgressRow) or (record.stream == ROWS and record.partition in self._behind):
                 self._drain_findings(record.partition)
+                self._behind.discard(record.partition)
             if to_store := inserts(record, record.value, self._known):
                 place, ahead = place_of(record), AHEAD_HEADER in record.headers
                 self._begin(place, ahead)
@@ -390,9 +393,9 @@ class Sink:
         for partition in sorted(partitions):
             known = {stream: self._consumer.committed(stream, partition) or 0 for stream in STREAMS}
             again = read_again(stored, partition, self._bus.partitions, known)
-            # Killed while it reads again it has to see that the store is behind, so what tells that is
-            # committed last (`read_again`). The log is read again in any case.
-            for stream, start in sorted(again.items(), key=lambda each: each[0] == ROWS):
+            if FINDINGS in again:
+                self._behind.add(partition)
+            for stream, start in again.items():
                 if stream != NETWORK or start == 0:
                     log.info(
                         "the store may lack rows of %s, partition %d: reading again from offset %d to %d",
@@ -402,8 +405,6 @@ class Sink:
                         known[stream],
                     )
                 self._consumer.seek(stream, partition, start)
-                if stream != NETWORK:
-                    self._done[stream, partition] = start
             for stream, offset in known.items():
                 self._taken[stream, partition] = again.get(stream, offset)
                 self._buried_below[stream, partition] = offset
@@ -416,6 +417,7 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
+        self._behind -= partitions
         for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]

@@ -191,7 +191,10 @@ def test_very_many_findings_before_a_progress_hold_up_neither_a_stop_nor_a_commi
     assert store.rows("SELECT count() FROM findings_history") == [(40,)]
 
 
-def test_whoever_is_stopped_while_it_reads_again_lacks_nothing_later(bus: Bus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", range(1, 8))
+def test_whoever_is_killed_while_it_reads_again_lacks_nothing_later(
+    bus: Bus, tmp_path: Path, after: int
+) -> None:
     put(bus, duties("pending"), duties("signed"), finding("seen"), finding("safe"))
     with open_store(f"chdb://{tmp_path / 'lost'}") as lost:
         migrate(lost, [Things()])
@@ -199,10 +202,9 @@ def test_whoever_is_stopped_while_it_reads_again_lacks_nothing_later(bus: Bus, t
     rows_first: Any = RowsFirst(bus)
     with open_store(f"chdb://{tmp_path / 'anew'}") as anew:
         migrate(anew, [Things()])
-        stop = threading.Event()
-        with Sink(anew, rows_first, KNOWN, stop.set) as opened:
-            while not stop.is_set():
-                opened.turn(0.0, stop)
+        dying: Any = Dying(anew, after)
+        with pytest.raises(StoreDown, match="killed"):
+            drain(dying, rows_first)
         drain(anew, rows_first)
         assert anew.rows("SELECT status FROM findings_history ORDER BY status") == [("safe",), ("seen",)]
 
