@@ -66,9 +66,6 @@ _REACHES_OUT_BY_NAME = re.compile(
     r"file|catboostevaluate|ai(classify|embed|extract|filter|generate|redact|similarity|translate)"
 )
 
-# They write a query anew, which takes what it takes: nothing ends one step of the engine.
-_WRITES_ANEW = re.compile(r"formatquery\w*")
-
 # Formats of answers that need a schema's or a template's file, or a registry's address.
 _REACHES_OUT_BY_FORMAT = re.compile(r"protobuf\w*|capnproto|avroconfluent|template\w*|customseparated\w*")
 
@@ -142,8 +139,6 @@ def check(written: str, table_functions: frozenset[str], fmt: str = "TabSeparate
         called = call and (low in table_functions or low in _REACHES_OUT or low.startswith("ai"))
         if called or _REACHES_OUT_BY_NAME.fullmatch(low):
             raise Refused(f"{name[:80]}() reaches out of the store, which is read-only.")
-        if _WRITES_ANEW.fullmatch(low):
-            raise Refused(f"{name[:80]}() is not for queries here: nothing could end it.")
         if bare and low == "identifier" and written[match.start() - 1] == ":":
             raise Refused("A parameter can't be an Identifier, which might name anything; expected a value.")
         if bare and previous == "INTO" and name == "OUTFILE":

@@ -264,16 +264,3 @@ def test_no_string_or_quoting_hides_a_call_that_reaches_out(text: str, name: str
         with pytest.raises(readonly.Refused):
             readonly.check(written, NAMES)
     readonly.check(f"SELECT '{inside}', '{name}(1) INTO OUTFILE' AS `a`", NAMES)
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "SELECT formatQuery('SELECT 1')",
-        "SELECT arrayMap(formatQuerySingleLine, ['SELECT 1'])",
-        "SELECT * APPLY(formatQueryOrNull) FROM (SELECT 'SELECT 1')",
-    ],
-)
-def test_a_query_can_not_have_another_written_anew(store: Store, sql: str) -> None:
-    with pytest.raises(SqlError, match=r"formatQuery\w*\(\) is not for queries here"):
-        store.read(sql)
