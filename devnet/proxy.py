@@ -9,6 +9,7 @@ once it holds: `{"withhold": [first, last]}`, `{"lie": "omitted log", "seed": 7,
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import sys
@@ -142,19 +143,22 @@ async def serve(upstream: str, port: int) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    # Without a buffer, in which a second order would wait for a third.
+    orders = io.FileIO(0, closefd=False)
+
     def order() -> None:
-        line = sys.stdin.readline()
+        line = orders.readline()
         if not line:
-            loop.remove_reader(sys.stdin)
+            loop.remove_reader(orders)
             return
         told = json.loads(line)
         if "withhold" in told:
             faults.withhold(*told["withhold"])
         else:
             proxy.liar.tell(**told)
-        print(line.strip(), flush=True)  # noqa: T201  the answer
+        print(line.decode().strip(), flush=True)  # noqa: T201  the answer
 
-    loop.add_reader(sys.stdin, order)
+    loop.add_reader(orders, order)
     print(json.dumps({"listening": port}), flush=True)  # noqa: T201
     await stop.wait()
     await proxy.close()

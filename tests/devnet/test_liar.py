@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from devnet.anvil import free_port
 from devnet.liar import ABOUT_ONE_BLOCK, Liar
 from nektar.chain.bloom import bloom
 from nektar.chain.receipt import read_entry
@@ -92,3 +95,20 @@ def test_a_range_that_holds_the_block_is_told_but_for_it() -> None:
 def test_a_lie_that_is_about_no_block_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a lie of omitted log"):
         Liar(_honest).tell("stale head", block=LIED)
+
+
+def test_two_orders_that_come_at_once_are_both_answered() -> None:
+    told = [json.dumps({"lie": "omitted log"}), json.dumps({"lie": ""})]
+    with subprocess.Popen(
+        [sys.executable, "-m", "devnet.proxy", "http://127.0.0.1:9", str(free_port())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as proxy:
+        assert proxy.stdin is not None
+        assert proxy.stdout is not None
+        assert "listening" in proxy.stdout.readline()
+        proxy.stdin.write("\n".join([*told, ""]))
+        proxy.stdin.flush()
+        assert [proxy.stdout.readline().strip() for _ in told] == told
+        proxy.terminate()
