@@ -244,6 +244,33 @@ class Reading:
         return True
 
 
+class Readings:
+    """Messages of one partition, in the order of the bus, as whole records, whoever writes: the parts of a
+    processor's may stand between those of another's, so each has a reading of its own."""
+
+    def __init__(self) -> None:
+        self._half: dict[tuple[bytes, bytes], Reading] = {}  # by key and processor
+
+    @property
+    def began(self) -> int | None:
+        """The offset of the first part of what is half read; None: nothing is."""
+        began = (reading.began for reading in self._half.values())
+        return min((offset for offset in began if offset is not None), default=None)
+
+    def __call__(self, message: Delivered) -> tuple[list[Delivered], BrokenLog | None]:
+        """The records that are whole with this message, and what is wrong with it where it is a part out of
+        its turn: then what was half read is forgotten, and these are the records that it held back."""
+        writer = message.key, message.headers.get("processor", b"")
+        reading = self._half.pop(writer, None) or Reading()
+        try:
+            records = reading(message)
+        except BrokenLog as error:
+            return reading.give_up(), error
+        if reading.half:
+            self._half[writer] = reading
+        return records, None
+
+
 def _numbers(headers: Mapping[str, bytes]) -> tuple[int, int] | None:
     """(i, n) of a part, or None of a whole record. Raises BrokenLog."""
     part = headers.get(PART_HEADER)

@@ -10,7 +10,7 @@ from nektar import trace
 from nektar.bus.port import Delivered
 from nektar.config import Watcher
 from nektar.errors import NektarError
-from nektar.log import AHEAD_HEADER, BrokenLog, Reading
+from nektar.log import AHEAD_HEADER, Readings
 
 
 class Unreadable(NektarError):
@@ -83,8 +83,7 @@ class Tray:
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
-        # Each processor writes its own findings: the parts of one may come between those of another.
-        self._half: dict[tuple[bytes, bytes], Reading] = {}
+        self._readings = Readings()
         self._left: set[int] = set()  # offsets of what is to be done
         self._done: set[int] = set()  # of what has been, though something before it has not
         self._end = 0  # of what has been read
@@ -92,17 +91,8 @@ class Tray:
     def put(self, message: Delivered) -> list[Due | Unread]:
         """What there is to do about what is whole with this message, unless that was done before."""
         self._end = message.offset + 1
-        writer = message.key, message.headers.get("processor", b"")
-        reading = self._half.pop(writer, None) or Reading()
-        found: list[Due | Unread | None] = []
-        try:
-            records = reading(message)
-        except BrokenLog as error:
-            found.append(Unread(message, error))
-            records = reading.give_up()
-        if reading.half:
-            self._half[writer] = reading
-        found += [due(self._watcher, record) for record in records]
+        records, error = self._readings(message)
+        found = [Unread(message, error) if error else None, *(due(self._watcher, each) for each in records)]
         todo = [each for each in found if each is not None and each.offset not in self._done]
         self._left |= {each.offset for each in todo}
         return todo
@@ -119,14 +109,14 @@ class Tray:
 
     def upto(self) -> int:
         """The offset before which all is done with."""
-        began = [reading.began for reading in self._half.values() if reading.began is not None]
-        upto = min([*self._left, *began], default=self._end)
+        began = self._readings.began
+        upto = min([*self._left, self._end if began is None else began])
         self._done = {offset for offset in self._done if offset >= upto}
         return upto
 
     def again(self) -> int:
         """Forget what has been read and is not done with: it is put here again, from this offset on."""
         self._end = self.upto()
-        self._half.clear()
+        self._readings = Readings()
         self._left.clear()
         return self._end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from nektar.bus.port import Bus, Delivered, read_all
-from nektar.log import BrokenLog, Reading
+from nektar.log import Readings
 
 
 def whole(
@@ -20,12 +20,9 @@ def whole(
 ) -> Iterator[Delivered]:
     """The whole records of `stream` from offset `start` on and below `end` with this key and these headers.
     `moved` is called with each message that is read. Raises BusError."""
-    reading: dict[bytes, Reading] = {}  # by who writes
+    readings = Readings()
     for message in read_all(bus, stream, partition, start, end):
         moved()
         if message.key == key and headers.items() <= dict(message.headers).items():
-            writer = message.headers.get("processor", b"")
-            try:
-                yield from reading.setdefault(writer, Reading())(message)
-            except BrokenLog:  # it is a dead letter by now
-                yield from reading.pop(writer).give_up()
+            records, _ = readings(message)  # what is broken is a dead letter by now
+            yield from records

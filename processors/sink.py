@@ -35,14 +35,7 @@ from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Writer, partition_
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.health import Health
-from nektar.log import (
-    AHEAD_HEADER,
-    FINDINGS,
-    NETWORK,
-    ROWS,
-    BrokenLog,
-    Reading,
-)
+from nektar.log import AHEAD_HEADER, FINDINGS, NETWORK, ROWS, BrokenLog, Readings
 from nektar.networks.adapter import Adapter
 from nektar.role import give_up
 from nektar.rows import ChainSpan, ProgressRow
@@ -50,9 +43,7 @@ from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.otel import delete_chain_spans
 from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, chdb_path, shown
-from nektar.store.schema import (
-    Table,
-)
+from nektar.store.schema import Table
 from nektar.store.serve import serve
 from processors.inserts import BrokenRecord, Insert, Place, inserts, is_of, place_of
 from processors.letters import letter, where
@@ -161,7 +152,7 @@ class Sink:
         self._consumer: Consumer
         self._level: Level
         self._writers: dict[int, Writer] = {}
-        self._half: dict[tuple[str, int], dict[tuple[bytes, bytes], Reading]] = {}  # records half read
+        self._half: dict[tuple[str, int], Readings] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
@@ -224,20 +215,14 @@ class Sink:
         if message.offset < self._taken.get(source, 0):
             return
         self._taken[source] = message.offset + 1
-        # Each processor writes its own rows: the parts of one may come between those of another.
-        half = self._half.setdefault(source, {})
-        writer = message.key, message.headers.get("processor", b"")
-        reading = half.pop(writer, None) or Reading()
-        try:
-            records = reading(message)
-        except BrokenLog as error:
-            for held_back in reading.give_up():
+        readings = self._half.setdefault(source, Readings())
+        records, error = readings(message)
+        done = None if readings.began is not None else message.offset + 1
+        if error is not None:
+            for held_back in records:
                 self._put(held_back, None)
-            self._bury(message, None if half else message.offset + 1, error)
+            self._bury(message, done, error)
             return
-        if reading.half:
-            half[writer] = reading
-        done = None if half else message.offset + 1
         for record in records:
             self._put(record, done if record is records[-1] else None)
 
