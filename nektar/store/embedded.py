@@ -57,13 +57,14 @@ class EmbeddedStore(DriverStore):
         import chdb
 
         self._connect: Any = chdb.connect
-        self._inserting = _Kept(self._open)
-        self._rewriting = _Kept(lambda: self._open(readonly.settings({})))
+        # The first connection decides for all of the process, for as long as there is one.
+        self._inserting = _Kept(lambda: self._connect(f"{self._path}?{_ENGINE}"))
+        self._rewriting = _Kept(self._for_rewriting)
         try:
-            # The first connection decides for all of the process, for as long as there is one.
-            self._engine: Any = self._connect(f"{self._path}?{_ENGINE}")  # type: ignore[no-untyped-call]
-            super().__init__(url, f"chdb://{self._path}")
+            with self._inserting.one():
+                super().__init__(url, f"chdb://{self._path}")
         except (RuntimeError, SqlError) as error:  # chDB does not say that another process was quicker
+            self._inserting.close()
             raise StoreHeld(
                 f"store {path}: can't be opened ({error}); see that no other process has it open, or put a "
                 "copy of it back"
@@ -79,10 +80,9 @@ class EmbeddedStore(DriverStore):
             )
         super().command(sql)
 
-    def _open(self, settings: Mapping[str, str] | None = None) -> Any:
+    def _for_rewriting(self) -> Any:
         connection = self._connect(self._path)
-        if settings:
-            _set(connection, settings)
+        _set(connection, readonly.settings({}))
         return connection
 
     def end(self, query_id: str) -> None:
@@ -110,7 +110,6 @@ class EmbeddedStore(DriverStore):
         self._inserting.close()
         self._rewriting.close()
         super().close()
-        self._engine.close()
 
     def _written(self, sql: str, query_id: str) -> str:
         """On a connection that is kept: it is over too soon to be ended (`readonly.rewriting`), and leaves
