@@ -167,7 +167,7 @@ def _collects(config: Config) -> bool:
 
 async def _check_chains(config: Config) -> None:
     from indexer.source import Source, heads_of
-    from nektar.chain.anchor import Pinned, Quorum
+    from nektar.chain.anchor import Pinned
     from nektar.chain.anchor import parse as parse_anchor
     from nektar.chain.announced import announces
     from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
@@ -189,7 +189,7 @@ async def _check_chains(config: Config) -> None:
                 if (finalized := (await heads_of(provider)).finalized) is not None:
                     final[name] = finalized.number
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
-        _check_finality(network, final, enough=anchor.m if isinstance(anchor, Quorum) else 1)
+        _check_finality(network, final, enough=anchor.enough)
 
 
 def _check_finality(network: NetworkConfig, final: Mapping[str, int], *, enough: int) -> None:

@@ -109,8 +109,7 @@ class Source:
         self._checked: set[str] = set()
         self._off_the_pin: set[str] = set()
         self._witnesses: Witnesses | None = None
-        enough = anchor.m if isinstance(anchor, Quorum) else 1
-        self._finality = Finality(network, finality_depth, enough, self._hash_at)
+        self._finality = Finality(network, finality_depth, anchor.enough, self._hash_at)
         if isinstance(anchor, Quorum):
             self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at, self.dissents)
 

@@ -34,6 +34,11 @@ class BadAnchor(ValueError):
 class Single(NamedTuple):
     """The provider that served a block."""
 
+    @property
+    def enough(self) -> int:
+        """How many providers have to call a block final before it is."""
+        return 1
+
     def words(self, provider: str, number: int) -> str:
         """The anchor of the block at `number`, as records carry it."""
         return f"single:{provider}"
@@ -45,6 +50,10 @@ class Quorum(NamedTuple):
     m: int
     n: int
 
+    @property
+    def enough(self) -> int:
+        return self.m
+
     def words(self, provider: str, number: int) -> str:
         return f"quorum {self.m}/{self.n}"
 
@@ -53,6 +62,10 @@ class Pinned(NamedTuple):
     """The chain that holds this block."""
 
     block: BlockRef
+
+    @property
+    def enough(self) -> int:
+        return 1
 
     def words(self, provider: str, number: int) -> str:
         return "pinned" if number <= self.block.number else Single().words(provider, number)
