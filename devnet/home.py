@@ -104,8 +104,8 @@ class Home:
         deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, [aggregator])
         self._contracts = dict(deployment.contracts)
         self._abi = {name: Contract(load_abi(name)) for name in self._contracts}
-        for _ in range(history // MINED_AT_ONCE):
-            self.chain.mine(MINED_AT_ONCE)
+        for mined in range(0, history, MINED_AT_ONCE):
+            self.chain.mine(min(MINED_AT_ONCE, history - mined))
         self._start_proxy()
         url = f"http://127.0.0.1:{free_port()}"
         addresses = [account.address for account in self.operators]
