@@ -51,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 # Blocks that are proved at once at most: what follows small ones may be large.
 BLOCKS_A_REQUEST = 100
-
-
 # Seconds that a range waits, twice as long with each try, where a provider that may have it brings no answer;
 # and after how many that ends the run. Who asks to be left alone does so for a minute at most.
 FIRST_PAUSE, PATIENCE = 1.0, 150.0
