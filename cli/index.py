@@ -16,7 +16,8 @@ from cli.providers import named, serving
 from cli.settings import data_config
 from indexer.bulk import Progress, index
 from indexer.correct import Dissent, dissent
-from indexer.filled import Plan, covered
+from indexer.filled import covered
+from indexer.plan import Plan
 from indexer.ranges import Range, missing
 from nektar.chain import abi
 from nektar.chain.rpc import Provider

@@ -22,22 +22,14 @@ import msgspec
 from indexer import proved, reported
 from indexer.correct import Correction
 from indexer.decode import uncollected
-from indexer.filled import (
-    OCTETS_AN_INSERT,
-    ROWS_AN_INSERT,
-    Covered,
-    Decoded,
-    Ends,
-    Filled,
-    Links,
-    Plan,
-    Read,
-    decoded,
-)
+from indexer.filled import Filled
 from indexer.headers import headers as headers_of
+from indexer.links import Covered, Ends, Links
 from indexer.orphans import take_back
+from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import MOST_BLOCKS, Range, Sizes
+from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs

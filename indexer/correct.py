@@ -18,8 +18,11 @@ import msgspec
 import numpy as np
 
 from indexer.audit import UNDECODED, Lie, Rows, Verdict, judge
-from indexer.filled import VERSIONS, Covered, Decoded, Filled, Plan, Read, table_of
+from indexer.filled import VERSIONS, Filled, table_of
+from indexer.links import Covered
+from indexer.plan import Plan
 from indexer.ranges import Range, joined, missing, shared
+from indexer.reads import Decoded, Read
 from indexer.told import Scope, Told
 from nektar.chain.columns import Octets
 from nektar.chain.logs import HASH

@@ -9,45 +9,31 @@ but another set of contracts under the same name may report rows of one that bot
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from indexer import reported
-from indexer.decode import Undecodable
-from indexer.prove import Contradiction
+from indexer.links import Covered, Ends
+from indexer.plan import Plan
 from indexer.ranges import Range, joined, missing, shared
+from indexer.reads import Decoded, Read
 from nektar.arrow import pa
-from nektar.chain.abi import Abi, EventType
-from nektar.chain.logs import Logs
 from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.errors import NektarError
-from nektar.model import Address, Hash32, Level
+from nektar.model import Hash32, Level
 from nektar.store.migrate import make_tables
 from nektar.store.port import Store
 from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arrow, stored
 
-# Rows in one insert: ClickHouse takes few large ones best, and they are held until then, some 40 MB of them.
-# Twice as many were 1.5 % quicker, and took 80 MB more.
-ROWS_AN_INSERT = 50_000
-# The same in bytes, as read logs take them: a log's data may be long.
-OCTETS_AN_INSERT = 32 * 1024 * 1024
-# Logs that are decoded at once: many, since each array costs the same however long it is, and few enough for
-# a processor's cache.
-ROWS_A_DECODING, OCTETS_A_DECODING = 10_000, OCTETS_AN_INSERT // 4
 # There is no log with offsets here. A row that was read better checked takes the place of one that was not.
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
 _UNKNOWN = Hash32(bytes(32))
 _COVERAGE = row_table(CoverageRow).name
-
-
 # Tables that may hold rows of bulk reading, of whatever contracts.
 _FILLED = f"""
 SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows > 0 AND (
@@ -62,97 +48,6 @@ class OtherChain(NektarError):
     """The name of a plan is that of what was read of another chain."""
 
     exit_code = 2
-
-
-class Plan(NamedTuple):
-    """What is to be read, and under which name it stands in the store."""
-
-    name: str
-    chain_id: int
-    contracts: Mapping[Address, Abi]
-    blocks: Range
-    level: Level
-    audit: bool = False  # prove what was reported of the blocks, and read no others
-
-    @property
-    def events(self) -> list[EventType]:
-        """Every event of the contracts, once."""
-        return list({event.table: event for abi in self.contracts.values() for event in abi.events}.values())
-
-    @property
-    def filter(self) -> bytes:
-        """What decides which rows a block has, hashed."""
-        events = {
-            address.hex(): sorted(event.table for event in abi.events)
-            for address, abi in self.contracts.items()
-        }
-        content = msgspec.json.encode([str(self.chain_id), events], order="deterministic")
-        return hashlib.sha256(content).digest()
-
-    @property
-    def mine(self) -> str:
-        """Which rows of `coverage`, `undecoded` and `dissent` are of this plan, as a condition in SQL."""
-        return f"network = {literal(self.name)} AND filter = unhex('{self.filter.hex()}')"
-
-
-class Ends(NamedTuple):
-    """How a range of proved blocks is linked: to the block before it, and by what hash to the one after."""
-
-    parent: Hash32
-    hash: Hash32
-
-
-class Read(NamedTuple):
-    """What the blocks of a range held, in answers of about so many bytes; where they are proved, their `ends`
-    and all their hashes, joined."""
-
-    blocks: Range
-    provider: str
-    logs: Logs
-    octets: int
-    ends: Ends | None = None
-    hashes: bytes = b""
-
-    @property
-    def rows(self) -> int:
-        """How many logs there are."""
-        return len(self.logs.number)
-
-    @property
-    def held(self) -> int:
-        """How many bytes it takes until it is inserted."""
-        return self.logs.octets + len(self.hashes)
-
-
-class Decoded(NamedTuple):
-    """The rows that logs make: of each event, by table, and of what can't be decoded."""
-
-    events: Mapping[str, pa.Table]
-    undecoded: Sequence[UndecodedRow]
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self.undecoded) + sum(len(table) for table in self.events.values())
-
-    def counts(self, blocks: Sequence[Range]) -> list[int]:
-        """How many rows each of the ranges has."""
-        found = np.zeros(len(blocks), np.int64)
-        firsts, lasts = np.array(blocks, np.uint64).reshape(-1, 2).T
-        numbers = [table["block_number"].to_numpy() for table in self.events.values()]
-        numbers.append(np.sort(np.array([row.block_number for row in self.undecoded], np.uint64)))
-        for each in numbers:
-            found += np.searchsorted(each, lasts, "right") - np.searchsorted(each, firsts)
-        counts: list[int] = found.tolist()
-        return counts
-
-
-class Covered(NamedTuple):
-    """Blocks that the store has, and who served them."""
-
-    blocks: Range
-    provider: str
-    ends: Ends
 
 
 def covered(store: Store, plan: Plan, *levels: Level) -> list[Covered]:
@@ -170,32 +65,6 @@ def covered(store: Store, plan: Plan, *levels: Level) -> list[Covered]:
         )
         for first, last, provider, parent, hash_ in rows
     ]
-
-
-class Links:
-    """The ends of ranges of one chain, which must fit where two of them meet."""
-
-    def __init__(self) -> None:
-        self._lasts: dict[int, Covered] = {}  # by their last block
-        self._firsts: dict[int, Covered] = {}
-
-    def add(self, added: Covered) -> None:
-        """Raises Contradiction where the range does not fit to one that was added before."""
-        (first, last), ends = added.blocks, added.ends
-        before, after = self._lasts.get(first - 1), self._firsts.get(last + 1)
-        if before is not None and before.ends.hash != ends.parent:
-            raise _unlinked(before, added)
-        if after is not None and after.ends.parent != ends.hash:
-            raise _unlinked(added, after)
-        self._lasts[last] = self._firsts[first] = added
-
-
-def _unlinked(one: Covered, two: Covered) -> Contradiction:
-    return Contradiction(
-        f"block {two.blocks.first}: it is no child of the block before it: {one.provider} served that one, "
-        f"and {two.provider} this: a reorg came between, or one of them is on a fork; index final blocks "
-        "again, by providers that you trust: what is not of their chain is taken back"
-    )
 
 
 class Filled:
@@ -320,49 +189,7 @@ class Filled:
         self._store.insert(table, said, f"bulk:{os.urandom(16).hex()}")
 
 
-def decoded(reads: Sequence[Read], plan: Plan) -> Decoded:
-    """The rows that what was read makes, decoded several answers at once; in the order of the blocks, in
-    which the store would have to put them."""
-    batches: dict[str, list[pa.RecordBatch]] = {}
-    lost: list[Undecodable] = []
-    for part in _parts(sorted(reads, key=lambda each: each.blocks)):
-        of_part, lost_of_part = reported.batches(Logs.joined(part), plan.contracts)
-        for event, rows in of_part:
-            batches.setdefault(event.table, []).append(rows)
-        lost += lost_of_part
-    events = {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
-    return Decoded(events, [_undecoded(each, plan.filter) for each in lost])
-
-
-def _parts(reads: Iterable[Read]) -> Iterator[list[Logs]]:
-    """The logs of the reads, about as many at a time as are decoded best."""
-    part: list[Logs] = []
-    rows = octets = 0
-    for read in reads:
-        part.append(read.logs)
-        rows, octets = rows + read.rows, octets + read.logs.octets
-        if rows >= ROWS_A_DECODING or octets >= OCTETS_A_DECODING:
-            yield part
-            part, rows, octets = [], 0, 0
-    if part:
-        yield part
-
-
 def table_of(row_type: Any, rows: Sequence[Any]) -> Any:
     """Rows of the model's as a pyarrow Table."""
     said = rows_to_arrow(row_type, [(row, False) for row in rows])
     return pa.Table.from_batches([said]).drop_columns([DELETED])
-
-
-def _undecoded(lost: Undecodable, filter_: bytes) -> UndecodedRow:
-    return UndecodedRow(
-        block_number=lost.block.number,
-        block_hash=lost.block.hash,
-        tx_index=lost.at.tx,
-        log_index=lost.at.log,
-        address=lost.address,
-        topics=",".join("0x" + topic.hex() for topic in lost.topics),
-        data="0x" + lost.data.hex(),
-        reason=lost.reason,
-        filter=filter_,
-    )

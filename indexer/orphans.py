@@ -15,8 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from indexer.audit import WHOLE_BLOCK, Kind
-from indexer.filled import Covered, Filled, Plan
+from indexer.filled import Filled
 from indexer.headers import headers
+from indexer.links import Covered
+from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.header import header_hash

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from indexer.audit import Rows
-from indexer.filled import OCTETS_AN_INSERT
 from indexer.ranges import Range
+from indexer.reads import OCTETS_AN_INSERT
 from nektar.arrow import pa
 from nektar.store.port import Store
 from nektar.store.schema import quoted

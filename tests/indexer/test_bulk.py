@@ -14,10 +14,10 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk, filled, proved, ranges, reported
+from indexer import bulk, proved, ranges, reads, reported
 from indexer.bulk import Progress, index
 from indexer.decode import LOST_A_BLOCK
-from indexer.filled import Plan
+from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
 from nektar.chain import abi, rpc
@@ -286,7 +286,7 @@ def test_what_is_read_is_inserted_and_decoded_before_it_takes_more_memory_than_i
     a_block = 100 * 324  # bytes of a log, as it is read
     monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(100))
     monkeypatch.setattr(bulk, "OCTETS_AN_INSERT", 5 * a_block)
-    monkeypatch.setattr(filled, "OCTETS_A_DECODING", 2 * a_block)
+    monkeypatch.setattr(reads, "OCTETS_A_DECODING", 2 * a_block)
     decoded: list[int] = []
     batches = reported.batches
 

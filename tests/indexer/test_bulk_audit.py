@@ -17,7 +17,7 @@ from devnet.proxy import proxied
 from indexer import bulk, told
 from indexer.bulk import Progress, index
 from indexer.correct import Named, dissent
-from indexer.filled import Plan
+from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
 from nektar.chain import abi, rpc

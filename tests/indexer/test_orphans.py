@@ -11,7 +11,8 @@ import pytest
 from bench.load import BUNDLED, Load, load
 from devnet.chain import Chain, DevnetError
 from indexer.bulk import index
-from indexer.filled import OtherChain, Plan
+from indexer.filled import OtherChain
+from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.pool import Pool
