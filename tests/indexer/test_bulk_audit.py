@@ -244,21 +244,27 @@ def test_blocks_that_nobody_reported_are_not_read_by_an_audit(store: Store, stag
     assert [each[:3] for each in coverage(store, of)] == [(*some, "proved")]
 
 
-def test_no_more_rows_are_held_than_memory_allows(
-    store: Store, stage: Stage, true: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of = report(store, stage, "altered data")
-    lies = differences(said(store, of.name), true)
-    monkeypatch.setattr(told, "MOST_ROWS", 300)
-    held: list[int] = []
+@pytest.fixture
+def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each look at what the store was told brings."""
+    counts: list[int] = []
     arrow = store.arrow
 
     def watched(sql: str, schema: Any) -> Any:
         found = arrow(sql, schema)
-        held.append(found.num_rows)
+        counts.append(found.num_rows)
         return found
 
     monkeypatch.setattr(store, "arrow", watched)
+    return counts
+
+
+def test_no_more_rows_are_held_than_memory_allows(
+    store: Store, stage: Stage, true: dict[Any, Any], held: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = report(store, stage, "altered data")
+    lies = differences(said(store, of.name), true)
+    monkeypatch.setattr(told, "MOST_ROWS", 300)
     run(store, audit(of), stage.honest())
     assert 0 < max(held) <= 300
     assert said(store, of.name) == true
@@ -276,20 +282,11 @@ def unreadable(stage: Stage, name: str) -> Plan:
 
 
 def test_no_more_bytes_are_held_than_memory_allows(
-    store: Store, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    store: Store, stage: Stage, held: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of, honest = unreadable(stage, "long rows"), Provider("honest", stage.few.url)
     run(store, of._replace(level=Level.REPORTED), honest)
     monkeypatch.setattr(told, "MOST_OCTETS", 5_000)
-    held: list[int] = []
-    arrow = store.arrow
-
-    def watched(sql: str, schema: Any) -> Any:
-        found = arrow(sql, schema)
-        held.append(found.num_rows)
-        return found
-
-    monkeypatch.setattr(store, "arrow", watched)
     run(store, audit(of), honest)
     assert 0 < max(held) <= 20
     assert sum(held) == stage.few.logs
@@ -352,6 +349,8 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
     store: Store, stage: Stage, true: dict[Any, Any], lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
+    # A block an answer, so that there are as many inserts however quick each answer is.
+    monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(1))
     for writes in range(100):
         of = report(store, stage, lie)
         lies = differences(said(store, of.name), true)
