@@ -6,9 +6,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,6 +45,17 @@ class Lied(NektarError):
 
 class Unproved(NektarError):
     """An audit has blocks before it of which nothing was reported: it says nothing of them."""
+
+
+class Outcome(NamedTuple):
+    """What came of a plan."""
+
+    plan: Plan
+    done: Progress
+    stored: Mapping[str, int]  # rows by table
+    found: Dissent
+    unproved: Sequence[Range]
+    seconds: float
 
 
 def run(
@@ -96,7 +107,7 @@ def run(
         found = dissent(store, plan, SHOWN_LIES_AS_JSON if as_json else SHOWN_LIES)
         proved = [each.blocks for each in covered(store, plan, Level.PROVED)]
     unproved = missing(plan.blocks, proved)
-    (_say_as_json if as_json else _say)(plan, done, stored, found, unproved, seconds)
+    (_say_as_json if as_json else _say)(Outcome(plan, done, stored, found, unproved, seconds))
     if audit and found.lies:
         raise Lied(
             f"{name}: {found.lies:,} lies were reported of blocks {plan.blocks.first:,} to "
@@ -122,14 +133,8 @@ def _taken(name: str) -> ConfigError:
     )
 
 
-def _say(
-    plan: Plan,
-    done: Progress,
-    stored: dict[str, int],
-    found: Dissent,
-    unproved: Sequence[Range],
-    seconds: float,
-) -> None:
+def _say(of: Outcome) -> None:
+    plan, done, stored, found, unproved, seconds = of
     (first, last), rate = plan.blocks, f" ({done.logs / seconds:,.0f} a second)" if done.logs else ""
     read = f", {done.blocks:,} of them audited" if plan.audit else ""
     print(f"{plan.name}: blocks {first:,} to {last:,}{read}: {done.logs:,} logs {plan.level}{rate}")
@@ -148,14 +153,8 @@ def _say(
         print("  no lie was found")
 
 
-def _say_as_json(
-    plan: Plan,
-    done: Progress,
-    stored: dict[str, int],
-    found: Dissent,
-    unproved: Sequence[Range],
-    seconds: float,
-) -> None:
+def _say_as_json(of: Outcome) -> None:
+    plan, done, stored, found, unproved, seconds = of
     said = {
         "name": plan.name,
         "first": plan.blocks.first,
