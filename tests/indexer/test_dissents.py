@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from indexer import follow, quorum, source
+from indexer import follow
 from indexer.dissents import CONTRADICTION, MOST, NOT_FINAL, Dissents
 from indexer.writer import NetworkLog
 from nektar.bus.port import partition_of
@@ -26,19 +26,7 @@ from tests.indexer.process import Process, assert_tells
 from tests.indexer.test_quorum import Indexer, invented, node
 from tests.indexer.world import CHAIN_ID, Chain, Node
 
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "PAUSES_AFTER_NULL", (0.0,))
-    monkeypatch.setattr(source, "PAUSES_AFTER_REFUSAL", (0.0,))
-    monkeypatch.setattr(quorum, "AGAIN", 0.0)
-
-
-@pytest.fixture
-def chain() -> Chain:
-    made = Chain(random.Random(1))
-    made.mine(60)
-    return made
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cli.setup import CheckFailed, _check_chains
-from indexer import follow, known, quorum, role, source
+from indexer import follow, known, role
 from indexer.reconcile import ReorgBelowFinality
 from indexer.resume import read_back
 from nektar.bus.port import partition_of
@@ -27,15 +27,10 @@ from tests.indexer.rules import Reading, records
 from tests.indexer.test_quorum import Indexer, Teller, hashes, invented, node
 from tests.indexer.world import CHAIN_ID, CONTRACT, Chain, Node
 
+pytestmark = pytest.mark.usefixtures("hurry")
+
 DEPTH = 16
 STEP = DEPTH // 8
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "PAUSES_AFTER_NULL", (0.0,))
-    monkeypatch.setattr(source, "PAUSES_AFTER_REFUSAL", (0.0,))
-    monkeypatch.setattr(quorum, "AGAIN", 0.0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from indexer import follow, quorum, source
+from indexer import follow, quorum
 from indexer.follow import Follower
 from indexer.prove import Contradiction
 from indexer.reconcile import ReorgBelowFinality
@@ -29,6 +29,8 @@ from nektar.model import Address, BlockRef
 from tests.indexer.rules import Reading, records
 from tests.indexer.world import ABI, CHAIN_ID, CONTRACT, Chain, Node
 from tests.spans import Counted
+
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 class Teller(Node):
@@ -91,20 +93,6 @@ class Indexer:
         self.runner.run(self.source.close())
         self.log.close()
         self.runner.close()
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "PAUSES_AFTER_NULL", (0.0,))
-    monkeypatch.setattr(source, "PAUSES_AFTER_REFUSAL", (0.0,))
-    monkeypatch.setattr(quorum, "AGAIN", 0.0)
-
-
-@pytest.fixture
-def chain() -> Chain:
-    made = Chain(random.Random(1))
-    made.mine(60)
-    return made
 
 
 def node(chain: Chain, name: str) -> Teller:

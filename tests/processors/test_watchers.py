@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,9 @@ class Slow:
         self._seconds = seconds
         self.sent = list[bytes]()
 
+    def has(self, count: int) -> bool:
+        return len(self.sent) >= count
+
     async def __aenter__(self) -> Slow:
         return self
 
@@ -500,7 +504,7 @@ def test_members_that_come_and_go_on_kafka_tell_once_and_in_order(
         put(bus, HOME.name, *versions)
         first.start()
         for n in (3, 12):
-            until(lambda n=n: len(receiver.sent) >= n)  # type: ignore[misc]
+            until(partial(receiver.has, n))
             # Each time all partitions are taken from all, twice, and dealt out again.
             with bus.consumer("watchers.slow", [FINDINGS]) as other:
                 until(lambda: bool(other.poll(0.1) or other.assignment()))
