@@ -10,7 +10,7 @@ import pytest
 from devnet.anvil import anvil, find_anvil
 from devnet.chain import Account, Chain, Contract, DevnetError, Reverted, load_abi
 from devnet.compile import CONTRACTS
-from devnet.deploy import TASK_TYPE, OperatorKeys, Terms, deploy, g1_argument, g2_argument, keccak
+from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, g1_argument, g2_argument, keccak
 from nektar.evidence import bls
 
 CHAIN_ID = 31999
@@ -31,6 +31,10 @@ def account(name: str) -> Account:
 
 class Refused(Exception):
     """The transaction was mined and reverted; the custom error as people read it."""
+
+
+# The operator whom tests accuse.
+LIAR = 1
 
 
 class Task(NamedTuple):
@@ -176,3 +180,43 @@ def site(deployed: Site) -> Iterator[Site]:
     snapshot = deployed.chain.rpc("evm_snapshot")
     yield deployed
     assert deployed.chain.rpc("evm_revert", snapshot)
+
+
+def accuse(site, function, *arguments):
+    """The request that this proof makes."""
+    return site.do(site.stranger, "slashing_manager", function, *arguments)["SlashingRequested"]
+
+
+def refused(site, function, *arguments):
+    """Why this proof is none."""
+    return site.refusal(site.stranger, "slashing_manager", function, *arguments)
+
+
+def request(site, condition, subject, operator=LIAR, amount=100 * TOKEN):
+    """The request that an offence makes in the block that is the head."""
+    offender = site.operators[operator].account.address
+    return {
+        "requestId": site.ask("slashing_manager", "requestIdOf", condition, subject, offender),
+        "condition": condition,
+        "operator": offender,
+        "taskHash": subject,
+        "amount": amount,
+        "vetoDeadline": site.head + TERMS.veto_window,
+    }
+
+
+def in_one_block(site, *calls):
+    """What calls (sender, contract, function, arguments…) emitted, mined in this order into one block."""
+    for sender, contract, function, *arguments in calls:
+        data = site.abis[contract].encode(function, *arguments)
+        site.chain.send(sender, site.contracts[contract], data)
+    number, _ = site.chain.mine()
+    receipts = site.chain.rpc("eth_getBlockReceipts", hex(number))
+    assert [receipt["status"] for receipt in receipts] == ["0x1"] * len(calls)
+    return [site.read(log) for receipt in receipts for log in receipt["logs"]]
+
+
+def add(site, delegator, amount, operator=LIAR):
+    site.do(site.admin, "collateral_token", "mint", delegator.address, amount)
+    site.do(delegator, "collateral_token", "approve", site.contracts["delegation"], amount)
+    site.do(delegator, "delegation", "delegate", site.operators[operator].account.address, amount)
