@@ -212,6 +212,9 @@ class Responded(msgspec.Struct, frozen=True, tag=True):
     digest: Hash32
     non_signers: tuple[int | G1, ...] | None
     challenge_deadline: int = 0  # last moment to challenge it, in the unit of the Task's deadline; 0: none
+    response: bytes = b""  # what `digest` is the hash of, where it is known
+    signature: G1 = G1(b"")  # the sum of the signers', where the log tells it
+    apk_g2: G2 = G2(b"")  # the sum of their keys in G2
 
 
 class ResponseChallenged(msgspec.Struct, frozen=True, tag=True):
@@ -354,8 +357,23 @@ class Network(msgspec.Struct, frozen=True):
             )
         return self.contracts[name]
 
+    def term(self, name: str) -> int:
+        """What a contract holds in its code. Raises UnknownTerm."""
+        if name not in self.terms:
+            raise UnknownTerm(
+                f"networks.{self.name}.terms: expected {name}, on which slashing conditions rest; "
+                f"got {', '.join(sorted(self.terms)) or 'none'}"
+            )
+        return self.terms[name]
+
 
 class UnknownContract(NektarError):
     """The configuration does not name a contract that is needed."""
+
+    exit_code = 2
+
+
+class UnknownTerm(NektarError):
+    """The configuration does not say what a contract holds in its code."""
 
     exit_code = 2

@@ -6,10 +6,12 @@ is left out or made up changes the hash.
 
 from __future__ import annotations
 
+import msgspec
+
 from nektar.chain import rlp
 from nektar.chain.jsonrpc import Malformed, Object, octets, quantity
 from nektar.chain.keccak import keccak
-from nektar.model import Hash32
+from nektar.model import BlockRef, Hash32
 
 BLOOM_BYTES = 256
 NUMBER = -1  # instead of a size in bytes
@@ -53,6 +55,48 @@ def encode_header(block: Object) -> bytes:
     return rlp.sequence(
         rlp.number(quantity(block, name)) if size == NUMBER else rlp.string(octets(block, name, size))
         for name, size in fields + present
+    )
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a header that was read says, and what it is the hash of."""
+
+    number: int
+    hash: Hash32
+    parent: Hash32
+    time: int  # seconds since 1970 UTC
+    state_root: Hash32
+    transactions_root: Hash32
+    receipts_root: Hash32
+    bloom: bytes
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.number, self.hash)
+
+
+def read_header(encoded: bytes) -> Header:
+    """The header that `encode_header` wrote. Raises BadRlp, also for what no fork's header is."""
+    fields = rlp.decode(encoded)
+    known = (*FRONTIER, *LATER)
+    if isinstance(fields, bytes) or not len(FRONTIER) <= len(fields) <= len(known):
+        raise rlp.BadRlp(f"header: expected a list of {len(FRONTIER)} to {len(known)} fields")
+    of: dict[str, bytes] = {}
+    for (name, size), field in zip(known, fields, strict=False):
+        if not isinstance(field, bytes) or (size not in (NUMBER, ANY) and len(field) != size):
+            raise rlp.BadRlp(f"header: {name}: expected {size} bytes")
+        if size == NUMBER and field[:1] == b"\0":
+            raise rlp.BadRlp(f"header: {name}: expected a number without leading zeros")
+        of[name] = field
+    return Header(
+        number=int.from_bytes(of["number"]),
+        hash=Hash32(keccak(encoded)),
+        parent=Hash32(of["parentHash"]),
+        time=int.from_bytes(of["timestamp"]),
+        state_root=Hash32(of["stateRoot"]),
+        transactions_root=Hash32(of["transactionsRoot"]),
+        receipts_root=Hash32(of["receiptsRoot"]),
+        bloom=of["logsBloom"],
     )
 
 

@@ -56,6 +56,38 @@ def read_receipt(receipt: Object) -> Receipt:
     return Receipt(kind, status, filter_, entries, raw)
 
 
+def decode_receipt(raw: bytes) -> Receipt:
+    """The receipt of an envelope, as the trie holds it. Raises BadRlp, also where its bloom is not of its
+    logs."""
+    kind = raw[0] if raw[:1] and raw[0] <= SET_CODE else LEGACY
+    fields = rlp.decode(raw[1:] if kind else raw)
+    if isinstance(fields, bytes) or len(fields) != 4:
+        raise rlp.BadRlp("receipt: expected a list of 4 fields")
+    first, gas, filter_, logs = fields
+    if not isinstance(first, bytes) or not isinstance(gas, bytes) or isinstance(logs, bytes):
+        raise rlp.BadRlp("receipt: expected a status, gas, a bloom, and a list of logs")
+    if len(first) != 32 and first not in (b"", b"\x01"):
+        raise rlp.BadRlp("receipt: expected a status of 0 or 1, or a state root")
+    entries = tuple(map(_decode_entry, logs))
+    if filter_ != bloom(entries):
+        raise rlp.BadRlp("receipt: expected the bloom of its logs; got another")
+    return Receipt(kind, bool(first) if len(first) < 32 else None, filter_, entries, raw)
+
+
+def _decode_entry(item: rlp.Item) -> Entry:
+    if isinstance(item, bytes) or len(item) != 3:
+        raise rlp.BadRlp("log: expected a list of 3 fields")
+    address, topics, data = item
+    if not isinstance(address, bytes) or len(address) != 20 or not isinstance(data, bytes):
+        raise rlp.BadRlp("log: expected an address of 20 bytes, topics and data")
+    if isinstance(topics, bytes) or len(topics) > MAX_TOPICS:
+        raise rlp.BadRlp(f"log: expected a list of at most {MAX_TOPICS} topics")
+    words = [topic for topic in topics if isinstance(topic, bytes) and len(topic) == 32]
+    if len(words) != len(topics):
+        raise rlp.BadRlp("log: expected topics of 32 bytes")
+    return Entry(Address(address), tuple(map(Hash32, words)), data)
+
+
 def type_and_status(receipt: Object) -> tuple[int, bool | None]:
     """A receipt's type, and whether its transaction succeeded; None: it does not say. Raises Malformed."""
     kind = transaction_type(receipt)

@@ -18,6 +18,7 @@ from nektar.errors import NektarError
 from nektar.model import Address, Hash32
 
 LEGACY, ACCESS_LIST, FEE_MARKET, BLOB, SET_CODE = range(5)
+_FIELDS = (9, 11, 12, 14, 13)  # by type
 
 
 class Unsigned(NektarError):
@@ -44,6 +45,29 @@ def read_transaction(tx: Object) -> Transaction:
         to=None if tx.get("to") is None else Address(octets(tx, "to", 20)),
         value=quantity(tx, "value"),
         input=octets(tx, "input"),
+        raw=raw,
+    )
+
+
+def decode_transaction(raw: bytes) -> Transaction:
+    """The transaction of an envelope, as the trie holds it. Raises BadRlp."""
+    kind = raw[0] if raw[:1] and raw[0] <= 0x7F else LEGACY
+    if kind > SET_CODE:
+        raise rlp.BadRlp(f"transaction: expected a type of 0 to 4; got {kind}")
+    fields = _fields(raw[1:] if kind else raw)
+    # Before the target: nonce, gas price, gas; a chain id where there is a type; two prices from type 2 on.
+    place = 3 if kind == LEGACY else 4 if kind == ACCESS_LIST else 5
+    if len(fields) != _FIELDS[kind]:
+        raise rlp.BadRlp(f"transaction: expected {_FIELDS[kind]} fields of type {kind}; got {len(fields)}")
+    to, value, data = _strings(fields[place : place + 3])
+    if len(to) not in (0, 20):
+        raise rlp.BadRlp(f"transaction: expected a target of 20 bytes or none; got {len(to)}")
+    return Transaction(
+        hash=Hash32(keccak(raw)),
+        type=kind,
+        to=Address(to) if to else None,
+        value=int.from_bytes(value),
+        input=data,
         raw=raw,
     )
 
@@ -159,5 +183,5 @@ def _fields(encoded: bytes) -> Sequence[rlp.Item]:
 
 def _strings(fields: Sequence[rlp.Item]) -> list[bytes]:
     if not all(isinstance(each, bytes) for each in fields):
-        raise rlp.BadRlp("expected a signature's three numbers; got a list")
+        raise rlp.BadRlp("expected byte strings among a transaction's fields; got a list")
     return [each for each in fields if isinstance(each, bytes)]

@@ -1,36 +1,381 @@
-"""Checks claims offline: preimages against hashes, membership, and the signature itself."""
+"""Checks evidence offline: every claim by itself, then, by its condition, what they add up to.
+
+What is believed is the reader's own: which chain, which contracts at which addresses, with which code, on
+which terms. Nothing that a bundle says of itself is. What no bundle can show is that its blocks are the
+chain's: the verdict names those that must be.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from nektar.chain import rlp
+from nektar.chain.bloom import may_contain
+from nektar.chain.header import Header, read_header
 from nektar.chain.keccak import keccak
+from nektar.chain.receipt import Entry, Receipt, decode_receipt
+from nektar.chain.trie import BadProof, ordered_root, value_at
 from nektar.errors import NektarError
 from nektar.evidence import bls
-from nektar.evidence.bundle import Claim, Verified
-from nektar.model import Hash32
-from nektar.networks.encoding import operator_set, set_hash_of
+from nektar.evidence.bundle import (
+    AbsenceClaim,
+    AggregateClaim,
+    Bundle,
+    CallClaim,
+    Claim,
+    EventClaim,
+    MemberClaim,
+    RefutationClaim,
+    SignatureClaim,
+    StateClaim,
+    Variable,
+    finding_id,
+)
+from nektar.facts import Absent, Fact, Member, Refuted, Signed, Stored
+from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
+from nektar.networks.answers import refutes
+from nektar.networks.encoding import (
+    BadEncoding,
+    answer_of,
+    input_of,
+    operator_set,
+    set_hash_of,
+)
+from nektar.networks.shown import EVENTS, Kind, fact_of, slot_of, value_of
+
+# What honest bundles stay far below; a forger's may cost no more than a moment.
+MAX_CLAIMS = 4_096
+T = TypeVar("T")
+TASK_MANAGER = "task_manager"
 
 
 class NotProved(NektarError):
-    """A claim does not establish what it says; the message names the first thing that is wrong."""
+    """Evidence does not establish what it says; the message names the first thing that is wrong."""
 
 
-def verify(claim: Claim) -> Verified:
-    """What the claim establishes. Raises NotProved (or BadEncoding, for preimages no contract has hashed)."""
-    if len(claim.contract) != 20 or not 0 <= claim.chain_id < 1 << 256:
-        raise NotProved(
-            f"domain: expected a chain id of uint256 and a contract of 20 bytes; got {claim.chain_id} and "
-            f"{len(claim.contract)} bytes"
+class Reader(msgspec.Struct, frozen=True):
+    """What whoever checks evidence knows of the Network, from a source of its own."""
+
+    chain_id: int
+    contracts: Mapping[str, Address]
+    code: Mapping[str, Hash32] = {}  # hash of a contract's code, where that is held against its account
+    terms: Mapping[str, int] = {}  # what contracts hold in their code and no event says
+
+
+class Accused(msgspec.Struct, frozen=True):
+    """Whom evidence is about, and what of."""
+
+    operator: Address
+    subject: Hash32
+
+
+class Predicate(Protocol):
+    """Whether facts add up to a condition; detectors and verifiers call the same one."""
+
+    def __call__(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
+        """Raises NotProved, naming what is missing."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a bundle proves, if these blocks are the chain's."""
+
+    id: bytes  # of the finding
+    condition: str
+    accused: Accused
+    canonical: tuple[BlockRef, ...]  # the newest of each stretch that is linked
+
+
+def verify(bundle: Bundle, reader: Reader, holds: Callable[[str], Predicate]) -> Verdict:
+    """What the bundle proves to this reader; `holds` is the predicate of a condition's name. Raises
+    NotProved."""
+    if bundle.chain_id != reader.chain_id:
+        raise NotProved(f"chain: expected id {reader.chain_id}; the bundle is of {bundle.chain_id}")
+    for name, address in bundle.contracts.items():
+        known = reader.contracts.get(name)
+        if known != bytes(address):
+            raise NotProved(
+                f"{name}: expected {'0x' + known.hex() if known else 'no such contract'}; "
+                f"the bundle is about 0x{address.hex()}"
+            )
+    if len(bundle.operator) != 20 or len(bundle.subject) != 32 or len(bundle.claims) > MAX_CLAIMS:
+        raise NotProved("bundle: expected an operator of 20 bytes, a subject of 32, and some claims")
+    shown = _Shown(bundle, reader)
+    facts = [fact for claim in bundle.claims for fact in shown.facts(claim)]
+    shown.require_all_used()
+    accused = Accused(Address(bundle.operator), Hash32(bundle.subject))
+    holds(bundle.condition)(accused, facts, reader.terms)
+    return Verdict(
+        id=finding_id(
+            bundle.condition, reader.chain_id, shown.address(TASK_MANAGER), accused.subject, accused.operator
+        ),
+        condition=bundle.condition,
+        accused=accused,
+        canonical=shown.stretches(),
+    )
+
+
+class _Shown:
+    """What a bundle shows, for its claims to rest on: blocks that are one chain's, OperatorSets."""
+
+    def __init__(self, bundle: Bundle, reader: Reader) -> None:
+        self._bundle = bundle
+        self._reader = reader
+        self._headers: dict[int, Header] = {}
+        self._receipts: dict[int, tuple[bytes, ...]] = {}
+        self._unused: set[tuple[str, object]] = set()
+        self._sets: dict[Hash32, OperatorSet] = {}
+        for part in bundle.blocks:
+            header = _read("header", read_header, part.header)
+            if self._headers and header.number <= max(self._headers):
+                raise NotProved(f"blocks: expected them by rising number; got {header.number} out of turn")
+            before = self._headers.get(header.number - 1)
+            if before and header.parent != before.hash:
+                raise NotProved(f"blocks: {header.number} is no child of the {before.number} that is shown")
+            self._headers[header.number] = header
+            self._unused.add(("block", header.number))
+            if part.receipts is not None:
+                self._receipts[header.number] = part.receipts
+                self._unused.add(("receipts", header.number))
+        if list(bundle.sets) != sorted({*bundle.sets}):
+            raise NotProved("sets: expected each once, sorted")
+        for preimage in bundle.sets:
+            members = _read("set", operator_set, preimage)
+            self._sets[members.hash] = members
+            self._unused.add(("set", members.hash))
+        self._unused |= {("contract", name) for name in bundle.contracts}
+
+    def require_all_used(self) -> None:
+        """One verdict has one bundle: what no claim needs is not there. Raises NotProved."""
+        if self._unused:
+            kind, name = min(self._unused, key=str)
+            raise NotProved(f"bundle: expected what its claims need, and no more; {kind} {name!r} is beyond")
+
+    def stretches(self) -> tuple[BlockRef, ...]:
+        numbers = sorted(self._headers)
+        tops = [low for low, high in pairwise([*numbers, -1]) if high != low + 1]
+        return tuple(self._headers[number].ref for number in tops)
+
+    def address(self, name: str) -> Address:
+        """Where the contract stands for the reader, whom the bundle has told that it is about it."""
+        if name not in self._bundle.contracts:
+            raise NotProved(f"contracts: expected {name}, which a claim is about; it is missing")
+        self._unused.discard(("contract", name))
+        return self._reader.contracts[name]
+
+    def facts(self, claim: Claim) -> Iterator[Fact]:
+        """What a claim establishes, once it is checked. Raises NotProved."""
+        match claim:
+            case EventClaim():
+                yield self._event(claim)
+            case CallClaim():
+                raise NotProved("call: no condition rests on one")
+            case MemberClaim():
+                yield self._member(claim.task, claim.index)
+            case SignatureClaim():
+                yield self._signature(claim)
+            case AggregateClaim():
+                yield from self._aggregate(claim)
+            case StateClaim():
+                yield from self._state(claim)
+            case AbsenceClaim():
+                yield self._absence(claim)
+            case RefutationClaim():
+                yield _refutation(claim)
+
+    # --- what a block's roots show ------------------------------------------------------------------
+
+    def _header(self, number: int) -> Header:
+        if number not in self._headers:
+            raise NotProved(f"block {number}: expected it among the bundle's; it is missing")
+        self._unused.discard(("block", number))
+        return self._headers[number]
+
+    def _event(self, claim: EventClaim) -> Fact:
+        header = self._header(claim.block)
+        entries = self._in_receipts(header, claim).entries
+        if claim.log >= len(entries):
+            raise NotProved(f"event: the receipt has {len(entries)} logs; got {claim.log}")
+        entry = entries[claim.log]
+        if entry.address != self.address(claim.contract):
+            raise NotProved(f"event: 0x{entry.address.hex()} made it, which is not {claim.contract}")
+        try:
+            return fact_of(claim.contract, entry.topics, entry.data, header.ref)
+        except BadEncoding as error:
+            raise NotProved(f"event: {error}") from error
+
+    def _in_receipts(self, header: Header, claim: EventClaim) -> Receipt:
+        held = _proved("event", header.receipts_root, rlp.number(claim.transaction), claim.proof)
+        if held != claim.receipt:
+            raise NotProved(f"event: block {header.number} has another receipt in place {claim.transaction}")
+        return _read("receipt", decode_receipt, claim.receipt)
+
+    def _state(self, claim: StateClaim) -> Iterator[Stored]:
+        header, address = self._header(claim.block), self.address(claim.contract)
+        root, code = account_in(header.state_root, address, claim.account)
+        expected = self._reader.code.get(claim.contract)
+        if expected is not None and code != expected:
+            raise NotProved(
+                f"state: expected {claim.contract} to have code 0x{expected.hex()}; it has 0x{code.hex()}"
+            )
+        for variable in claim.variables:
+            value = value_in(root, claim.contract, variable)
+            keys = tuple(map(bytes, variable.keys))
+            yield Stored(claim.contract, variable.name, keys, value, header.ref)
+
+    def _absence(self, claim: AbsenceClaim) -> Absent:
+        kind = EVENTS.get(claim.event)
+        if kind is None or kind.contract != claim.contract:
+            raise NotProved(f"absence: {claim.contract} has no event {claim.event} that is evidence")
+        if not 0 <= claim.last - claim.first < len(self._headers):
+            raise NotProved(f"absence: expected blocks {claim.first} to {claim.last} in the bundle")
+        address = self.address(claim.contract)
+        topics = within(kind, claim.task, claim.operator)
+        for number in range(claim.first, claim.last + 1):
+            header = self._header(number)
+            if not all(may_contain(header.bloom, item) for item in (address, *(t for _, t in topics))):
+                continue
+            if any(_is_such(entry, address, topics) for entry in self._entries(header)):
+                raise NotProved(f"absence: block {number} has such a {claim.event}")
+        return Absent(
+            event=claim.event,
+            first=claim.first,
+            last=claim.last,
+            task_hash=None if claim.task is None else Hash32(claim.task),
+            operator=None if claim.operator is None else Address(claim.operator),
         )
-    members = operator_set(claim.members)
-    if members.hash != set_hash_of(claim.task):
-        raise NotProved("membership: the task committed to another operator set")
-    if not 0 <= claim.index < len(members.members):
-        raise NotProved(f"membership: the set has {len(members.members)} members; got index {claim.index}")
-    member = members.members[claim.index]
-    if not bls.keys_match(member.key, claim.key_g2):
-        raise NotProved("key: the key in G2 is not the member's")
-    task_hash, digest = Hash32(keccak(claim.task)), Hash32(keccak(claim.response))
-    signed = bls.signing_digest(claim.chain_id, claim.contract, task_hash, digest)
-    if not bls.verify(claim.key_g2, signed, claim.signature):
-        raise NotProved("signature: it is not the member's over this response to this task")
-    return Verified(claim.chain_id, claim.contract, task_hash, member.operator, digest)
+
+    def _entries(self, header: Header) -> Iterator[Entry]:
+        """All logs of a block whose bloom does not exclude one that is looked for."""
+        receipts = self._receipts.get(header.number)
+        if receipts is None:
+            raise NotProved(f"absence: expected block {header.number}'s receipts, which its bloom asks for")
+        if ("receipts", header.number) in self._unused:
+            if ordered_root(receipts) != header.receipts_root:
+                raise NotProved(f"absence: the receipts are not those of block {header.number}")
+            self._unused.discard(("receipts", header.number))
+        for raw in receipts:
+            yield from _read("receipt", decode_receipt, raw).entries
+
+    # --- what Operators signed ----------------------------------------------------------------------
+
+    def _set(self, task: bytes) -> OperatorSet:
+        """The set that a Task committed to. Raises NotProved."""
+        set_hash = _read("task", set_hash_of, task)
+        if set_hash not in self._sets:
+            raise NotProved(f"membership: expected the set 0x{set_hash.hex()} in the bundle; it is missing")
+        self._unused.discard(("set", set_hash))
+        return self._sets[set_hash]
+
+    def _member(self, task: bytes, index: int) -> Member:
+        members = self._set(task).members
+        if index >= len(members):
+            raise NotProved(f"membership: the set has {len(members)} members; got index {index}")
+        member = members[index]
+        return Member(Hash32(keccak(task)), member.operator, index, bls.key_hash(member.key))
+
+    def _signature(self, claim: SignatureClaim) -> Signed:
+        member = self._member(claim.task, claim.index)
+        key = self._set(claim.task).members[claim.index].key
+        if not bls.keys_match(key, G2(claim.key_g2)):
+            raise NotProved("key: the key in G2 is not the member's")
+        digest = self._require_signed(claim.task, claim.response, G2(claim.key_g2), claim.signature)
+        return Signed(member.task_hash, member.operator, digest, alone=True)
+
+    def _aggregate(self, claim: AggregateClaim) -> Iterator[Signed]:
+        members = self._set(claim.task).members
+        out = claim.non_signers
+        if list(out) != sorted({*out}) or (out and out[-1] >= len(members)):
+            raise NotProved("aggregate: expected non-signers as rising places in the set")
+        signers = [member for index, member in enumerate(members) if index not in {*out}]
+        try:
+            matches = bls.keys_match(bls.aggregate([m.key for m in signers]), G2(claim.apk_g2))
+        except bls.InvalidPoint as error:
+            raise NotProved(f"aggregate: {error}") from error
+        if not matches:
+            raise NotProved("aggregate: the key in G2 is not the sum of the signers'")
+        digest = self._require_signed(claim.task, claim.response, G2(claim.apk_g2), claim.signature)
+        for member in signers:
+            yield Signed(Hash32(keccak(claim.task)), member.operator, digest, alone=False)
+
+    def _require_signed(self, task: bytes, response: bytes, key: G2, signature: bytes) -> Hash32:
+        """The digest of a response that this key signed to this Task. Raises NotProved."""
+        task_hash, digest = Hash32(keccak(task)), Hash32(keccak(response))
+        manager = self.address(TASK_MANAGER)
+        if len(signature) != 64:
+            raise NotProved(f"signature: expected 64 bytes; got {len(signature)}")
+        signed = bls.signing_digest(self._reader.chain_id, manager, task_hash, digest)
+        if not bls.verify(key, signed, G1(signature)):
+            raise NotProved("signature: it is not the member's over this response to this task")
+        return digest
+
+
+def within(kind: Kind, task: bytes | None, operator: bytes | None) -> list[tuple[int, bytes]]:
+    """(place, topic) of those that every log has which is looked for. Raises NotProved."""
+    topics = [(0, bytes(kind.topic))]
+    for named, place, size in ((task, kind.task, 32), (operator, kind.operator, 20)):
+        if named is None:
+            continue
+        if not place or len(named) != size:
+            raise NotProved(f"absence: {kind.signature} does not name what the claim does")
+        topics.append((place, named.rjust(32, b"\0")))
+    return topics
+
+
+def account_in(state_root: Hash32, address: Address, nodes: Sequence[bytes]) -> tuple[Hash32, Hash32]:
+    """(storage root, hash of the code) of an account. Raises NotProved."""
+    where = f"account 0x{address.hex()}"
+    held = _proved(where, state_root, keccak(address), nodes)
+    fields = _read(where, rlp.decode, held or b"\x80")
+    if isinstance(fields, bytes) or len(fields) != 4:
+        raise NotProved(f"{where}: there is none in this block's state")
+    root, code = fields[2:]
+    if not isinstance(root, bytes) or not isinstance(code, bytes):
+        raise NotProved(f"{where}: expected a storage root and the code's hash")
+    return Hash32(root), Hash32(code)
+
+
+def value_in(root: Hash32, contract: str, variable: Variable) -> int:
+    """What a contract's storage of this root holds as a variable. Raises NotProved."""
+    try:
+        slot = slot_of(contract, variable.name, variable.keys)
+    except BadEncoding as error:
+        raise NotProved(f"state: {error}") from error
+    stored = _proved(f"{contract}'s {variable.name}", root, keccak(slot), variable.proof)
+    word = _read(variable.name, rlp.decode, b"\x80" if stored is None else stored)
+    if not isinstance(word, bytes) or len(word) > 32:
+        raise NotProved(f"state: expected {variable.name} to be a word")
+    return value_of(variable.name, int.from_bytes(word))
+
+
+def _refutation(claim: RefutationClaim) -> Refuted:
+    """That the contracts' own check rejects a response (`TaskManager.refutes`)."""
+    p, q = _read("response", answer_of, claim.response)
+    if len(claim.divisor) != 32 or not refutes(
+        _read("task", input_of, claim.task), p, q, int.from_bytes(claim.divisor)
+    ):
+        raise NotProved("refutation: this divisor does not refute the response")
+    return Refuted(Hash32(keccak(claim.task)), Hash32(keccak(claim.response)))
+
+
+def _is_such(entry: Entry, address: Address, topics: Sequence[tuple[int, bytes]]) -> bool:
+    return entry.address == address and all(
+        place < len(entry.topics) and entry.topics[place] == topic for place, topic in topics
+    )
+
+
+def _proved(where: str, root: Hash32, key: bytes, nodes: Sequence[bytes]) -> bytes | None:
+    try:
+        return value_at(root, key, nodes)
+    except BadProof as error:
+        raise NotProved(f"{where}: {error}") from error
+
+
+def _read(where: str, read: Callable[[bytes], T], octets: bytes) -> T:
+    try:
+        return read(bytes(octets))
+    except (rlp.BadRlp, BadEncoding) as error:
+        raise NotProved(f"{where}: {error}") from error

@@ -12,9 +12,15 @@ from nektar.chain.keccak import keccak
 from nektar.errors import NektarError
 from nektar.model import G1, Address, Hash32, Member, OperatorSet, Position
 
+# How function signatures write the structs.
+TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
+PAIR = "(uint256,uint256)"  # an Answer, or a point of G1
+MEMBERS = f"(address,{PAIR},uint256)[]"
+
 TASK_WORDS = 9  # taskType, input, parentHash, setHash, deadline, grace, two thresholds, number
 ANSWER_WORDS = 2  # p, q
 MEMBER_WORDS = 4  # operator, key.x, key.y, stake
+_INPUT = 1
 _SET_HASH = 3
 # The contracts' own bound on a set is far below this.
 MAX_MEMBERS = 100_000
@@ -26,6 +32,43 @@ class BadEncoding(NektarError):
 
 def word(number: int) -> bytes:
     return number.to_bytes(32, "big")
+
+
+class Dynamic(bytes):
+    """An argument whose place among a call's is taken by its offset (ABI, "dynamic types")."""
+
+
+def numbers(values: Sequence[int]) -> Dynamic:
+    """A uint256[]."""
+    return Dynamic(word(len(values)) + b"".join(map(word, values)))
+
+
+def array(elements: Sequence[bytes]) -> Dynamic:
+    """An array of elements that are encoded already."""
+    return Dynamic(word(len(elements)) + tuple_of(*elements))
+
+
+def members(preimage: bytes) -> Dynamic:
+    """The Member[] whose hash is a set's: abi.encode puts an offset before a lone argument."""
+    return Dynamic(preimage[32:])
+
+
+def tuple_of(*parts: bytes) -> bytes:
+    """abi.encode of these parts: static ones in place, dynamic ones by their offsets."""
+    head = sum(32 if isinstance(part, Dynamic) else len(part) for part in parts)
+    heads, tails = b"", b""
+    for part in parts:
+        if isinstance(part, Dynamic):
+            heads += word(head + len(tails))
+            tails += part
+        else:
+            heads += part
+    return heads + tails
+
+
+def call(signature: str, *parts: bytes) -> bytes:
+    """The calldata of a call of the function of this signature."""
+    return keccak(signature.encode())[:4] + tuple_of(*parts)
 
 
 def encode_task(fields: Sequence[int | bytes]) -> bytes:
@@ -45,6 +88,12 @@ def set_hash_of(task: bytes) -> Hash32:
     return Hash32(task[_SET_HASH * 32 : (_SET_HASH + 1) * 32])
 
 
+def input_of(task: bytes) -> int:
+    """The number that an encoded Task asks about. Raises BadEncoding."""
+    set_hash_of(task)
+    return int.from_bytes(task[_INPUT * 32 : (_INPUT + 1) * 32])
+
+
 def encode_answer(p: int, q: int) -> bytes:
     """abi.encode(Answer): the response, whose hash is the digest that is signed."""
     return word(p) + word(q)
@@ -53,6 +102,13 @@ def encode_answer(p: int, q: int) -> bytes:
 def is_answer(response: bytes) -> bool:
     """Whether this is abi.encode(Answer) of some answer."""
     return len(response) == ANSWER_WORDS * 32
+
+
+def answer_of(response: bytes) -> tuple[int, int]:
+    """(p, q) of an encoded Answer. Raises BadEncoding."""
+    if not is_answer(response):
+        raise BadEncoding(f"Answer: expected {ANSWER_WORDS * 32} bytes; got {len(response)}")
+    return int.from_bytes(response[:32]), int.from_bytes(response[32:])
 
 
 def encode_members(members: Sequence[tuple[bytes, bytes, int]]) -> bytes:

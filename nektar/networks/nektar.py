@@ -61,7 +61,9 @@ class NektarNetwork:
 
     name = "nektar"
     selector: frozenset[str] = frozenset()
-    terms: frozenset[str] = frozenset()
+    # Of the SlashingManager: misses that are no offence, and the blocks of the window in which Tasks of misses
+    # are submitted; of the Delegation: the least stake of a member.
+    terms: frozenset[str] = frozenset({"miss_allowance", "miss_window", "minimum"})
 
     def __init__(self) -> None:
         text = Path(__file__).with_name("nektar.abi.json").read_bytes()
@@ -185,8 +187,18 @@ def _task_submitted(at: At, row: Values) -> Sequence[ChainEvent]:
 
 
 def _responded(at: At, row: Values) -> Sequence[ChainEvent]:
-    digest, deadline = Hash32(row["responseDigest"]), row["challengeDeadline"]
-    return (Responded(at, Hash32(row["taskHash"]), digest, tuple(row["nonSigners"]), deadline),)
+    answer = row["answer"]
+    responded = Responded(
+        at=at,
+        task_hash=Hash32(row["taskHash"]),
+        digest=Hash32(row["responseDigest"]),
+        non_signers=tuple(row["nonSigners"]),
+        challenge_deadline=row["challengeDeadline"],
+        response=encode_answer(answer["p"], answer["q"]),
+        signature=_g1(row["signature"]),
+        apk_g2=_g2(row["apkG2"]),
+    )
+    return (responded,)
 
 
 def _challenged(at: At, row: Values) -> Sequence[ChainEvent]:
@@ -250,7 +262,9 @@ _EVENTS = {
     "OperatorSetCommitted": Meaning(_REGISTRY, ("setHash", "members"), _set_committed),
     "TaskSubmitted": Meaning(_TASKS, ("taskHash", "submitter", "task"), _task_submitted),
     "Responded": Meaning(
-        _TASKS, ("taskHash", "responseDigest", "nonSigners", "challengeDeadline"), _responded
+        _TASKS,
+        ("taskHash", "responseDigest", "answer", "nonSigners", "signature", "apkG2", "challengeDeadline"),
+        _responded,
     ),
     "ResponseChallenged": Meaning(_TASKS, ("taskHash",), _challenged),
     "Attested": Meaning(

@@ -1,17 +1,27 @@
-"""What a slashing condition is: one file with these five parts, and nothing else to add."""
+"""What a slashing condition is: one file with these parts, and nothing else to add."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from nektar.evidence.bundle import Claim, Verified
+from nektar.evidence.bundle import Bundle
+from nektar.evidence.sought import Sought
+from nektar.evidence.verify import Accused
+from nektar.facts import Fact
 from nektar.fold import Fold
 from nektar.rows import Finding
 
 
+class Dispute(NamedTuple):
+    """The call that proves a condition on chain."""
+
+    contract: str  # its name, as in nektar.yaml
+    calldata: bytes
+
+
 class Condition(Protocol):
-    """A rule that anyone can prove was broken. Found by the entry points `nektar.conditions`."""
+    """A rule that anyone can see was broken. Found by the entry points `nektar.conditions`."""
 
     name: str
 
@@ -19,11 +29,12 @@ class Condition(Protocol):
     def detect(self) -> Fold[Any]:
         """The fold that notices, and puts out findings."""
 
-    def claims(self, finding: Finding) -> Sequence[Claim]:
+    def claims(self, finding: Finding) -> Sought:
         """What a stranger must be shown."""
 
-    def holds(self, verified: Sequence[Verified]) -> bool:
-        """Whether claims that were each verified add up to the condition. Detector and verifier share it."""
+    def holds(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
+        """Whether facts that were each verified add up to the condition. Detector and verifier share it.
+        Raises NotProved, naming what is missing."""
 
-    def dispute(self, claims: Sequence[Claim]) -> bytes | None:
-        """The calldata that proves it to the slashing contract; None where there is no such proof."""
+    def dispute(self, bundle: Bundle) -> Dispute | None:
+        """The call that proves it to the slashing contract; None where there is no such proof."""

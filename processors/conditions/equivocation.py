@@ -9,25 +9,27 @@ whoever reports them. They are verified when they first matter, which is when an
 one that is held; at most one that is not verified is held for each Operator, so no number of false ones hides
 a true one. What telemetry brings before the log has the Task waits for it (`processors/early.py`).
 
-A signature by the aggregate, which `Responded` shows, does not count yet.
+Who is in the quorum of an accepted response has signed that too: the sum of signatures shows it of each.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from immutables import Map
 
 from nektar import operators
 from nektar.chain.keccak import keccak
-from nektar.evidence import bls
-from nektar.evidence.bundle import Claim, SignatureClaim, Verified
-from nektar.evidence.verify import verify
+from nektar.evidence import bls, sought
+from nektar.evidence.bundle import AggregateClaim, Bundle, SignatureClaim, finding_id
+from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import Sought
+from nektar.evidence.verify import Accused, NotProved
+from nektar.facts import Accepted, Fact, Submitted
+from nektar.facts import Signed as SignedFact
 from nektar.model import (
     G1,
-    G2,
     Address,
     Block,
     BlockClosed,
@@ -36,14 +38,16 @@ from nektar.model import (
     Hash32,
     Level,
     Network,
+    Responded,
     Signed,
     Task,
     TaskSubmitted,
 )
-from nektar.networks.encoding import ANSWER_WORDS, TASK_WORDS, is_answer, word
+from nektar.networks.encoding import MEMBERS, PAIR, TASK, call, is_answer, members, numbers, word
 from nektar.operators import Committed, Registry
 from nektar.rows import Change, Finding
 from processors import early
+from processors.conditions.condition import Dispute
 
 # Blocks after deadline + grace in which a second signature can still be slashed for: the reference contracts'
 # slashing window (`SlashingManager.slashingWindow`, immutable there). Later ones prove nothing that counts.
@@ -62,12 +66,25 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     verified: bool = False
 
 
+class Quorum(msgspec.Struct, frozen=True, array_like=True):
+    """The response that was accepted, and who signed it."""
+
+    responded: Responded
+    block: Block
+    signers: int  # bitmap
+
+    @property
+    def digest(self) -> Hash32:
+        return self.responded.digest
+
+
 class Watched(msgspec.Struct, frozen=True):
     """A Task for which a second signature can still be slashed. Operators are their places in its set."""
 
     task: Task
     block: Block | None = None  # of the submission, once it is closed
-    held: Map[int, Held] = Map()
+    held: Map[int, Held] = Map()  # of those in the quorum, what came before it
+    quorum: Quorum | None = None
     found: int = 0  # bitmap: Operators that a finding is about
 
 
@@ -80,7 +97,7 @@ class Watch(msgspec.Struct, frozen=True):
     tasks: Map[Hash32, Watched] = Map()
     due: Map[int, Map[Hash32, None]] = Map()  # block → tasks whose grace, then whose window, ends with it
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
-    calls: tuple[Signed, ...] = ()  # in that block; heard when it is closed, since that names it
+    signed: tuple[Signed | Responded, ...] = ()  # in that block; heard when it is closed, which names it
     early: early.Waiting = early.Waiting()  # brought before their Task
 
 
@@ -101,9 +118,9 @@ class Detect:
                 return _submitted(state, task), []
             case Signed(at=None):
                 return _brought(state, event)
-            case Signed():
+            case Signed() | Responded():
                 if event.task_hash in state.tasks:
-                    state = msgspec.structs.replace(state, calls=(*state.calls, event))
+                    state = msgspec.structs.replace(state, signed=(*state.signed, event))
                 return state, []
             case BlockClosed(block=block):
                 return _closed(state, block)
@@ -121,48 +138,51 @@ class Equivocation:
     name = "equivocation"
     detect = Detect()
 
-    def claims(self, finding: Finding) -> tuple[SignatureClaim, SignatureClaim]:
+    def claims(self, finding: Finding) -> Sought:
         """The two signatures, with all that makes them this Operator's over this Task."""
-        return _claims(finding.facts)
+        return sought.read(finding.facts)
 
-    def holds(self, verified: Sequence[Verified]) -> bool:
-        """Two digests, and all else the same."""
-        return _holds(verified)
+    def holds(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
+        """A Task that was submitted, and two digests that this Operator signed to it."""
+        _holds(accused, facts)
 
-    def dispute(self, claims: Sequence[Claim]) -> bytes | None:
-        """Calldata of SlashingManager.proveEquivocation(Task, Member[], uint256, Answer, G1, Answer, G1).
-
-        None where a response is no Answer of the reference contracts.
-        """
-        one, other = claims
-        if not all(is_answer(claim.response) for claim in claims):
+    def dispute(self, bundle: Bundle) -> Dispute | None:
+        """Calldata of SlashingManager.proveEquivocation, or of proveEquivocationInQuorum where one of the two
+        is a quorum's. None where a response is no Answer of the reference contracts."""
+        alone = [claim for claim in bundle.claims if isinstance(claim, SignatureClaim)]
+        quorum = next((claim for claim in bundle.claims if isinstance(claim, AggregateClaim)), None)
+        if not all(is_answer(each.response) for each in alone) or (quorum and not is_answer(quorum.response)):
             return None
-        head_words = TASK_WORDS + 1 + 1 + 2 * (ANSWER_WORDS + 2)
-        return b"".join(
-            (
-                _SELECTOR,
-                one.task,
-                word(head_words * 32),
-                word(one.index),
-                *(part for claim in (one, other) for part in (claim.response, claim.signature)),
-                one.members[32:],  # abi.encode(Member[]) without the head of a lone argument
-            )
+        one = alone[0]
+        about = (one.task, members(bundle.sets[0]), word(one.index))
+        if quorum is None:
+            signed = [part for claim in alone for part in (claim.response, claim.signature)]
+            return Dispute("slashing_manager", call(_PROVE, *about, *signed))
+        accepted = quorum.response, numbers(quorum.non_signers)
+        return Dispute(
+            "slashing_manager", call(_PROVE_IN_QUORUM, *about, *accepted, one.response, one.signature)
         )
 
 
-_TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
-_PAIR = "(uint256,uint256)"
-_SELECTOR = keccak(
-    f"proveEquivocation({_TASK},(address,{_PAIR},uint256)[],uint256,{','.join([_PAIR] * 4)})".encode()
-)[:4]
+def _holds(accused: Accused, facts: Sequence[Fact]) -> None:
+    task, operator = accused.subject, accused.operator
+    if not any(isinstance(fact, Submitted) and keccak(fact.task) == task for fact in facts):
+        raise NotProved("equivocation: expected the submission of the Task; it is not shown")
+    signed = {
+        fact.digest
+        for fact in facts
+        if isinstance(fact, SignedFact) and (fact.task_hash, fact.operator) == (task, operator)
+    }
+    in_quorum = any(isinstance(fact, SignedFact) and not fact.alone for fact in facts)
+    if in_quorum and not any(isinstance(f, Accepted) and f.task_hash == task for f in facts):
+        raise NotProved("equivocation: expected the quorum's response to be accepted; that is not shown")
+    if len(signed) != 2:
+        raise NotProved(f"equivocation: expected two digests that it signed; {len(signed)} are shown")
 
 
-def finding_id(
-    condition: str, chain_id: int, contract: Address, task_hash: Hash32, operator: Address
-) -> bytes:
-    """The finding's name: of the fact alone, wherever and whenever it is found, and whatever the reader calls
-    the Network."""
-    return keccak(_canonical([condition, chain_id, contract.hex(), task_hash.hex(), operator.hex()]).encode())
+# SlashingManager's proofs.
+_PROVE = f"proveEquivocation({TASK},{MEMBERS},uint256,{PAIR},{PAIR},{PAIR},{PAIR})"
+_PROVE_IN_QUORUM = f"proveEquivocationInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],{PAIR},{PAIR})"
 
 
 # --- the watch --------------------------------------------------------------------------------------
@@ -191,11 +211,14 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
     for task_hash in state.submitted:
         tasks = tasks.set(task_hash, msgspec.structs.replace(tasks[task_hash], block=block))
     left, waited = early.come(state.early, state.submitted)
-    calls = state.calls
-    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), calls=(), early=left)
+    held = state.signed
+    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), signed=(), early=left)
     changes: list[Change] = []
-    for signed in (*waited, *calls):
-        state, found = _heard(state, signed, block if signed.at else None)
+    for signed in (*waited, *held):
+        if isinstance(signed, Responded):
+            state, found = _accepted(state, signed, block)
+        else:
+            state, found = _heard(state, signed, block if signed.at else None)
         changes += found
     due = [block.number] if block.number in state.due else []
     return _pass(state, block.number, block.number, due), changes
@@ -256,24 +279,67 @@ def _heard(state: Watch, signed: Signed, block: Block | None) -> tuple[Watch, li
         return state, []
     new = Held(signed.digest, signed.response, signed.signature, block)
     held = watched.held.get(place)
-    changes: list[Change] = []
-    if held is None:
-        kept: Held | None = new
-    elif (held.digest, held.signature) == (new.digest, new.signature):
+    first: Held | Quorum | None = held
+    if held and (held.digest, held.signature) == (new.digest, new.signature):
         return state, []
-    else:
-        kept = _verified(state, watched, committed, place, held)
-        if kept is None or kept.digest != new.digest:
-            second = _verified(state, watched, committed, place, new)
-            if kept is None:
-                kept = second
-            elif second is not None:
-                changes.append(Change(None, _finding(state, watched, committed, place, (kept, second))))
-                watched = msgspec.structs.replace(watched, found=watched.found | 1 << place)
+    if held:
+        first = _verified(state, watched, committed, place, held)
+    if first is None and watched.quorum and watched.quorum.signers >> place & 1:
+        first = _true(state, watched, watched.quorum)
+    changes: list[Change] = []
+    kept = first if isinstance(first, Held) else None
+    if first is None:
+        kept = _verified(state, watched, committed, place, new) if held else new
+    elif first.digest != new.digest:
+        second = _verified(state, watched, committed, place, new)
+        if second is not None:
+            changes.append(Change(None, _finding(state, watched, committed, place, (first, second))))
+            watched = msgspec.structs.replace(watched, found=watched.found | 1 << place)
     before = watched.held
-    after = before.set(place, kept) if kept else before.delete(place)
+    after = before.set(place, kept) if kept else before.delete(place) if held else before
     watched = msgspec.structs.replace(watched, held=after)
     return msgspec.structs.replace(state, tasks=state.tasks.set(signed.task_hash, watched)), changes
+
+
+def _accepted(state: Watch, responded: Responded, block: Block) -> tuple[Watch, list[Change]]:
+    """A quorum's response was accepted: of its signers, who signed another one before is found."""
+    watched = state.tasks.get(responded.task_hash)
+    if watched is None or watched.quorum or responded.non_signers is None:
+        return state, []
+    if not is_answer(responded.response) or keccak(responded.response) != responded.digest:
+        return state, []
+    committed = state.registry.sets[watched.task.set_hash]
+    quorum = Quorum(responded, block, committed.all_but(responded.non_signers))
+    watched = msgspec.structs.replace(watched, quorum=quorum)
+    changes: list[Change] = []
+    for place, held in sorted(watched.held.items()):
+        if not quorum.signers >> place & 1 or held.digest == quorum.digest or watched.found >> place & 1:
+            continue
+        first = _verified(state, watched, committed, place, held)
+        if first is None:
+            watched = msgspec.structs.replace(watched, held=watched.held.delete(place))
+        elif _true(state, watched, quorum):
+            changes.append(Change(None, _finding(state, watched, committed, place, (first, quorum))))
+            watched = msgspec.structs.replace(
+                watched, held=watched.held.set(place, first), found=watched.found | 1 << place
+            )
+    return msgspec.structs.replace(state, tasks=state.tasks.set(responded.task_hash, watched)), changes
+
+
+def _true(state: Watch, watched: Watched, quorum: Quorum) -> Quorum | None:
+    """The quorum, where its signature is the sum of its signers': of a block whose receipts nobody had, that
+    is a provider's word alone."""
+    members = state.registry.sets[watched.task.set_hash].set.members
+    keys = [member.key for place, member in enumerate(members) if quorum.signers >> place & 1]
+    responded = quorum.responded
+    digest = bls.signing_digest(state.chain_id, state.contract, watched.task.hash, quorum.digest)
+    try:
+        apk = bls.aggregate(keys)
+    except bls.InvalidPoint:
+        return None
+    if bls.keys_match(apk, responded.apk_g2) and bls.verify(responded.apk_g2, digest, responded.signature):
+        return quorum
+    return None
 
 
 def _verified(state: Watch, watched: Watched, committed: Committed, place: int, held: Held) -> Held | None:
@@ -287,33 +353,47 @@ def _verified(state: Watch, watched: Watched, committed: Committed, place: int, 
 
 
 def _finding(
-    state: Watch, watched: Watched, committed: Committed, place: int, signed: tuple[Held, Held]
+    state: Watch,
+    watched: Watched,
+    committed: Committed,
+    place: int,
+    signed: tuple[Held | Quorum, Held | Quorum],
 ) -> Finding:
-    """The finding, if a stranger would find the same. Raises NotProved where the log contradicts itself: a
-    Task or set that is not what its hash is of, or keys of one Operator that are not twins."""
+    """The finding, of facts that a stranger would come to as well. Raises NotProved where the log contradicts
+    itself: a Task or set that is not what its hash is of."""
     task, operator = watched.task, committed.set.members[place].operator
+    assert watched.block is not None  # noqa: S101  signatures are heard once it is closed
     blocks = [block for block in (watched.block, *(each.block for each in signed)) if block is not None]
     newest = max(blocks, key=lambda block: block.number)
-    facts = _canonical(
-        {
-            "chain_id": state.chain_id,
-            "contract": _hex(state.contract),
-            "index": place,
-            "key_g2": _hex(committed.twins[place]),
-            "members": _hex(committed.set.preimage),
-            "signed": [
-                {
-                    "digest": _hex(each.digest),
-                    "response": _hex(each.response),
-                    "signature": _hex(each.signature),
-                }
-                for each in signed
-            ],
-            "task": _hex(task.preimage),
-        }
-    )
-    if not _holds([verify(claim) for claim in _claims(facts)]):
-        raise AssertionError("two verified signatures over two digests are an equivocation")
+    fetch = [sought.event("task_manager", watched.block.ref, task.submitted)]
+    facts: list[Fact] = [Submitted(task.preimage, watched.block.ref)]
+    whole: list[SignatureClaim | AggregateClaim] = []
+    for each in signed:
+        facts.append(SignedFact(task.hash, operator, each.digest, alone=isinstance(each, Held)))
+        if isinstance(each, Held):
+            whole.append(
+                SignatureClaim(
+                    task=Octets(task.preimage),
+                    index=place,
+                    key_g2=Octets(committed.twins[place]),
+                    response=Octets(each.response),
+                    signature=Octets(each.signature),
+                )
+            )
+            continue
+        responded = each.responded
+        fetch.append(sought.event("task_manager", each.block.ref, responded.at))
+        facts.append(Accepted(task.hash, each.digest, (), each.block.ref))
+        whole.append(
+            AggregateClaim(
+                task=Octets(task.preimage),
+                non_signers=tuple(i for i in range(len(committed.twins)) if not each.signers >> i & 1),
+                apk_g2=Octets(responded.apk_g2),
+                response=Octets(responded.response),
+                signature=Octets(responded.signature),
+            )
+        )
+    _holds(Accused(operator, task.hash), facts)
     return Finding(
         id=finding_id("equivocation", state.chain_id, state.contract, task.hash, operator),
         condition="equivocation",
@@ -326,45 +406,7 @@ def _finding(
         block_time=newest.time,
         level=Level.PROVED if all(b.level is Level.PROVED for b in blocks) else Level.LINKED,
         anchor=newest.anchor,
-        facts=facts,
+        facts=sought.write(
+            Sought(Octets(task.hash), tuple(fetch), tuple(whole), (Octets(committed.set.preimage),))
+        ),
     )
-
-
-# --- facts and claims -------------------------------------------------------------------------------
-
-
-def _claims(facts: str) -> tuple[SignatureClaim, SignatureClaim]:
-    known = json.loads(facts)
-    first, second = (
-        SignatureClaim(
-            chain_id=known["chain_id"],
-            contract=Address(_octets(known["contract"])),
-            task=_octets(known["task"]),
-            members=_octets(known["members"]),
-            index=known["index"],
-            key_g2=G2(_octets(known["key_g2"])),
-            response=_octets(each["response"]),
-            signature=G1(_octets(each["signature"])),
-        )
-        for each in known["signed"]
-    )
-    return first, second
-
-
-def _holds(verified: Sequence[Verified]) -> bool:
-    if len(verified) != 2:
-        return False
-    one, other = verified
-    return one.digest != other.digest and msgspec.structs.replace(one, digest=other.digest) == other
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _hex(octets: bytes) -> str:
-    return "0x" + octets.hex()
-
-
-def _octets(text: str) -> bytes:
-    return bytes.fromhex(text[2:])

@@ -1,0 +1,203 @@
+"""Makes a finding's bundle of what a provider serves. Nothing of that is believed: a bundle is worth
+something once `verify` has been over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nektar.chain.bloom import may_contain
+from nektar.chain.header import Header, encode_header, read_header
+from nektar.chain.jsonrpc import Malformed, parse_object, parse_objects, parse_octets
+from nektar.chain.pool import Absent
+from nektar.chain.receipt import Receipt, read_receipt
+from nektar.chain.rpc import Call, Provider
+from nektar.chain.trie import ordered_proof, ordered_root
+from nektar.evidence.bundle import (
+    FORMAT,
+    AbsenceClaim,
+    Bundle,
+    Claim,
+    EventClaim,
+    Part,
+    StateClaim,
+    Variable,
+)
+from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import AbsenceSought, EventSought, Sought, StateSought
+from nektar.evidence.verify import TASK_MANAGER, NotProved, account_in, value_in, within
+from nektar.model import Address, Network
+from nektar.networks.shown import EVENTS, slot_of
+from nektar.rows import Finding
+
+# Headers asked for in one request.
+HEADERS_A_REQUEST = 64
+
+
+async def gather(provider: Provider, network: Network, finding: Finding, sought: Sought) -> Bundle:
+    """The bundle that the provider's answers make.
+
+    Raises Absent where it does not have what is sought, or has another chain; NotProved where what it says
+    contradicts a header of that chain; RpcError.
+    """
+    try:
+        return await _Gathering(provider, network, finding).bundle(sought)
+    except Malformed as error:
+        raise NotProved(f"provider {provider.name}: {error}") from error
+
+
+class _Gathering:
+    def __init__(self, provider: Provider, network: Network, finding: Finding) -> None:
+        self._provider = provider
+        self._network = network
+        self._finding = finding
+        self._known = {finding.block_number: finding.block_hash}  # the chain on which it was found
+        self._raw: dict[int, bytes] = {}
+        self._headers: dict[int, Header] = {}
+        self._receipts: dict[int, list[Receipt]] = {}
+        self._shown: set[int] = set()  # blocks whose receipts are part of the bundle
+
+    async def bundle(self, sought: Sought) -> Bundle:
+        for each in sought.fetch:
+            if isinstance(each, EventSought):
+                self._known[each.place.number] = each.place.hash
+        claims: list[Claim] = []
+        for each in sought.fetch:
+            match each:
+                case EventSought():
+                    claims.append(await self._event(each))
+                case AbsenceSought():
+                    claims.append(await self._absence(each))
+                case StateSought():
+                    claims.append(await self._state(each))
+        names = {TASK_MANAGER, *(each.contract for each in sought.fetch)}
+        return Bundle(
+            format=FORMAT,
+            condition=self._finding.condition,
+            chain_id=self._network.chain_id,
+            contracts={name: Octets(self._network.contract(name)) for name in sorted(names)},
+            operator=Octets(self._finding.operator),
+            subject=sought.subject,
+            blocks=tuple(self._part(number) for number in sorted(self._headers)),
+            sets=tuple(sorted({*sought.sets})),
+            claims=(*claims, *sought.whole),
+        )
+
+    def _part(self, number: int) -> Part:
+        receipts = None
+        if number in self._shown:
+            receipts = tuple(Octets(receipt.raw) for receipt in self._receipts[number])
+        return Part(Octets(self._raw[number]), receipts)
+
+    async def _event(self, sought: EventSought) -> EventClaim:
+        place = sought.place
+        receipts = await self._receipts_of(place.number)
+        if place.transaction >= len(receipts):
+            raise NotProved(f"provider {self._provider.name}: block {place.number} has fewer transactions")
+        before = sum(len(receipt.entries) for receipt in receipts[: place.transaction])
+        raws = [receipt.raw for receipt in receipts]
+        return EventClaim(
+            contract=sought.contract,
+            block=place.number,
+            transaction=place.transaction,
+            log=place.log - before,
+            receipt=Octets(raws[place.transaction]),
+            proof=_octets(ordered_proof(raws, place.transaction)),
+        )
+
+    async def _absence(self, sought: AbsenceSought) -> AbsenceClaim:
+        await self._fetch_headers(range(sought.first, sought.last + 1))
+        items = within(EVENTS[sought.event], sought.task, sought.operator)
+        address = self._network.contract(sought.contract)
+        for number in range(sought.first, sought.last + 1):
+            bloom = self._headers[number].bloom
+            if all(may_contain(bloom, item) for item in (address, *(item for _, item in items))):
+                await self._receipts_of(number)
+                self._shown.add(number)
+        return AbsenceClaim(
+            sought.contract, sought.event, sought.first, sought.last, sought.task, sought.operator
+        )
+
+    async def _state(self, sought: StateSought) -> StateClaim:
+        number = self._finding.block_number
+        await self._fetch_headers([number])
+        address = self._network.contract(sought.contract)
+        account: tuple[Octets, ...] = ()
+        variables: list[Variable] = []
+        before = 0
+        for each in sought.variables:
+            keys = tuple(key or Octets(before.to_bytes(32)) for key in each.keys)
+            slot = slot_of(sought.contract, each.name, keys)
+            account, proof = await self._proof(address, slot, number)
+            variable = Variable(each.name, keys, proof)
+            root, _ = account_in(self._headers[number].state_root, address, account)
+            before = value_in(root, sought.contract, variable)
+            variables.append(variable)
+        return StateClaim(sought.contract, number, account, tuple(variables))
+
+    async def _proof(
+        self, address: Address, slot: bytes, number: int
+    ) -> tuple[tuple[Octets, ...], tuple[Octets, ...]]:
+        """The way to the account, and in it to the slot."""
+        answer = await self._provider.call(
+            "eth_getProof", "0x" + address.hex(), ["0x" + slot.hex()], hex(number)
+        )
+        said = parse_object(answer, "proof")
+        storage = parse_objects(said.get("storageProof"), "storageProof")
+        if len(storage) != 1:
+            raise NotProved(f"provider {self._provider.name}: expected one slot; got {len(storage)}")
+        return _nodes(said), _nodes(storage[0], "proof")
+
+    async def _receipts_of(self, number: int) -> list[Receipt]:
+        if number in self._receipts:
+            return self._receipts[number]
+        await self._fetch_headers([number])
+        answer = await self._provider.call("eth_getBlockReceipts", hex(number))
+        if answer is None:
+            raise Absent(self._provider.name, f"it has no receipts of block {number}")
+        receipts = [read_receipt(each) for each in parse_objects(answer, "receipts")]
+        if ordered_root([receipt.raw for receipt in receipts]) != self._headers[number].receipts_root:
+            raise NotProved(f"provider {self._provider.name}: the receipts are not those of block {number}")
+        self._receipts[number] = receipts
+        return receipts
+
+    async def _fetch_headers(self, numbers: Iterable[int]) -> None:
+        wanted = [number for number in numbers if number not in self._headers]
+        for i in range(0, len(wanted), HEADERS_A_REQUEST):
+            part = wanted[i : i + HEADERS_A_REQUEST]
+            answers = await self._provider.batch(
+                [Call("eth_getBlockByNumber", (hex(number), False)) for number in part]
+            )
+            for number, answer in zip(part, answers, strict=True):
+                self._take(number, answer)
+
+    def _take(self, number: int, answer: Any) -> None:
+        if answer is None:
+            raise Absent(self._provider.name, f"it has no block {number}")
+        raw = encode_header(parse_object(answer, "block"))
+        header = read_header(raw)
+        if header.number != number:
+            raise NotProved(f"provider {self._provider.name}: expected block {number}; got {header.number}")
+        expected = self._known.get(number)
+        before, after = self._headers.get(number - 1), self._headers.get(number + 1)
+        if (
+            (expected is not None and header.hash != expected)
+            or (before and header.parent != before.hash)
+            or (after and after.parent != header.hash)
+        ):
+            raise Absent(self._provider.name, f"its block {number} is of another chain than the finding")
+        self._raw[number], self._headers[number] = raw, header
+
+
+def _nodes(said: Mapping[str, Any], name: str = "accountProof") -> tuple[Octets, ...]:
+    """Nodes of a trie; where it is empty, some nodes write that as a node, and others as none."""
+    given = said.get(name)
+    if not isinstance(given, list):
+        raise Malformed(f"{name}: expected a list of nodes; got {type(given).__name__}")
+    nodes = tuple(Octets(parse_octets(each, name)) for each in given)
+    return () if nodes == (b"\x80",) else nodes
+
+
+def _octets(nodes: Iterable[bytes]) -> tuple[Octets, ...]:
+    return tuple(map(Octets, nodes))

@@ -1,0 +1,71 @@
+"""What checked claims establish. A condition says what these add up to; a detector says them of its log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nektar.model import Address, BlockRef, Hash32
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A Task was submitted in this block."""
+
+    task: bytes  # preimage of the taskHash
+    at: BlockRef
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The contract accepted a response of a quorum."""
+
+    task_hash: Hash32
+    digest: Hash32
+    non_signers: tuple[int, ...]
+    at: BlockRef
+
+
+class Member(msgspec.Struct, frozen=True):
+    """An Operator owes a response to a Task."""
+
+    task_hash: Hash32
+    operator: Address
+    index: int
+    key_hash: Hash32
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """An Operator signed a response to a Task, alone or in a quorum."""
+
+    task_hash: Hash32
+    operator: Address
+    digest: Hash32
+    alone: bool
+
+
+class Refuted(msgspec.Struct, frozen=True):
+    """A response to a Task is wrong."""
+
+    task_hash: Hash32
+    digest: Hash32
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a contract's variable was after a block."""
+
+    contract: str
+    name: str
+    keys: tuple[bytes, ...]
+    value: int
+    at: BlockRef
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """No such log was made in blocks `first` to `last`."""
+
+    event: str
+    first: int
+    last: int
+    task_hash: Hash32 | None
+    operator: Address | None
+
+
+Fact = Submitted | Accepted | Member | Signed | Refuted | Stored | Absent

@@ -1,0 +1,114 @@
+"""What the reference contracts' logs and storage show (`devnet/contracts`), read by position: whoever checks
+evidence needs neither an ABI library nor the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nektar.chain.keccak import keccak
+from nektar.facts import Accepted, Fact, Submitted
+from nektar.model import BlockRef, Hash32
+from nektar.networks.encoding import ANSWER_WORDS, PAIR, TASK, TASK_WORDS, BadEncoding, word
+
+
+class Kind(NamedTuple):
+    """An event, and which of its topics names the Task and the Operator that it is about (0: none)."""
+
+    contract: str
+    signature: str
+    task: int = 0
+    operator: int = 0
+
+    @property
+    def topic(self) -> Hash32:
+        return Hash32(keccak(self.signature.encode()))
+
+
+EVENTS = {
+    "TaskSubmitted": Kind("task_manager", f"TaskSubmitted(bytes32,uint64,address,{TASK})", task=1),
+    "Responded": Kind(
+        "task_manager",
+        f"Responded(bytes32,bytes32,{PAIR},uint256[],bytes32,{PAIR},(uint256[2],uint256[2]),uint64)",
+        task=1,
+    ),
+    "Attested": Kind(
+        "task_manager",
+        f"Attested(bytes32,address,bytes32,{PAIR},{PAIR},bool,bool)",
+        task=1,
+        operator=2,
+    ),
+    "TaskCancelled": Kind("task_manager", "TaskCancelled(bytes32)", task=1),
+    "Paused": Kind("task_manager", "Paused(address)"),
+    "Unpaused": Kind("task_manager", "Unpaused(address)"),
+}
+_NAMES = {kind.topic: name for name, kind in EVENTS.items()}
+
+
+class Slot(NamedTuple):
+    """Where a variable stands: below so many mappings from a slot on, then so many slots further, and of that
+    one's 32 bytes the lowest `size`."""
+
+    contract: str
+    slot: int
+    mappings: int = 0
+    further: int = 0
+    size: int = 32
+
+
+# As solc lays them out; tests/nektar/networks/test_shown.py asks it.
+VARIABLES = {
+    "setHash": Slot("operator_registry", 2),
+    "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),
+    "_ends": Slot("operator_registry", 8, mappings=1, size=8),
+    "isUnderbonded": Slot("delegation", 2, mappings=1, size=1),
+}
+
+
+def slot_of(contract: str, name: str, keys: Sequence[bytes]) -> bytes:
+    """The 32 bytes under which a variable's value stands in the contract's storage. Raises BadEncoding."""
+    found = VARIABLES.get(name)
+    if found is None or found.contract != contract:
+        raise BadEncoding(f"expected a variable of {contract} among {', '.join(VARIABLES)}; got {name}")
+    if len(keys) != found.mappings or any(len(key) != 32 for key in keys):
+        raise BadEncoding(f"{name}: expected {found.mappings} keys of 32 bytes; got {len(keys)}")
+    place = found.slot
+    for key in keys:
+        place = int.from_bytes(keccak(key + word(place)))
+    return word(place + found.further)
+
+
+def value_of(name: str, stored: int) -> int:
+    """A variable's value, of the word in which it stands."""
+    return stored & (1 << 8 * VARIABLES[name].size) - 1
+
+
+def fact_of(contract: str, topics: Sequence[Hash32], data: bytes, at: BlockRef) -> Fact:
+    """What a contract's log says. Raises BadEncoding for one that is no evidence, or not of this contract."""
+    name = _NAMES.get(topics[0]) if topics else None
+    if name is None or EVENTS[name].contract != contract:
+        raise BadEncoding(f"expected an event of {contract} that is evidence; got another")
+    if name == "TaskSubmitted" and len(topics) == 4 and len(data) == TASK_WORDS * 32:
+        if keccak(data) != topics[1]:
+            raise BadEncoding("TaskSubmitted: expected the hash of its Task; got another")
+        return Submitted(data, at)
+    if name == "Responded" and len(topics) == 3:
+        return Accepted(topics[1], topics[2], _non_signers(data), at)
+    raise BadEncoding(f"{name}: expected its arguments; got {len(topics)} topics, {len(data)} bytes")
+
+
+# Words before the array's own: answer, its offset, record hash, signature, apkG2, challenge deadline.
+_HEAD = ANSWER_WORDS + 1 + 1 + 2 + 4 + 1
+
+
+def _non_signers(data: bytes) -> tuple[int, ...]:
+    words = [int.from_bytes(data[i : i + 32]) for i in range(0, len(data), 32)]
+    if (
+        len(data) % 32
+        or len(words) <= _HEAD
+        or words[ANSWER_WORDS] != _HEAD * 32
+        or len(words) != _HEAD + 1 + words[_HEAD]
+    ):
+        raise BadEncoding("Responded: expected its non-signers at the end; got something else")
+    return tuple(words[_HEAD + 1 :])
