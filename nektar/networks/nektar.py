@@ -61,8 +61,8 @@ class NektarNetwork:
 
     name = "nektar"
     selector: frozenset[str] = frozenset()
-    # Of the SlashingManager: misses that are no offence, and the blocks of the window in which Tasks of misses
-    # are submitted; of the Delegation: the least stake of a member.
+    # Of the SlashingManager: misses that are no offence, and the blocks of the window in which Tasks of
+    # misses are submitted; of the Delegation: the least stake of a member.
     terms: frozenset[str] = frozenset({"miss_allowance", "miss_window", "minimum"})
 
     def __init__(self) -> None:
