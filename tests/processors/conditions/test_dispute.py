@@ -7,13 +7,13 @@ import pytest
 
 from devnet.deploy import EQUIVOCATION
 from nektar import fold as calculus
+from nektar.evidence.bundle import SignatureClaim, read, write
 from nektar.evidence.verify import verify
-from nektar.model import G1
-from nektar.rows import Change, Finding
+from nektar.rows import Finding
 from processors.conditions.equivocation import Equivocation
 from processors.folds.tasks import Tasks
 from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil
-from tests.processors.real_chain import ADAPTER, log, network
+from tests.processors.real_chain import ADAPTER, found, gathered, log, network, reader
 from tests.processors.world import Rows, put
 
 pytestmark = pytest.mark.real
@@ -39,13 +39,7 @@ def task(site: Site) -> Task:
 
 @pytest.fixture(scope="module")
 def findings(site: Site, task: Task) -> list[Finding]:
-    record = log(site)
-    begun = calculus.begin(CONDITION.detect, network(site))
-    events = ADAPTER.events(network(site), record.tables)
-    _, changes = calculus.apply(CONDITION.detect, begun, record, events)
-    return [
-        change.after for change in changes if isinstance(change, Change) and isinstance(change.after, Finding)
-    ]
+    return found(site, CONDITION)
 
 
 def test_who_signed_two_responses_is_found_the_reverted_call_included(
@@ -66,38 +60,64 @@ def test_duties_of_a_real_chain(site: Site, task: Task) -> None:
     assert [states[each] for each in accounts] == ["signed", "signed", "signed", "missed"]
 
 
-def test_the_contract_accepts_the_dispute_and_refuses_an_altered_one(
-    site: Site, findings: list[Finding]
+def test_a_bundle_is_verified_and_the_contract_accepts_its_dispute(
+    site: Site, task: Task, findings: list[Finding]
 ) -> None:
-    manager = site.contracts["slashing_manager"]
     for finding in findings:
-        claims = CONDITION.claims(finding)
-        assert CONDITION.holds([verify(claim) for claim in claims])
-        calldata = CONDITION.dispute(claims)
-        assert calldata is not None
+        bundle = gathered(site, CONDITION, finding)
+        assert read(write(bundle)) == bundle
+        verdict = verify(bundle, reader(site), lambda name: CONDITION.holds)
+        assert (verdict.id, verdict.accused.operator) == (finding.id, finding.operator)
+        assert (
+            verdict.canonical[-1] == finding.block or not verdict.canonical[-1].number > finding.block_number
+        )
+        dispute = CONDITION.dispute(bundle)
+        assert dispute is not None
         named = ("requestIdOf", EQUIVOCATION, finding.task_hash, "0x" + finding.operator.hex())
-        assert site.chain.call(manager, calldata) == site.ask("slashing_manager", *named)
-        one, other = claims
-        stolen = G1(other.signature)
-        for altered, error in (
-            (CONDITION.dispute((one, one)), "SameResponse"),
-            (CONDITION.dispute((msgspec.structs.replace(one, signature=stolen), other)), "SignatureInvalid"),
-            (
-                CONDITION.dispute([msgspec.structs.replace(each, index=2) for each in claims]),
-                "SignatureInvalid",
-            ),
-            (CONDITION.dispute([msgspec.structs.replace(each, index=9) for each in claims]), "MemberUnknown"),
-        ):
-            assert altered is not None
-            with pytest.raises(Exception, match="revert") as refused:
-                site.chain.call(manager, altered)
-            assert error in site.error(refused.value.data)  # type: ignore[attr-defined]
+        manager = site.contracts[dispute.contract]
+        assert site.chain.call(manager, dispute.calldata) == site.ask("slashing_manager", *named)
+
+
+def test_the_contract_refuses_an_altered_dispute(site: Site, findings: list[Finding]) -> None:
+    bundle = gathered(site, CONDITION, findings[0])
+    event, *signed = bundle.claims
+    one, other = (claim for claim in signed if isinstance(claim, SignatureClaim))
+    replace = msgspec.structs.replace
+    for claims, error in (
+        ((one, one), "SameResponse"),
+        ((replace(one, signature=other.signature), other), "SignatureInvalid"),
+        ((replace(one, index=2), replace(other, index=2)), "SignatureInvalid"),
+        ((replace(one, index=9), replace(other, index=9)), "MemberUnknown"),
+    ):
+        dispute = CONDITION.dispute(replace(bundle, claims=(event, *claims)))
+        assert dispute is not None
+        with pytest.raises(Exception, match="revert") as refused:
+            site.chain.call(site.contracts[dispute.contract], dispute.calldata)
+        assert error in site.error(refused.value.data)  # type: ignore[attr-defined]
+
+
+def test_who_is_in_the_quorum_of_one_response_and_signed_another_is_found(site: Site) -> None:
+    task = site.submit(n=91)
+    site.attest(2, task, WRONG)
+    site.do(site.stranger, "task_manager", "respond", *site.response(task, RIGHT, [0, 2, 3]))
+    site.attest(3, task, WRONG)
+    guilty = {bytes.fromhex(site.operators[i].account.address[2:]) for i in (2, 3)}
+    findings = [each for each in found(site, CONDITION) if each.task_hash == task.hash]
+    assert {finding.operator for finding in findings} == guilty
+    for finding in findings:
+        bundle = gathered(site, CONDITION, finding)
+        verify(bundle, reader(site), lambda name: CONDITION.holds)
+        dispute = CONDITION.dispute(bundle)
+        assert dispute is not None
+        named = ("requestIdOf", EQUIVOCATION, finding.task_hash, "0x" + finding.operator.hex())
+        said = site.chain.call(site.contracts[dispute.contract], dispute.calldata)
+        assert said == site.ask("slashing_manager", *named)
 
 
 def test_a_dispute_that_is_sent_makes_a_request(site: Site, findings: list[Finding]) -> None:
-    calldata = CONDITION.dispute(CONDITION.claims(findings[0]))
-    assert calldata is not None
-    sent = site.chain.send(site.stranger, site.contracts["slashing_manager"], calldata)
+    dispute = CONDITION.dispute(gathered(site, CONDITION, findings[0]))
+    assert dispute is not None
+    sent = site.chain.send(site.stranger, site.contracts[dispute.contract], dispute.calldata)
     site.chain.mine()
     names = [site.read(each)[0] for each in site.chain.receipt(sent)["logs"]]
     assert "SlashingRequested" in names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,12 +13,15 @@ from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import checkpoint, plugins
+from nektar import facts as fact
 from nektar.evidence import bls
-from nektar.evidence.verify import NotProved, verify
+from nektar.evidence.bundle import AggregateClaim, Bundle, MemberClaim, SignatureClaim
+from nektar.evidence.canonical import Octets
+from nektar.evidence.verify import Accused, NotProved
+from nektar.facts import Accepted, Submitted
 from nektar.fold import Step
 from nektar.model import (
     G1,
-    Address,
     At,
     BlockClosed,
     Event,
@@ -33,7 +35,7 @@ from nektar.model import (
     TaskSubmitted,
     UnknownContract,
 )
-from nektar.networks.encoding import BadEncoding, encode_answer
+from nektar.networks.encoding import encode_answer
 from nektar.rows import Change, Finding
 from processors import early
 from processors.conditions.equivocation import (
@@ -177,10 +179,16 @@ def told(rows: Rows) -> dict[bytes, tuple[bytes, bytes, int, str]]:
     assert len(findings) == len(rows)
     shown = {}
     for finding in findings:
-        first, second = (verify(claim) for claim in CONDITION.claims(finding))
-        assert (first.operator, first.task_hash) == (finding.operator, finding.task_hash)
-        shown[finding.id] = (first.digest, second.digest, finding.block_number, finding.level)
+        first, second = signed_in(finding)
+        shown[finding.id] = (first, second, finding.block_number, finding.level)
     return shown
+
+
+def signed_in(finding: Finding) -> list[bytes]:
+    """The digests that its claims are about, in their order."""
+    whole = CONDITION.claims(finding).whole
+    assert all(isinstance(each, SignatureClaim | AggregateClaim) for each in whole)
+    return [keccak(each.response) for each in whole if not isinstance(each, MemberClaim)]
 
 
 # --- what it must not fall for ----------------------------------------------------------------------
@@ -221,8 +229,7 @@ def test_two_responses_in_one_block_are_one_finding_of_that_block() -> None:
     _, (finding,) = play(*calls, BlockClosed(block(3)))
     assert (finding.block_number, finding.level, finding.status) == (3, "proved", "seen")
     assert (finding.operator, finding.task_input) == (ALICE, "10")
-    digests = [each["digest"] for each in json.loads(finding.facts)["signed"]]
-    assert digests == ["0x" + call.digest.hex() for call in calls[:2]]
+    assert signed_in(finding) == [call.digest for call in calls[:2]]
 
 
 def test_what_telemetry_brings_rests_on_the_tasks_block() -> None:
@@ -393,39 +400,49 @@ def a_finding() -> Finding:
     return play(by_alice(0), by_alice(1))[1][0]
 
 
-def test_claims_prove_themselves_and_nothing_altered_does() -> None:
-    one, other = CONDITION.claims(a_finding())
-    assert CONDITION.holds([verify(one), verify(other)])
-    bits = random.Random(3)
-    for name in ("task", "members", "key_g2", "response", "signature", "contract"):
-        value = bytearray(getattr(one, name))
-        value[bits.randrange(len(value))] ^= 1 << bits.randrange(8)
-        with pytest.raises((NotProved, BadEncoding)):
-            verify(msgspec.structs.replace(one, **{name: bytes(value)}))
-    for changed in ({"index": 1}, {"index": 2}, {"index": -1}, {"chain_id": CHAIN_ID + 1}):
-        with pytest.raises(NotProved):
-            verify(msgspec.structs.replace(one, **changed))
+def bundle_of(finding: Finding) -> Bundle:
+    """As much of it as a dispute needs."""
+    sought = CONDITION.claims(finding)
+    return Bundle(
+        "nektar-evidence/1",
+        finding.condition,
+        CHAIN_ID,
+        {},
+        Octets(finding.operator),
+        sought.subject,
+        (),
+        sought.sets,
+        sought.whole,
+    )
 
 
-def test_it_holds_for_two_digests_and_all_else_the_same() -> None:
-    one, other = (verify(claim) for claim in CONDITION.claims(a_finding()))
+def test_it_holds_for_a_submission_and_two_digests_of_one_operator() -> None:
+    accused = Accused(ALICE, TASK.hash)
+    submitted = Submitted(TASK.preimage, block(2).ref)
+    one, other = (fact.Signed(TASK.hash, ALICE, Hash32(bytes([i]) * 32), alone=True) for i in (1, 2))
     replace = msgspec.structs.replace
-    assert CONDITION.holds([other, one])
-    for claims in (
+    CONDITION.holds(accused, [other, submitted, one], {})
+    quorum = replace(other, alone=False)
+    accepted = Accepted(TASK.hash, other.digest, (), block(3).ref)
+    CONDITION.holds(accused, [submitted, accepted, one, quorum], {})
+    for facts in (
         [],
-        [one],
-        [one, one],
-        [one, other, other],
-        [one, replace(other, operator=BOB)],
-        [one, replace(other, task_hash=Hash32(bytes(32)))],
-        [one, replace(other, chain_id=1)],
-        [one, replace(other, contract=Address(bytes(20)))],
+        [one, other],
+        [submitted, one],
+        [submitted, one, one],
+        [submitted, one, other, replace(other, digest=Hash32(bytes(32)))],
+        [submitted, one, replace(other, operator=BOB)],
+        [submitted, one, replace(other, task_hash=Hash32(bytes(32)))],
+        [Submitted(bytes(288), block(2).ref), one, other],
+        [submitted, one, quorum],
+        [submitted, replace(accepted, task_hash=Hash32(bytes(32))), one, quorum],
     ):
-        assert not CONDITION.holds(claims)
+        with pytest.raises(NotProved):
+            CONDITION.holds(accused, facts, {})
 
 
 def test_the_dispute_is_what_an_abi_library_would_write() -> None:
-    claims = CONDITION.claims(a_finding())
+    bundle = bundle_of(a_finding())
     pair = "(uint256,uint256)"
     types = [
         "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)",
@@ -435,14 +452,22 @@ def test_the_dispute_is_what_an_abi_library_would_write() -> None:
     ]
     members = [("0x" + m.operator.hex(), numbers(m.key), m.stake[0].amount) for m in MEMBERS.members]
     fields = (bytes(32), 10, bytes(32), MEMBERS.hash, 6, 2, 5000, 5000, 1)
-    parts = [ANSWERS[0], numbers(claims[0].signature), ANSWERS[1], numbers(claims[1].signature)]
+    signatures = [each.signature for each in bundle.claims if isinstance(each, SignatureClaim)]
+    parts = [ANSWERS[0], numbers(signatures[0]), ANSWERS[1], numbers(signatures[1])]
     selector = keccak(f"proveEquivocation({','.join(types)})".encode())[:4]
-    assert CONDITION.dispute(claims) == selector + encode(types, [fields, members, 0, *parts])
+    assert CONDITION.dispute(bundle) == (
+        "slashing_manager",
+        selector + encode(types, [fields, members, 0, *parts]),
+    )
 
 
 def test_a_response_of_another_shape_has_no_dispute() -> None:
-    one, other = CONDITION.claims(a_finding())
-    assert CONDITION.dispute((one, msgspec.structs.replace(other, response=b"42"))) is None
+    bundle = bundle_of(a_finding())
+    one, other = bundle.claims
+    odd = msgspec.structs.replace(
+        bundle, claims=(one, msgspec.structs.replace(other, response=Octets(b"42")))
+    )
+    assert CONDITION.dispute(odd) is None
 
 
 def test_a_response_that_could_not_be_disputed_does_not_stand_in_for_one_that_could() -> None:
@@ -450,8 +475,8 @@ def test_a_response_that_could_not_be_disputed_does_not_stand_in_for_one_that_co
     digest = Hash32(keccak(odd))
     true = signature(1, TASK.hash, digest)
     _, (finding,) = play(Signed(None, TASK.hash, ALICE, digest, true, odd), by_alice(0), by_alice(1))
-    assert [claim.response for claim in CONDITION.claims(finding)] == [encode_answer(*a) for a in ANSWERS[:2]]
-    assert CONDITION.dispute(CONDITION.claims(finding)) is not None
+    assert signed_in(finding) == [keccak(encode_answer(*a)) for a in ANSWERS[:2]]
+    assert CONDITION.dispute(bundle_of(finding)) is not None
 
 
 def numbers(point: bytes) -> tuple[int, int]:
