@@ -32,6 +32,7 @@ from cli.answers import Known, chain_spans, undone
 from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
+from cli.proofs import proved
 from cli.reported import Reporters
 from cli.reported import wrong as spans_wrong
 from cli.settings import read_config
@@ -134,6 +135,7 @@ def run(
                     lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
                     f"{spans['sent']} spans to be stored",
                 )
+                provable = proved(config, lambda statement: _rows(sql, statement), pipeline.gives_up)
                 received = home.receiver.tell({"report": 1})
                 moments = probe.finish()
             finally:
@@ -144,6 +146,7 @@ def run(
             latency = latencies(config, moments["seen"]) | told.latencies
             summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
             summary["webhooks"] = told.webhooks
+            summary["provable"] = provable.counts
             spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
             summary["spans"] = spans
             known = Known(
@@ -180,6 +183,8 @@ def run(
         raise DemoFailed(f"spans: {why}; see {SUMMARY}")
     if panels.wrong:
         raise DemoFailed(f"panels: {panels.wrong}; see {SUMMARY}")
+    if provable.wrong:
+        raise DemoFailed(f"evidence: {provable.wrong}; see {SUMMARY}")
     if told.wrong:
         raise DemoFailed(f"webhooks: {told.wrong}; see {SUMMARY}")
     if not stays:
@@ -221,6 +226,7 @@ def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters)
                 "chain_id": home.chain_id,
                 "rpc": ["proxy"],
                 "contracts": home.contracts,
+                "terms": home.terms,
             }
         ],
         "listen": {"sql": listen, "otlp": reporters.address, "metrics": "127.0.0.1:0"},
@@ -253,6 +259,11 @@ class _Pipeline:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process = process
         self._log = log
+
+    def gives_up(self) -> Callable[[], bool]:
+        """Whether waiting makes no sense any more, from now on."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        return lambda: self._process.poll() is not None or time.monotonic() > deadline
 
     def wait_until(self, there: Callable[[], bool], what: str) -> None:
         """Until `there()`. Raises DemoFailed when the pipeline has ended or PATIENCE_SECONDS are over."""

@@ -113,7 +113,7 @@ def check(config: ConfigOption = None, directory: DirOption = None) -> None:
 def up(
     roles: Annotated[
         list[str] | None,
-        typer.Argument(help="indexer, collector, processors, store, watchers; all by default"),
+        typer.Argument(help="indexer, collector, processors, prosecutor, store, watchers; all by default"),
     ] = None,
     config: ConfigOption = None,
     directory: DirOption = None,
@@ -215,6 +215,62 @@ def findings(
     from cli.ask import findings as run
 
     run(config, directory, limit, json)
+
+
+@app.command()
+def evidence(
+    finding: Annotated[str, typer.Argument(help="A finding's id, or how it begins")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The file to write; stdout by default")
+    ] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """The bundle that proves a finding to a stranger."""
+    from cli.evidence import evidence as run
+
+    run(finding, out, config, directory)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's file; - reads stdin")],
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    network: NetworkOption = None,
+    chain_id: Annotated[int | None, typer.Option(min=1, help="Instead of a nektar.yaml: the chain")] = None,
+    contract: Annotated[
+        list[str] | None, typer.Option(help="Instead of a nektar.yaml: NAME=0x…, as often as needed")
+    ] = None,
+    term: Annotated[
+        list[str] | None, typer.Option(help="What contracts hold in their code: NAME=NUMBER")
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(help="URL, or ${NAME} of one, that is asked whether the blocks are the chain's"),
+    ] = None,
+    block_hash: Annotated[
+        list[str] | None, typer.Option(help="A hash that is the chain's, as often as needed")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check evidence, offline. Exit 0: proved; 1: refused; 3: proved, on blocks that are not the chain's."""
+    from cli.evidence import verify as run
+
+    given = contract or [], term or [], rpc, block_hash or []
+    run(bundle, config, directory, network, chain_id, *given, json)
+
+
+@app.command()
+def dispute(
+    finding: Annotated[str, typer.Argument(help="A finding's id, or how it begins")],
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """The unsigned transaction that proves a finding to the slashing contract."""
+    from cli.evidence import dispute as run
+
+    run(finding, config, directory)
 
 
 @app.command()

@@ -112,6 +112,7 @@ def show_account(account: Account) -> None:
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
     hooks, spans, panels = summary["webhooks"], summary["spans"], summary["panels"]
+    proofs = summary["provable"]
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -126,6 +127,12 @@ def show_account(account: Account) -> None:
             f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
             f"{spans['refused']} refused",
             spans["stored"] == spans["sent"] and not spans["refused"],
+        ),
+        (
+            "evidence",
+            f"{proofs['verified_offline']} of {proofs['found']} findings that the contract can prove verified "
+            f"offline, {proofs['dry_run_accepted']} accepted by it in a dry run",
+            proofs["found"] == proofs["dry_run_accepted"] == proofs["verified_offline"],
         ),
         (
             "webhooks",

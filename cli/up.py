@@ -84,6 +84,10 @@ def be(role: str, config: Config) -> None:
             from processors import runner
 
             runner.run(config, folds(), adapters(config), bus, stop, health)
+        elif role == "prosecutor":
+            from processors import prosecutor
+
+            prosecutor.run(config, adapters(config), bus, stop, health)
         elif role == "store":
             from processors import sink
 

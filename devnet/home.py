@@ -18,7 +18,7 @@ import msgspec
 from devnet.agent import AgentConfig
 from devnet.anvil import anvil, free_port
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
-from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, deploy, key_arguments
+from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
 from devnet.plan import SLOTS, Plan
 from devnet.processes import Child, write_private
 
@@ -53,6 +53,8 @@ class Home:
         self._proxy: Child | None = None
         self._flushes = 0
         self.chain_id = CHAIN_ID
+        # What the contracts hold in their code, as the adapter must be told it.
+        self.terms = {name: getattr(Terms(), name) for name in ("miss_allowance", "miss_window", "minimum")}
         self.task_type = TASK_TYPE
         self.admin = self._account("admin")
         self.submitter = self._account("submitter")

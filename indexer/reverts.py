@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from indexer.prove import Proved
 from nektar.chain.abi import Abi, ErrorType
-from nektar.chain.revert import MAX_BYTES, reason
+from nektar.chain.revert import told
 from nektar.chain.rpc import Call, Provider, Refused, RpcError
 from nektar.chain.transaction import Transaction, Unsigned, gas, sender
 from nektar.model import Address, Hash32
@@ -32,17 +31,6 @@ CALLS_AT_ONCE = 64
 # Seconds that a record may wait for them, and for which nobody is asked after that was in vain.
 PATIENCE = 0.2
 REST = 60.0
-
-# Characters of an answer that is read; a reason is far shorter.
-LONGEST = 4 * MAX_BYTES
-
-_HEX = re.compile(r"0x((?:[0-9a-fA-F]{2})*)$")  # some clients put a word before it
-# How nodes say that a call stopped without an answer.
-_HALTS = (
-    (re.compile(r"out ?of ?gas", re.IGNORECASE), "out of gas"),
-    (re.compile(r"invalid ?(fe ?)?opcode|bad instruction", re.IGNORECASE), "invalid opcode"),
-    (re.compile(r"revert", re.IGNORECASE), ""),
-)
 
 
 class Failed(NamedTuple):
@@ -109,20 +97,6 @@ def failed(blocks: Sequence[Proved], contracts: Mapping[Address, Abi]) -> list[F
         ]
         found += of_block[:CALLS_A_BLOCK]
     return found
-
-
-def told(answer: Any, errors: Mapping[bytes, ErrorType]) -> str | None:
-    """Why the call failed, by the answer to `eth_call`: None where it did not, or that is not said; empty
-    where it reverted without a reason."""
-    if not isinstance(answer, Refused):
-        return None
-    data = answer.data
-    if isinstance(data, Mapping):
-        data = data.get("data")
-    if isinstance(data, str) and len(data) <= LONGEST and (match := _HEX.search(data)):
-        return reason(bytes.fromhex(match[1]), errors)
-    words = str(answer).partition(": refused with")[2]
-    return next((said for pattern, said in _HALTS if pattern.search(words)), None)
 
 
 def _question(call: Failed) -> Call:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-ROLES = ("indexer", "collector", "processors", "store", "watchers")
+ROLES = ("indexer", "collector", "processors", "prosecutor", "store", "watchers")
 
 # prctl(2): ask Linux to signal this process when its parent ends, however the parent ends.
 _PR_SET_PDEATHSIG = 1

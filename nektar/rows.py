@@ -152,6 +152,37 @@ class Finding(msgspec.Struct, frozen=True):
         return BlockRef(self.block_number, Hash32(self.block_hash))
 
 
+class EvidenceRow(msgspec.Struct, frozen=True):
+    """The evidence for a finding, whole: whoever has it needs nobody's word (docs/EVIDENCE.md)."""
+
+    table: ClassVar[str] = "evidence"
+    key: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: Annotated[bytes, Column(HashColumn, "The finding that it is for")]
+    condition: Annotated[str, Column("LowCardinality(String)", "Name of the condition that it proves")]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator that it is about")]
+    block_number: Annotated[int, Column("UInt64", "Newest block that the finding rests on")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
+    sha256: Annotated[bytes, Column(HashColumn, "Digest of the bundle")]
+    size: Annotated[int, Column("UInt64", "Its length in bytes")]
+    bundle: Annotated[str, Column("String", "The bundle, canonical JSON, as `nektar verify` takes it")]
+
+
+class DryRunRow(msgspec.Struct, frozen=True):
+    """What the slashing contract said to a finding's proof, asked without sending anything."""
+
+    table: ClassVar[str] = "dry_runs"
+    key: ClassVar[tuple[str, ...]] = ("id", "block_hash")
+
+    id: Annotated[bytes, Column(HashColumn, "The finding")]
+    block_number: Annotated[int, Column("UInt64", "Block on whose state it was run")]
+    block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
+    provider: Annotated[str, Column("LowCardinality(String)", "Provider that ran it")]
+    accepted: Annotated[bool, Column("Bool", "Whether the contract accepted the proof")]
+    gas: Annotated[int, Column("UInt64", "What it would have cost; 0: not accepted, or not said")]
+    revert: Annotated[str, Column("String", "Why the contract refused it, as the provider said")]
+
+
 class TaskEventRow(msgspec.Struct, frozen=True):
     """Something that befell a Task on the chain."""
 
@@ -185,8 +216,21 @@ class ChainSpan(msgspec.Struct, frozen=True):
     attributes: Annotated[str, Column("String", "Its attributes, as canonical JSON of strings")]
 
 
-Row = TaskRow | DutyRow | OperatorRow | ProgressRow | TaskEventRow | ChainSpan | Finding
-ROWS: tuple[type[Row], ...] = (TaskRow, DutyRow, OperatorRow, ProgressRow, TaskEventRow, Finding)
+Row = (
+    TaskRow
+    | DutyRow
+    | OperatorRow
+    | ProgressRow
+    | TaskEventRow
+    | ChainSpan
+    | EvidenceRow
+    | DryRunRow
+    | Finding
+)
+ROWS: tuple[type[Row], ...] = (
+    *(TaskRow, DutyRow, OperatorRow, ProgressRow, TaskEventRow),
+    *(EvidenceRow, DryRunRow, Finding),
+)
 """Those that are true now, and have a table of their own."""
 ONCE_FINAL: tuple[type[Row], ...] = (ChainSpan,)
 """Those that are said once what they speak of is final, and then for good: for whoever can't take back."""

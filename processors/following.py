@@ -10,11 +10,12 @@ from opentelemetry import metrics
 from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
-from nektar import checkpoint, log, trace
+from nektar import checkpoint, trace
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.checkpoint import BadCheckpoint
 from nektar.fold import Fold, Step
-from nektar.log import CHECKPOINTS, Joiner, Mark, Reading
+from nektar.log import CHECKPOINTS, Mark, Reading
+from processors import kept
 from processors.processor import Processor
 
 State = TypeVar("State")
@@ -87,8 +88,7 @@ class Following(Generic[State]):
         said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
         if self._due and self.processor.folded:
             self._due, self._marks = False, 0
-            parts = log.split(checkpoint.encode(self.processor.folded.steps[0]))
-            said += [Message(CHECKPOINTS, _part(name, i), *part) for i, part in enumerate(parts)]
+            said += kept.messages(name, checkpoint.encode(self.processor.folded.steps[0]))
         return said
 
 
@@ -101,7 +101,7 @@ def saved(bus: Bus, partition: int, fold: Fold[State], key: bytes) -> tuple[Step
     which all is put out. Raises BadCheckpoint, BusError."""
     name = name_of(fold.name, key)
     put_out = bus.last(CHECKPOINTS, partition, name + PUT_OUT)
-    value = _joined(bus, partition, name)
+    value = kept.read(bus, partition, name)
     if value is not None and put_out is None:
         raise BadCheckpoint("there is a checkpoint, and how far the log is put out is gone")
     step = None if value is None else checkpoint.decode(value, fold)
@@ -109,21 +109,3 @@ def saved(bus: Bus, partition: int, fold: Fold[State], key: bytes) -> tuple[Step
         return step, msgspec.json.decode(put_out.value, type=int) if put_out else 0
     except msgspec.DecodeError as error:
         raise BadCheckpoint(str(error)) from error
-
-
-def _joined(bus: Bus, partition: int, name: bytes) -> bytes | None:
-    """The newest checkpoint; None where there is none. All parts of one are written at once, and whoever
-    could write another has been fenced."""
-    join = Joiner()
-    for i in range(log.MAX_RECORD_BYTES // log.PART_BYTES):
-        part = bus.last(CHECKPOINTS, partition, _part(name, i))
-        if part is None:
-            return None
-        if (value := join(part.value, dict(part.headers))) is not None:
-            return value
-    return None
-
-
-def _part(name: bytes, i: int) -> bytes:
-    """The key of a checkpoint's part: a compacted stream keeps one message a key."""
-    return name + f"#{i}".encode() if i else name

@@ -7,7 +7,6 @@ that, so that whoever reads it again writes the same.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +34,6 @@ from nektar.store.schema import (
     Row,
     Table,
     blocks_table,
-    columns,
     gaps_table,
     history_table,
     row_schema,
@@ -43,6 +41,7 @@ from nektar.store.schema import (
     rows_to_arrow,
     stored,
 )
+from processors.outputs import finding_of
 
 _BLOCKS, _GAPS = blocks_table(), gaps_table()
 _ROW_TYPES: Mapping[str, type[Row]] = {t.table: t for t in (*ROW_TYPES, DissentRow) if t is not Finding}
@@ -94,7 +93,7 @@ def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list
             return _of_log(record, value, known)
         place = place_of(record)
         if record.stream == FINDINGS:
-            rows = pa.Table.from_batches([_finding(value)])
+            rows = pa.Table.from_batches([rows_to_arrow(Finding, [(finding_of(value), False)])])
             return _of_rows(place, Finding, rows, _digest(value))
         table = record.headers.get("table", b"").decode("utf-8", "replace")
         if table == ChainSpan.table:
@@ -220,24 +219,6 @@ def _block_rows(blocks: Sequence[Block], generation: int) -> Any:
         for block in blocks
     ]
     return pa.Table.from_pylist(rows, schema=_BLOCKS.arrow)
-
-
-def _finding(value: bytes) -> Any:
-    """The finding in a CloudEvent's `data`, as rows of one. Bytes are 0x…, large integers decimal."""
-    data = json.loads(value)["data"]
-    cells: dict[str, Any] = {}
-    for name, column in columns(Finding).items():
-        cell = data[name]
-        if column.type.startswith("FixedString"):
-            if not isinstance(cell, str) or not cell.startswith("0x"):
-                raise BrokenRecord(f"{name}: expected 0x…; got {cell!r:.80}")
-            cell = bytes.fromhex(cell[2:])
-        elif column.type.startswith(("UInt", "DateTime")):
-            if not isinstance(cell, int | str):
-                raise BrokenRecord(f"{name}: expected an integer; got {cell!r:.80}")
-            cell = int(cell)
-        cells[name] = cell
-    return rows_to_arrow(Finding, [(Finding(**cells), False)])
 
 
 def _digest(value: bytes) -> str:

@@ -18,7 +18,7 @@ from nektar.fold import Span
 from nektar.log import AHEAD_HEADER, FINDINGS, ROWS, split
 from nektar.model import Hash32, Network
 from nektar.rows import Change, Finding, ProgressRow, Row
-from nektar.store.schema import rows_to_ipc
+from nektar.store.schema import columns, rows_to_ipc
 
 # JavaScript and many JSON readers keep integers as doubles, exact up to here.
 _EXACT = 2**53
@@ -92,6 +92,24 @@ def cloud_event(network: Network, finding: Finding, offset: int, traceparent: by
         "data": {name: _plain(getattr(finding, name)) for name in finding.__struct_fields__},
     }
     return json.dumps(event, separators=(",", ":")).encode()
+
+
+def finding_of(event: bytes) -> Finding:
+    """The finding in a CloudEvent's `data`. Raises ValueError, TypeError or KeyError for anything else."""
+    data = json.loads(event)["data"]
+    cells: dict[str, Any] = {}
+    for name, column in columns(Finding).items():
+        cell = data[name]
+        if column.type.startswith("FixedString"):
+            if not isinstance(cell, str) or not cell.startswith("0x"):
+                raise ValueError(f"{name}: expected 0x…; got {cell!r:.80}")
+            cell = bytes.fromhex(cell[2:])
+        elif column.type.startswith(("UInt", "DateTime")):
+            if not isinstance(cell, int | str):
+                raise ValueError(f"{name}: expected an integer; got {cell!r:.80}")
+            cell = int(cell)
+        cells[name] = cell
+    return Finding(**cells)
 
 
 def _key(change: Change) -> tuple[Any, ...]:

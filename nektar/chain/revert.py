@@ -6,12 +6,14 @@ No root covers it, so it is never more than what a node says.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nektar.arrow import pa
 from nektar.chain.abi import SELECTOR_BYTES, Argument, ErrorType, load
 from nektar.chain.columns import Bodies, Joined, decode
+from nektar.chain.rpc import Refused
 from nektar.chain.table import values, write_table
 from nektar.chain.types import field
 
@@ -41,6 +43,17 @@ PANICS = {
     0x51: "no function",
 }
 
+# Characters of an answer that is read; a reason is far shorter.
+LONGEST = 4 * MAX_BYTES
+
+_HEX = re.compile(r"0x((?:[0-9a-fA-F]{2})*)$")  # some clients put a word before it
+# How nodes say that a call stopped without an answer.
+_HALTS = (
+    (re.compile(r"out ?of ?gas", re.IGNORECASE), "out of gas"),
+    (re.compile(r"invalid ?(fe ?)?opcode|bad instruction", re.IGNORECASE), "invalid opcode"),
+    (re.compile(r"revert", re.IGNORECASE), ""),
+)
+
 
 def reason(data: bytes, errors: Mapping[bytes, ErrorType]) -> str:
     """`Name(argument=value, …)` of what a call reverted with; empty where it gave no reason.
@@ -62,6 +75,20 @@ def reason(data: bytes, errors: Mapping[bytes, ErrorType]) -> str:
     )
     text = f"{error.name}({said})"
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
+
+
+def told(answer: Any, errors: Mapping[bytes, ErrorType]) -> str | None:
+    """Why the call failed, by the answer to `eth_call`: None where it did not, or that is not said; empty
+    where it reverted without a reason."""
+    if not isinstance(answer, Refused):
+        return None
+    data = answer.data
+    if isinstance(data, Mapping):
+        data = data.get("data")
+    if isinstance(data, str) and len(data) <= LONGEST and (match := _HEX.search(data)):
+        return reason(bytes.fromhex(match[1]), errors)
+    words = str(answer).partition(": refused with")[2]
+    return next((said for pattern, said in _HALTS if pattern.search(words)), None)
 
 
 def _arguments(error: ErrorType, data: bytes) -> Sequence[Any] | None:

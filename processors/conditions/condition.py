@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nektar.evidence.bundle import Bundle
@@ -36,5 +36,7 @@ class Condition(Protocol):
         """Whether facts that were each verified add up to the condition. Detector and verifier share it.
         Raises NotProved, naming what is missing."""
 
-    def dispute(self, bundle: Bundle) -> Dispute | None:
-        """The call that proves it to the slashing contract; None where there is no such proof."""
+    @property
+    def dispute(self) -> Callable[[Bundle], Dispute | None] | None:
+        """Of a bundle the call that proves it to the slashing contract, None where this bundle's can't be;
+        None instead where the contracts have no such proof."""

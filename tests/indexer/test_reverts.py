@@ -12,9 +12,10 @@ from eth_hash.auto import keccak
 from indexer import reverts
 from indexer.decode import tables
 from indexer.prove import Proved
-from indexer.reverts import CALLS_A_BLOCK, CALLS_AT_ONCE, LONGEST, Reverts, failed
+from indexer.reverts import CALLS_A_BLOCK, CALLS_AT_ONCE, Reverts, failed
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
+from nektar.chain.revert import LONGEST
 from nektar.chain.rpc import Call, Refused, Unreachable
 from nektar.chain.table import values
 from nektar.chain.transaction import gas

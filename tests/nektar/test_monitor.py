@@ -67,9 +67,9 @@ def test_each_role_has_the_port_of_its_place_and_a_taken_one_says_whose_it_is(tm
     assert at == [f"127.0.0.1:{9464 + i}" for i in range(len(ROLES))]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        listen = Listen(metrics=f"127.0.0.1:{port - 3}")
+        listen = Listen(metrics=f"127.0.0.1:{port - 4}")
         with pytest.raises(
-            CantListen, match=rf"listen.metrics \(of the store: .* and 3 more\).*:{port}: .*in use"
+            CantListen, match=rf"listen.metrics \(of the store: .* and 4 more\).*:{port}: .*in use"
         ):
             Monitor("store", Config(providers={}, networks=(), listen=listen), Health())
 

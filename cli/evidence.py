@@ -1,0 +1,232 @@
+"""Commands about evidence: `evidence`, `verify`, `dispute`. `verify` needs neither store, bus nor network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.settings import read_config
+from nektar import config as configuration
+from nektar import plugins
+from nektar.config import ConfigError, NetworkConfig
+from nektar.errors import NektarError
+from nektar.evidence import bundle as bundles
+from nektar.evidence.bundle import Bundle
+from nektar.evidence.canonical import NotCanonical
+from nektar.evidence.verify import NotProved, Predicate, Reader, Verdict
+from nektar.evidence.verify import verify as verdict_on
+from nektar.model import Address
+from processors.conditions.condition import Condition
+
+_CONDITIONS = "nektar.conditions"
+
+
+class Refused(NektarError):
+    """The evidence proves nothing to this reader."""
+
+
+class OtherChain(NektarError):
+    """The evidence proves what it says, on blocks that are not the chain's."""
+
+    exit_code = 3
+
+
+class NoEvidence(NektarError):
+    """The store has no bundle for this finding."""
+
+
+def evidence(finding: str, out: Path | None, config_path: Path | None, directory: Path | None) -> None:
+    """Write a finding's bundle to a file or, without one, to stdout."""
+    text = _bundle_of(finding, config_path, directory)
+    if out is None:
+        sys.stdout.buffer.write(text)
+        return
+    out.write_bytes(text)
+    print(f"{out}: {len(text)} bytes; `nektar verify {out}` checks it, without this machine")
+
+
+def verify(
+    file: Path,
+    config_path: Path | None,
+    directory: Path | None,
+    network: str | None,
+    chain_id: int | None,
+    contracts: Sequence[str],
+    terms: Sequence[str],
+    rpc: str | None,
+    block_hashes: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Check a bundle offline, and its blocks against hashes or a provider where these are given.
+
+    Raises Refused; OtherChain, where a block is not the chain's.
+    """
+    text = file.read_bytes() if str(file) != "-" else sys.stdin.buffer.read(bundles.MAX_BYTES + 1)
+    try:
+        bundle = bundles.read(text)
+    except NotCanonical as error:
+        raise Refused(f"{file}: refused: {error}") from error
+    reader = (
+        _told(chain_id, contracts, terms)
+        if chain_id is not None or contracts
+        else _configured(bundle, config_path, directory, network)
+    )
+    try:
+        verdict = verdict_on(bundle, reader, _predicate)
+    except (NotProved, NektarError) as error:
+        raise Refused(f"{file}: refused: {error}") from error
+    checked = ""
+    if block_hashes:
+        _check_hashes(verdict, block_hashes)
+        checked = "as given"
+    if rpc is not None:
+        _check_rpc(verdict, configuration.resolve(rpc, "--rpc"), reader.chain_id)
+        checked = "as the provider says"
+    _show(verdict, checked, as_json)
+
+
+def dispute(finding: str, config_path: Path | None, directory: Path | None) -> None:
+    """Print the unsigned transaction that proves a finding to the slashing contract."""
+    bundle = bundles.read(_bundle_of(finding, config_path, directory))
+    reader = _configured(bundle, config_path, directory, None)
+    verdict_on(bundle, reader, _predicate)
+    condition: Condition = plugins.load(_CONDITIONS, bundle.condition)()
+    call = condition.dispute(bundle) if condition.dispute else None
+    if call is None:
+        raise NoEvidence(f"{bundle.condition}: the contracts have no proof of it; nothing can be sent")
+    if call.contract not in reader.contracts:
+        raise ConfigError(f"contracts: expected {call.contract}, to which the proof goes; it is missing")
+    transaction = {
+        "chainId": hex(reader.chain_id),
+        "data": "0x" + call.calldata.hex(),
+        "to": "0x" + reader.contracts[call.contract].hex(),
+        "value": "0x0",
+    }
+    print(json.dumps(transaction))
+
+
+def reader_of(network: NetworkConfig) -> Reader:
+    """What a configured Network's reader believes."""
+    contracts = {name: Address(bytes.fromhex(at[2:])) for name, at in network.contracts.items()}
+    return Reader(network.chain_id, contracts, terms=network.terms)
+
+
+def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -> bytes:
+    from nektar.store.client import records
+
+    config, _ = read_config(config_path, directory)
+    found = records(
+        config,
+        "SELECT id, bundle FROM evidence WHERE startsWith(id, {id:String}) LIMIT 2",
+        id=finding.lower() if finding.startswith("0x") else f"0x{finding.lower()}",
+    )
+    if len({row["id"] for row in found}) != 1:
+        what = "several findings begin so" if found else "the store has no evidence for it (yet)"
+        raise NoEvidence(f"finding {finding}: expected the id of one whose evidence is made; {what}")
+    return str(found[0]["bundle"]).encode()
+
+
+def _predicate(condition: str) -> Predicate:
+    """Raises UnknownPlugin."""
+    holds: Predicate = plugins.load(_CONDITIONS, condition)().holds
+    return holds
+
+
+def _configured(bundle: Bundle, config_path: Path | None, directory: Path | None, name: str | None) -> Reader:
+    """What nektar.yaml says of the Network that is named, or of the one that the bundle is about."""
+    config, _ = read_config(config_path, directory)
+    readers = {each.name: reader_of(each) for each in config.networks}
+    if name is not None:
+        return readers[config.network(name).name]
+    about = [
+        reader
+        for reader in readers.values()
+        if reader.chain_id == bundle.chain_id
+        and all(reader.contracts.get(each) == bytes(at) for each, at in bundle.contracts.items())
+    ]
+    if about:
+        return about[0]
+    if len(readers) == 1:
+        return next(iter(readers.values()))
+    raise Refused(
+        f"the bundle is about none of the configured Networks ({', '.join(readers)}): its chain id is "
+        f"{bundle.chain_id}, its contracts are "
+        + ", ".join(f"{each} 0x{at.hex()}" for each, at in bundle.contracts.items())
+    )
+
+
+def _told(chain_id: int | None, contracts: Sequence[str], terms: Sequence[str]) -> Reader:
+    """A reader of what the command line says."""
+    if chain_id is None or not contracts:
+        raise ConfigError("expected --chain-id and --contract together, or a nektar.yaml")
+    addresses, numbers = {}, {}
+    for each in contracts:
+        name, _, address = each.partition("=")
+        try:
+            addresses[name] = Address(bytes.fromhex(address.removeprefix("0x")))
+        except ValueError:
+            addresses[name] = Address(b"")
+        if len(addresses[name]) != 20:
+            raise ConfigError(f"--contract: expected NAME=0x… with 20 bytes; got {each!r}")
+    for each in terms:
+        name, _, number = each.partition("=")
+        if not number.isdecimal():
+            raise ConfigError(f"--term: expected NAME=NUMBER; got {each!r}")
+        numbers[name] = int(number)
+    return Reader(chain_id, addresses, terms=numbers)
+
+
+def _check_hashes(verdict: Verdict, given: Sequence[str]) -> None:
+    known = {each.lower() for each in given}
+    for block in verdict.canonical:
+        if f"0x{block.hash.hex()}" not in known:
+            raise OtherChain(
+                f"block {block.number}: the evidence rests on 0x{block.hash.hex()}, which is none of the "
+                "--block-hash that were given"
+            )
+
+
+def _check_rpc(verdict: Verdict, url: str, chain_id: int) -> None:
+    import asyncio
+
+    from nektar.chain.jsonrpc import octets, parse_object
+    from nektar.chain.rpc import Call, Provider, check_chain_id
+
+    async def ask() -> list[bytes | None]:
+        async with Provider("--rpc", url) as provider:
+            await check_chain_id(provider, chain_id)
+            answers = await provider.batch(
+                [Call("eth_getBlockByNumber", (hex(block.number), False)) for block in verdict.canonical]
+            )
+        return [None if each is None else octets(parse_object(each, "block"), "hash", 32) for each in answers]
+
+    for block, said in zip(verdict.canonical, asyncio.run(ask()), strict=True):
+        if said != block.hash:
+            other = f"has 0x{said.hex()}" if said else "has none"
+            raise OtherChain(
+                f"block {block.number}: the evidence rests on 0x{block.hash.hex()}; the provider {other}"
+            )
+
+
+def _show(verdict: Verdict, checked: str, as_json: bool) -> None:
+    blocks = [{"number": block.number, "hash": f"0x{block.hash.hex()}"} for block in verdict.canonical]
+    said = {
+        "proved": True,
+        "condition": verdict.condition,
+        "operator": f"0x{verdict.accused.operator.hex()}",
+        "subject": f"0x{verdict.accused.subject.hex()}",
+        "finding": f"0x{verdict.id.hex()}",
+        "blocks": blocks,
+        "blocks_checked": bool(checked),
+    }
+    if as_json:
+        print(json.dumps(said))
+        return
+    print(f"proved: {verdict.condition} by {said['operator']}")
+    print(f"  about   {said['subject']}\n  finding {said['finding']}")
+    how = f"on blocks of the chain, {checked}" if checked else "if these blocks are the chain's (see --rpc)"
+    print(f"  {how}:")
+    for block in blocks:
+        print(f"    {block['number']:>10}  {block['hash']}")

@@ -1,0 +1,95 @@
+"""What has become of each finding's evidence: a pure part of the prosecutor.
+
+A case is opened by the first version of a finding, and again when a reorg has moved what it rests on. It is
+open until its bundle is made and the slashing contract has accepted the proof, or has refused it often
+enough; and it is remembered until its finding is final or retracted, after which no version of it comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from nektar.evidence import canonical
+from nektar.rows import Change, DryRunRow, EvidenceRow, Finding, FindingStatus
+
+# Some proofs hold from a later block on, most at once. After so many refusals, in ever later blocks, nothing
+# is expected of another.
+MOST_ATTEMPTS = 8
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A finding whose evidence is gathered and tried."""
+
+    finding: Finding  # its newest version
+    bundle: str = ""  # once it is made
+    tried: int = -1  # the newest block on whose state the proof was tried; -1: none yet
+    attempts: int = 0
+    closed: bool = False  # nothing more is to be done
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more can become of it."""
+        return self.closed and self.finding.status == FindingStatus.FINAL
+
+
+def heard(case: Case | None, finding: Finding) -> tuple[Case | None, list[Change]]:
+    """The case after a version of its finding; None where there is none any more."""
+    if finding.status == FindingStatus.RETRACTED:
+        gone = Change(evidence(finding, ""), None)
+        return None, [gone] if case is None or case.bundle or case.closed else []
+    if case is None or moved(case.finding, finding):
+        return Case(finding), []
+    return msgspec.structs.replace(case, finding=finding), []
+
+
+def moved(before: Finding, after: Finding) -> bool:
+    """Whether what a finding rests on is another: all of it but how sure it is."""
+    replace = msgspec.structs.replace
+    return replace(before, status="", anchor="") != replace(after, status="", anchor="")
+
+
+def made(case: Case, bundle: bytes) -> tuple[Case, list[Change]]:
+    """The case with its bundle."""
+    text = bundle.decode()
+    return msgspec.structs.replace(case, bundle=text), [Change(None, evidence(case.finding, text))]
+
+
+def tried(case: Case, run: DryRunRow) -> tuple[Case, list[Change]]:
+    """The case after a dry run of its proof."""
+    attempts = case.attempts + 1
+    closed = run.accepted or attempts >= MOST_ATTEMPTS
+    after = msgspec.structs.replace(case, tried=run.block_number, attempts=attempts, closed=closed)
+    return after, [Change(None, run)]
+
+
+def without_dispute(case: Case) -> Case:
+    """The case where the contracts have no proof of its condition."""
+    return msgspec.structs.replace(case, closed=True)
+
+
+def evidence(finding: Finding, bundle: str) -> EvidenceRow:
+    """The row that shows a bundle."""
+    octets = bundle.encode()
+    return EvidenceRow(
+        id=finding.id,
+        condition=finding.condition,
+        operator=finding.operator,
+        block_number=finding.block_number,
+        block_hash=finding.block_hash,
+        sha256=hashlib.sha256(octets).digest(),
+        size=len(octets),
+        bundle=bundle,
+    )
+
+
+def write(case: Case) -> bytes:
+    """The case as it is kept; of one that is closed the bundle is not needed again."""
+    kept = msgspec.structs.replace(case, bundle="") if case.closed else case
+    return canonical.encode(msgspec.to_builtins(kept))
+
+
+def read(value: bytes) -> Case:
+    """What `write` wrote. Raises msgspec.ValidationError, msgspec.DecodeError."""
+    return msgspec.convert(msgspec.json.decode(value), Case)

@@ -1,0 +1,393 @@
+"""The role `prosecutor`: makes each finding's evidence, checks it, and asks the slashing contract about it.
+
+A finding says what a stranger must be shown (`evidence/sought.py`); the rest is fetched from any provider,
+none of which is believed: the bundle is put out once the verifier has accepted it (`evidence/verify.py`), the
+same that strangers run. State proofs are fetched as soon as a finding is seen, since nodes forget. Then the
+proof is run on the state of a block without being sent: nothing here holds a key. What a finding's bundle
+says follows from the log and the chain alone, byte for byte; what a dry run said stands beside it.
+
+Exactly once: rows, how far `nektar.findings` is read, and what is known of open cases (`docket.py`) move in
+one transaction a turn. A restart goes on with the bundles that are made: a state proof is not fetched twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from nektar import plugins
+from nektar.bus.level import Level
+from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
+from nektar.chain.abi import ErrorType, load
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Provider, RpcError
+from nektar.config import Config
+from nektar.errors import NektarError
+from nektar.evidence import bundle as bundles
+from nektar.evidence.gather import gather
+from nektar.evidence.verify import NotProved, Reader, verify
+from nektar.generations import FRESH_SECONDS
+from nektar.health import Health
+from nektar.log import FINDINGS, Readings
+from nektar.model import BlockRef, Network, UnknownContract
+from nektar.networks.adapter import Adapter
+from nektar.rows import Change, DryRunRow
+from processors import docket, kept, outputs
+from processors.conditions.condition import Condition, Dispute
+from processors.docket import Case
+from processors.dry_run import dry_run, newest
+from processors.followed import followed
+from processors.letters import letter, where
+
+log = logging.getLogger(__name__)
+
+NAME = "prosecutor"
+# How long it waits for findings before it looks at what is under way, in seconds.
+IDLE = 0.05
+# Cases of a partition that are worked on at once: what a provider has to serve for each may be much.
+AT_ONCE = 4
+# Seconds before a case is tried again that could not go on, which double up to the most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+
+Key = tuple[str, int, bytes]  # Network, generation, finding
+
+
+def run(
+    config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
+) -> None:
+    """Be the prosecutor role until `stop`. Raises BusError, NektarError."""
+    names = plugins.names("nektar.conditions")
+    conditions = {name: plugins.load("nektar.conditions", name)() for name in names}
+    health.opened(NAME)
+    with Work(config, adapters, conditions) as work, Prosecutor(bus, work) as prosecutor:
+        looked = 0.0
+        while not stop.is_set():
+            if (now := time.monotonic()) - looked >= FRESH_SECONDS:
+                work.look(followed(config, adapters, bus))
+                looked = now
+            prosecutor.turn(IDLE)
+            health.level(NAME, prosecutor.level_at)
+
+
+class Done(NamedTuple):
+    """What came of working on a case: its bundle, or a dry run, or that there is nothing to run."""
+
+    bundle: bytes = b""
+    run: DryRunRow | None = None
+    nothing: bool = False
+
+
+class Work:
+    """What is asked of providers, in a thread of its own: one event loop, a pool for each Network."""
+
+    def __init__(
+        self, config: Config, adapters: Mapping[str, Adapter], conditions: Mapping[str, Condition]
+    ) -> None:
+        self._config = config
+        self._conditions = conditions
+        self._errors: dict[str, Mapping[bytes, ErrorType]] = {}
+        for network in config.networks:
+            abis = adapters[network.name].abi().values()
+            self._errors[network.name] = {k: v for abi in abis for k, v in load(abi).errors.items()}
+        self._networks: dict[tuple[str, int], Network] = {}
+        self._pools: dict[str, Pool] = {}
+        self._loop = asyncio.new_event_loop()
+        self._opened = AsyncExitStack()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.start(self._open()).result()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.start(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def look(self, networks: Sequence[Network]) -> None:
+        """Know these generations of the Networks."""
+        self._networks = {(network.name, network.generation): network for network in networks}
+
+    def knows(self, key: Key) -> bool:
+        """Whether the finding is of a log that is followed."""
+        return key[:2] in self._networks
+
+    def on(self, key: Key, case: Case) -> Future[Done | None]:
+        """Begin with what is to be done next about a case; None: not now."""
+        return self.start(self._next(self._networks[key[:2]], case))
+
+    async def _open(self) -> None:
+        for network in self._config.networks:
+            providers = []
+            for name in network.rpc:
+                known = self._config.providers[name]
+                providers.append(
+                    await self._opened.enter_async_context(Provider(name, known.url, known.limits))
+                )
+            self._pools[network.name] = Pool(providers, lies=NotProved)
+
+    async def _close(self) -> None:
+        mine = asyncio.current_task()
+        running = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._opened.aclose()
+
+    async def _next(self, network: Network, case: Case) -> Done | None:
+        condition = self._conditions.get(case.finding.condition)
+        if condition is None:
+            return Done(nothing=True)
+        pool = self._pools[network.name]
+        if not case.bundle:
+            return Done(bundle=await pool.first(lambda each: self._gathered(each, network, condition, case)))
+        bundle = bundles.read(case.bundle.encode())
+        dispute = condition.dispute(bundle) if condition.dispute else None
+        if dispute is None:
+            return Done(nothing=True)
+        return await pool.first(lambda each: self._tried(each, network, case, dispute))
+
+    async def _gathered(
+        self, provider: Provider, network: Network, condition: Condition, case: Case
+    ) -> bytes:
+        """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
+        bundle = await gather(provider, network, case.finding, condition.claims(case.finding))
+        reader = Reader(network.chain_id, network.contracts, terms=network.terms)
+        verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
+        if verdict.id != case.finding.id:
+            raise NotProved(
+                f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{case.finding.id.hex()}"
+            )
+        return bundles.write(bundle)
+
+    async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
+        """On the state of the finding's block first, then on those of later ones as they come."""
+        at: BlockRef = case.finding.block
+        if case.tried >= 0:
+            at = await newest(provider)
+            if at.number <= case.tried:
+                return None
+        errors = self._errors[network.name]
+        try:
+            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
+        except UnknownContract as error:
+            log.warning("%s: no dry run: %s", network.name, error)
+            return Done(nothing=True)
+
+
+class Waiting(msgspec.Struct):
+    """A case that is open, here: what is under way, or when it goes on."""
+
+    future: Future[Done | None] | None = None
+    due: float = 0.0
+    pause: float = FIRST_PAUSE
+
+
+class Prosecutor:
+    """A member of group `prosecutor`. One thread; entering joins the group, leaving gives partitions back."""
+
+    def __init__(self, bus: Bus, work: Work) -> None:
+        self._bus = bus
+        self._work = work
+        self._consumer: Consumer
+        self._level: Level
+        self._shares: dict[int, _Share] = {}
+
+    def __enter__(self) -> Self:
+        self._consumer = self._bus.consumer(
+            NAME, [FINDINGS], on_assigned=self._assigned, on_revoked=self._revoked
+        )
+        self._level = Level(self._consumer, [FINDINGS])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._revoked(frozenset(self._shares))
+        self._consumer.close()
+
+    @property
+    def level_at(self) -> float | None:
+        """When all that lay on the bus had been taken, in seconds since 1970, as far as is known."""
+        return self._level.at
+
+    def turn(self, timeout: float) -> None:
+        """Take what one poll brings, go on with open cases, and commit. Raises BusError."""
+        messages = self._level.poll(timeout)
+        for message in messages:
+            if message.partition in self._shares:
+                self._shares[message.partition].take(message)
+        for partition, share in list(self._shares.items()):
+            share.go_on()
+            try:
+                share.commit()
+            except Fenced as error:
+                log.warning("%s", error)
+                self._revoked(frozenset({partition}))
+                self._consumer.seek(FINDINGS, partition, self._consumer.committed(FINDINGS, partition) or 0)
+                self._assigned(frozenset({partition}))
+        self._level.took(messages)
+
+    def _assigned(self, partitions: frozenset[int]) -> None:
+        for partition in partitions:
+            self._shares[partition] = _Share(self._bus, partition, self._work)
+
+    def _revoked(self, partitions: frozenset[int]) -> None:
+        for partition in partitions:
+            if share := self._shares.pop(partition, None):
+                share.close()
+
+
+class _Share:
+    """A partition that this prosecutor holds: its cases, and what is not yet committed."""
+
+    def __init__(self, bus: Bus, partition: int, work: Work) -> None:
+        # Before anything is read: who had the partition writes no more.
+        self._writer: Writer = bus.writer(f"{NAME}-{partition}", partition)
+        self._partition = partition
+        self._work = work
+        self._readings = Readings()
+        self._cases: dict[Key, Case] = {}
+        self._open: dict[Key, Waiting] = {}
+        self._messages: list[Message] = []
+        self._touched = set[Key]()
+        self._read: int | None = None  # offset up to which findings are read
+        for key in _read_index(bus, partition):
+            value = kept.read(bus, partition, _name(key))
+            if value:
+                self._keep(key, docket.read(value))
+
+    def close(self) -> None:
+        for waiting in self._open.values():
+            if waiting.future:
+                waiting.future.cancel()
+        self._writer.close()
+
+    def take(self, message: Delivered) -> None:
+        """Hear the findings that are whole with this message."""
+        records, error = self._readings(message)
+        for record in records:
+            self._hear(record)
+        if error:
+            self._bury(message, error)
+        began = self._readings.began
+        self._read = message.offset + 1 if began is None else began
+
+    def _hear(self, record: Delivered) -> None:
+        try:
+            finding = outputs.finding_of(record.value)
+            generation = int(record.headers.get("generation", b""))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            self._bury(record, NektarError(f"expected a finding's CloudEvent; {error}"))
+            return
+        key = record.key.decode("utf-8", "replace"), generation, finding.id
+        before = self._cases.get(key)
+        case, changes = docket.heard(before, finding)
+        if before and (case is None or docket.moved(before.finding, case.finding)):
+            self._leave(key)
+        self._put(key, case, changes)
+
+    def _leave(self, key: Key) -> None:
+        """What is under way for a case is of no use any more."""
+        waiting = self._open.pop(key, None)
+        if waiting and waiting.future:
+            waiting.future.cancel()
+
+    def go_on(self) -> None:
+        """Take what is done, and begin with what is due."""
+        now = time.monotonic()
+        for key, waiting in list(self._open.items()):
+            if waiting.future and waiting.future.done():
+                self._done(key, waiting, now)
+        running = sum(waiting.future is not None for waiting in self._open.values())
+        for key, waiting in self._open.items():
+            if running >= AT_ONCE:
+                break
+            if waiting.future is None and waiting.due <= now and self._work.knows(key):
+                waiting.future = self._work.on(key, self._cases[key])
+                running += 1
+
+    def _done(self, key: Key, waiting: Waiting, now: float) -> None:
+        future, waiting.future = waiting.future, None
+        assert future is not None  # noqa: S101  the caller looked
+        case = self._cases[key]
+        try:
+            done = future.result()
+        except (NektarError, RpcError) as error:
+            log.warning("%s, finding 0x%s: %s", key[0], key[2].hex(), error)
+            done = None
+        if done is None:
+            waiting.due, waiting.pause = now + waiting.pause, min(LONGEST_PAUSE, 2 * waiting.pause)
+            return
+        waiting.due, waiting.pause = 0.0, FIRST_PAUSE
+        if done.bundle:
+            self._put(key, *docket.made(case, done.bundle))
+            log.info("%s: evidence of %s 0x%s", key[0], case.finding.condition, key[2].hex())
+        elif done.run:
+            self._put(key, *docket.tried(case, done.run))
+        else:
+            self._put(key, docket.without_dispute(case), [])
+
+    def commit(self) -> None:
+        """Write what has changed, and how far findings are read. Raises Fenced, BusError."""
+        if not self._touched and self._read is None:
+            return
+        for key in sorted(self._touched):
+            case = self._cases.get(key)
+            self._messages += kept.messages(_name(key), docket.write(case) if case else b"")
+        if self._touched:
+            self._messages += kept.messages(_index(self._partition), _write_index(self._cases))
+        offsets = None if self._read is None else {FINDINGS: self._read}
+        self._writer.transaction(self._messages, offsets, NAME)
+        self._messages, self._touched, self._read = [], set(), None
+
+    def _put(self, key: Key, case: Case | None, changes: Sequence[Change]) -> None:
+        """What a case is now, and what is put out because of that."""
+        network = Network(key[0], 0, {}, key[1])
+        self._messages += outputs.messages(network, NAME, 0, changes)
+        self._touched.add(key)
+        self._keep(key, case)
+
+    def _keep(self, key: Key, case: Case | None) -> None:
+        if case is None or case.settled:
+            self._cases.pop(key, None)
+            self._open.pop(key, None)
+            return
+        self._cases[key] = case
+        if case.closed:
+            self._open.pop(key, None)
+        else:
+            self._open.setdefault(key, Waiting())
+
+    def _bury(self, message: Delivered, error: NektarError) -> None:
+        log.error("%s is a dead letter: %s", where(message), error)
+        self._messages += letter(message, message.value, error, message.key, NAME)
+
+
+def _index(partition: int) -> bytes:
+    return f"{NAME}/{partition}".encode()
+
+
+def _name(key: Key) -> bytes:
+    return f"{NAME}/{key[0]}/{key[1]}/{key[2].hex()}".encode()
+
+
+def _write_index(cases: Mapping[Key, Case]) -> bytes:
+    return msgspec.json.encode([(name, generation, id_.hex()) for name, generation, id_ in sorted(cases)])
+
+
+def _read_index(bus: Bus, partition: int) -> list[Key]:
+    value = kept.read(bus, partition, _index(partition)) or b"[]"
+    said = msgspec.json.decode(value, type=list[tuple[str, int, str]])
+    return [(name, generation, bytes.fromhex(id_)) for name, generation, id_ in said]
