@@ -130,8 +130,8 @@ def show_account(account: Account) -> None:
         ),
         (
             "evidence",
-            f"{proofs['verified_offline']} of {proofs['found']} findings that the contract can prove verified "
-            f"offline, {proofs['dry_run_accepted']} accepted by it in a dry run",
+            f"{proofs['verified_offline']} of {proofs['found']} findings verified offline, and "
+            f"{proofs['dry_run_accepted']} accepted by the slashing contract in a dry run",
             proofs["found"] == proofs["dry_run_accepted"] == proofs["verified_offline"],
         ),
         (

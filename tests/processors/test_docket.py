@@ -1,0 +1,74 @@
+"""What becomes of a finding's evidence, version by version."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from nektar.rows import Change, DryRunRow, EvidenceRow, Finding
+from processors import docket
+from processors.docket import MOST_ATTEMPTS, Case
+from tests.processors.told import finding
+
+
+def run(block: int, accepted: bool) -> DryRunRow:
+    return DryRunRow(b"\1" * 32, block, bytes(32), "p", accepted, 0, "" if accepted else "No()")
+
+
+def at(status: str, block: int = 7) -> Finding:
+    return msgspec.structs.replace(finding(1, status), block_number=block)
+
+
+def test_a_case_is_opened_once_and_follows_how_sure_its_finding_is() -> None:
+    case, changes = docket.heard(None, at("seen"))
+    assert (case, changes) == (Case(at("seen")), [])
+    case, _ = docket.made(case, b"{}")
+    again, changes = docket.heard(case, at("final"))
+    assert again == msgspec.structs.replace(case, finding=at("final"))
+    assert changes == []
+
+
+def test_a_finding_that_moves_to_other_blocks_is_a_new_case() -> None:
+    case, _ = docket.made(Case(at("seen")), b"{}")
+    again, _ = docket.heard(case, at("seen", block=8))
+    assert again == Case(at("seen", block=8))
+
+
+def test_the_bundle_of_a_finding_that_is_retracted_goes() -> None:
+    case, (put,) = docket.made(Case(at("seen")), b"{}")
+    assert isinstance(put.after, EvidenceRow)
+    assert (put.after.bundle, put.after.size) == ("{}", 2)
+    gone, (change,) = docket.heard(case, at("retracted"))
+    assert gone is None
+    assert isinstance(change.before, EvidenceRow)
+    assert (change.before.id, change.after) == (put.after.id, None)
+    assert docket.heard(Case(at("seen")), at("retracted")) == (None, [])
+
+
+def test_it_is_closed_when_the_proof_is_accepted_and_settled_when_that_is_final() -> None:
+    case, (change,) = docket.tried(Case(at("seen")), run(7, True))
+    assert change == Change(None, run(7, True))
+    assert case.closed
+    assert not case.settled
+    case, _ = docket.heard(case, at("final"))
+    assert case
+    assert case.settled
+
+
+def test_what_is_refused_is_tried_in_later_blocks_and_not_for_ever() -> None:
+    case = Case(at("seen"))
+    for block in range(7, 7 + MOST_ATTEMPTS):
+        assert not case.closed
+        case, _ = docket.tried(case, run(block, False))
+        assert case.tried == block
+    assert case.closed
+
+
+def test_a_case_that_is_kept_is_what_it_was_and_without_its_bundle_once_it_is_closed() -> None:
+    rng = random.Random("docket")
+    for _ in range(50):
+        case = Case(at(rng.choice(["seen", "safe"])), rng.choice(["", '{"a":"ü"}']), rng.randrange(9))
+        assert docket.read(docket.write(case)) == case
+        closed = docket.without_dispute(case)
+        assert docket.read(docket.write(closed)) == msgspec.structs.replace(closed, bundle="")

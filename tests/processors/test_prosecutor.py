@@ -1,0 +1,252 @@
+"""Findings of a real chain are proved: their bundles made of what its node serves, their proofs run on it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from devnet.anvil import free_port
+from nektar import bus as buses
+from nektar.bus.port import Bus, Message, read_all
+from nektar.config import Config, NetworkConfig, Provider
+from nektar.evidence import bundle as bundles
+from nektar.evidence.bundle import Bundle
+from nektar.log import DEAD, FINDINGS, ROWS
+from nektar.rows import Finding
+from processors import outputs
+from processors import prosecutor as module
+from processors.conditions.condition import Condition, Dispute
+from processors.conditions.equivocation import Equivocation
+from processors.followed import network_of
+from processors.prosecutor import Prosecutor, Work
+from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
+from tests.processors.real_chain import ADAPTER, found, gathered
+
+pytestmark = pytest.mark.real
+HEADERS = {"generation": b"1", "processor": b"equivocation"}
+CONDITION = Equivocation()
+RIGHT, WRONG = (7, 13), (13, 7)
+TURNS = 400
+
+site = pytest.fixture(scope="module", name="site")(on_anvil)
+
+
+@pytest.fixture(scope="module")
+def findings(site: Site) -> list[Finding]:
+    """Two Operators, each with two responses to one Task."""
+    task = site.submit(n=91)
+    for operator in (0, 1):
+        for answer in (RIGHT, WRONG):
+            site.attest(operator, task, answer)
+    return sorted(found(site, CONDITION), key=lambda each: each.id)
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    opened = buses.open(f"sqlite://{tmp_path / 'bus'}?partitions=1")
+    yield opened
+    opened.close()
+
+
+def config(site: Site, *urls: str) -> Config:
+    """The Network at home, by the chain's own node or by others."""
+    providers = {f"p{i}": Provider(url) for i, url in enumerate(urls or (site.chain.url,))}
+    terms = {name: getattr(TERMS, name) for name in ADAPTER.terms}
+    network = NetworkConfig("home", CHAIN_ID, tuple(providers), site.contracts, terms=terms)
+    return Config(providers=providers, networks=(network,))
+
+
+@contextmanager
+def prosecuting(
+    bus: Bus, of: Config, conditions: Mapping[str, Condition] | None = None
+) -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """The role; what it gives plays turns until something holds."""
+    work = Work(of, {"home": ADAPTER}, conditions or {"equivocation": CONDITION})
+    with work, Prosecutor(bus, work) as prosecutor:
+        work.look([network_of(of.networks[0])])
+
+        def until(holds: Callable[[], bool]) -> None:
+            for _ in range(TURNS):
+                prosecutor.turn(0.02)
+                if holds():
+                    return
+            raise AssertionError("it does not come to that")
+
+        yield until
+
+
+def say(bus: Bus, *versions: Finding) -> None:
+    network = network_of(NetworkConfig("home", 1, ("p",), {}))
+    with bus.writer("test", 0) as writer:
+        writer.transaction(
+            Message(FINDINGS, b"home", outputs.cloud_event(network, each, i), HEADERS)
+            for i, each in enumerate(versions)
+        )
+
+
+def rows(bus: Bus, table: str) -> list[dict[str, Any]]:
+    """What was put out into a table, in order, with whether it was taken back."""
+    return [
+        row
+        for message in read_all(bus, ROWS, 0)
+        if message.headers["table"] == table.encode()
+        for row in pa.ipc.open_stream(message.value).read_all().to_pylist()
+    ]
+
+
+def as_status(findings: Sequence[Finding], status: str) -> list[Finding]:
+    return [msgspec.structs.replace(each, status=status) for each in findings]
+
+
+def test_each_finding_gets_its_bundle_and_the_contract_accepts_its_proof(
+    site: Site, bus: Bus, findings: list[Finding]
+) -> None:
+    say(bus, *findings, *as_status(findings, "safe"))
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: len(rows(bus, "dry_runs")) == 2)
+        say(bus, *as_status(findings, "final"))
+        until(lambda: bus.end(FINDINGS, 0) <= (committed(bus) or 0))
+    evidence = {row["id"]: row for row in rows(bus, "evidence")}
+    assert len(rows(bus, "evidence")) == len(evidence) == 2
+    for finding, run in zip(findings, sorted(rows(bus, "dry_runs"), key=lambda r: r["id"]), strict=True):
+        bundle = bundles.read(evidence[finding.id]["bundle"].encode())
+        assert bundle == gathered(site, CONDITION, finding)
+        assert (run["id"], run["block_hash"], run["accepted"]) == (finding.id, finding.block_hash, True)
+        assert run["gas"] > 100_000
+    assert list(read_all(bus, DEAD, 0)) == []
+
+
+def committed(bus: Bus) -> int | None:
+    with bus.consumer(module.NAME, [FINDINGS]) as consumer:
+        return consumer.committed(FINDINGS, 0)
+
+
+def test_what_a_reorg_takes_away_has_no_evidence(site: Site, bus: Bus, findings: list[Finding]) -> None:
+    say(bus, findings[0])
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+        say(bus, *as_status(findings[:1], "retracted"))
+        until(lambda: len(rows(bus, "evidence")) == 2)
+    put, gone = rows(bus, "evidence")
+    assert (put["id"], put["is_deleted"]) == (findings[0].id, False)
+    assert (gone["id"], gone["is_deleted"]) == (findings[0].id, True)
+
+
+def test_a_finding_of_a_chain_that_no_provider_has_waits_until_it_is_retracted(
+    site: Site, bus: Bus, findings: list[Finding]
+) -> None:
+    sought = findings[0].facts.replace(findings[0].facts.split('"hash":"')[1][:66], "0x" + "ab" * 32)
+    say(bus, msgspec.structs.replace(findings[0], facts=sought), findings[1])
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+        say(bus, msgspec.structs.replace(findings[0], facts=sought, status="retracted"))
+        until(lambda: [id_ for _, _, id_ in module._read_index(bus, 0)] == [findings[1].id])
+    assert [row["id"] for row in rows(bus, "evidence")] == [findings[1].id]
+
+
+def test_one_provider_that_answers_is_enough(site: Site, bus: Bus, findings: list[Finding]) -> None:
+    say(bus, findings[0])
+    with prosecuting(bus, config(site, f"http://127.0.0.1:{free_port()}", site.chain.url)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+
+
+class Later(Equivocation):
+    """A condition whose proof the contract takes from a later block on: after a request's veto window."""
+
+    def __init__(self, site: Site, request: bytes) -> None:
+        self._call = Dispute("slashing_manager", site.abis["slashing_manager"].encode("execute", request))
+
+    def dispute(self, bundle: Bundle) -> Dispute | None:
+        return self._call
+
+
+@pytest.fixture
+def later(site: Site, findings: list[Finding]) -> Iterator[Later]:
+    snapshot = site.chain.rpc("evm_snapshot")
+    dispute = CONDITION.dispute(gathered(site, CONDITION, findings[1]))
+    assert dispute
+    sent = site.chain.send(site.stranger, site.contracts[dispute.contract], dispute.calldata)
+    site.chain.mine()
+    events = dict(site.read(log) for log in site.chain.receipt(sent)["logs"])
+    yield Later(site, events["SlashingRequested"]["requestId"])
+    site.chain.rpc("evm_revert", snapshot)
+
+
+def test_a_proof_that_holds_later_is_tried_again_in_later_blocks_and_each_attempt_is_kept(
+    site: Site, bus: Bus, findings: list[Finding], later: Later
+) -> None:
+    say(bus, findings[0])
+    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+        until(lambda: len(rows(bus, "dry_runs")) == 2)
+        while not rows(bus, "dry_runs")[-1]["accepted"]:
+            site.chain.mine()
+            before = len(rows(bus, "dry_runs"))
+            until(lambda: len(rows(bus, "dry_runs")) > before)  # noqa: B023
+    runs = rows(bus, "dry_runs")
+    assert len(runs) > 2
+    assert [run["accepted"] for run in runs] == [False] * (len(runs) - 1) + [True]
+    assert [run["block_number"] for run in runs] == sorted({run["block_number"] for run in runs})
+    assert runs[0]["revert"].startswith("RequestUnknown(")
+    assert runs[1]["revert"].startswith("VetoWindowOpen(")
+    assert len(rows(bus, "evidence")) == 1
+
+
+def test_a_restart_goes_on_with_the_bundle_that_is_made(
+    site: Site, bus: Bus, findings: list[Finding], later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(bus, findings[0])
+    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+        until(lambda: len(rows(bus, "dry_runs")) == 2)
+
+    async def never(*given: object) -> bytes:
+        raise AssertionError("the bundle is there")
+
+    monkeypatch.setattr(Work, "_gathered", never)
+    site.chain.mine(5)
+    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+        until(lambda: rows(bus, "dry_runs")[-1]["accepted"])
+    assert len(rows(bus, "evidence")) == 1
+
+
+def test_what_is_no_finding_is_a_dead_letter_and_what_comes_after_it_is_proved(
+    site: Site, bus: Bus, findings: list[Finding]
+) -> None:
+    with bus.writer("test", 0) as writer:
+        writer.transaction([Message(FINDINGS, b"home", b"{}", HEADERS)])
+    say(bus, findings[0])
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+    assert len(list(read_all(bus, DEAD, 0))) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_write_it_puts_out_the_same(
+    site: Site, tmp_path: Path, findings: list[Finding], seed: int
+) -> None:
+    """A process of its own, killed right after its first, second, … transaction, and started again."""
+    with_bus = f"sqlite://{tmp_path / 'bus'}?partitions=1&lease=1"
+    bus = buses.open(with_bus)
+    say(bus, *findings)
+    file = tmp_path / "config.json"
+    file.write_bytes(msgspec.json.encode(config(site)))
+    for dies_after in (seed + 1, 0):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.processors.dying_prosecutor", with_bus, str(file), str(dies_after)],
+            timeout=60,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (-signal.SIGKILL if dies_after else 0), done.stderr
+    assert sorted(row["id"] for row in rows(bus, "evidence")) == [each.id for each in findings]
+    assert sorted(row["id"] for row in rows(bus, "dry_runs")) == [each.id for each in findings]
+    bus.close()
