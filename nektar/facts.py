@@ -58,6 +58,17 @@ class Stored(msgspec.Struct, frozen=True):
     at: BlockRef
 
 
+class Called(msgspec.Struct, frozen=True):
+    """Somebody called a contract, and what became of it."""
+
+    contract: str
+    transaction: Hash32
+    sender: Address
+    input: bytes
+    succeeded: bool | None  # None: before Byzantium receipts did not say
+    at: BlockRef
+
+
 class Absent(msgspec.Struct, frozen=True):
     """No such log was made in blocks `first` to `last`."""
 
@@ -68,4 +79,4 @@ class Absent(msgspec.Struct, frozen=True):
     operator: Address | None
 
 
-Fact = Submitted | Accepted | Member | Signed | Refuted | Stored | Absent
+Fact = Submitted | Accepted | Member | Signed | Refuted | Stored | Called | Absent

@@ -302,6 +302,20 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     brought_by: str = ""  # a name under `telemetry.senders`; empty from calldata
 
 
+class Rejected(msgspec.Struct, frozen=True, tag=True):
+    """A contract refused a response: the call reverted. Who sent it is all that is sure; whether the member
+    in this place signed what it holds is to be verified."""
+
+    at: At
+    transaction: Hash32
+    sender: Address
+    task_hash: Hash32
+    digest: Hash32
+    index: int | None = None  # of whom it says that it signed alone, in the Task's set; None: an aggregate
+    response: bytes = b""
+    signature: G1 = G1(b"")
+
+
 class BlockClosed(msgspec.Struct, frozen=True, tag=True):
     """The last event of every block: all that happened in it has been said."""
 
@@ -334,6 +348,7 @@ ChainEvent = (
     | SlashingVetoed
     | SlashingExecuted
     | Signed
+    | Rejected
 )
 Event = ChainEvent | BlockClosed | GapPassed
 

@@ -9,15 +9,17 @@ from typing import Any
 
 from nektar.chain.bloom import may_contain
 from nektar.chain.header import Header, encode_header, read_header
-from nektar.chain.jsonrpc import Malformed, parse_object, parse_objects, parse_octets
+from nektar.chain.jsonrpc import Malformed, objects, parse_object, parse_objects, parse_octets
 from nektar.chain.pool import Absent
 from nektar.chain.receipt import Receipt, read_receipt
 from nektar.chain.rpc import Call, Provider
+from nektar.chain.transaction import read_transaction
 from nektar.chain.trie import ordered_proof, ordered_root
 from nektar.evidence.bundle import (
     FORMAT,
     AbsenceClaim,
     Bundle,
+    CallClaim,
     Claim,
     EventClaim,
     Part,
@@ -25,7 +27,7 @@ from nektar.evidence.bundle import (
     Variable,
 )
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import AbsenceSought, EventSought, Sought, StateSought
+from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought
 from nektar.evidence.verify import TASK_MANAGER, NotProved, account_in, value_in, within
 from nektar.model import Address, Network
 from nektar.networks.shown import EVENTS, slot_of
@@ -62,11 +64,15 @@ class _Gathering:
         for each in sought.fetch:
             if isinstance(each, EventSought):
                 self._known[each.place.number] = each.place.hash
+            elif isinstance(each, CallSought):
+                self._known[each.number] = each.hash
         claims: list[Claim] = []
         for each in sought.fetch:
             match each:
                 case EventSought():
                     claims.append(await self._event(each))
+                case CallSought():
+                    claims.append(await self._call(each))
                 case AbsenceSought():
                     claims.append(await self._absence(each))
                 case StateSought():
@@ -104,6 +110,26 @@ class _Gathering:
             log=place.log - before,
             receipt=Octets(raws[place.transaction]),
             proof=_octets(ordered_proof(raws, place.transaction)),
+        )
+
+    async def _call(self, sought: CallSought) -> CallClaim:
+        receipts = [receipt.raw for receipt in await self._receipts_of(sought.number)]
+        answer = await self._provider.call("eth_getBlockByNumber", hex(sought.number), True)
+        if answer is None:
+            raise Absent(self._provider.name, f"it has no block {sought.number}")
+        raws = [read_transaction(each).raw for each in objects(parse_object(answer, "block"), "transactions")]
+        if ordered_root(raws) != self._headers[sought.number].transactions_root or sought.index >= len(raws):
+            raise NotProved(
+                f"provider {self._provider.name}: the transactions are not those of block {sought.number}"
+            )
+        return CallClaim(
+            contract=sought.contract,
+            block=sought.number,
+            index=sought.index,
+            transaction=Octets(raws[sought.index]),
+            transaction_proof=_octets(ordered_proof(raws, sought.index)),
+            receipt=Octets(receipts[sought.index]),
+            receipt_proof=_octets(ordered_proof(receipts, sought.index)),
         )
 
     async def _absence(self, sought: AbsenceSought) -> AbsenceClaim:

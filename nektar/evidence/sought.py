@@ -30,6 +30,15 @@ class EventSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     place: Place
 
 
+class CallSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="call", tag_field="sought"):
+    """The call in this place."""
+
+    contract: str
+    number: Natural
+    hash: Octets
+    index: Natural  # of its transaction in the block
+
+
 class AbsenceSought(
     msgspec.Struct,
     frozen=True,
@@ -63,7 +72,7 @@ class StateSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 
 
 Whole = MemberClaim | SignatureClaim | AggregateClaim | RefutationClaim
-ToFetch = EventSought | AbsenceSought | StateSought
+ToFetch = EventSought | CallSought | AbsenceSought | StateSought
 
 
 class Sought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -17,7 +17,8 @@ from nektar.chain import rlp
 from nektar.chain.bloom import may_contain
 from nektar.chain.header import Header, read_header
 from nektar.chain.keccak import keccak
-from nektar.chain.receipt import Entry, Receipt, decode_receipt
+from nektar.chain.receipt import Entry, decode_receipt
+from nektar.chain.transaction import Unsigned, decode_transaction, sender
 from nektar.chain.trie import BadProof, ordered_root, value_at
 from nektar.errors import NektarError
 from nektar.evidence import bls
@@ -35,7 +36,7 @@ from nektar.evidence.bundle import (
     Variable,
     finding_id,
 )
-from nektar.facts import Absent, Fact, Member, Refuted, Signed, Stored
+from nektar.facts import Absent, Called, Fact, Member, Refuted, Signed, Stored
 from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
 from nektar.networks.answers import refutes
 from nektar.networks.encoding import (
@@ -172,7 +173,7 @@ class _Shown:
             case EventClaim():
                 yield self._event(claim)
             case CallClaim():
-                raise NotProved("call: no condition rests on one")
+                yield self._call(claim)
             case MemberClaim():
                 yield self._member(claim.task, claim.index)
             case SignatureClaim():
@@ -196,7 +197,8 @@ class _Shown:
 
     def _event(self, claim: EventClaim) -> Fact:
         header = self._header(claim.block)
-        entries = self._in_receipts(header, claim).entries
+        _require_held("event", header.receipts_root, claim.transaction, claim.receipt, claim.proof)
+        entries = _read("receipt", decode_receipt, claim.receipt).entries
         if claim.log >= len(entries):
             raise NotProved(f"event: the receipt has {len(entries)} logs; got {claim.log}")
         entry = entries[claim.log]
@@ -207,11 +209,23 @@ class _Shown:
         except BadEncoding as error:
             raise NotProved(f"event: {error}") from error
 
-    def _in_receipts(self, header: Header, claim: EventClaim) -> Receipt:
-        held = _proved("event", header.receipts_root, rlp.number(claim.transaction), claim.proof)
-        if held != claim.receipt:
-            raise NotProved(f"event: block {header.number} has another receipt in place {claim.transaction}")
-        return _read("receipt", decode_receipt, claim.receipt)
+    def _call(self, claim: CallClaim) -> Called:
+        header = self._header(claim.block)
+        sent, got = (claim.transaction, claim.transaction_proof), (claim.receipt, claim.receipt_proof)
+        _require_held("call", header.transactions_root, claim.index, *sent)
+        _require_held("call", header.receipts_root, claim.index, *got)
+        called = _read("call", decode_transaction, claim.transaction)
+        if called.to != self.address(claim.contract):
+            to = f"0x{called.to.hex()}" if called.to else "nobody"
+            raise NotProved(f"call: it is to {to}, which is not {claim.contract}")
+        return Called(
+            contract=claim.contract,
+            transaction=called.hash,
+            sender=_read("call", lambda raw: sender(called), claim.transaction),
+            input=called.input,
+            succeeded=_read("receipt", decode_receipt, claim.receipt).status,
+            at=header.ref,
+        )
 
     def _state(self, claim: StateClaim) -> Iterator[Stored]:
         header, address = self._header(claim.block), self.address(claim.contract)
@@ -374,8 +388,14 @@ def _proved(where: str, root: Hash32, key: bytes, nodes: Sequence[bytes]) -> byt
         raise NotProved(f"{where}: {error}") from error
 
 
+def _require_held(where: str, root: Hash32, place: int, item: bytes, nodes: Sequence[bytes]) -> None:
+    """That a list of this root holds the item in this place. Raises NotProved."""
+    if _proved(where, root, rlp.number(place), nodes) != item:
+        raise NotProved(f"{where}: the block has another one in place {place}")
+
+
 def _read(where: str, read: Callable[[bytes], T], octets: bytes) -> T:
     try:
         return read(bytes(octets))
-    except (rlp.BadRlp, BadEncoding) as error:
+    except (rlp.BadRlp, BadEncoding, Unsigned) as error:
         raise NotProved(f"{where}: {error}") from error

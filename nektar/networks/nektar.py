@@ -31,6 +31,7 @@ from nektar.model import (
     OperatorSetCommitted,
     Paused,
     Position,
+    Rejected,
     Responded,
     ResponseChallenged,
     Signed,
@@ -111,7 +112,7 @@ def _place(found: tuple[At, ChainEvent]) -> At:
 _COLLATERAL = "collateral"  # the one token that Operators put up
 _BOND_BREACH = keccak(b"bond_breach")  # the condition with a set's hash in the place of a Task's
 _EVENT_PLACE = ("address", "block_number", "tx_index", "log_index")
-_CALL_PLACE = ("address", "block_number", "tx_index", "sender")
+_CALL_PLACE = ("address", "block_number", "tx_index", "tx_hash", "sender", "status")
 
 
 # --- structs ----------------------------------------------------------------------------------------
@@ -247,9 +248,26 @@ def _attest(at: At, row: Values) -> Sequence[ChainEvent]:
     """A call of `attest`, whether it succeeded or not: a signature proves itself, and its sender alone can
     be accused by it."""
     task_hash, answer = Hash32(keccak(_task_preimage(row["task"]))), row["answer"]
+    response, signature = encode_answer(answer["p"], answer["q"]), _g1(row["signature"])
+    digest, sender = Hash32(keccak(response)), Address(row["sender"])
+    signed = Signed(at, task_hash, sender, digest, signature, response)
+    if row["status"] is not False:  # of a block without receipts nobody knows
+        return (signed,)
+    transaction = Hash32(row["tx_hash"])
+    return (
+        signed,
+        Rejected(at, transaction, sender, task_hash, digest, row["index"], response, signature),
+    )
+
+
+def _respond(at: At, row: Values) -> Sequence[ChainEvent]:
+    """A call of `respond` that was refused; what others made is an event."""
+    if row["status"] is not False:
+        return ()
+    task_hash, answer = Hash32(keccak(_task_preimage(row["task"]))), row["answer"]
     response = encode_answer(answer["p"], answer["q"])
-    digest = Hash32(keccak(response))
-    return (Signed(at, task_hash, Address(row["sender"]), digest, _g1(row["signature"]), response),)
+    transaction, sender = Hash32(row["tx_hash"]), Address(row["sender"])
+    return (Rejected(at, transaction, sender, task_hash, Hash32(keccak(response)), response=response),)
 
 
 _REGISTRY, _TASKS, _SLASHINGS = "operator_registry", "task_manager", "slashing_manager"
@@ -281,4 +299,7 @@ _EVENTS = {
     "SlashingVetoed": Meaning(_SLASHINGS, ("requestId",), _slashing_vetoed),
     "SlashingExecuted": Meaning(_SLASHINGS, ("requestId", "operator", "amount"), _slashing_executed),
 }
-_CALLS = {"attest": Meaning(_TASKS, ("task", "answer", "signature"), _attest)}
+_CALLS = {
+    "attest": Meaning(_TASKS, ("task", "answer", "index", "signature"), _attest),
+    "respond": Meaning(_TASKS, ("task", "answer"), _respond),
+}

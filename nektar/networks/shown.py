@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nektar.chain.keccak import keccak
 from nektar.facts import Accepted, Fact, Submitted
 from nektar.model import BlockRef, Hash32
-from nektar.networks.encoding import ANSWER_WORDS, PAIR, TASK, TASK_WORDS, BadEncoding, word
+from nektar.networks.encoding import ANSWER_WORDS, MEMBERS, PAIR, TASK, TASK_WORDS, BadEncoding, word
 
 
 class Kind(NamedTuple):
@@ -96,6 +96,33 @@ def fact_of(contract: str, topics: Sequence[Hash32], data: bytes, at: BlockRef) 
     if name == "Responded" and len(topics) == 3:
         return Accepted(topics[1], topics[2], _non_signers(data), at)
     raise BadEncoding(f"{name}: expected its arguments; got {len(topics)} topics, {len(data)} bytes")
+
+
+class AttestCall(NamedTuple):
+    """A call of TaskManager.attest(Task, Answer, Member[], uint256, G1)."""
+
+    task: bytes
+    response: bytes
+    place: int  # in the Task's set, of whom it says that it signed
+    signature: bytes
+
+
+_ATTEST = keccak(f"attest({TASK},{PAIR},{MEMBERS},uint256,{PAIR})".encode())[:4]
+_RESPOND = keccak(f"respond({TASK},{PAIR},{MEMBERS},uint256[],{PAIR},(uint256[2],uint256[2]))".encode())[:4]
+
+
+def is_response(calldata: bytes) -> bool:
+    """Whether a call brings the TaskManager a response, of one Operator or of a quorum."""
+    return calldata[:4] in (_ATTEST, _RESPOND)
+
+
+def attest_of(calldata: bytes) -> AttestCall | None:
+    """What a call of `attest` says; None for any other."""
+    words = [calldata[i : i + 32] for i in range(4, 4 + 32 * (TASK_WORDS + ANSWER_WORDS + 4), 32)]
+    if calldata[:4] != _ATTEST or len(words[-1]) != 32:
+        return None
+    task, response, rest = words[:TASK_WORDS], words[TASK_WORDS : TASK_WORDS + ANSWER_WORDS], words[-3:]
+    return AttestCall(b"".join(task), b"".join(response), int.from_bytes(rest[0]), b"".join(rest[1:]))
 
 
 # Words before the array's own: answer, its offset, record hash, signature, apkG2, challenge deadline.

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from eth_abi.abi import encode
@@ -30,6 +31,7 @@ from nektar.model import (
     OperatorSetCommitted,
     Paused,
     Position,
+    Rejected,
     Responded,
     ResponseChallenged,
     Signed,
@@ -145,8 +147,14 @@ def test_a_task_keeps_what_its_hash_is_of() -> None:
 def test_what_the_task_manager_says() -> None:
     about = {"taskHash": TASK_HASH}
     responded = about | {"responseDigest": DIGEST, "nonSigners": [0, 5], "challengeDeadline": 2**63}
+    sums = {"answer": ANSWER, "signature": {"x": 8, "y": 9}, "apkG2": {"x": [3, 4], "y": [5, 6]}}
     at = At(9, 0, 0)
-    assert meaning("task_manager", "Responded", responded) == Responded(at, TASK_HASH, DIGEST, (0, 5), 2**63)
+    assert meaning("task_manager", "Responded", responded | sums) == Responded(
+        *(at, TASK_HASH, DIGEST, (0, 5), 2**63),
+        response=encode(["uint256[2]"], [[7, 2**255]]),
+        signature=G1(encode(["uint256[2]"], [[8, 9]])),
+        apk_g2=G2(encode(["uint256[4]"], [[3, 4, 5, 6]])),
+    )
     challenged = about | {"divisor": 7, "challenger": BOB}
     assert meaning("task_manager", "ResponseChallenged", challenged) == ResponseChallenged(at, TASK_HASH)
     assert meaning("task_manager", "TaskCancelled", about) == TaskCancelled(at, TASK_HASH)
@@ -168,9 +176,23 @@ def test_an_attestation_shows_its_signature_in_the_event_and_in_the_call() -> No
     assert events == [Attested(At(9, 0, 2), TASK_HASH, ALICE, DIGEST, True), signed]
     call = {"task": named_task(), "answer": ANSWER, "signature": signature, "members": [], "index": 0}
     for status in (True, False, None):
-        event = meaning("task_manager", "attest", call | {"status": status})
-        assert (event.at, event.operator, event.digest) == (At(9, 0, -1), ALICE, DIGEST)
-        assert (event.task_hash, event.signature) == (TASK_HASH, signed.signature)
+        event, *more = ADAPTER.events(NETWORK, table("task_manager", "attest", call | {"status": status}))
+        assert event == msgspec.structs.replace(signed, at=At(9, 0, -1))
+        assert len(more) == (status is False)
+
+
+def test_a_response_that_was_refused_says_who_sent_it_and_what_it_holds() -> None:
+    response, signature = encode(["uint256[2]"], [[7, 2**255]]), {"x": 8, "y": 9}
+    call = {"task": named_task(), "answer": ANSWER, "signature": signature, "index": 3, "tx_hash": b"x" * 32}
+    alone = Rejected(
+        *(At(9, 0, -1), Hash32(b"x" * 32), ALICE, TASK_HASH, DIGEST, 3, response),
+        signature=G1(encode(["uint256[2]"], [[8, 9]])),
+    )
+    assert ADAPTER.events(NETWORK, table("task_manager", "attest", call))[1:] == [alone]
+    of_quorum = msgspec.structs.replace(alone, index=None, signature=G1(b""))
+    assert ADAPTER.events(NETWORK, table("task_manager", "respond", call)) == [of_quorum]
+    for status in (True, None):
+        assert ADAPTER.events(NETWORK, table("task_manager", "respond", call | {"status": status})) == []
 
 
 def test_what_the_slashing_manager_says() -> None:
@@ -211,7 +233,7 @@ def test_names_that_the_adapter_does_not_know_are_refused() -> None:
     for settings, says in (
         ({"contracts": {"taskmanager/old": "0x" + "11" * 20}}, "contracts: expected names .* task_manager.*"),
         ({"selector": {"avs": "0x" + "11" * 20}}, r"selector: .* knows \(none\); got 'avs'"),
-        ({"terms": {"veto_period": 3}}, r"terms: .* knows \(none\); got 'veto_period'"),
+        ({"terms": {"veto_period": 3}}, r"terms: .* knows \(minimum, .*\); got 'veto_period'"),
     ):
         with pytest.raises(ConfigError, match=says):
             require_known(configured(**settings), ADAPTER)
@@ -230,7 +252,7 @@ def test_events_of_all_tables_come_in_the_chains_order() -> None:
     rng.shuffle(places)
     rows = [dict(zip(("block_number", "tx_index", "log_index"), place, strict=True)) for place in places]
     calls = [
-        {"block_number": b, "tx_index": t} | {"task": named_task(), "answer": ANSWER}
+        {"block_number": b, "tx_index": t} | {"task": named_task(), "answer": ANSWER, "status": True}
         for b, t in ((9, 1), (10, 0))
     ]
     found = ADAPTER.events(
