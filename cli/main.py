@@ -286,12 +286,15 @@ def replay(
     config: ConfigOption = None,
     directory: DirOption = None,
     network: NetworkOption = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Make the evidence of all findings again, too, from the chain")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Fold the log again from its first record and compare with what was put out."""
-    from cli.setup import replay as run
+    from cli.replay import replay as run
 
-    run(config, directory, network, json)
+    run(config, directory, network, evidence, json)
 
 
 @app.command()

@@ -1,16 +1,13 @@
-"""Commands that prepare and verify: `init`, `check`, `migrate`, `replay`."""
+"""Commands that prepare and verify: `init`, `check`, `migrate`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
-
-from cli.settings import adapters, folds, read_config
+from cli.settings import adapters, read_config
 from nektar.config import Config, ConfigError, NetworkConfig, reached_at
 from nektar.errors import NektarError
 from nektar.role import ROLES
@@ -229,49 +226,3 @@ def migrate(config_path: Path | None, directory: Path | None) -> None:
     with open_store(config.store_url) as store:
         done = bring_up_to_date(store, adapters(config).values())
     print(f"{shown(config.store_url)}: {f'{len(done)} migrations applied' if done else 'up to date'}")
-
-
-def replay(config_path: Path | None, directory: Path | None, network: str | None, as_json: bool) -> None:
-    """Fold each log that is followed again and compare with what was put out. Raises CheckFailed where they
-    differ."""
-    from nektar import bus as buses
-    from processors.followed import followed
-    from processors.replay import replay as fold_again
-
-    config, _ = read_config(config_path, directory)
-    if network:
-        config = msgspec.structs.replace(config, networks=(config.network(network),))
-    named = adapters(config)
-    bus = buses.open(config.bus_url)
-    differ = []
-    try:
-        for each in followed(config, named, bus):
-            for fold in folds():
-                result = fold_again(bus, each, named[each.name], fold)
-                line = {
-                    "network": each.name,
-                    "generation": each.generation,
-                    "fold": fold.name,
-                    "records": result.records,
-                    "blocks": result.blocks,
-                    "events": result.events,
-                    "digest": result.digest,
-                    "behind": result.behind,
-                    "difference": result.difference,
-                }
-                if as_json:
-                    print(json.dumps(line))
-                else:
-                    verdict = "the same" if result.agrees else f"NOT the same: {result.difference}"
-                    if result.behind:
-                        verdict += f", {result.behind} messages still to come"
-                    print(
-                        f"{each.name} {fold.name}: {result.records} records, {result.blocks} blocks, "
-                        f"{result.events} events → {verdict} ({result.digest[:16]})"
-                    )
-                if not result.agrees:
-                    differ.append(f"{each.name}/{fold.name}")
-    finally:
-        bus.close()
-    if differ:
-        raise CheckFailed(f"replay: {', '.join(differ)}: what the log folds to is not what stands on the bus")

@@ -12,7 +12,7 @@ from nektar.chain.header import Header, encode_header, read_header
 from nektar.chain.jsonrpc import Malformed, objects, parse_object, parse_objects, parse_octets
 from nektar.chain.pool import Absent
 from nektar.chain.receipt import Receipt, read_receipt
-from nektar.chain.rpc import Call, Provider
+from nektar.chain.rpc import Call, Provider, RpcError
 from nektar.chain.transaction import read_transaction
 from nektar.chain.trie import ordered_proof, ordered_root
 from nektar.evidence.bundle import (
@@ -37,23 +37,27 @@ from nektar.rows import Finding
 HEADERS_A_REQUEST = 64
 
 
-async def gather(provider: Provider, network: Network, finding: Finding, sought: Sought) -> Bundle:
-    """The bundle that the provider's answers make.
+async def gather(
+    provider: Provider, network: Network, finding: Finding, sought: Sought, kept: Bundle | None = None
+) -> Bundle:
+    """The bundle that the provider's answers make. State that it does not serve any more is taken from a
+    bundle that was `kept`.
 
     Raises Absent where it does not have what is sought, or has another chain; NotProved where what it says
     contradicts a header of that chain; RpcError.
     """
     try:
-        return await _Gathering(provider, network, finding).bundle(sought)
+        return await _Gathering(provider, network, finding, kept).bundle(sought)
     except Malformed as error:
         raise NotProved(f"provider {provider.name}: {error}") from error
 
 
 class _Gathering:
-    def __init__(self, provider: Provider, network: Network, finding: Finding) -> None:
+    def __init__(self, provider: Provider, network: Network, finding: Finding, kept: Bundle | None) -> None:
         self._provider = provider
         self._network = network
         self._finding = finding
+        self._kept = kept
         self._known = {finding.block_number: finding.block_hash}  # the chain on which it was found
         self._raw: dict[int, bytes] = {}
         self._headers: dict[int, Header] = {}
@@ -146,8 +150,17 @@ class _Gathering:
         )
 
     async def _state(self, sought: StateSought) -> StateClaim:
+        await self._fetch_headers([self._finding.block_number])
+        try:
+            return await self._state_now(sought)
+        except RpcError:
+            for claim in self._kept.claims if self._kept else ():
+                if isinstance(claim, StateClaim) and _is_of(claim, sought, self._finding.block_number):
+                    return claim
+            raise
+
+    async def _state_now(self, sought: StateSought) -> StateClaim:
         number = self._finding.block_number
-        await self._fetch_headers([number])
         address = self._network.contract(sought.contract)
         account: tuple[Octets, ...] = ()
         variables: list[Variable] = []
@@ -214,6 +227,16 @@ class _Gathering:
         ):
             raise Absent(self._provider.name, f"its block {number} is of another chain than the finding")
         self._raw[number], self._headers[number] = raw, header
+
+
+def _is_of(claim: StateClaim, sought: StateSought, number: int) -> bool:
+    """Whether a claim shows what is sought, after this block."""
+    names = [variable.name for variable in claim.variables]
+    return (claim.contract, claim.block, names) == (
+        sought.contract,
+        number,
+        [each.name for each in sought.variables],
+    )
 
 
 def _nodes(said: Mapping[str, Any], name: str = "accountProof") -> tuple[Octets, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -17,17 +18,21 @@ import pytest
 from devnet.anvil import free_port
 from nektar import bus as buses
 from nektar.bus.port import Bus, Message, read_all
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Provider as Asked
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
 from nektar.evidence.bundle import Bundle
+from nektar.evidence.verify import NotProved
 from nektar.log import DEAD, FINDINGS, ROWS
-from nektar.rows import Finding
-from processors import outputs
+from nektar.rows import Change, Finding
+from processors import docket, outputs
 from processors import prosecutor as module
 from processors.conditions.condition import Condition, Dispute
 from processors.conditions.equivocation import Equivocation
 from processors.followed import network_of
 from processors.prosecutor import Prosecutor, Work
+from processors.reproof import Again, prove_again
 from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
 from tests.processors.real_chain import ADAPTER, found, gathered
 
@@ -250,3 +255,26 @@ def test_killed_at_any_write_it_puts_out_the_same(
     assert sorted(row["id"] for row in rows(bus, "evidence")) == [each.id for each in findings]
     assert sorted(row["id"] for row in rows(bus, "dry_runs")) == [each.id for each in findings]
     bus.close()
+
+
+def test_the_chain_gives_the_evidence_again_and_what_is_not_the_same_is_told(
+    site: Site, bus: Bus, findings: list[Finding]
+) -> None:
+    of = config(site)
+    say(bus, *findings)
+    with prosecuting(bus, of) as until:
+        until(lambda: len(rows(bus, "dry_runs")) == 2)
+
+    async def again() -> list[Again]:
+        async with Asked("p0", site.chain.url) as provider:
+            pool = Pool([provider], lies=NotProved)
+            return await prove_again(bus, network_of(of.networks[0]), pool, {"equivocation": CONDITION})
+
+    assert [(each.same, each.difference) for each in asyncio.run(again())] == [(True, "")] * 2
+    row = docket.evidence(findings[0], rows(bus, "evidence")[0]["bundle"].replace('"index":', '"index": '))
+    forged = outputs.messages(network_of(of.networks[0]), module.NAME, 0, [Change(None, row)])
+    with bus.writer("test", 0) as writer:
+        writer.transaction(forged)
+    told = {each.finding.id: each for each in asyncio.run(again())}
+    assert told[findings[1].id].same
+    assert "reads and writes to itself" in told[findings[0].id].difference
