@@ -227,6 +227,7 @@ def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters)
                 "rpc": ["proxy"],
                 "contracts": home.contracts,
                 "terms": home.terms,
+                "code": home.code,
             }
         ],
         "listen": {"sql": listen, "otlp": reporters.address, "metrics": "127.0.0.1:0"},

@@ -10,14 +10,15 @@ from pathlib import Path
 from cli.settings import read_config
 from nektar import config as configuration
 from nektar import plugins
-from nektar.config import ConfigError, NetworkConfig
+from nektar.config import ConfigError
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.canonical import NotCanonical
+from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import NotProved, Predicate, Reader, Verdict
 from nektar.evidence.verify import verify as verdict_on
-from nektar.model import Address
+from nektar.model import Address, Hash32
 from processors.conditions.condition import Condition
 
 _CONDITIONS = "nektar.conditions"
@@ -54,6 +55,7 @@ def verify(
     network: str | None,
     chain_id: int | None,
     contracts: Sequence[str],
+    code: Sequence[str],
     terms: Sequence[str],
     rpc: str | None,
     block_hashes: Sequence[str],
@@ -69,7 +71,7 @@ def verify(
     except NotCanonical as error:
         raise Refused(f"{file}: refused: {error}") from error
     reader = (
-        _told(chain_id, contracts, terms)
+        _told(chain_id, contracts, code, terms)
         if chain_id is not None or contracts
         else _configured(bundle, config_path, directory, network)
     )
@@ -105,12 +107,6 @@ def dispute(finding: str, config_path: Path | None, directory: Path | None) -> N
         "value": "0x0",
     }
     print(json.dumps(transaction))
-
-
-def reader_of(network: NetworkConfig) -> Reader:
-    """What a configured Network's reader believes."""
-    contracts = {name: Address(bytes.fromhex(at[2:])) for name, at in network.contracts.items()}
-    return Reader(network.chain_id, contracts, terms=network.terms)
 
 
 def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -> bytes:
@@ -157,25 +153,35 @@ def _configured(bundle: Bundle, config_path: Path | None, directory: Path | None
     )
 
 
-def _told(chain_id: int | None, contracts: Sequence[str], terms: Sequence[str]) -> Reader:
+def _told(
+    chain_id: int | None, contracts: Sequence[str], code: Sequence[str], terms: Sequence[str]
+) -> Reader:
     """A reader of what the command line says."""
     if chain_id is None or not contracts:
         raise ConfigError("expected --chain-id and --contract together, or a nektar.yaml")
-    addresses, numbers = {}, {}
-    for each in contracts:
-        name, _, address = each.partition("=")
-        try:
-            addresses[name] = Address(bytes.fromhex(address.removeprefix("0x")))
-        except ValueError:
-            addresses[name] = Address(b"")
-        if len(addresses[name]) != 20:
-            raise ConfigError(f"--contract: expected NAME=0x… with 20 bytes; got {each!r}")
+    addresses = {name: Address(octets) for name, octets in _octets("--contract", contracts, 20).items()}
+    hashes = {name: Hash32(octets) for name, octets in _octets("--code", code, 32).items()}
+    numbers = {}
     for each in terms:
         name, _, number = each.partition("=")
         if not number.isdecimal():
             raise ConfigError(f"--term: expected NAME=NUMBER; got {each!r}")
         numbers[name] = int(number)
-    return Reader(chain_id, addresses, terms=numbers)
+    return Reader(chain_id, addresses, hashes, numbers)
+
+
+def _octets(option: str, given: Sequence[str], size: int) -> dict[str, bytes]:
+    """What NAME=0x… says. Raises ConfigError."""
+    found = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = bytes.fromhex(value.removeprefix("0x"))
+        except ValueError:
+            found[name] = b""
+        if len(found[name]) != size:
+            raise ConfigError(f"{option}: expected NAME=0x… with {size} bytes; got {each!r}")
+    return found
 
 
 def _check_hashes(verdict: Verdict, given: Sequence[str]) -> None:

@@ -242,6 +242,7 @@ def verify(
     contract: Annotated[
         list[str] | None, typer.Option(help="Instead of a nektar.yaml: NAME=0x…, as often as needed")
     ] = None,
+    code: Annotated[list[str] | None, typer.Option(help="The hash of a contract's code: NAME=0x…")] = None,
     term: Annotated[
         list[str] | None, typer.Option(help="What contracts hold in their code: NAME=NUMBER")
     ] = None,
@@ -257,7 +258,7 @@ def verify(
     """Check evidence, offline. Exit 0: proved; 1: refused; 3: proved, on blocks that are not the chain's."""
     from cli.evidence import verify as run
 
-    given = contract or [], term or [], rpc, block_hash or []
+    given = contract or [], code or [], term or [], rpc, block_hash or []
     run(bundle, config, directory, network, chain_id, *given, json)
 
 

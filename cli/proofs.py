@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cli.evidence import reader_of
 from nektar import plugins
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
+from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import verify
 
 LOOK_SECONDS = 0.1

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.settings import adapters, read_config
 from nektar.config import Config, ConfigError, NetworkConfig, reached_at
 from nektar.errors import NektarError
 from nektar.role import ROLES
+
+if TYPE_CHECKING:
+    from nektar.chain.rpc import Provider
 
 STARTER = """\
 # Nektar Watchtower. Unknown keys are errors; `nektar check` reaches everything named here.
@@ -167,14 +171,15 @@ async def _check_chains(config: Config) -> None:
     from nektar.chain.anchor import Pinned
     from nektar.chain.anchor import parse as parse_anchor
     from nektar.chain.announced import announces
-    from nektar.chain.rpc import Provider, check_chain_id, first_telling_block, no_contract, without_code
+    from nektar.chain.rpc import Provider as Asked
+    from nektar.chain.rpc import check_chain_id, first_telling_block, no_contract, without_code
 
     for network in config.networks:
         anchor = parse_anchor(network.anchor, len(network.rpc))
         final: dict[str, int] = {}
         for name in network.rpc:
             settings = config.providers[name]
-            async with Provider(name, settings.url, settings.limits) as provider:
+            async with Asked(name, settings.url, settings.limits) as provider:
                 await check_chain_id(provider, network.chain_id)
                 if isinstance(anchor, Pinned):
                     await Source([provider], network.chain_id, anchor).check_chain()
@@ -185,8 +190,23 @@ async def _check_chains(config: Config) -> None:
                     raise no_contract(network, missing)
                 if (finalized := (await heads_of(provider)).finalized) is not None:
                     final[name] = finalized.number
+                await _check_code(provider, network)
             print(f"{network.name}: provider {name} serves chain {network.chain_id} and its contracts")
         _check_finality(network, final, enough=anchor.enough)
+
+
+async def _check_code(provider: Provider, network: NetworkConfig) -> None:
+    """Raises CheckFailed where a contract's code is not what nektar.yaml says."""
+    from nektar.chain.jsonrpc import parse_octets
+    from nektar.chain.keccak import keccak
+
+    for name, expected in network.code.items():
+        code = await provider.call("eth_getCode", network.contracts[name], "latest")
+        if (got := f"0x{keccak(parse_octets(code, name)).hex()}") != expected.lower():
+            raise CheckFailed(
+                f"networks.{network.name}.code.{name}: expected the hash of the code at "
+                f"{network.contracts[name]}, {got}; got {expected}"
+            )
 
 
 def _check_finality(network: NetworkConfig, final: Mapping[str, int], *, enough: int) -> None:

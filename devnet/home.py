@@ -21,6 +21,7 @@ from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
 from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
 from devnet.plan import SLOTS, Plan
 from devnet.processes import Child, write_private
+from nektar.chain.keccak import keccak
 
 CHAIN_ID = 31337
 REGIONS = ("eu-west", "us-east", "ap-south")
@@ -78,6 +79,12 @@ class Home:
     def agent_names(operators: int) -> list[str]:
         """Who reports, by the names that tokens are for."""
         return ["aggregator", *(f"operator-{i}" for i in range(operators))]
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Name in nektar.yaml → hash of that contract's code."""
+        codes = {name: self.chain.rpc("eth_getCode", at, "latest") for name, at in self._contracts.items()}
+        return {name: "0x" + keccak(bytes.fromhex(code[2:])).hex() for name, code in codes.items()}
 
     @property
     def contracts(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from nektar.role import ROLES
 from nektar.telemetry import RESERVED
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+HexHash = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{64}$")]
 HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
 """host:port"""
@@ -96,6 +97,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factories: dict[str, Factory] = {}  # kinds of contracts that the adapter knows → where each is named
     selector: dict[str, str] = {}  # which part of contracts that many Networks share is this one's
     terms: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}  # what contracts hold in their code
+    code: dict[str, HexHash] = {}  # names under `contracts` → hash of that contract's code, for evidence
     anchor: str = "single"  # what makes blocks canonical (nektar/chain/anchor.py)
     # As deep as that a block is final, on a chain whose providers call none so (indexer/finality.py).
     finality_depth: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
@@ -167,6 +169,12 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
                 raise ConfigError(
                     f"{where}: networks.{network.name}.rpc: expected a name under providers "
                     f"({', '.join(config.providers)}); got {provider!r}"
+                )
+        for name in network.code:
+            if name not in network.contracts:
+                raise ConfigError(
+                    f"{where}: networks.{network.name}.code: expected names under contracts "
+                    f"({', '.join(network.contracts)}); got {name!r}"
                 )
         _check_anchor(config, network, f"{where}: networks.{network.name}")
     names = [network.name for network in config.networks]
