@@ -266,6 +266,16 @@ class SlashingRequested(msgspec.Struct, frozen=True, tag=True):
     captured: Moment | None = None  # whose stake is slashed; a later one that is executed voids this request
 
 
+class MissCounted(msgspec.Struct, frozen=True, tag=True):
+    """A miss counted for a request of `slasher`; it counts for no other."""
+
+    at: At
+    slasher: Address
+    request: Hash32
+    task_hash: Hash32
+    operator: Address
+
+
 class SlashingVetoed(msgspec.Struct, frozen=True, tag=True):
     at: At
     slasher: Address
@@ -345,6 +355,7 @@ ChainEvent = (
     | Paused
     | Unpaused
     | SlashingRequested
+    | MissCounted
     | SlashingVetoed
     | SlashingExecuted
     | Signed

@@ -20,8 +20,7 @@ MEMBERS = f"(address,{PAIR},uint256)[]"
 TASK_WORDS = 9  # taskType, input, parentHash, setHash, deadline, grace, two thresholds, number
 ANSWER_WORDS = 2  # p, q
 MEMBER_WORDS = 4  # operator, key.x, key.y, stake
-_INPUT = 1
-_SET_HASH = 3
+_INPUT, _SET_HASH, _DEADLINE, _GRACE, _NUMBER = 1, 3, 4, 5, 8
 # The contracts' own bound on a set is far below this.
 MAX_MEMBERS = 100_000
 
@@ -90,8 +89,22 @@ def set_hash_of(task: bytes) -> Hash32:
 
 def input_of(task: bytes) -> int:
     """The number that an encoded Task asks about. Raises BadEncoding."""
+    return _task_word(task, _INPUT)
+
+
+def number_of(task: bytes) -> int:
+    """The number of an encoded Task, a label that rises. Raises BadEncoding."""
+    return _task_word(task, _NUMBER)
+
+
+def deadline_of(task: bytes) -> tuple[int, int]:
+    """(deadline, grace) of an encoded Task. Raises BadEncoding."""
+    return _task_word(task, _DEADLINE), _task_word(task, _GRACE)
+
+
+def _task_word(task: bytes, place: int) -> int:
     set_hash_of(task)
-    return int.from_bytes(task[_INPUT * 32 : (_INPUT + 1) * 32])
+    return int.from_bytes(task[place * 32 : (place + 1) * 32])
 
 
 def encode_answer(p: int, q: int) -> bytes:

@@ -25,6 +25,7 @@ from nektar.model import (
     Deadline,
     Hash32,
     KeyRotated,
+    MissCounted,
     Network,
     OperatorDeregistered,
     OperatorRegistered,
@@ -235,6 +236,11 @@ def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
     return (requested,)
 
 
+def _miss_counted(at: At, row: Values) -> Sequence[ChainEvent]:
+    slasher, request = Address(row["address"]), Hash32(row["requestId"])
+    return (MissCounted(at, slasher, request, Hash32(row["taskHash"]), Address(row["operator"])),)
+
+
 def _slashing_vetoed(at: At, row: Values) -> Sequence[ChainEvent]:
     return (SlashingVetoed(at, Address(row["address"]), Hash32(row["requestId"])),)
 
@@ -296,6 +302,7 @@ _EVENTS = {
         ("requestId", "condition", "operator", "taskHash", "amount", "vetoDeadline"),
         _slashing_requested,
     ),
+    "MissCounted": Meaning(_SLASHINGS, ("requestId", "taskHash", "operator"), _miss_counted),
     "SlashingVetoed": Meaning(_SLASHINGS, ("requestId",), _slashing_vetoed),
     "SlashingExecuted": Meaning(_SLASHINGS, ("requestId", "operator", "amount"), _slashing_executed),
 }

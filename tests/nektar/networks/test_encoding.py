@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from nektar.networks.encoding import (
     BadEncoding,
+    deadline_of,
     encode_answer,
     encode_members,
     encode_task,
     is_answer,
+    number_of,
     operator_set,
     set_hash_of,
 )
@@ -39,6 +41,7 @@ def written(members: list[tuple[bytes, tuple[int, int], int]]) -> bytes:
 def test_a_task(fields: tuple[int | bytes, ...]) -> None:
     assert encode_task(fields) == encode([TASK], [fields])
     assert set_hash_of(encode_task(fields)) == fields[3]
+    assert (deadline_of(encode_task(fields)), number_of(encode_task(fields))) == (fields[4:6], fields[8])
 
 
 @given(word, word)

@@ -25,6 +25,7 @@ from nektar.model import (
     Deadline,
     Hash32,
     KeyRotated,
+    MissCounted,
     Network,
     OperatorDeregistered,
     OperatorRegistered,
@@ -209,6 +210,8 @@ def test_what_the_slashing_manager_says() -> None:
     )
     of_no_task = row | {"condition": keccak(b"bond_breach"), "vetoDeadline": 12}
     assert meaning("slashing_manager", "SlashingRequested", of_no_task).task_hash is None
+    counted = meaning("slashing_manager", "MissCounted", row)
+    assert counted == MissCounted(at, SLASHER, request, Hash32(TASK_HASH), ALICE)
     vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": request})
     assert vetoed == SlashingVetoed(at, SLASHER, request)
     executed = meaning("slashing_manager", "SlashingExecuted", row)
