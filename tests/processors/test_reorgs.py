@@ -17,13 +17,14 @@ from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Signed
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
+from processors.conditions.missed_duty import MissedDuty
 from processors.folds.operators import Operators
 from processors.folds.tasks import Tasks
 from processors.folds.traces import Traces
 from tests.processors.world import NETWORK, Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
-FOLDS = [Tasks(), Operators(), Traces(), Equivocation.detect]
+FOLDS = [Tasks(), Operators(), Traces(), Equivocation.detect, MissedDuty.detect]
 LIVES = 12
 
 

@@ -48,7 +48,7 @@ from nektar.rows import Change, Row
 
 CHAIN_ID = 31337
 MANAGER = Address(b"\x7a" * 20)
-NETWORK = Network("home", CHAIN_ID, {"task_manager": MANAGER})
+NETWORK = Network("home", CHAIN_ID, {"task_manager": MANAGER}, terms={"miss_allowance": 1, "miss_window": 8})
 OPERATORS = [Address(bytes([0xE0 + i]) * 20) for i in range(4)]
 STRANGER = Address(b"\x66" * 20)
 ANSWERS = [(2, 5), (3, 7), (5, 11)]
