@@ -343,7 +343,7 @@ def _closed(
         if owed := tasks.get(task_hash):
             tasks = tasks.set(task_hash, msgspec.structs.replace(owed, block=block.ref))
     for responded in state.responded:
-        if (owed := tasks.get(responded.task_hash)) and owed.response is None:
+        if owed := tasks.get(responded.task_hash):
             places = tuple(each for each in responded.non_signers or () if isinstance(each, int))
             response = Response(responded.at, block.ref, responded.digest, places)
             tasks = tasks.set(responded.task_hash, msgspec.structs.replace(owed, response=response))

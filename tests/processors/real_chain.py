@@ -17,22 +17,22 @@ from nektar.model import Address, Block, Network
 from nektar.networks.nektar import NektarNetwork
 from nektar.rows import Change, Finding
 from processors.conditions.condition import Condition
-from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site
+from tests.devnet.contracts.conftest import CHAIN_ID, Site
 
 ADAPTER = NektarNetwork()
 
 
 def network(site: Site) -> Network:
     addresses = {name: Address(bytes.fromhex(address[2:])) for name, address in site.contracts.items()}
-    terms = {name: getattr(TERMS, name) for name in ADAPTER.terms}
+    terms = {name: getattr(site.terms, name) for name in ADAPTER.terms}
     return Network("home", CHAIN_ID, addresses, terms=terms)
 
 
-def log(site: Site) -> New:
-    """All of the chain as the indexer writes it."""
+def log(site: Site, first: int = 0) -> New:
+    """All of the chain from a block on as the indexer writes it."""
     chain, known = site.chain, network(site).contracts
     proved: list[Proved] = []
-    for number in range(site.head + 1):
+    for number in range(first, site.head + 1):
         header = chain.rpc("eth_getBlockByNumber", hex(number), True)
         proved.append(prove(header, chain.rpc("eth_getBlockReceipts", hex(number))))
     abis = {known[name]: load(abi) for name, abi in ADAPTER.abi().items()}

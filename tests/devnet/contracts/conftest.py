@@ -54,20 +54,21 @@ class Task(NamedTuple):
 class Site:
     """A deployed Network and those who use it. Every transaction is a block of its own."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, terms: Terms = TERMS, operators: int = 4) -> None:
         self.chain = chain
+        self.terms = terms
         self.admin, self.submitter, self.stranger = (
             account("admin"),
             account("submitter"),
             account("stranger"),
         )
         self.voters = [account(f"voter {i}") for i in range(3)]
-        stakes = (1000, 1000, 1000, 3000)
+        stakes = (1000, 1000, 1000, 3000, *[1000] * (operators - 4))
         self.operators = [
             OperatorKeys(account(f"operator {i}"), 1000 + i, stake * 10**18) for i, stake in enumerate(stakes)
         ]
         self.contracts = deploy(
-            chain, self.admin, self.submitter, self.operators, self.voters, [self.stranger], TERMS
+            chain, self.admin, self.submitter, self.operators, self.voters, [self.stranger], terms
         ).contracts
         self.abis = {name: Contract(load_abi(name)) for name in CONTRACTS}
 
@@ -161,14 +162,14 @@ def slash(site: Site, operator: int, amount: int) -> None:
     assert site.chain.receipt(sent)["status"] == "0x1"
 
 
-def on_anvil() -> Iterator[Site]:
+def on_anvil(terms: Terms = TERMS, operators: int = 4) -> Iterator[Site]:
     """A chain of its own with the Network on it, for a fixture of any scope."""
     try:
         find_anvil()
     except DevnetError as error:
         pytest.skip(f"needs anvil: {error}")
     with anvil(chain_id=CHAIN_ID, slots=8) as chain:
-        yield Site(chain)
+        yield Site(chain, terms, operators)
 
 
 deployed = pytest.fixture(scope="session", name="deployed")(on_anvil)

@@ -476,6 +476,12 @@ def test_of_a_response_that_does_not_tell_signers_by_places_nobody_is_found() ->
         assert (findings, len(state.tasks)) == ([], 0)
 
 
+def test_a_task_whose_hash_is_of_nothing_that_can_be_shown_accuses_nobody() -> None:
+    numbered = msgspec.structs.replace(ONE.task, preimage=b"")
+    state, findings = play(TaskSubmitted(ONE.at, numbered), BlockClosed(block(9)), on=network(0, 1))
+    assert (findings, len(state.tasks)) == ([], 0)
+
+
 def test_a_response_after_the_deadline_is_none() -> None:
     late = Responded(At(5, 0, 0), about(ONE), DIGEST, ())
     _, findings = play(ONE, TWO, late, END)
