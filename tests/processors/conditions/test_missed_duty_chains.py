@@ -307,7 +307,7 @@ def proof(operator: Address, tasks: Sequence[Known]) -> bytes | None:
     return call(signature, array([members(preimage) for preimage in sets]), array(misses))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_each_duty_that_is_found_missed_is_for_the_contract_and_no_other_one(seed: int) -> None:
     with site_of(msgspec.structs.replace(LONG, miss_allowance=0)) as site:
         chain = Chain(site, random.Random(f"duties {seed}"))
@@ -330,7 +330,7 @@ def test_each_duty_that_is_found_missed_is_for_the_contract_and_no_other_one(see
             assert said(site, disputed(site, bundle)) == ""
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_findings_are_accepted_one_after_the_other_and_nothing_is_left_that_would_be(seed: int) -> None:
     """While somebody else proves misses of its own choice."""
     terms = msgspec.structs.replace(LONG, miss_allowance=1)

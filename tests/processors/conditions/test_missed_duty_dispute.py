@@ -163,9 +163,7 @@ def test_a_dispute_that_is_sent_counts_the_misses(site: Site, bundle: Bundle, fi
 # --- its size ---------------------------------------------------------------------------------------
 
 
-def test_over_a_hundred_blocks_of_attestations_it_stays_small_and_quick(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_over_a_hundred_blocks_of_attestations_it_stays_small_and_quick() -> None:
     """In most blocks somebody attests for a Task that the accused misses, and the accused for another: their
     blooms hold all that its attestation would leave there."""
     terms = msgspec.structs.replace(LONG, max_duration=200, bonding_period=4201, miss_window=60)
@@ -192,11 +190,6 @@ def test_over_a_hundred_blocks_of_attestations_it_stays_small_and_quick(
         verify(read(text), reader(site), lambda name: CONDITION.holds)
         took = time.perf_counter() - began
         with_receipts = sum(part.receipts is not None for part in bundle.blocks)
-        with capsys.disabled():
-            print(
-                f"\n{len(bundle.blocks)} blocks, {with_receipts} with receipts: "
-                f"{len(text):,} bytes, verified in {took:.3f} s"
-            )
         assert len(bundle.blocks) >= 100
         assert with_receipts > 50
         assert len(text) < 1_000_000
