@@ -26,6 +26,7 @@ CONTRACTS = {
     "task_manager": "TaskManager",
     "slashing_manager": "SlashingManager",
     "veto_committee": "VetoCommittee",
+    "trusted_slasher": "TrustedSlasher",
     "burner": "Burner",
     "collateral_token": "CollateralToken",
 }

@@ -40,6 +40,7 @@ ORDER = (
     "task_manager",
     "veto_committee",
     "slashing_manager",
+    "trusted_slasher",
 )
 
 
@@ -55,6 +56,7 @@ class Terms(msgspec.Struct, frozen=True):
     slashing_window: int = 100_000
     challenge_window: int = 20
     veto_window: int = 10
+    execution_window: int = 20
     penalty: int = 1_000  # basis points of the stake
     miss_allowance: int = 2  # one more among the Tasks that are submitted in a window is an offence
     miss_window: int = 1_000
@@ -87,14 +89,17 @@ def deploy(
     committee: Sequence[Account],
     others: Iterable[Account] = (),
     terms: Terms = Terms(),  # noqa: B008  immutable
+    authority: Account | None = None,
 ) -> Deployment:
     """Deploy, wire, stake, register all operators and commit the first OperatorSet, on a chain of anvil's
     on which `admin` has sent nothing yet.
 
-    `admin` owns everything and builds the Network; `others` get ether, so that they can send too.
+    `admin` owns everything and builds the Network; `others` get ether, so that they can send too. `authority`
+    may have people slashed on its word, without proof; without one nobody may, though its contract stands.
     Raises DevnetError naming the step that the chain refused.
     """
     accounts = [admin, submitter, *committee, *others, *(each.account for each in operators)]
+    accounts += [authority] if authority else []
     for account in accounts:
         chain.rpc("anvil_setBalance", account.address, hex(_ETHER))
     from_block = chain.head()[0] + 1
@@ -113,6 +118,9 @@ def deploy(
         site.send(admin, "network_registry", "allowCondition", NETWORK, condition, True)
     site.send(admin, "network_registry", "allowSubmitter", NETWORK, submitter.address, True)
     site.send(admin, "delegation", "setSlasher", contracts["slashing_manager"])
+    if authority:
+        site.send(admin, "delegation", "setTrustedSlasher", contracts["trusted_slasher"])
+        site.send(admin, "trusted_slasher", "appoint", authority.address)
     for operator in operators:
         site.send(admin, "collateral_token", "mint", operator.account.address, operator.stake)
     site.mine()
@@ -184,9 +192,10 @@ def _constructor_arguments(
         "veto_committee": ([each.address for each in committee], terms.veto_threshold),
         "slashing_manager": (
             *(contracts["task_manager"], contracts["veto_committee"]),
-            *(terms.veto_window, terms.slashing_window, terms.penalty),
+            *(terms.veto_window, terms.execution_window, terms.slashing_window, terms.penalty),
             *(terms.miss_allowance, terms.miss_window),
         ),
+        "trusted_slasher": (contracts["slashing_manager"],),
     }
 
 

@@ -10,7 +10,8 @@ import {NetworkRegistry} from "./NetworkRegistry.sol";
 /// @title The collateral behind the Operators of one Network
 /// @notice Delegators (Operators among them) put collateral behind an Operator. Whoever takes it back waits
 /// for the bonding period, in which it no longer counts as stake and can still be slashed. A slashing falls
-/// on all collateral behind the Operator alike, and can go nowhere but to the Network's Burner.
+/// on all collateral behind the Operator alike. Proved ones can go nowhere but to the Network's Burner; a Network that
+/// slashes on somebody's word as well says so by naming a trusted slasher, which names the receiver.
 /// @dev Collateral is held in shares of a pool, so that a slashing is one subtraction. A pool that was
 /// slashed to nothing starts over in the next generation; the shares of the old one are worth nothing.
 contract Delegation is Ownable {
@@ -24,12 +25,14 @@ contract Delegation is Ownable {
     );
     /// @notice A Delegator took collateral back.
     event Withdrawn(uint256 indexed withdrawalId, address indexed delegator, uint256 amount);
-    /// @notice Collateral was slashed and went to the Burner.
-    event Slashed(address indexed operator, uint256 amount, address burner);
+    /// @notice Collateral was slashed.
+    event Slashed(address indexed operator, uint256 amount, address receiver);
     /// @notice Withdrawals from this Operator wait until after `untilBlock`: a slashing is pending.
     event WithdrawalsFrozen(address indexed operator, uint64 untilBlock);
     /// @notice The contract that may slash was named, once and for all.
     event SlasherSet(address slasher);
+    /// @notice The contract that may slash for whoever it likes was named, once and for all.
+    event TrustedSlasherSet(address slasher);
 
     /// @notice The amount is zero, or too small for a single share.
     error AmountTooSmall();
@@ -41,7 +44,7 @@ contract Delegation is Ownable {
     error WithdrawalUnknown(uint256 withdrawalId);
     /// @notice The bonding period is not over, or a slashing is pending.
     error WithdrawalNotReady(uint256 withdrawalId, uint256 readyBlock);
-    /// @notice Only the slasher may do this.
+    /// @notice Only a slasher may do this.
     error NotSlasher(address sender);
     /// @notice The slasher has been named already.
     error SlasherAlreadySet(address slasher);
@@ -76,6 +79,8 @@ contract Delegation is Ownable {
     uint64 public immutable bondingPeriod;
     /// @notice The contract that may slash.
     address public slasher;
+    /// @notice The contract that may slash on somebody's word, and say who gets it; zero: none.
+    address public trustedSlasher;
     /// @notice Whether an Operator's stake is under the minimum because so much was asked back, by whomever. A slashing
     /// alone brings nobody there: nobody is slashed for having been slashed. Enough new stake ends it.
     mapping(address operator => bool) public isUnderbonded;
@@ -87,10 +92,6 @@ contract Delegation is Ownable {
     mapping(address operator => uint64) private _frozenUntil;
     uint256 private _withdrawalCount;
 
-    modifier onlySlasher() {
-        if (msg.sender != slasher) revert NotSlasher(msg.sender);
-        _;
-    }
 
     /// @param owner Who may name the slasher, once.
     /// @param token_ The collateral: a token that moves what it is told to move, no less.
@@ -122,6 +123,13 @@ contract Delegation is Ownable {
         if (slasher != address(0)) revert SlasherAlreadySet(slasher);
         slasher = slasher_;
         emit SlasherSet(slasher_);
+    }
+
+    /// @notice Name the contract that may slash on somebody's word. Only the owner, once, if ever.
+    function setTrustedSlasher(address slasher_) external onlyOwner {
+        if (trustedSlasher != address(0)) revert SlasherAlreadySet(trustedSlasher);
+        trustedSlasher = slasher_;
+        emit TrustedSlasherSet(slasher_);
     }
 
     /// @notice Put `amount` behind `operator`, out of what the sender has approved.
@@ -172,26 +180,25 @@ contract Delegation is Ownable {
         emit Withdrawn(withdrawalId, msg.sender, amount);
     }
 
-    /// @notice Slash up to `amount` of what is behind `operator`. Only the slasher.
+    /// @notice Slash up to `amount` of what is behind `operator`, for the Burner. Only the slasher.
     /// @return taken What was there to take.
     /// @return burner Where it went.
-    function slash(address operator, uint256 amount) external onlySlasher returns (uint256 taken, address burner) {
-        Pool storage bonded = _bonded[operator];
-        Pool storage waiting = _unbonding[operator];
-        uint256 total = bonded.assets + waiting.assets;
-        taken = Math.min(amount, total);
+    function slash(address operator, uint256 amount) external returns (uint256 taken, address burner) {
+        if (msg.sender != slasher) revert NotSlasher(msg.sender);
         burner = registry.burnerOf(network);
-        if (taken != 0) {
-            uint256 fromWaiting = Math.mulDiv(waiting.assets, taken, total);
-            _cut(waiting, fromWaiting);
-            _cut(bonded, taken - fromWaiting);
-            token.safeTransfer(burner, taken);
-        }
-        emit Slashed(operator, taken, burner);
+        taken = _slash(operator, amount, burner);
     }
 
-    /// @notice Hold back withdrawals from `operator` until after a block. Only the slasher.
-    function freeze(address operator, uint64 untilBlock) external onlySlasher {
+    /// @notice Slash up to `amount` of what is behind `operator`, for whoever is named. Only the trusted slasher.
+    /// @return taken What was there to take.
+    function slashTo(address operator, uint256 amount, address receiver) external returns (uint256 taken) {
+        if (msg.sender != trustedSlasher) revert NotSlasher(msg.sender);
+        taken = _slash(operator, amount, receiver);
+    }
+
+    /// @notice Hold back withdrawals from `operator` until after a block. Only the slashers.
+    function freeze(address operator, uint64 untilBlock) external {
+        if (msg.sender != slasher && msg.sender != trustedSlasher) revert NotSlasher(msg.sender);
         if (untilBlock <= _frozenUntil[operator]) return;
         _frozenUntil[operator] = untilBlock;
         emit WithdrawalsFrozen(operator, untilBlock);
@@ -212,6 +219,20 @@ contract Delegation is Ownable {
         Pool storage pool = _bonded[operator];
         if (pool.shares == 0) return 0;
         return Math.mulDiv(_shares[operator][pool.generation][delegator], pool.assets, pool.shares);
+    }
+
+    function _slash(address operator, uint256 amount, address receiver) private returns (uint256 taken) {
+        Pool storage bonded = _bonded[operator];
+        Pool storage waiting = _unbonding[operator];
+        uint256 total = bonded.assets + waiting.assets;
+        taken = Math.min(amount, total);
+        if (taken != 0) {
+            uint256 fromWaiting = Math.mulDiv(waiting.assets, taken, total);
+            _cut(waiting, fromWaiting);
+            _cut(bonded, taken - fromWaiting);
+            token.safeTransfer(receiver, taken);
+        }
+        emit Slashed(operator, taken, receiver);
     }
 
     function _enter(Pool storage pool, uint256 amount) private returns (uint256 shares) {

@@ -3,35 +3,17 @@ pragma solidity ^0.8.28;
 
 import {G1} from "./BN254.sol";
 import {Delegation} from "./Delegation.sol";
-import {NetworkRegistry} from "./NetworkRegistry.sol";
 import {OperatorRegistry} from "./OperatorRegistry.sol";
+import {Slasher} from "./Slasher.sol";
 import {TaskManager} from "./TaskManager.sol";
 import {Answer, Member, Task, recordHashOf, responseDigestOf, setHashOf, taskHashOf} from "./Types.sol";
 
 /// @title Slashing by proof, with time for a veto
-/// @notice Whoever proves a condition makes a request; for a window the VetoCommittee can overrule it; after
-/// that anyone can execute it, once, and the funds go to the Network's Burner. Each condition has its own
-/// `prove…` function and ends in `_request`.
-contract SlashingManager {
-    /// @notice A condition was proved. It can be executed in the blocks after `vetoDeadline`. `taskHash` is that of
-    /// the OperatorSet where no Task is part of the condition.
-    event SlashingRequested(
-        bytes32 indexed requestId,
-        bytes32 indexed condition,
-        address indexed operator,
-        bytes32 taskHash,
-        uint256 amount,
-        uint64 vetoDeadline
-    );
+/// @notice Whoever proves a condition makes a request, whose life is that of every Slasher's; the funds go to the
+/// Network's Burner. Each condition has its own `prove…` function and ends in `_request`.
+contract SlashingManager is Slasher {
     /// @notice A miss counted for a request; it counts for no other.
     event MissCounted(bytes32 indexed requestId, bytes32 indexed taskHash, address indexed operator);
-    /// @notice The VetoCommittee overruled a request.
-    event SlashingVetoed(bytes32 indexed requestId);
-    /// @notice Collateral went to the Burner. `amount` is less than requested where less was left.
-    event SlashingExecuted(bytes32 indexed requestId, address indexed operator, uint256 amount, address burner);
-
-    /// @notice The Network does not slash for this.
-    error ConditionNotAllowed(bytes32 condition);
     /// @notice No Task has this hash: it was changed, or it is another fork's.
     error TaskUnknown(bytes32 taskHash);
     /// @notice The members given are not the set that the Task committed to, or not the newest one.
@@ -74,43 +56,12 @@ contract SlashingManager {
     error BondKept(address operator, uint256 stake, uint256 minimum);
     /// @notice The offence lies too far back.
     error SlashingWindowPassed(uint64 last);
-    /// @notice This offence has been requested already.
-    error AlreadyRequested(bytes32 requestId);
-    /// @notice There is no such request.
-    error RequestUnknown(bytes32 requestId);
-    /// @notice The request was vetoed or executed already.
-    error RequestClosed(bytes32 requestId, State state);
-    /// @notice Only the VetoCommittee may veto.
-    error NotVetoCommittee(address sender);
-    /// @notice The window for a veto has passed.
-    error VetoWindowPassed(uint64 vetoDeadline);
-    /// @notice The window for a veto has not passed.
-    error VetoWindowOpen(uint64 vetoDeadline);
     /// @notice The penalty is 1 to 10,000 basis points.
     error PenaltyOutOfRange(uint16 penalty);
-    /// @notice Without a window nobody could veto, and collateral could leave as soon as a request is made.
-    error VetoWindowIsZero();
     /// @notice No Tasks lie in a window of no blocks.
     error MissWindowIsZero();
     /// @notice Collateral could leave before the last offence that it stands for can be proved.
     error BondingPeriodTooShort(uint64 bondingPeriod, uint256 longest);
-
-    /// How a request stands.
-    enum State {
-        Unknown,
-        Pending,
-        Vetoed,
-        Executed
-    }
-
-    struct Request {
-        State state;
-        uint64 vetoDeadline;
-        address operator;
-        bytes32 condition;
-        bytes32 taskHash; // or the OperatorSet's hash
-        uint256 amount;
-    }
 
     /// A Task that a member of its set neither signed nor attested a response to.
     struct Miss {
@@ -129,20 +80,10 @@ contract SlashingManager {
     /// @notice Less stake than the minimum behind an Operator that Tasks still count on.
     bytes32 public constant BOND_BREACH = keccak256("bond_breach");
 
-    /// @notice Which Networks there are, and what they allow.
-    NetworkRegistry public immutable networks;
-    /// @notice The Network that slashes here.
-    bytes32 public immutable network;
     /// @notice The Tasks that offences are about.
     TaskManager public immutable tasks;
     /// @notice Who the Operators are.
     OperatorRegistry public immutable operators;
-    /// @notice The collateral.
-    Delegation public immutable delegation;
-    /// @notice Who may overrule.
-    address public immutable vetoCommittee;
-    /// @notice Blocks for a veto.
-    uint64 public immutable vetoWindow;
     /// @notice Blocks after a Task's deadline and grace in which its offences can be proved.
     uint64 public immutable slashingWindow;
     /// @notice Basis points of the Operator's stake in the Task's set; for a breach of its bond, of all that is here.
@@ -154,19 +95,19 @@ contract SlashingManager {
 
     /// @notice Whether a miss has counted for a request, whatever became of that.
     mapping(bytes32 taskHash => mapping(address operator => bool)) public missCounted;
-    mapping(bytes32 requestId => Request) private _requests;
 
     /// @notice The Network and its collateral are those of `tasks_`. Reverts where the bonding period is so
     /// short that an offender could leave in time.
     /// @dev Collateral that is asked back in a block can still be counted by the set committed last, so by
     /// Tasks submitted up to `maxSetAge` blocks later; those last `maxDuration` at most, and their offences can
     /// be proved through `slashingWindow` more blocks. Until the last of these is over it must not be ready;
-    /// the veto window needs no more, since a proof holds back all that is here until it was time to execute. Nor
+    /// the other windows need no more, since a proof holds back all that is here until it was time to execute. Nor
     /// does the window of misses: the last of them makes the offence, and what is slashed is the stake that its set
     /// counted. Those before it were submitted before it, so all of them end within `maxDuration` of its submission.
     /// @param tasks_ The Tasks.
     /// @param vetoCommittee_ Who may overrule.
     /// @param vetoWindow_ In blocks.
+    /// @param executionWindow_ In blocks.
     /// @param slashingWindow_ In blocks.
     /// @param penalty_ In basis points.
     /// @param missAllowance_ Misses in a window that are no offence.
@@ -175,26 +116,18 @@ contract SlashingManager {
         TaskManager tasks_,
         address vetoCommittee_,
         uint64 vetoWindow_,
+        uint64 executionWindow_,
         uint64 slashingWindow_,
         uint16 penalty_,
         uint16 missAllowance_,
         uint64 missWindow_
-    ) {
+    ) Slasher(tasks_.operators().delegation(), vetoCommittee_, vetoWindow_, executionWindow_) {
         if (penalty_ == 0 || penalty_ > 10_000) revert PenaltyOutOfRange(penalty_);
-        if (vetoWindow_ == 0) revert VetoWindowIsZero();
         if (missWindow_ == 0) revert MissWindowIsZero();
-        Delegation delegation_ = tasks_.operators().delegation();
         uint256 longest = uint256(tasks_.maxSetAge()) + tasks_.maxDuration() + slashingWindow_;
-        if (delegation_.bondingPeriod() <= longest) {
-            revert BondingPeriodTooShort(delegation_.bondingPeriod(), longest);
-        }
-        networks = tasks_.networks();
-        network = tasks_.network();
+        if (delegation.bondingPeriod() <= longest) revert BondingPeriodTooShort(delegation.bondingPeriod(), longest);
         tasks = tasks_;
         operators = tasks_.operators();
-        delegation = delegation_;
-        vetoCommittee = vetoCommittee_;
-        vetoWindow = vetoWindow_;
         slashingWindow = slashingWindow_;
         penalty = penalty_;
         missAllowance = missAllowance_;
@@ -348,29 +281,6 @@ contract SlashingManager {
         return _request(BOND_BREACH, setHash, operator, delegation.slashableOf(operator));
     }
 
-    /// @notice Overrule a request, until its deadline. Only the VetoCommittee.
-    function veto(bytes32 requestId) external {
-        if (msg.sender != vetoCommittee) revert NotVetoCommittee(msg.sender);
-        Request storage request = _pending(requestId);
-        if (block.number > request.vetoDeadline) revert VetoWindowPassed(request.vetoDeadline);
-        request.state = State.Vetoed;
-        emit SlashingVetoed(requestId);
-    }
-
-    /// @notice Execute a request that was not overruled. Anyone may, in the blocks after the veto window.
-    function execute(bytes32 requestId) external {
-        Request storage request = _pending(requestId);
-        if (block.number <= request.vetoDeadline) revert VetoWindowOpen(request.vetoDeadline);
-        request.state = State.Executed;
-        (uint256 taken, address burner) = delegation.slash(request.operator, request.amount);
-        emit SlashingExecuted(requestId, request.operator, taken, burner);
-    }
-
-    /// @notice How a request stands.
-    function requestOf(bytes32 requestId) external view returns (Request memory) {
-        return _requests[requestId];
-    }
-
     /// @notice The request that an offence makes, whether it is made yet or not; for a breach of a bond, `taskHash` is
     /// the OperatorSet's. The id is the offence's own and no place in a row, so that a veto or an execution that a
     /// reorg brings back where other requests came first means the same offence, or none.
@@ -379,19 +289,17 @@ contract SlashingManager {
     }
 
     /// @dev The end of every proof: one request for each (condition, Task or set, Operator) over the penalty on some
-    /// stake, and withdrawals held back until there was time to execute it.
+    /// stake. One that has expired was the only one.
     function _request(bytes32 condition, bytes32 taskHash, address operator, uint256 stake)
         private
         returns (bytes32 requestId)
     {
-        if (!networks.isCondition(network, condition)) revert ConditionNotAllowed(condition);
         requestId = requestIdOf(condition, taskHash, operator);
-        if (_requests[requestId].state != State.Unknown) revert AlreadyRequested(requestId);
-        uint64 vetoDeadline = uint64(block.number) + vetoWindow;
-        uint256 amount = stake * penalty / 10_000;
-        _requests[requestId] = Request(State.Pending, vetoDeadline, operator, condition, taskHash, amount);
-        delegation.freeze(operator, vetoDeadline + vetoWindow);
-        emit SlashingRequested(requestId, condition, operator, taskHash, amount, vetoDeadline);
+        _open(requestId, condition, operator, taskHash, stake * penalty / 10_000);
+    }
+
+    function _take(bytes32, address operator, uint256 amount) internal override returns (uint256, address) {
+        return delegation.slash(operator, amount);
     }
 
     /// @dev The member that an offence is about which can still be proved.
@@ -506,11 +414,5 @@ contract SlashingManager {
             if (indices[i] == index) return true;
         }
         return false;
-    }
-
-    function _pending(bytes32 requestId) private view returns (Request storage request) {
-        request = _requests[requestId];
-        if (request.state == State.Unknown) revert RequestUnknown(requestId);
-        if (request.state != State.Pending) revert RequestClosed(requestId, request.state);
     }
 }

@@ -11,8 +11,10 @@ interface IVetoable {
 /// @title The people who can overrule a wrong slashing: m of n
 /// @notice The vote that makes m sends the veto. The committee is fixed; it can serve several Networks.
 contract VetoCommittee {
-    /// @notice A member voted to overrule a request; so many have now.
-    event VetoVoted(address indexed target, bytes32 indexed requestId, address indexed member, uint256 votes);
+    /// @notice A member voted to overrule a request; so many have now, of those that it takes.
+    event VetoVoted(
+        address indexed target, bytes32 indexed requestId, address indexed member, uint256 votes, uint256 threshold
+    );
 
     /// @notice The sender is not a member.
     error NotCommitteeMember(address sender);
@@ -52,7 +54,7 @@ contract VetoCommittee {
         if (hasVoted[address(target)][requestId][msg.sender]) revert AlreadyVoted(msg.sender, requestId);
         hasVoted[address(target)][requestId][msg.sender] = true;
         uint256 count = ++votes[address(target)][requestId];
-        emit VetoVoted(address(target), requestId, msg.sender, count);
+        emit VetoVoted(address(target), requestId, msg.sender, count, threshold);
         if (count == threshold) target.veto(requestId);
     }
 }

@@ -21,6 +21,7 @@ TERMS = Terms(
     bonding_period=211,  # the shortest that these allow
     challenge_window=4,
     veto_window=3,
+    execution_window=6,
     miss_window=12,
 )
 
@@ -63,12 +64,14 @@ class Site:
             account("stranger"),
         )
         self.voters = [account(f"voter {i}") for i in range(3)]
+        self.authority = account("authority")
         stakes = (1000, 1000, 1000, 3000, *[1000] * (operators - 4))
         self.operators = [
             OperatorKeys(account(f"operator {i}"), 1000 + i, stake * 10**18) for i, stake in enumerate(stakes)
         ]
         self.contracts = deploy(
-            chain, self.admin, self.submitter, self.operators, self.voters, [self.stranger], terms
+            *(chain, self.admin, self.submitter, self.operators, self.voters, [self.stranger], terms),
+            self.authority,
         ).contracts
         self.abis = {name: Contract(load_abi(name)) for name in CONTRACTS}
 
@@ -203,6 +206,7 @@ def request(site, condition, subject, operator=LIAR, amount=100 * TOKEN):
         "taskHash": subject,
         "amount": amount,
         "vetoDeadline": site.head + TERMS.veto_window,
+        "executionDeadline": site.head + TERMS.veto_window + TERMS.execution_window,
     }
 
 

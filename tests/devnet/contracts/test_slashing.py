@@ -60,6 +60,7 @@ def test_equivocation_is_proved_and_after_the_window_slashed_to_the_burner(site)
         "taskHash": task.hash,
         "amount": before // 10,
         "vetoDeadline": veto_deadline,
+        "executionDeadline": veto_deadline + TERMS.execution_window,
     }
     execute = (site.stranger, "slashing_manager", "execute", event["requestId"])
     site.mine_to(veto_deadline - 1)
@@ -67,7 +68,7 @@ def test_equivocation_is_proved_and_after_the_window_slashed_to_the_burner(site)
     assert site.head == veto_deadline
     executed = site.do(*execute)["SlashingExecuted"]
     assert executed["amount"] == before // 10
-    assert executed["burner"] == site.contracts["burner"]
+    assert executed["receiver"] == site.contracts["burner"]
     assert stake_of(site) == before - before // 10
     assert balance(site, "burner") == before // 10
     assert balance(site, "delegation") == held - before // 10
@@ -100,6 +101,26 @@ def test_m_of_n_votes_block_the_execution(site):
     assert refused == f"RequestClosed({named(request)}, 2)"
     assert stake_of(site) == before
     assert site.refusal(*prove(site, *proof(site, other))) == f"AlreadyRequested({named(request)})"
+
+
+def test_a_request_that_nobody_executed_in_its_window_has_expired(site):
+    late, last = site.submit(), site.submit()
+    veto_deadline = site.do(*prove(site, *proof(site, last)))["SlashingRequested"]["vetoDeadline"]
+    site.do(*prove(site, *proof(site, late)))
+    execute = ("slashing_manager", "execute")
+    site.mine_to(veto_deadline + TERMS.execution_window - 1)
+    assert "SlashingExecuted" in site.do(site.stranger, *execute, request_id(site, last))
+    site.mine_to(veto_deadline + 1 + TERMS.execution_window)
+    before = stake_of(site)
+    refused = site.refusal(site.stranger, *execute, request_id(site, late))
+    assert refused == f"ExecutionWindowPassed({veto_deadline + 1 + TERMS.execution_window})"
+    assert stake_of(site) == before
+    # It stays as it was, cannot be vetoed any more, and is not made anew.
+    assert site.ask("slashing_manager", "requestOf", request_id(site, late))[0] == 1
+    vote = ("veto_committee", "vote", site.contracts["slashing_manager"], request_id(site, late))
+    site.do(site.voters[0], *vote)
+    assert site.refusal(site.voters[1], *vote) == f"VetoWindowPassed({veto_deadline + 1})"
+    assert site.refusal(*prove(site, *proof(site, late))).startswith("AlreadyRequested")
 
 
 def raw(site, sender, ahead, contract, function, *args):
@@ -265,7 +286,7 @@ def test_collateral_on_its_way_out_is_slashed_for_the_last_offence_that_it_stand
     withdraw = (liar, "delegation", "withdraw", asked["withdrawalId"])
     site.mine_to(asked["readyBlock"] - 1)
     assert site.refusal(*withdraw).startswith("WithdrawalNotReady")
-    frozen = last + 2 * TERMS.veto_window
+    frozen = last + TERMS.veto_window + TERMS.execution_window
     site.mine_to(last + TERMS.veto_window)
     site.do(site.stranger, "slashing_manager", "execute", request_id(site, task))
     site.mine_to(frozen - 1)
@@ -282,6 +303,7 @@ def test_collateral_on_its_way_out_is_slashed_for_the_last_offence_that_it_stand
         ({"slashing_window": 51}, "BondingPeriodTooShort(211, 211)"),
         ({"slashing_window": 2**64 - 1}, f"BondingPeriodTooShort(211, {2**64 - 1 + 100 + 60})"),
         ({"veto_window": 0}, "VetoWindowIsZero()"),
+        ({"execution_window": 0}, "ExecutionWindowIsZero()"),
         ({"penalty": 0}, "PenaltyOutOfRange(0)"),
         ({"penalty": 10_001}, "PenaltyOutOfRange(10001)"),
         ({"miss_window": 2**64 - 1, "miss_allowance": 2**16 - 1}, None),
@@ -289,7 +311,7 @@ def test_collateral_on_its_way_out_is_slashed_for_the_last_offence_that_it_stand
     ],
 )
 def test_a_slashing_manager_that_offenders_could_leave_in_time_is_not_created(site, changed, error):
-    terms = {"veto_window": 3, "slashing_window": 50, "penalty": 1_000}
+    terms = {"veto_window": 3, "execution_window": 6, "slashing_window": 50, "penalty": 1_000}
     terms = terms | {"miss_allowance": 2, "miss_window": 12} | changed
     code = json.loads(ARTIFACTS_FILE.read_text())["slashing_manager"]["bytecode"]
     arguments = (site.contracts["task_manager"], site.contracts["veto_committee"], *terms.values())
