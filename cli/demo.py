@@ -226,6 +226,7 @@ def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters)
                 "chain_id": home.chain_id,
                 "rpc": ["proxy"],
                 "contracts": home.contracts,
+                "selector": home.selector,
                 "terms": home.terms,
                 "code": home.code,
             }

@@ -37,6 +37,8 @@ def run(*, seed: int, operators: int, block_time: float, history: int, out: Path
                     "chain_id": home.chain_id,
                     "rpc": ["anvil"],
                     "contracts": home.contracts,
+                    "selector": home.selector,
+                    "terms": home.terms,
                 }
             ],
         }

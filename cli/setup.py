@@ -38,6 +38,9 @@ networks:
       operator_registry: "0x0000000000000000000000000000000000000000"
       task_manager: "0x0000000000000000000000000000000000000000"
       slashing_manager: "0x0000000000000000000000000000000000000000"
+      # trusted_slasher, veto_committee, network_registry: to see slashings that should not happen
+    # selector: {network: "0x…"}        # the Network's id in the registry: which Burner is its own
+    # terms: {slashing_window: 100000} # SlashingManager's: how long after a task it can be slashed for
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface

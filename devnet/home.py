@@ -18,7 +18,7 @@ import msgspec
 from devnet.agent import AgentConfig
 from devnet.anvil import anvil, free_port
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
-from devnet.deploy import TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
+from devnet.deploy import NETWORK, TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
 from devnet.plan import SLOTS, Plan
 from devnet.processes import Child, write_private
 from nektar.chain.keccak import keccak
@@ -54,8 +54,6 @@ class Home:
         self._proxy: Child | None = None
         self._flushes = 0
         self.chain_id = CHAIN_ID
-        # What the contracts hold in their code, as the adapter must be told it.
-        self.terms = {name: getattr(Terms(), name) for name in ("miss_allowance", "miss_window", "minimum")}
         self.task_type = TASK_TYPE
         self.admin = self._account("admin")
         self.submitter = self._account("submitter")
@@ -90,6 +88,17 @@ class Home:
     def contracts(self) -> dict[str, str]:
         """Name in nektar.yaml → address."""
         return self._contracts
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """What nektar.yaml says of which Network this is."""
+        return {"network": "0x" + NETWORK.hex()}
+
+    @property
+    def terms(self) -> dict[str, int]:
+        """What nektar.yaml says that no event does."""
+        names = ("miss_allowance", "miss_window", "minimum", "slashing_window")
+        return {name: getattr(Terms(), name) for name in names}
 
     @property
     def abi(self) -> dict[str, Any]:

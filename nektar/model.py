@@ -264,6 +264,30 @@ class SlashingRequested(msgspec.Struct, frozen=True, tag=True):
     task_hash: Hash32 | None = None
     set: Hash32 | None = None  # of Networks with several: in which of them
     captured: Moment | None = None  # whose stake is slashed; a later one that is executed voids this request
+    execution_deadline: Deadline | None = None  # None: none, or the log does not say
+    proved: bool = False  # the contract checked a proof; else somebody's word was enough
+
+
+class SlashingTrusted(msgspec.Struct, frozen=True, tag=True):
+    """What more is said of a request that was just made on somebody's word."""
+
+    at: At
+    slasher: Address
+    request: Hash32
+    authority: Address  # whose word it is
+    receiver: Address | None = None  # who is to get what is taken
+    evidence: bytes = b""  # what is shown for it, if anything: no contract has looked at it
+
+
+class VetoVoted(msgspec.Struct, frozen=True, tag=True):
+    """A member of the VetoCommittee voted to overrule a request, of this Network's or another's."""
+
+    at: At
+    slasher: Address
+    request: Hash32
+    member: Address
+    votes: int  # that there are now
+    needed: int = 0  # so many overrule it; 0: the log does not say
 
 
 class MissCounted(msgspec.Struct, frozen=True, tag=True):
@@ -293,6 +317,16 @@ class SlashingExecuted(msgspec.Struct, frozen=True, tag=True):
     condition: str = ""
     set: Hash32 | None = None
     captured: Moment | None = None
+    receiver: Address | None = None  # where it went; None: the log does not say
+
+
+class NetworkListed(msgspec.Struct, frozen=True, tag=True):
+    """The registry has this Network; its slashed collateral may go nowhere but to the Burner."""
+
+    at: At
+    network: Hash32  # its id there
+    builder: Address
+    burner: Address
 
 
 class Signed(msgspec.Struct, frozen=True, tag=True):
@@ -356,8 +390,11 @@ ChainEvent = (
     | Unpaused
     | SlashingRequested
     | MissCounted
+    | SlashingTrusted
+    | VetoVoted
     | SlashingVetoed
     | SlashingExecuted
+    | NetworkListed
     | Signed
     | Rejected
 )

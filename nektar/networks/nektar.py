@@ -7,7 +7,9 @@ calldata of an attestation holds the whole OperatorSet, which nobody has to read
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +29,7 @@ from nektar.model import (
     KeyRotated,
     MissCounted,
     Network,
+    NetworkListed,
     OperatorDeregistered,
     OperatorRegistered,
     OperatorSetCommitted,
@@ -38,11 +41,13 @@ from nektar.model import (
     Signed,
     SlashingExecuted,
     SlashingRequested,
+    SlashingTrusted,
     SlashingVetoed,
     Task,
     TaskCancelled,
     TaskSubmitted,
     Unpaused,
+    VetoVoted,
 )
 from nektar.networks.adapter import AdapterError, kind
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set, word
@@ -54,29 +59,35 @@ class Meaning(NamedTuple):
     """What rows of a table mean, where the contract of this name is behind them."""
 
     contract: str
+    name: str  # of the event, or of the function
     columns: tuple[str, ...]  # arguments that it needs
     events: Callable[[At, Values], Sequence[ChainEvent]]
 
 
 class NektarNetwork:
-    """The adapter `nektar`."""
+    """The adapter `nektar`.
+
+    `selector.network` is the Network's id in the registry: without it, nobody knows its Burner. Of `terms`,
+    `slashing_window` is SlashingManager's: without it, nobody knows for which offences it has passed.
+    """
 
     name = "nektar"
-    selector: frozenset[str] = frozenset()
-    # Of the SlashingManager: misses that are no offence, and the blocks of the window in which Tasks of
-    # misses are submitted; of the Delegation: the least stake of a member.
-    terms: frozenset[str] = frozenset({"miss_allowance", "miss_window", "minimum"})
+    selector = frozenset({"network"})
+    # Of the SlashingManager: misses that are no offence, the blocks of the window in which Tasks of misses are
+    # submitted, and those in which an offence can be proved; of the Delegation: the least stake of a member.
+    terms = frozenset({"miss_allowance", "miss_window", "slashing_window", "minimum"})
 
     def __init__(self) -> None:
         text = Path(__file__).with_name("nektar.abi.json").read_bytes()
         self._abi: dict[str, list[dict[str, Any]]] = json.loads(text)
         contracts = {name: load(abi) for name, abi in self._abi.items()}
-        self._meanings = {
-            contracts[meaning.contract].event(event).table: meaning for event, meaning in _EVENTS.items()
-        } | {
-            contracts[meaning.contract].function(function).table: meaning
-            for function, meaning in _CALLS.items()
-        }
+        self._meanings: dict[str, list[Meaning]] = {}  # several where contracts share an event
+        for meaning in _EVENTS:
+            table = contracts[meaning.contract].event(meaning.name).table
+            self._meanings.setdefault(table, []).append(meaning)
+        for meaning in _CALLS:
+            table = contracts[meaning.contract].function(meaning.name).table
+            self._meanings.setdefault(table, []).append(meaning)
 
     def abi(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Contract name → its ABI."""
@@ -84,26 +95,37 @@ class NektarNetwork:
 
     def events(self, network: Network, tables: Mapping[str, bytes]) -> Sequence[ChainEvent]:
         """What the rows mean, in the chain's order. Raises AdapterError for what no contract of this flavour
-        can have emitted, and for a table that can't be read."""
+        can have emitted, for a table that can't be read, and for a `selector.network` that is no id."""
+        ours = _id(network)
         found: list[tuple[At, ChainEvent]] = []
         for table, stream in tables.items():
-            meaning = self._meanings.get(table)
-            if meaning is None:
-                continue
-            addresses = {at for name, at in network.contracts.items() if kind(name) == meaning.contract}
-            places = _CALL_PLACE if table.startswith("call_") else _EVENT_PLACE
-            try:
-                for row in values(stream, (*places, *meaning.columns)):
-                    if row["address"] in addresses:
-                        at = At(row["block_number"], row["tx_index"], row.get("log_index", -1))
-                        found += ((at, event) for event in meaning.events(at, row))
-            except (pa.ArrowException, KeyError) as error:
-                raise AdapterError(
-                    f"{table}: expected a table as the indexer writes it; got one that can't be read "
-                    f"({' '.join(str(error).split())})"
-                ) from error
+            for meaning in self._meanings.get(table, ()):
+                addresses = {at for name, at in network.contracts.items() if kind(name) == meaning.contract}
+                places = _CALL_PLACE if table.startswith("call_") else _EVENT_PLACE
+                try:
+                    for row in values(stream, (*places, *meaning.columns)):
+                        if row["address"] in addresses:
+                            at = At(row["block_number"], row["tx_index"], row.get("log_index", -1))
+                            found += ((at, event) for event in meaning.events(at, row))
+                except (pa.ArrowException, KeyError) as error:
+                    raise AdapterError(
+                        f"{table}: expected a table as the indexer writes it; got one that can't be read "
+                        f"({' '.join(str(error).split())})"
+                    ) from error
         found.sort(key=_place)
-        return [event for _, event in found]
+        # Other Networks are listed in the same registry.
+        return [e for _, e in found if not isinstance(e, NetworkListed) or e.network == ours]
+
+
+def _id(network: Network) -> bytes | None:
+    """The Network's id in the registry, where the configuration says it."""
+    if (said := network.selector.get("network")) is None:
+        return None
+    if not re.fullmatch("0x[0-9a-fA-F]{64}", said):
+        raise AdapterError(
+            f"networks.{network.name}.selector.network: expected 0x and 64 hex digits; got {said!r}"
+        )
+    return bytes.fromhex(said[2:])
 
 
 def _place(found: tuple[At, ChainEvent]) -> At:
@@ -222,7 +244,7 @@ def _cancelled(at: At, row: Values) -> Sequence[ChainEvent]:
     return (TaskCancelled(at, Hash32(row["taskHash"])),)
 
 
-def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
+def _slashing_requested(at: At, row: Values, proved: bool) -> Sequence[ChainEvent]:
     requested = SlashingRequested(
         at=at,
         slasher=Address(row["address"]),
@@ -232,6 +254,8 @@ def _slashing_requested(at: At, row: Values) -> Sequence[ChainEvent]:
         veto_deadline=Deadline("block", row["vetoDeadline"]),
         condition="0x" + row["condition"].hex(),
         task_hash=None if row["condition"] == _BOND_BREACH else Hash32(row["taskHash"]),
+        execution_deadline=Deadline("block", row["executionDeadline"]),
+        proved=proved,
     )
     return (requested,)
 
@@ -241,13 +265,34 @@ def _miss_counted(at: At, row: Values) -> Sequence[ChainEvent]:
     return (MissCounted(at, slasher, request, Hash32(row["taskHash"]), Address(row["operator"])),)
 
 
+def _requested_on_trust(at: At, row: Values) -> Sequence[ChainEvent]:
+    slasher, request, receiver = Address(row["address"]), Hash32(row["requestId"]), Address(row["receiver"])
+    return (SlashingTrusted(at, slasher, request, Address(row["authority"]), receiver, row["evidence"]),)
+
+
+def _veto_voted(at: At, row: Values) -> Sequence[ChainEvent]:
+    slasher, request, member = Address(row["target"]), Hash32(row["requestId"]), Address(row["member"])
+    return (VetoVoted(at, slasher, request, member, row["votes"], row["threshold"]),)
+
+
 def _slashing_vetoed(at: At, row: Values) -> Sequence[ChainEvent]:
     return (SlashingVetoed(at, Address(row["address"]), Hash32(row["requestId"])),)
 
 
 def _slashing_executed(at: At, row: Values) -> Sequence[ChainEvent]:
-    slasher, request, operator = Address(row["address"]), Hash32(row["requestId"]), Address(row["operator"])
-    return (SlashingExecuted(at, slasher, request, operator, (Position(_COLLATERAL, row["amount"]),)),)
+    executed = SlashingExecuted(
+        at=at,
+        slasher=Address(row["address"]),
+        request=Hash32(row["requestId"]),
+        operator=Address(row["operator"]),
+        penalty=(Position(_COLLATERAL, row["amount"]),),
+        receiver=Address(row["receiver"]),
+    )
+    return (executed,)
+
+
+def _listed(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (NetworkListed(at, Hash32(row["network_"]), Address(row["builder"]), Address(row["burner"])),)
 
 
 def _attest(at: At, row: Values) -> Sequence[ChainEvent]:
@@ -276,37 +321,53 @@ def _respond(at: At, row: Values) -> Sequence[ChainEvent]:
     return (Rejected(at, transaction, sender, task_hash, Hash32(keccak(response)), response=response),)
 
 
-_REGISTRY, _TASKS, _SLASHINGS = "operator_registry", "task_manager", "slashing_manager"
-_EVENTS = {
-    "OperatorRegistered": Meaning(
-        _REGISTRY, ("operator", "key", "keyG2", "region", "validators"), _registered
+_REGISTRY, _TASKS = "operator_registry", "task_manager"
+_PROVED, _TRUSTED = "slashing_manager", "trusted_slasher"
+_REQUESTED = (
+    *("requestId", "condition", "operator", "taskHash", "amount"),
+    *("vetoDeadline", "executionDeadline"),
+)
+_EVENTS = (
+    Meaning(
+        *(_REGISTRY, "OperatorRegistered"), ("operator", "key", "keyG2", "region", "validators"), _registered
     ),
-    "KeyRotated": Meaning(_REGISTRY, ("operator", "key", "keyG2"), _rotated),
-    "OperatorDeregistered": Meaning(_REGISTRY, ("operator", "effectiveBlock"), _deregistered),
-    "OperatorSetCommitted": Meaning(_REGISTRY, ("setHash", "members"), _set_committed),
-    "TaskSubmitted": Meaning(_TASKS, ("taskHash", "submitter", "task"), _task_submitted),
-    "Responded": Meaning(
-        _TASKS,
+    Meaning(_REGISTRY, "KeyRotated", ("operator", "key", "keyG2"), _rotated),
+    Meaning(_REGISTRY, "OperatorDeregistered", ("operator", "effectiveBlock"), _deregistered),
+    Meaning(_REGISTRY, "OperatorSetCommitted", ("setHash", "members"), _set_committed),
+    Meaning(_TASKS, "TaskSubmitted", ("taskHash", "submitter", "task"), _task_submitted),
+    Meaning(
+        *(_TASKS, "Responded"),
         ("taskHash", "responseDigest", "answer", "nonSigners", "signature", "apkG2", "challengeDeadline"),
         _responded,
     ),
-    "ResponseChallenged": Meaning(_TASKS, ("taskHash",), _challenged),
-    "Attested": Meaning(
-        _TASKS, ("taskHash", "operator", "responseDigest", "answer", "signature", "kept"), _attested
+    Meaning(_TASKS, "ResponseChallenged", ("taskHash",), _challenged),
+    Meaning(
+        *(_TASKS, "Attested"),
+        ("taskHash", "operator", "responseDigest", "answer", "signature", "kept"),
+        _attested,
     ),
-    "TaskCancelled": Meaning(_TASKS, ("taskHash",), _cancelled),
-    "Paused": Meaning(_TASKS, (), lambda at, row: (Paused(at),)),
-    "Unpaused": Meaning(_TASKS, (), lambda at, row: (Unpaused(at),)),
-    "SlashingRequested": Meaning(
-        _SLASHINGS,
-        ("requestId", "condition", "operator", "taskHash", "amount", "vetoDeadline"),
-        _slashing_requested,
+    Meaning(_TASKS, "TaskCancelled", ("taskHash",), _cancelled),
+    Meaning(_TASKS, "Paused", (), lambda at, row: (Paused(at),)),
+    Meaning(_TASKS, "Unpaused", (), lambda at, row: (Unpaused(at),)),
+    Meaning(_PROVED, "SlashingRequested", _REQUESTED, partial(_slashing_requested, proved=True)),
+    Meaning(_TRUSTED, "SlashingRequested", _REQUESTED, partial(_slashing_requested, proved=False)),
+    Meaning(
+        *(_TRUSTED, "RequestedOnTrust"),
+        ("requestId", "authority", "receiver", "evidence"),
+        _requested_on_trust,
     ),
-    "MissCounted": Meaning(_SLASHINGS, ("requestId", "taskHash", "operator"), _miss_counted),
-    "SlashingVetoed": Meaning(_SLASHINGS, ("requestId",), _slashing_vetoed),
-    "SlashingExecuted": Meaning(_SLASHINGS, ("requestId", "operator", "amount"), _slashing_executed),
-}
-_CALLS = {
-    "attest": Meaning(_TASKS, ("task", "answer", "index", "signature"), _attest),
-    "respond": Meaning(_TASKS, ("task", "answer"), _respond),
-}
+    Meaning(_PROVED, "MissCounted", ("requestId", "taskHash", "operator"), _miss_counted),
+    *(Meaning(each, "SlashingVetoed", ("requestId",), _slashing_vetoed) for each in (_PROVED, _TRUSTED)),
+    *(
+        Meaning(each, "SlashingExecuted", ("requestId", "operator", "amount", "receiver"), _slashing_executed)
+        for each in (_PROVED, _TRUSTED)
+    ),
+    Meaning(
+        *("veto_committee", "VetoVoted"), ("target", "requestId", "member", "votes", "threshold"), _veto_voted
+    ),
+    Meaning("network_registry", "NetworkListed", ("network_", "builder", "burner"), _listed),
+)
+_CALLS = (
+    Meaning(_TASKS, "attest", ("task", "answer", "index", "signature"), _attest),
+    Meaning(_TASKS, "respond", ("task", "answer"), _respond),
+)

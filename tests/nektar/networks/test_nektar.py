@@ -27,6 +27,7 @@ from nektar.model import (
     KeyRotated,
     MissCounted,
     Network,
+    NetworkListed,
     OperatorDeregistered,
     OperatorRegistered,
     OperatorSetCommitted,
@@ -38,19 +39,25 @@ from nektar.model import (
     Signed,
     SlashingExecuted,
     SlashingRequested,
+    SlashingTrusted,
     SlashingVetoed,
     TaskCancelled,
     TaskSubmitted,
     Unpaused,
+    VetoVoted,
 )
 from nektar.networks.adapter import AdapterError, require_known
 from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of
 from nektar.networks.nektar import NektarNetwork
 
 ADAPTER = NektarNetwork()
-REGISTRY, TASKS, OTHER, SLASHER = (Address(bytes([c]) * 20) for c in (1, 2, 3, 4))
-CONTRACTS = {"operator_registry": REGISTRY, "task_manager": TASKS, "slashing_manager": SLASHER}
-NETWORK = Network("home", 31337, CONTRACTS)
+REGISTRY, TASKS, OTHER, SLASHER, TRUSTED, COMMITTEE, LISTS = (Address(bytes([c]) * 20) for c in range(1, 8))
+CONTRACTS = {
+    **{"operator_registry": REGISTRY, "task_manager": TASKS, "slashing_manager": SLASHER},
+    **{"trusted_slasher": TRUSTED, "veto_committee": COMMITTEE, "network_registry": LISTS},
+}
+ID = Hash32(b"n" * 32)
+NETWORK = Network("home", 31337, CONTRACTS, selector={"network": "0x" + "6E" * 32})
 ALICE, BOB = (Address(bytes([c]) * 20) for c in (0xA1, 0xB0))
 # As eth_abi takes a Task: taskType, input, parentHash, setHash, deadline, grace, two thresholds, number.
 TASK = (b"t" * 32, 91, b"p" * 32, b"s" * 32, 40, 3, 6700, 5000, 2**40)
@@ -196,26 +203,52 @@ def test_a_response_that_was_refused_says_who_sent_it_and_what_it_holds() -> Non
         assert ADAPTER.events(NETWORK, table("task_manager", "respond", call | {"status": status})) == []
 
 
-def test_what_the_slashing_manager_says() -> None:
+@pytest.mark.parametrize(
+    ("contract", "slasher", "proved"),
+    [("slashing_manager", SLASHER, True), ("trusted_slasher", TRUSTED, False)],
+)
+def test_what_slashers_say(contract: str, slasher: Address, proved: bool) -> None:
     at, request, amount = At(9, 0, 0), Hash32(b"r" * 32), (Position("collateral", 2**200),)
     row = {
-        "requestId": request,
-        "condition": b"c" * 32,
-        "operator": ALICE,
-        "taskHash": TASK_HASH,
-        "amount": 2**200,
+        **{"requestId": request, "condition": b"c" * 32, "operator": ALICE, "taskHash": TASK_HASH},
+        **{"amount": 2**200, "vetoDeadline": 12, "executionDeadline": 15},
     }
-    assert meaning("slashing_manager", "SlashingRequested", row | {"vetoDeadline": 12}) == SlashingRequested(
-        *(at, SLASHER, request, ALICE, amount, Deadline("block", 12)), "0x" + "63" * 32, Hash32(TASK_HASH)
+    assert meaning(contract, "SlashingRequested", row) == SlashingRequested(
+        *(at, slasher, request, ALICE, amount, Deadline("block", 12)),
+        *("0x" + "63" * 32, Hash32(TASK_HASH)),
+        execution_deadline=Deadline("block", 15),
+        proved=proved,
     )
-    of_no_task = row | {"condition": keccak(b"bond_breach"), "vetoDeadline": 12}
-    assert meaning("slashing_manager", "SlashingRequested", of_no_task).task_hash is None
-    counted = meaning("slashing_manager", "MissCounted", row)
-    assert counted == MissCounted(at, SLASHER, request, Hash32(TASK_HASH), ALICE)
-    vetoed = meaning("slashing_manager", "SlashingVetoed", {"requestId": request})
-    assert vetoed == SlashingVetoed(at, SLASHER, request)
-    executed = meaning("slashing_manager", "SlashingExecuted", row)
-    assert executed == SlashingExecuted(at, SLASHER, request, ALICE, amount)
+    of_no_task = row | {"condition": keccak(b"bond_breach")}
+    assert meaning(contract, "SlashingRequested", of_no_task).task_hash is None
+    if proved:
+        counted = meaning(contract, "MissCounted", row)
+        assert counted == MissCounted(at, slasher, request, Hash32(TASK_HASH), ALICE)
+    vetoed = meaning(contract, "SlashingVetoed", {"requestId": request})
+    assert vetoed == SlashingVetoed(at, slasher, request)
+    executed = meaning(contract, "SlashingExecuted", row | {"receiver": BOB})
+    assert executed == SlashingExecuted(at, slasher, request, ALICE, amount, receiver=BOB)
+
+
+def test_what_is_said_of_a_request_on_trust_and_of_votes() -> None:
+    at, request = At(9, 0, 0), Hash32(b"r" * 32)
+    told = {"requestId": request, "authority": BOB, "receiver": OTHER, "evidence": b"look"}
+    trusted = meaning("trusted_slasher", "RequestedOnTrust", told)
+    assert trusted == SlashingTrusted(at, TRUSTED, request, BOB, OTHER, b"look")
+    voted = {"target": TRUSTED, "requestId": request, "member": BOB, "votes": 1, "threshold": 2}
+    assert meaning("veto_committee", "VetoVoted", voted) == VetoVoted(at, TRUSTED, request, BOB, 1, 2)
+
+
+def test_the_burner_is_known_of_the_network_that_the_configuration_names_and_of_no_other() -> None:
+    at, listed = At(9, 0, 0), {"network_": ID, "builder": ALICE, "burner": BOB}
+    assert meaning("network_registry", "NetworkListed", listed) == NetworkListed(at, ID, ALICE, BOB)
+    rows = table("network_registry", "NetworkListed", listed | {"network_": b"m" * 32})
+    assert ADAPTER.events(NETWORK, rows) == []
+    rows = table("network_registry", "NetworkListed", listed)
+    assert ADAPTER.events(Network("home", 31337, CONTRACTS), rows) == []
+    for odd in ("", "0x6e", "6e" * 32, "0x" + "6g" * 32):
+        with pytest.raises(AdapterError, match=r"networks.home.selector.network: expected 0x and 64 hex"):
+            ADAPTER.events(Network("home", 31337, CONTRACTS, selector={"network": odd}), {})
 
 
 def test_several_contracts_of_one_kind_are_told_apart_after_a_slash() -> None:
@@ -235,7 +268,7 @@ def test_names_that_the_adapter_does_not_know_are_refused() -> None:
     require_known(configured(), ADAPTER)
     for settings, says in (
         ({"contracts": {"taskmanager/old": "0x" + "11" * 20}}, "contracts: expected names .* task_manager.*"),
-        ({"selector": {"avs": "0x" + "11" * 20}}, r"selector: .* knows \(none\); got 'avs'"),
+        ({"selector": {"avs": "0x" + "11" * 20}}, r"selector: .* knows \(network\); got 'avs'"),
         ({"terms": {"veto_period": 3}}, r"terms: .* knows \(minimum, .*\); got 'veto_period'"),
     ):
         with pytest.raises(ConfigError, match=says):
