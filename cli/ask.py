@@ -1,4 +1,4 @@
-"""Commands that read: `sql`, `tasks`, `operators`, `findings`, `dead`."""
+"""Commands that read: `sql`, `tasks`, `operators`, `findings`, `slashings`, `dead`."""
 
 from __future__ import annotations
 
@@ -172,6 +172,45 @@ def findings(config_path: Path | None, directory: Path | None, limit: int, as_js
     shown = found if as_json else [{**f, "id": short(f["id"])} for f in found]
     columns = ["id", "condition", "status", "operator", "task_number", "block_number", "level", "anchor"]
     rows(shown, columns, as_json=as_json, title="findings", empty="none")
+
+
+def slashings(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
+    """Requests to slash: those that can still be overruled or executed first, then the newest.
+
+    `turn` is the order in which pending ones against one Operator are to be executed, since one for stake
+    that was captured later voids the others.
+    """
+    config, _ = read_config(config_path, directory)
+    found = records(
+        config,
+        """
+        SELECT *, if(state != 'requested', 0, row_number() OVER (
+            PARTITION BY network, slasher, operator, state ORDER BY captured, requested_block, request
+        )) AS turn
+        FROM slashings
+        ORDER BY state != 'requested', if(state = 'requested', veto_deadline, 0), decided_block DESC, request
+        LIMIT {limit:UInt32}
+        """,
+        limit=limit,
+    )
+    shown = found if as_json else [{**f, "request": short(f["request"]), "votes": _votes(f)} for f in found]
+    columns = [
+        "request",
+        "state",
+        "operator",
+        "asked",
+        "taken",
+        "proved",
+        "votes",
+        "veto_deadline",
+        "veto_time",
+    ]
+    rows(shown, [*columns, "execution_deadline", "turn"], as_json=as_json, title="slashings", empty="none")
+
+
+def _votes(slashing: dict[str, Any]) -> str:
+    needed = slashing["votes_needed"]
+    return f"{slashing['votes']} of {needed}" if needed else str(slashing["votes"])
 
 
 def dead(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:

@@ -335,7 +335,7 @@ def _settled(sql: str, head_hash: str) -> bool:
 
 
 def _processors() -> set[str]:
-    return {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
+    return {"tasks", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
 
 
 class _Murders:

@@ -275,6 +275,19 @@ def dispute(
 
 
 @app.command()
+def slashings(
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="The first so many, pending ones before others")] = 50,
+    json: JsonOption = False,
+) -> None:
+    """Requests to slash: until when each can be overruled, and what became of it."""
+    from cli.ask import slashings as run
+
+    run(config, directory, limit, json)
+
+
+@app.command()
 def coverage(config: ConfigOption = None, directory: DirOption = None, json: JsonOption = False) -> None:
     """Which blocks the store has, how well they were checked, and which are missing."""
     from cli.coverage import run

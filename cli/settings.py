@@ -38,8 +38,9 @@ def adapters(config: Config) -> dict[str, Adapter]:
 def folds() -> list[Fold[Any]]:
     """Every fold that this installation has: the ledgers, and what each condition detects with."""
     from processors.folds.operators import Operators
+    from processors.folds.slashings import Slashings
     from processors.folds.tasks import Tasks
     from processors.folds.traces import Traces
 
     conditions = [plugins.load("nektar.conditions", name)() for name in plugins.names("nektar.conditions")]
-    return [Tasks(), Operators(), Traces(), *(c.detect for c in conditions)]
+    return [Tasks(), Operators(), Slashings(), Traces(), *(c.detect for c in conditions)]

@@ -41,6 +41,15 @@ class TaskState(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+class SlashingState(enum.StrEnum):
+    REQUESTED = "requested"
+    VETOED = "vetoed"
+    EXECUTED = "executed"
+    EXPIRED = "expired"
+    VOID = "void"
+    UNKNOWN = "unknown"
+
+
 class TaskRow(msgspec.Struct, frozen=True):
     """One Task and how it stands."""
 
@@ -102,6 +111,44 @@ class OperatorRow(msgspec.Struct, frozen=True):
     in_set: Annotated[bool, Column("Bool", "Whether the newest OperatorSet holds it")]
     registered_block: Annotated[int, Column("UInt64", "Block of the (last) registration")]
     deregistered_block: Annotated[int, Column("UInt64", "First block without duties for new tasks; 0: none")]
+
+
+class SlashingRow(msgspec.Struct, frozen=True):
+    """One request to slash, and what became of it."""
+
+    table: ClassVar[str] = "slashings"
+    key: ClassVar[tuple[str, ...]] = ("slasher", "request")
+
+    slasher: Annotated[bytes, Column(AddressColumn, "The contract that was asked")]
+    request: Annotated[bytes, Column(HashColumn, "Name of the request, that contract's own")]
+    operator: Annotated[bytes, Column(AddressColumn, "Who is to be slashed")]
+    condition: Annotated[str, Column("LowCardinality(String)", "What it is said to be for: 0x… for a hash")]
+    task_hash: Annotated[bytes, Column(HashColumn, "The task it is said to be about; zero: none")]
+    proved: Annotated[bool, Column("Bool", "Whether the contract checked a proof; else a word was enough")]
+    authority: Annotated[bytes, Column(AddressColumn, "Whose word it rests on; zero: not said")]
+    unit: Annotated[str, Column("LowCardinality(String)", "Of the amounts: wei, or wad for parts in 10^18")]
+    asked: Annotated[int, Column("UInt256", "Amount asked for, of all kinds of collateral together")]
+    taken: Annotated[int, Column("UInt256", "Amount taken, of all kinds of collateral together")]
+    receiver: Annotated[bytes, Column(AddressColumn, "Who got it, or is to; zero: not said")]
+    state: Annotated[
+        str, Column("LowCardinality(String)", "requested, vetoed, executed, expired, void or unknown")
+    ]
+    votes: Annotated[int, Column("UInt64", "Votes of the committee to overrule it")]
+    votes_needed: Annotated[int, Column("UInt64", "So many overrule it; 0: not known")]
+    deadline_unit: Annotated[str, Column("LowCardinality(String)", "block, timestamp or epoch")]
+    veto_deadline: Annotated[int, Column("UInt64", "Last block (or time, or epoch) at which a veto counts")]
+    veto_time: Annotated[int, Column("DateTime('UTC')", "About when that is; 1970: not known")]
+    execution_deadline: Annotated[
+        int,
+        Column("UInt64", "Last block (or time, or epoch) at which it can be executed; 0: none"),
+    ]
+    execution_time: Annotated[int, Column("DateTime('UTC')", "About when that is; 1970: not known")]
+    captured: Annotated[
+        int,
+        Column("UInt64", "When the stake is of; executing one of later stake voids this; 0: not said"),
+    ]
+    requested_block: Annotated[int, Column("UInt64", "Block of the request")]
+    decided_block: Annotated[int, Column("UInt64", "Block whose content put it in this state")]
 
 
 class ProgressRow(msgspec.Struct, frozen=True):
@@ -220,6 +267,7 @@ Row = (
     TaskRow
     | DutyRow
     | OperatorRow
+    | SlashingRow
     | ProgressRow
     | TaskEventRow
     | ChainSpan
@@ -228,7 +276,7 @@ Row = (
     | Finding
 )
 ROWS: tuple[type[Row], ...] = (
-    *(TaskRow, DutyRow, OperatorRow, ProgressRow, TaskEventRow),
+    *(TaskRow, DutyRow, OperatorRow, SlashingRow, ProgressRow, TaskEventRow),
     *(EvidenceRow, DryRunRow, Finding),
 )
 """Those that are true now, and have a table of their own."""

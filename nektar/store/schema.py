@@ -23,7 +23,7 @@ import msgspec
 from nektar import coverage, rows
 from nektar.arrow import pa
 from nektar.chain.abi import CALL_COLUMNS, EVENT_COLUMNS, EventType, FunctionType
-from nektar.rows import Column, DutyRow, Finding
+from nektar.rows import Column, DutyRow, Finding, SlashingRow
 
 Row = rows.Row | coverage.Row
 
@@ -198,7 +198,7 @@ def history_table(row_type: type[Row]) -> Table:
     return Table(name, comment, order, own, view, now.arrow, history=True)
 
 
-HISTORIES: tuple[type[Row], ...] = (DutyRow, Finding)
+HISTORIES: tuple[type[Row], ...] = (DutyRow, SlashingRow, Finding)
 
 
 def model_tables() -> list[Table]:

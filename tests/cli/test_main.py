@@ -36,7 +36,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
-    commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings"]
+    commands = ["demo", "devnet", "init", "check", "up", "sql", "tasks", "operators", "findings", "slashings"]
     commands += ["index", "coverage", "migrate", "replay", "dead", "watchers", "dashboards"]
     listed = nektar("--help").stdout
     for command in commands:

@@ -19,12 +19,14 @@ from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
 from processors.conditions.missed_duty import MissedDuty
 from processors.folds.operators import Operators
+from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
 from processors.folds.traces import Traces
+from tests.processors.slashed import Slashed
 from tests.processors.world import NETWORK, Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
-FOLDS = [Tasks(), Operators(), Traces(), Equivocation.detect, MissedDuty.detect]
+FOLDS = [Tasks(), Operators(), Slashings(), Traces(), Equivocation.detect, MissedDuty.detect]
 LIVES = 12
 
 
@@ -32,7 +34,7 @@ LIVES = 12
 def test_a_reorg_leaves_what_the_surviving_chain_alone_would(fold: Fold[Any]) -> None:
     for seed in range(15):
         rng = random.Random(f"reorgs {seed}")
-        forks = [World(rng)]  # the Network after each block of the chain as it stands
+        forks: list[World] = [Slashed(rng)]  # the Network after each block of the chain as it stands
         chain: list[Part] = []
         folded, rows = calculus.begin(fold, NETWORK), Rows()
         for _ in range(24):
@@ -87,7 +89,7 @@ class Written(NamedTuple):
 
 def life(rng: random.Random, records: int) -> list[Written]:
     """A log with all that a log can hold: blocks, undos, gaps, marks, and messages among them."""
-    begun = World(rng)
+    begun: World = Slashed(rng)
     first, happened = begun.next_block()
     # Each with the Network as it was after it, which a message says nothing about.
     parts: list[tuple[Block | GapPassed | Signed, tuple[ChainEvent, ...], World]] = [

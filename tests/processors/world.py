@@ -267,9 +267,9 @@ def rng_choice(rng: random.Random, among: list[Task]) -> Task:
     return among[0] if rng.random() < 0.5 else rng.choice(among)
 
 
-def history(rng: random.Random, blocks: int, pauses: bool = True) -> list[Event]:
+def history(rng: random.Random, blocks: int, pauses: bool = True, of: type[World] = World) -> list[Event]:
     """What a fold is shown of so many blocks, gaps and messages, some of which come before their Task."""
-    world = World(rng, pauses)
+    world = of(rng, pauses)
     records: list[list[Event]] = []
     for i in range(blocks):
         if i and rng.random() < 0.04:

@@ -1,0 +1,137 @@
+"""The random Network (world.py) with slashings, right ones and wrong, by contracts that mind no rule."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from eth_hash.auto import keccak
+
+from nektar.model import (
+    Address,
+    At,
+    ChainEvent,
+    Event,
+    Hash32,
+    Moment,
+    NetworkListed,
+    Position,
+    SlashingExecuted,
+    SlashingRequested,
+    SlashingTrusted,
+    SlashingVetoed,
+    VetoVoted,
+)
+from tests.processors import world
+from tests.processors.world import OPERATORS, STRANGER, World
+
+PROVED, TRUSTED, VAULT = (Address(bytes([c]) * 20) for c in (0x51, 0x52, 0x53))
+BURNER, THIEF = (Address(bytes([c]) * 20) for c in (0xBB, 0x77))
+ID = Hash32(keccak(b"home"))
+SETS = [Hash32(bytes([c]) * 32) for c in (0x81, 0x82)]
+CONDITIONS = [
+    "0x" + keccak(name).hex() for name in (b"equivocation", b"missed_duty", b"missed_duty", b"bond_breach")
+]
+
+
+class Slashed(World):
+    """Its slashers: one by proof and one on trust, in blocks; a vault's, in seconds, with captured stake."""
+
+    def __init__(self, rng: random.Random, pauses: bool = True) -> None:
+        super().__init__(rng, pauses)
+        self._requests: list[SlashingRequested] = []
+        self._votes: dict[tuple[Address, Hash32], int] = {}
+        self._trusted: SlashingRequested | None = None  # of which no more is said yet
+
+    def _any(self, at: At) -> ChainEvent | None:
+        if self._trusted:
+            return self._say_more(at)
+        kinds = [
+            *(super()._any, self._request, self._request, self._vote, self._veto),
+            *(self._execute, self._execute, self._slash, self._list),
+        ]
+        return self.rng.choices(kinds, [24, 2, 2, 2, 1, 2, 2, 1, 1])[0](at)
+
+    def _request(self, at: At) -> ChainEvent:
+        rng, slasher = self.rng, self.rng.choice([PROVED, TRUSTED, TRUSTED, VAULT])
+        now, unit = self._now(at, slasher)
+        about = self._some_task() if rng.random() < 0.9 else None
+        task_hash = about.hash if about else rng.choice([None, Hash32(bytes([rng.randrange(3)] * 32))])
+        veto, last = now + rng.choice((-1, 0, 2, 4)), now + rng.choice((-1, 3, 6, 8, 20))
+        if self._requests and rng.random() < 0.03:
+            request = rng.choice(self._requests).request
+        else:
+            request = Hash32(keccak(b"%d %b" % (rng.randrange(1 << 30), slasher)))
+        made = SlashingRequested(
+            at=at,
+            slasher=slasher,
+            request=request,
+            operator=rng.choice(OPERATORS[:2] if slasher == VAULT else [*OPERATORS, STRANGER]),
+            penalty=(Position("it", rng.randrange(1, 1000)), Position("that", 1))[: rng.choice((1, 1, 2))],
+            veto_deadline=Moment(unit, veto),
+            condition=rng.choice(CONDITIONS),
+            task_hash=task_hash,
+            set=rng.choice(SETS) if slasher == VAULT else None,
+            captured=Moment(unit, now - rng.randrange(60)) if slasher == VAULT else None,
+            execution_deadline=Moment(unit, last) if rng.random() < 0.9 else None,
+            proved=slasher == PROVED,
+        )
+        self._requests.append(made)
+        self._trusted = made if slasher == TRUSTED and rng.random() < 0.9 else None
+        return made
+
+    def _say_more(self, at: At) -> ChainEvent:
+        about, self._trusted = self._trusted, None
+        assert about
+        receiver = self.rng.choice([BURNER, BURNER, THIEF, None])
+        return SlashingTrusted(at, about.slasher, about.request, STRANGER, receiver, self.evidence(about))
+
+    def evidence(self, about: SlashingRequested) -> bytes:
+        """What the authority shows for it."""
+        return self.rng.choice([b"", b"", b"look"])
+
+    def _some_request(self) -> tuple[Address, Hash32, Address]:
+        """A new one more often than not; some that nobody made."""
+        if not self._requests or self.rng.random() < 0.05:
+            return TRUSTED, Hash32(bytes(32)), STRANGER
+        made = self.rng.choice(self._requests[-4:] if self.rng.random() < 0.8 else self._requests)
+        return made.slasher, made.request, made.operator
+
+    def _vote(self, at: At) -> ChainEvent:
+        slasher, request, _ = self._some_request()
+        votes = self._votes[slasher, request] = self._votes.get((slasher, request), 0) + 1
+        return VetoVoted(at, slasher, request, STRANGER, votes, self.rng.choice((0, 2, 2)))
+
+    def _veto(self, at: At) -> ChainEvent:
+        slasher, request, _ = self._some_request()
+        return SlashingVetoed(at, slasher, request)
+
+    def _execute(self, at: At) -> ChainEvent:
+        slasher, request, operator = self._some_request()
+        taken = (Position("it", self.rng.randrange(1000)),)
+        receiver = self.rng.choice([BURNER, BURNER, BURNER, THIEF, None])
+        named = self.rng.choice([operator, operator, None])
+        return SlashingExecuted(at, slasher, request, named, taken, receiver=receiver)
+
+    def _slash(self, at: At) -> ChainEvent:
+        """Without a request, or one that it does not name."""
+        now, unit = self._now(at, VAULT)
+        captured = Moment(unit, now - self.rng.randrange(60)) if self.rng.random() < 0.5 else None
+        set_ = self.rng.choice([None, *SETS])
+        taken = (Position("it", self.rng.randrange(1000)),)
+        operator = self.rng.choice(OPERATORS[:2])
+        slasher = self.rng.choice([VAULT, VAULT, STRANGER])
+        return SlashingExecuted(at, slasher, None, operator, taken, set=set_, captured=captured)
+
+    def _list(self, at: At) -> ChainEvent:
+        return NetworkListed(at, ID, STRANGER, BURNER)
+
+    def _now(self, at: At, slasher: Address) -> tuple[int, Literal["block", "timestamp"]]:
+        if slasher == VAULT:
+            return 1000 + 12 * at.block, "timestamp"
+        return at.block, "block"
+
+
+def slashed(rng: random.Random, blocks: int) -> list[Event]:
+    """As `world.history`, with slashings."""
+    return world.history(rng, blocks, of=Slashed)
