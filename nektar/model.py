@@ -276,7 +276,7 @@ class SlashingTrusted(msgspec.Struct, frozen=True, tag=True):
     request: Hash32
     authority: Address  # whose word it is
     receiver: Address | None = None  # who is to get what is taken
-    evidence: bytes = b""  # what is shown for it, if anything: no contract has looked at it
+    evidence: bytes = b""  # calldata of a proof, if any is shown: no contract has looked at it
 
 
 class VetoVoted(msgspec.Struct, frozen=True, tag=True):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from typing import Literal
 
+import msgspec
+from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from nektar.model import (
+    G1,
     Address,
     At,
     ChainEvent,
     Event,
+    GapPassed,
     Hash32,
     Moment,
     NetworkListed,
@@ -20,18 +24,64 @@ from nektar.model import (
     SlashingRequested,
     SlashingTrusted,
     SlashingVetoed,
+    Task,
     VetoVoted,
 )
+from nektar.networks.encoding import encode_answer
 from tests.processors import world
-from tests.processors.world import OPERATORS, STRANGER, World
+from tests.processors.world import ANSWERS, OPERATORS, STRANGER, World, set_of, signature
 
 PROVED, TRUSTED, VAULT = (Address(bytes([c]) * 20) for c in (0x51, 0x52, 0x53))
 BURNER, THIEF = (Address(bytes([c]) * 20) for c in (0xBB, 0x77))
 ID = Hash32(keccak(b"home"))
 SETS = [Hash32(bytes([c]) * 32) for c in (0x81, 0x82)]
-CONDITIONS = [
-    "0x" + keccak(name).hex() for name in (b"equivocation", b"missed_duty", b"missed_duty", b"bond_breach")
-]
+EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
+    "0x" + keccak(name).hex()
+    for name in (b"equivocation", b"invalid_response", b"missed_duty", b"bond_breach")
+)
+CONDITIONS = [EQUIVOCATION, EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, MISSED_DUTY, BOND_BREACH]
+# Blocks after a Task's grace in which it can be slashed for.
+WINDOW = 2
+NETWORK = msgspec.structs.replace(world.NETWORK, terms={"slashing_window": WINDOW})
+
+_TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
+_PAIR = "(uint256,uint256)"
+_SET = f"(address,{_PAIR},uint256)[]"
+_PROOFS = {
+    EQUIVOCATION: ("proveEquivocation", [_TASK, _SET, "uint256", _PAIR, _PAIR, _PAIR, _PAIR]),
+    INVALID_RESPONSE: ("proveInvalidResponse", [_TASK, _SET, "uint256", _PAIR, _PAIR, "uint256"]),
+}
+
+
+def calldata(
+    condition: str,
+    task: Task,
+    members: dict[Address, int],
+    index: int,
+    signed: list[tuple[tuple[int, int], G1]],
+    divisor: int = 0,
+) -> bytes:
+    """Of the function that proves the condition, as eth-abi encodes it. `members` are (Operator, secret)."""
+    name, types = _PROOFS[condition]
+    set_ = [(m.operator, _pair(m.key), m.stake[0].amount) for m in set_of(members.items()).members]
+    fields = tuple(
+        word if i in (0, 2, 3) else int.from_bytes(word, "big")
+        for i in range(9)
+        for word in [task.preimage[32 * i : 32 * i + 32]]
+    )
+    values: list[object] = [fields, set_, index]
+    for answer, made in signed:
+        values += [answer, _pair(made)]
+    values += [divisor] if condition == INVALID_RESPONSE else []
+    return bytes(keccak(f"{name}({','.join(types)})".encode())[:4] + encode(types, values))
+
+
+def _pair(point: bytes) -> tuple[int, int]:
+    return int.from_bytes(point[:32], "big"), int.from_bytes(point[32:], "big")
+
+
+# What was made by `Slashed.evidence` → (condition, Task, Operator) that it proves; None: nothing.
+PROVES: dict[bytes, tuple[str, Hash32, Address] | None] = {b"look": None}
 
 
 class Slashed(World):
@@ -42,6 +92,12 @@ class Slashed(World):
         self._requests: list[SlashingRequested] = []
         self._votes: dict[tuple[Address, Hash32], int] = {}
         self._trusted: SlashingRequested | None = None  # of which no more is said yet
+        self._numbers = rng.choice((0, 0, 0, 7))  # a log may begin when there were Tasks already
+
+    def gap(self) -> GapPassed:
+        """Tasks may be submitted in it."""
+        self._numbers += self.rng.choice((0, 1))
+        return super().gap()
 
     def _any(self, at: At) -> ChainEvent | None:
         if self._trusted:
@@ -87,8 +143,30 @@ class Slashed(World):
         return SlashingTrusted(at, about.slasher, about.request, STRANGER, receiver, self.evidence(about))
 
     def evidence(self, about: SlashingRequested) -> bytes:
-        """What the authority shows for it."""
-        return self.rng.choice([b"", b"", b"look"])
+        """What the authority shows for it: nothing, nonsense, a proof, or what looks like one."""
+        rng = self.rng
+        known = [task for task in self._tasks if task.set_hash in self._sets]
+        if about.condition not in _PROOFS or not known or rng.random() < 0.3:
+            return rng.choice([b"", b"look"])
+        own = [task for task in known if task.hash == about.task_hash]
+        task = own[0] if own and rng.random() < 0.9 else rng.choice(known)
+        members = self._sets[task.set_hash]
+        order = list(members)
+        mine = about.operator in members and rng.random() < 0.9
+        index = order.index(about.operator) if mine else rng.randrange(len(order))
+        secret, answers = members[order[index]], rng.sample(ANSWERS, 2)
+        if rng.random() < 0.2:
+            answers = [answers[0]] * 2
+        false = rng.random() < 0.2
+        signed = [
+            (answer, signature(99 if false else secret, task.hash, keccak(encode_answer(*answer))))
+            for answer in answers[: 2 if about.condition == EQUIVOCATION else 1]
+        ]
+        shown = calldata(about.condition, task, members, index, signed)
+        # Of n = 10, (2, 5) is right.
+        breach = answers[0] != answers[1] if about.condition == EQUIVOCATION else answers[0] != (2, 5)
+        PROVES[shown] = (about.condition, task.hash, order[index]) if breach and not false else None
+        return shown
 
     def _some_request(self) -> tuple[Address, Hash32, Address]:
         """A new one more often than not; some that nobody made."""

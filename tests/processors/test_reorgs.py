@@ -18,15 +18,17 @@ from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Signe
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
 from processors.conditions.missed_duty import MissedDuty
+from processors.conditions.wrongful_slashing import WrongfulSlashing
 from processors.folds.operators import Operators
 from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
 from processors.folds.traces import Traces
-from tests.processors.slashed import Slashed
-from tests.processors.world import NETWORK, Rows, World, put
+from tests.processors.slashed import NETWORK, Slashed
+from tests.processors.world import Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
-FOLDS = [Tasks(), Operators(), Slashings(), Traces(), Equivocation.detect, MissedDuty.detect]
+CONDITIONS = [Equivocation.detect, MissedDuty.detect, WrongfulSlashing.detect]
+FOLDS = [Tasks(), Operators(), Slashings(), Traces(), *CONDITIONS]
 LIVES = 12
 
 

@@ -308,15 +308,15 @@ def test_an_execution_against_all_rules_shows_all_the_same() -> None:
 
 
 def test_an_execution_voids_what_was_captured_before_and_nothing_else() -> None:
-    requests = [captured(b"a", 900), captured(b"b", 950), captured(b"c", 990), captured(b"d", 900, BOB)]
+    requests = [captured(b"a", 900), captured(b"b", 950), captured(b"c", 950), captured(b"d", 900, BOB)]
     _, rows = play(*requests, *closed(5), execution(6, b"b" * 32, VAULT), *closed(6))
     assert [row.state for row in rows] == ["void", "executed", "requested", "requested"]
-    assert [row.captured for row in rows] == [900, 950, 990, 900]
+    assert [row.captured for row in rows] == [900, 950, 950, 900]
     # Where nobody asked first, too.
     at = Moment("timestamp", 960)
     slash = SlashingExecuted(At(6, 0, 0), VAULT, None, ALICE, (Position("it", 6),), captured=at)
     _, rows = play(*requests, *closed(5), slash, *closed(6))
-    assert [row.state for row in rows] == ["void", "void", "requested", "requested"]
+    assert [row.state for row in rows] == ["void", "void", "void", "requested"]
 
 
 def test_an_execution_without_a_name_is_of_the_newest_request_in_its_set() -> None:

@@ -1,0 +1,719 @@
+"""Wrongful slashings against what the whole list of events says of each request."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+from immutables import Map
+
+from devnet.deploy import NETWORK as LISTED_AS
+from nektar import checkpoint
+from nektar import fold as calculus
+from nektar.fold import Step
+from nektar.log import New, Undo
+from nektar.model import (
+    Address,
+    At,
+    Attested,
+    BlockClosed,
+    ChainEvent,
+    Event,
+    GapPassed,
+    Hash32,
+    Level,
+    Moment,
+    Network,
+    NetworkListed,
+    OperatorSetCommitted,
+    Position,
+    Responded,
+    SlashingExecuted,
+    SlashingRequested,
+    SlashingTrusted,
+    SlashingVetoed,
+    TaskSubmitted,
+)
+from nektar.networks.encoding import encode_answer
+from nektar.rows import Change, Finding
+from processors import past
+from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing, finding_id
+from tests.devnet.contracts.conftest import TERMS, on_anvil
+from tests.devnet.contracts.test_slashing import proof, prove
+from tests.devnet.contracts.test_trusted import BURNER as BURN
+from tests.devnet.contracts.test_trusted import THIEF as STOLEN
+from tests.devnet.contracts.test_trusted import ask, vetoed
+from tests.processors.real_chain import ADAPTER, log, network
+from tests.processors.slashed import (
+    BOND_BREACH,
+    BURNER,
+    EQUIVOCATION,
+    ID,
+    INVALID_RESPONSE,
+    MISSED_DUTY,
+    NETWORK,
+    PROVED,
+    PROVES,
+    THIEF,
+    TRUSTED,
+    WINDOW,
+    calldata,
+    slashed,
+)
+from tests.processors.world import (
+    CHAIN_ID,
+    OPERATORS,
+    STRANGER,
+    Rows,
+    block,
+    put,
+    registered,
+    set_of,
+    signature,
+    task,
+)
+
+FOLD = WrongfulSlashing.detect
+SEEDS = 400
+REASONS = {
+    *("signed", "unknown_task", "window_passed", "twice", "not_proved"),
+    *("after_veto", "early", "after_expiry", "wrong_receiver"),
+}
+
+# --- the oracle -------------------------------------------------------------------------------------
+
+Found = dict[bytes, tuple[int, str, set[tuple[int, int]]]]
+"""Finding id → (block, level, the (block, log index) of the events that it rests on)."""
+
+
+def oracle(events: Sequence[Event]) -> Found:
+    """Every request against all that happened; nothing is ever forgotten."""
+    found: Found = {}
+    blocks = {e.block.number: e.block for e in events if isinstance(e, BlockClosed)}
+    seen = set[tuple[bytes, bytes]]()
+    for i, event in enumerate(events):
+        if not isinstance(event, SlashingRequested) or (event.slasher, event.request) in seen:
+            continue
+        seen.add((event.slasher, event.request))
+        firsts = dict[str, tuple[int, list[ChainEvent]]]()
+        for reason, j, others in wrongs(events, i, event):
+            if reason not in firsts or j < firsts[reason][0]:
+                firsts[reason] = j, others
+        for reason, (j, others) in firsts.items():
+            newest = next(e.block for e in events[j:] if isinstance(e, BlockClosed))
+            places = [at for e in (event, *others) if (at := e.at)]
+            linked = any(blocks[at.block].level is not Level.PROVED for at in places)
+            name = finding_id(CHAIN_ID, event.slasher, event.request, reason)
+            level = Level.LINKED if linked else Level.PROVED
+            found[name] = newest.number, level, {(at.block, at.log) for at in places}
+    return found
+
+
+def wrongs(
+    events: Sequence[Event], i: int, asked: SlashingRequested
+) -> Iterator[tuple[str, int, list[ChainEvent]]]:
+    """(reason, place in the list of the event that shows it, events that it rests on beside the request)."""
+    key, claim = (asked.slasher, asked.request), (asked.condition, asked.task_hash, asked.operator)
+    submitted = next(
+        (j for j, e in enumerate(events) if isinstance(e, TaskSubmitted) and e.task.hash == asked.task_hash),
+        None,
+    )
+    if asked.condition == MISSED_DUTY and submitted is not None:
+        about = events[submitted]
+        assert isinstance(about, TaskSubmitted)
+        first = None
+        for j, event in enumerate(events[submitted:], submitted):
+            if not answers(events, submitted, j, asked.operator):
+                continue
+            # Of several before the request an attestation of its own is shown, of those after it the first.
+            if first is None or (
+                j <= i and isinstance(event, Attested) > isinstance(events[first], Attested)
+            ):
+                first = j
+        if first is not None:
+            shown = events[first]
+            assert isinstance(shown, Attested | Responded)
+            yield "signed", max(i, first), [about, shown]
+    if not asked.proved and asked.task_hash and (j := surely_unknown(events, i, asked.task_hash)):
+        yield "unknown_task", j, []
+    if not asked.proved and submitted is not None and submitted < i and asked.condition != MISSED_DUTY:
+        about = events[submitted]
+        assert isinstance(about, TaskSubmitted)
+        if asked.at.block > about.task.deadline.value + about.task.grace + WINDOW:
+            yield "window_passed", i, [about]
+    if asked.task_hash and not asked.proved:
+        same = [
+            (j, e)
+            for j, e in enumerate(events)
+            if isinstance(e, SlashingRequested)
+            and (e.condition, e.task_hash, e.operator) == claim
+            and not repeats(events, j)
+        ]
+        if (others := [(j, e) for j, e in same if j < i]) or any(e.proved for _, e in same):
+            by_proof = [(j, e) for j, e in others if e.proved]
+            if others:
+                yield "twice", i, [(by_proof or others)[0][1]]
+            else:
+                j, other = next((j, e) for j, e in same if e.proved)
+                yield "twice", j, [other]
+    vetoed: SlashingVetoed | None = None
+    listed: NetworkListed | None = None
+    for j, event in enumerate(events):
+        if isinstance(event, NetworkListed):
+            listed = event
+        if j < i or (getattr(event, "slasher", None), getattr(event, "request", None)) != key:
+            continue
+        match event:
+            case SlashingTrusted():
+                if event.evidence in PROVES and is_flawed(event, asked):
+                    yield "not_proved", j, [event]
+                if listed and event.receiver not in (None, listed.burner):
+                    yield "wrong_receiver", j, [event, listed]
+            case SlashingVetoed():
+                vetoed = vetoed or event
+            case SlashingExecuted():
+                closed = next(e.block for e in events[j:] if isinstance(e, BlockClosed))
+                if vetoed:
+                    yield "after_veto", j, [event, vetoed]
+                if reached(asked.veto_deadline, closed) <= asked.veto_deadline.value:
+                    yield "early", j, [event]
+                until = asked.execution_deadline
+                if until and reached(until, closed) > until.value:
+                    yield "after_expiry", j, [event]
+                if listed and event.receiver not in (None, listed.burner):
+                    yield "wrong_receiver", j, [event, listed]
+
+
+def answers(events: Sequence[Event], submitted: int, j: int, operator: Address) -> bool:
+    """Whether the event at `j` shows that the Operator answered the Task submitted at `submitted`."""
+    about, event = events[submitted], events[j]
+    assert isinstance(about, TaskSubmitted)
+    of = about.task
+    if getattr(event, "task_hash", None) != of.hash:
+        return False
+    if isinstance(event, Attested):
+        return event.operator == operator and event.at.block <= of.deadline.value + of.grace
+    if not isinstance(event, Responded) or any(
+        isinstance(e, Responded) and e.task_hash == of.hash for e in events[submitted:j]
+    ):
+        return False
+    sets = [e.set for e in events[:submitted] if isinstance(e, OperatorSetCommitted)]
+    members = [m.operator for s in sets[::-1] if s.hash == of.set_hash for m in s.members]
+    assert event.non_signers is not None
+    return operator in members and members.index(operator) not in event.non_signers
+
+
+def surely_unknown(events: Sequence[Event], i: int, task_hash: Hash32) -> int:
+    """The place of the end of the request's block, if the log shows by then that there is no such Task."""
+    end = next(j for j, e in enumerate(events) if j > i and isinstance(e, BlockClosed))
+    tasks = [e.task for e in events[:end] if isinstance(e, TaskSubmitted)]
+    if not tasks or [each.number for each in tasks] != list(range(1, len(tasks) + 1)):
+        return 0
+    doubtful = [e.last for e in events[:end] if isinstance(e, GapPassed)]
+    closed = [e.block for e in events[: end + 1] if isinstance(e, BlockClosed)]
+    doubtful += [each.number for each in closed if each.level is not Level.PROVED]
+    if max(doubtful, default=-1) >= tasks[-1].submitted.block or task_hash in {t.hash for t in tasks}:
+        return 0
+    return end
+
+
+def repeats(events: Sequence[Event], j: int) -> bool:
+    """Whether a request of this name was made before."""
+    event = events[j]
+    assert isinstance(event, SlashingRequested)
+    return any(
+        isinstance(e, SlashingRequested) and (e.slasher, e.request) == (event.slasher, event.request)
+        for e in events[:j]
+    )
+
+
+def is_flawed(event: SlashingTrusted, asked: SlashingRequested) -> bool:
+    proves = PROVES[event.evidence]
+    if event.evidence == b"look":
+        return True
+    return asked.task_hash is not None and proves != (asked.condition, asked.task_hash, asked.operator)
+
+
+def reached(moment: Moment, closed: Any) -> int:
+    return int(closed.number if moment.unit == "block" else closed.time)
+
+
+def told(rows: Rows) -> Found:
+    found: Found = {}
+    for row in rows.values():
+        assert isinstance(row, Finding)
+        facts = json.loads(row.facts)
+        places = {(each["block"], each["log"]) for each in facts["events"].values()}
+        slasher, request = (bytes.fromhex(facts[name][2:]) for name in ("slasher", "request"))
+        assert row.id == finding_id(CHAIN_ID, Address(slasher), Hash32(request), facts["reason"])
+        found[row.id] = row.block_number, row.level, places
+    return found
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_what_is_found_is_what_the_chain_contradicts(part: int) -> None:
+    met = list[str]()
+    for seed in range(part, SEEDS, 4):
+        events = slashed(random.Random(f"wrongful {seed}"), 24)
+        state, rows = FOLD.initial(NETWORK), Rows()
+        for i, event in enumerate(events):
+            state, changes = FOLD.step(state, event)
+            put(rows, changes)
+            if isinstance(event, BlockClosed | GapPassed) and (changes or i == len(events) - 1):
+                assert told(rows) == oracle(events[: i + 1]), f"seed {seed}, after {event}"
+        met += [json.loads(row.facts)["reason"] for row in rows.values() if isinstance(row, Finding)]
+    assert {*met} == REASONS
+    assert min(met.count(reason) for reason in REASONS) > 3
+
+
+# --- by example -------------------------------------------------------------------------------------
+
+ALICE, BOB = OPERATORS[:2]
+MEMBERS = set_of([(ALICE, 1), (BOB, 2)])
+SECRETS = {ALICE: 1, BOB: 2}
+TASK = task(At(3, 0, 0), MEMBERS.hash, 1, deadline=6, grace=2)  # until block 8; its window until 8 + WINDOW
+OTHER = task(At(3, 1, 1), MEMBERS.hash, 2, deadline=6, grace=2)
+NAME, UNHEARD = Hash32(b"r" * 32), Hash32(b"u" * 32)
+LISTED = NetworkListed(At(1, 3, 0), ID, STRANGER, BURNER)
+BEGIN: list[Event] = [
+    *(registered(At(1, 0, 0), ALICE, 1), registered(At(1, 1, 0), BOB, 2)),
+    *(OperatorSetCommitted(At(1, 2, 0), MEMBERS), LISTED, BlockClosed(block(1)), BlockClosed(block(2))),
+    *(TaskSubmitted(TASK.submitted, TASK), TaskSubmitted(OTHER.submitted, OTHER), BlockClosed(block(3))),
+]
+
+
+def asks(
+    at: int,
+    condition: str = MISSED_DUTY,
+    name: bytes = NAME,
+    task_hash: Hash32 | None = TASK.hash,
+    **more: Any,
+) -> SlashingRequested:
+    until = {"veto_deadline": Moment("block", at + 3), "execution_deadline": Moment("block", at + 6)}
+    made = SlashingRequested(
+        *(At(at, 5, 5), TRUSTED, Hash32(name), ALICE, (Position("it", 7),)),
+        condition=condition,
+        task_hash=task_hash,
+        **until,
+    )
+    return msgspec.structs.replace(made, **more)
+
+
+def shows(
+    at: int, evidence: bytes = b"", receiver: Address | None = BURNER, name: bytes = NAME
+) -> SlashingTrusted:
+    return SlashingTrusted(At(at, 5, 6), TRUSTED, Hash32(name), STRANGER, receiver, evidence)
+
+
+def executes(at: int, receiver: Address | None = BURNER, slasher: Address = TRUSTED) -> SlashingExecuted:
+    taken = (Position("it", 7),)
+    return SlashingExecuted(At(at, 7, 9), slasher, NAME, ALICE, taken, receiver=receiver)
+
+
+def closed(*numbers: int) -> list[Event]:
+    return [BlockClosed(block(number)) for number in numbers]
+
+
+def play(*events: Event, begin: Sequence[Event] = BEGIN, network: Network = NETWORK) -> list[Finding]:
+    return played(*begin, *events, network=network)[1]
+
+
+def played(*events: Event, network: Network = NETWORK) -> tuple[Watch, list[Finding]]:
+    state, said = FOLD.initial(network), list[Change]()
+    for event in events:
+        state, changes = FOLD.step(state, event)
+        said += changes
+    assert all(change.before is None for change in said)
+    return state, [change.after for change in said if isinstance(change.after, Finding)]
+
+
+def reasons(*events: Event, begin: Sequence[Event] = BEGIN, network: Network = NETWORK) -> list[str]:
+    return [json.loads(found.facts)["reason"] for found in play(*events, begin=begin, network=network)]
+
+
+def test_a_finding_is_about_whom_it_hurts_and_names_the_slasher_and_the_events_it_rests_on() -> None:
+    attested = Attested(At(4, 2, 3), TASK.hash, ALICE, Hash32(bytes(32)), True)
+    (found,) = play(attested, *closed(4, 5, 6, 7, 8), asks(9), shows(9), *closed(9))
+    assert (found.condition, found.operator, found.task_hash) == ("wrongful_slashing", ALICE, TASK.hash)
+    assert (found.task_number, found.task_input, found.block_number, found.level) == (1, "10", 9, "proved")
+    assert found.id == finding_id(CHAIN_ID, TRUSTED, NAME, "signed")
+    places = {"requested": (9, 5), "task": (3, 0), "attested": (4, 3)}
+    assert json.loads(found.facts) == {
+        **{"chain_id": CHAIN_ID, "condition": MISSED_DUTY, "reason": "signed"},
+        **{"slasher": "0x" + TRUSTED.hex(), "request": "0x" + NAME.hex()},
+        "events": {
+            name: {"block": number, "hash": "0x" + block(number).hash.hex(), "log": log}
+            for name, (number, log) in places.items()
+        },
+    }
+
+
+def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
+    late = Attested(At(8, 2, 3), TASK.hash, ALICE, Hash32(bytes(32)), True)
+    responded = Responded(At(5, 0, 0), TASK.hash, Hash32(bytes(32)), (1,))
+    for answer, at in ((late, 8), (responded, 5)):
+        before = closed(*range(4, at))
+        after = closed(*range(at, 9))
+        assert reasons(*before, answer, *after, asks(9), *closed(9)) == ["signed"]
+        assert reasons(asks(4), *before, answer, *after) == ["signed"]
+        assert reasons(*before, answer, asks(at), *closed(at)) == ["signed"]
+        # Somebody else's answer, another Task, another claim.
+        assert reasons(*before, answer, *after, asks(9, operator=BOB), *closed(9)) == []
+        assert reasons(*before, answer, *after, asks(9, task_hash=OTHER.hash), *closed(9)) == []
+        assert reasons(*before, answer, *after, asks(9, EQUIVOCATION), *closed(9)) == []
+
+
+def test_who_is_rightly_slashed_is_not_said_to_be_wronged() -> None:
+    """All of it by the rules: the claim stands, is shown, waits for its veto and burns what it takes."""
+    right = calldata(EQUIVOCATION, TASK, SECRETS, 0, [signed(ALICE, (2, 5)), signed(ALICE, (5, 2))])
+    lives: list[list[Event]] = [
+        [asks(9), shows(9), *closed(9, 10, 11, 12), executes(13), *closed(13)],
+        [asks(9, EQUIVOCATION), shows(9, right), *closed(*range(9, 15)), executes(15), *closed(15)],
+        [asks(9, EQUIVOCATION), shows(9), SlashingVetoed(At(9, 9, 9), TRUSTED, NAME), *closed(9)],
+        [asks(9, BOND_BREACH, task_hash=None), asks(9, BOND_BREACH, b"x" * 32, None), *closed(9)],
+        [asks(9, slasher=PROVED, proved=True), *closed(9), executes(13, slasher=PROVED), *closed(13)],
+        [asks(9, operator=STRANGER), *closed(9)],
+    ]
+    for life in lives:
+        assert reasons(*closed(*range(4, 9)), *life, *closed(20)) == []
+
+
+def signed(operator: Address, answer: tuple[int, int], of: Any = TASK, secret: int = 0) -> Any:
+    digest = keccak(encode_answer(*answer))
+    return answer, signature(secret or SECRETS[operator], of.hash, digest)
+
+
+RIGHT, WRONG = (2, 5), (5, 2)  # of n = 10
+SHOWN = {
+    "it is no proof of that condition": b"nonsense",
+    "it is about another task": calldata(
+        *(EQUIVOCATION, OTHER, SECRETS, 0), [signed(ALICE, RIGHT, OTHER), signed(ALICE, WRONG, OTHER)]
+    ),
+    "its members are not those that the task committed to": calldata(
+        *(EQUIVOCATION, TASK, {ALICE: 1}, 0), [signed(ALICE, RIGHT), signed(ALICE, WRONG)]
+    ),
+    "it is about another operator": calldata(
+        *(EQUIVOCATION, TASK, SECRETS, 1), [signed(BOB, RIGHT), signed(BOB, WRONG)]
+    ),
+    "its two responses are the same": calldata(EQUIVOCATION, TASK, SECRETS, 0, [signed(ALICE, RIGHT)] * 2),
+    "a signature is not the operator's": calldata(
+        *(EQUIVOCATION, TASK, SECRETS, 0), [signed(ALICE, RIGHT), signed(ALICE, WRONG, secret=2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("why", SHOWN)
+def test_what_is_shown_and_proves_nothing_is_named(why: str) -> None:
+    (found,) = play(*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, SHOWN[why]), *closed(9))
+    facts = json.loads(found.facts)
+    assert (facts["reason"], facts["why"]) == ("not_proved", why)
+    assert facts["events"]["trusted"]["log"] == 6
+
+
+def test_a_right_answer_is_no_wrong_response_and_a_wrong_one_is() -> None:
+    def shown(answer: tuple[int, int], divisor: int = 0, secret: int = 1) -> list[str]:
+        evidence = calldata(
+            *(INVALID_RESPONSE, TASK, SECRETS, 0), [signed(ALICE, answer, secret=secret)], divisor
+        )
+        return reasons(*closed(*range(4, 9)), asks(9, INVALID_RESPONSE), shows(9, evidence), *closed(9))
+
+    for answer, divisor in (((5, 2), 2), ((3, 3), 0), ((1, 10), 0), ((2, 4), 0)):
+        assert shown(answer, divisor) == []
+    for answer, divisor in (((2, 5), 0), ((5, 2), 0), ((5, 2), 5), ((5, 2), 1), ((2, 5), 2)):
+        assert shown(answer, divisor) == ["not_proved"]
+    assert shown((3, 3), secret=2) == ["not_proved"]
+
+
+def test_what_can_not_be_read_or_checked_accuses_nobody() -> None:
+    true = calldata(EQUIVOCATION, TASK, SECRETS, 0, [signed(ALICE, RIGHT), signed(ALICE, WRONG)])
+    in_quorum = (
+        "proveEquivocationInQuorum((bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64),"
+        "(address,(uint256,uint256),uint256)[],uint256,(uint256,uint256),uint256[],(uint256,uint256),"
+        "(uint256,uint256))"
+    )
+    odd = [
+        true + bytes(32),  # which a contract's decoder passes over
+        true[:-32],
+        true[:4],
+        true[:400],
+        true[:7],
+        keccak(in_quorum.encode())[:4] + encode(["uint256"], [1]),
+        b"",
+    ]
+    for evidence in odd:
+        assert reasons(*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, evidence), *closed(9)) == []
+    # Keys that the log does not show: those of a set from before it begins, or of a registration in a gap.
+    forged = SHOWN["a signature is not the operator's"]
+    life = [*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, forged), *closed(9)]
+    assert reasons(*life, begin=BEGIN[3:]) == []
+    assert reasons(*life, begin=BEGIN[1:]) == []
+    no_manager = msgspec.structs.replace(NETWORK, contracts={})
+    assert reasons(*life, network=no_manager) == []
+    # A condition that this version has never heard of.
+    other = "0x" + keccak(b"impolite").hex()
+    assert reasons(*closed(*range(4, 9)), asks(9, other), shows(9, b"nonsense"), *closed(9)) == []
+
+
+def test_a_task_that_no_block_of_this_chain_holds_is_unknown_however_it_is_called_elsewhere() -> None:
+    asking = asks(4, EQUIVOCATION, task_hash=UNHEARD)
+    (found,) = play(asking, *closed(4))
+    assert json.loads(found.facts)["reason"] == "unknown_task"
+    assert (found.task_hash, found.task_number, found.task_input) == (UNHEARD, 0, "")
+    assert reasons(asks(4, MISSED_DUTY, task_hash=UNHEARD), *closed(4)) == ["unknown_task"]
+    # Its own contract has checked that; and a Task of the same block is there when that is whole.
+    assert reasons(msgspec.structs.replace(asking, proved=True), *closed(4)) == []
+    third = task(At(4, 8, 8), MEMBERS.hash, 3, deadline=6, grace=2)
+    assert reasons(asks(4, task_hash=third.hash), TaskSubmitted(third.submitted, third), *closed(4)) == []
+
+
+def test_a_log_that_may_lack_a_task_calls_none_unknown() -> None:
+    asking = asks(9, EQUIVOCATION, task_hash=UNHEARD)
+    first, second = (e for e in BEGIN if isinstance(e, TaskSubmitted))
+    base = [e for e in BEGIN if not isinstance(e, TaskSubmitted)]
+    linked = BlockClosed(block(5, level=Level.LINKED))
+    third = task(At(7, 0, 0), MEMBERS.hash, 3, deadline=9, grace=2)
+    fourth = task(At(7, 0, 0), MEMBERS.hash, 4, deadline=9, grace=2)
+    # It begins late, or before there is any Task.
+    assert reasons(asking, *closed(9), begin=[*base, second, *closed(3)]) == []
+    assert reasons(asking, *closed(9), begin=base) == []
+    # Something was not proved since the newest Task, in whose place there may be another one.
+    assert reasons(*closed(4), linked, *closed(6, 7, 8), asking, *closed(9)) == []
+    assert reasons(*closed(4), GapPassed(5, 8), asking, *closed(9)) == []
+    assert reasons(asking, BlockClosed(block(9, level=Level.LINKED))) == []
+    assert reasons(asking, *closed(9), begin=[*base, first, BlockClosed(block(3, level=Level.LINKED))]) == []
+    # The next one's number shows that there was none, or that there was.
+    for next_, found in ((third, ["unknown_task"]), (fourth, [])):
+        events = [*closed(4), GapPassed(5, 6), TaskSubmitted(next_.submitted, next_), *closed(7, 8)]
+        assert reasons(*events, asking, *closed(9)) == found
+    # Which is for good: a Task 0 begins nothing anew.
+    zero, one = (task(At(7, n, 0), MEMBERS.hash, n, deadline=9, grace=3) for n in (0, 1))
+    events = [TaskSubmitted(each.submitted, each) for each in (zero, one)]
+    assert reasons(*closed(4), *events, *closed(7), asking, *closed(9)) == []
+
+
+def test_a_request_in_the_last_block_of_the_window_is_in_time() -> None:
+    last = TASK.deadline.value + TASK.grace + WINDOW
+    assert reasons(*closed(8), asks(last, EQUIVOCATION), *closed(last)) == []
+    late = asks(last + 1, EQUIVOCATION)
+    (found,) = play(*closed(8), late, *closed(last + 1))
+    facts = json.loads(found.facts)
+    assert (facts["reason"], facts["last"], set(facts["events"])) == (
+        *("window_passed", last, {"requested", "task"}),
+    )
+    assert reasons(*closed(8), msgspec.structs.replace(late, proved=True), *closed(last + 1)) == []
+    assert reasons(*closed(8), asks(last + 1, MISSED_DUTY), *closed(last + 1)) == []
+    unsaid = msgspec.structs.replace(NETWORK, terms={})
+    assert reasons(*closed(8), late, *closed(last + 1), network=unsaid) == []
+
+
+def test_of_two_requests_for_one_thing_the_second_is_too_many_and_never_the_proved_one() -> None:
+    first, second = asks(4, EQUIVOCATION), asks(4, EQUIVOCATION, b"s" * 32)
+    proof = asks(4, EQUIVOCATION, b"p" * 32, slasher=PROVED, proved=True)
+    another_proof = asks(4, EQUIVOCATION, b"q" * 32, slasher=STRANGER, proved=True)
+
+    def found(*events: Event) -> list[tuple[str, str]]:
+        facts = [json.loads(each.facts) for each in play(*events, *closed(4))]
+        assert {each["reason"] for each in facts} <= {"twice"}
+        return [(each["request"][2:4], each["other"]["request"][2:4]) for each in facts]
+
+    one, two, proved = (bytes(each.request[:1]).hex() for each in (first, second, proof))
+    assert found(first, second) == [(two, one)]
+    assert found(second, first) == [(one, two)]
+    assert found(proof, first, second) == [(one, proved), (two, proved)]
+    assert found(first, proof) == [(one, proved)]
+    assert found(first, second, proof) == [(two, one), (one, proved)]
+    assert found(first, proof, second) == [(one, proved), (two, proved)]
+    assert found(proof, another_proof) == []
+    # The same name again is the same request; another Operator, Task or condition another thing.
+    others = [{"operator": BOB}, {"task_hash": OTHER.hash}, {"condition": INVALID_RESPONSE}]
+    assert found(first, first, *(msgspec.structs.replace(second, **each) for each in others[:1])) == []
+    for each in others:
+        assert found(first, msgspec.structs.replace(second, **each)) == []
+
+
+def test_an_execution_after_a_veto_or_outside_of_its_window_is_found() -> None:
+    veto = SlashingVetoed(At(10, 1, 1), TRUSTED, NAME)
+    begun = [*closed(*range(4, 9)), asks(9), *closed(9)]  # a veto until 12, an execution until 15
+    for at, expected in ((12, ["early"]), (13, []), (15, []), (16, ["after_expiry"])):
+        assert reasons(*begun, executes(at), *closed(at)) == expected
+        with_veto = ["after_veto", *expected]
+        assert reasons(*begun, veto, *closed(10), executes(at), *closed(at)) == with_veto
+    (found,) = play(*begun, veto, *closed(10), executes(13), *closed(13))
+    events = json.loads(found.facts)["events"]
+    assert {name: each["block"] for name, each in events.items()} == {
+        **{"requested": 9, "vetoed": 10, "executed": 13},
+    }
+    # Another's veto of the same name, or one that comes later.
+    elsewhere = msgspec.structs.replace(veto, slasher=PROVED)
+    assert reasons(*begun, elsewhere, *closed(10), executes(13), *closed(13)) == []
+    assert reasons(*begun, executes(13), SlashingVetoed(At(13, 9, 9), TRUSTED, NAME), *closed(13)) == []
+    seconds = {"veto_deadline": Moment("timestamp", 1100), "execution_deadline": Moment("timestamp", 1200)}
+    for time, expected in ((1100, ["early"]), (1101, []), (1200, []), (1201, ["after_expiry"])):
+        at = BlockClosed(msgspec.structs.replace(block(10), time=time))
+        assert reasons(*closed(8), asks(9, **seconds), *closed(9), executes(10), at) == expected
+
+
+def test_a_receiver_who_is_not_the_burner_is_found_as_soon_as_it_is_named_and_once() -> None:
+    begun = [*closed(*range(4, 9)), asks(9)]
+    (found,) = play(
+        *begun, shows(9, receiver=THIEF), *closed(9, 10, 11, 12), executes(13, THIEF), *closed(13)
+    )
+    facts = json.loads(found.facts)
+    assert (facts["reason"], found.block_number) == ("wrong_receiver", 9)
+    assert (facts["receiver"], facts["burner"]) == ("0x" + THIEF.hex(), "0x" + BURNER.hex())
+    assert set(facts["events"]) == {"requested", "trusted", "listed"}
+    (found,) = play(*begun, shows(9), *closed(9, 10, 11, 12), executes(13, THIEF), *closed(13))
+    assert found.block_number == 13
+    assert reasons(*begun, shows(9, receiver=None), *closed(9), executes(13, None), *closed(13)) == []
+    unlisted = [event for event in BEGIN if event is not LISTED]
+    life = [*begun, shows(9, receiver=THIEF), *closed(9), executes(13, THIEF), *closed(13)]
+    assert reasons(*life, begin=unlisted) == []
+
+
+def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -> None:
+    third = task(At(4, 0, 0), MEMBERS.hash, 3, deadline=6, grace=2)
+    begun = [e.block for e in BEGIN if isinstance(e, BlockClosed)]
+    chain = [begun[0], *(msgspec.structs.replace(b, parent=a.hash) for a, b in pairwise(begun))]
+    events = [e for e in BEGIN if not isinstance(e, BlockClosed)]
+    old, new = (msgspec.structs.replace(block(4, salt=salt), parent=chain[-1].hash) for salt in (1, 2))
+    asking = asks(4, task_hash=third.hash)
+    folded, _ = calculus.apply(FOLD, calculus.begin(FOLD, NETWORK), New(tuple(chain), {}), events)  # type: ignore[arg-type]
+    folded, changes = calculus.apply(
+        FOLD, folded, New((old,), {}), [TaskSubmitted(third.submitted, third), asking]
+    )
+    assert changes == ()
+    folded, changes = calculus.apply(FOLD, folded, Undo((old,), {}))
+    assert changes == ()
+    folded, (change,) = calculus.apply(FOLD, folded, New((new,), {}), [asking])
+    assert isinstance(change.after, Finding)
+    assert json.loads(change.after.facts)["reason"] == "unknown_task"
+    folded, (change,) = calculus.apply(FOLD, folded, Undo((new,), {}))
+    assert isinstance(change.after, Finding)
+    assert change.after.status == "retracted"
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+def test_requests_and_tasks_leave_the_state_and_of_a_task_ten_bytes_stay() -> None:
+    end, gone = 8 + WINDOW + LATE, 10 + KEPT
+    state, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end - 1))
+    assert (len(state.tasks), len(state.past), len(state.requests)) == (2, 0, 1)
+    state, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end, gone - 1))
+    assert (len(state.tasks), len(state.requests)) == (0, 1)
+    for last in (closed(end, gone), [GapPassed(end, gone + 9)]):
+        after, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end - 1), *last)
+        assert (len(after.tasks), len(after.due), len(after.requests), len(after.open)) == (0, 0, 0, 0)
+        assert (len(after.standing), len(after.missed)) == (0, 0)
+        assert [each.holds for each in after.registry.sets.values()] == [0]
+        assert sum(map(len, after.past.values())) == 2 * 10
+        assert all(past.holds(after.past, each.hash) for each in (TASK, OTHER))
+    # A Task that was is not one that never was, and its window has passed if anybody knows of one.
+    unsaid = msgspec.structs.replace(NETWORK, terms={})
+    for task_hash, found in ((TASK.hash, ["window_passed"]), (UNHEARD, ["unknown_task"])):
+        late = asks(3 * KEPT, EQUIVOCATION, task_hash=task_hash)
+        assert reasons(*closed(4, end, 2 * KEPT), late, *closed(3 * KEPT)) == found
+        found = [each for each in found if each != "window_passed"]
+        assert reasons(*closed(4, 9 + KEPT + LATE), late, *closed(3 * KEPT), network=unsaid) == found
+
+
+def test_no_task_that_is_over_is_taken_for_another() -> None:
+    rng = random.Random("past")
+    tasks = [Hash32(rng.randbytes(32)) for _ in range(9000)]
+    tasks.append(Hash32(tasks[0][:2] + tasks[1][2:]))
+    known: past.Past = Map()
+    for each in tasks[:6000]:
+        known = past.add(known, each)
+    assert all(past.holds(known, each) for each in tasks[:6000])
+    assert not any(past.holds(known, each) for each in tasks[6000:])
+    assert sum(map(len, known.values())) == 60_000
+
+
+def test_a_checkpoint_holds_all_that_is_found_later() -> None:
+    veto = SlashingVetoed(At(5, 1, 1), TRUSTED, NAME)
+    attested = Attested(At(5, 2, 3), OTHER.hash, ALICE, Hash32(bytes(32)), True)
+    responded = Responded(At(5, 0, 0), TASK.hash, Hash32(bytes(32)), (1,))
+    state, _ = played(*BEGIN, asks(4), *closed(4), veto, attested, responded, *closed(5))
+    stored = checkpoint.encode(Step(0, None, state, Map(), -1, None))
+    read = checkpoint.decode(stored, FOLD).state
+    assert read == state
+    for event in (executes(12, THIEF), asks(12, MISSED_DUTY, b"n" * 32, OTHER.hash), *closed(12)):
+        (state, changes), (read, again) = FOLD.step(state, event), FOLD.step(read, event)
+        assert again == changes
+    assert len(changes) == 4
+
+
+# --- a real chain -----------------------------------------------------------------------------------
+
+site = pytest.fixture(scope="module", name="site")(on_anvil)
+
+
+@pytest.mark.real
+def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_right_is_not(site: Any) -> None:
+    def request(of: Any, condition: bytes, operator: int = 0, to: str = BURN, shown: bytes = b"") -> Any:
+        name = of if isinstance(of, bytes) else of.hash
+        return ask(site, name, condition, operator, to, shown)["SlashingRequested"]
+
+    def execute(asked: Any) -> None:
+        site.do(site.authority, "trusted_slasher", "executeRegardless", asked["requestId"])
+
+    def expect(asked: Any, *of: str) -> None:
+        expected.update((asked["requestId"], reason) for reason in of)
+
+    expected = set[tuple[bytes, str]]()
+    equivocated, missed = (keccak(b"equivocation"), keccak(b"missed_duty"))
+    old, task = site.submit(n=10, window=2, grace=0), site.submit(n=10, window=20)
+    site.attest(0, task, (2, 5))
+    expect(request(task, missed), "signed")
+    expect(request(keccak(b"another fork's"), missed), "unknown_task")
+
+    # Operator 1 signed two responses: shown, proved beside it, and asked for once more.
+    abi = site.abis["slashing_manager"]
+    true = abi.encode("proveEquivocation", *proof(site, task, 1))
+    right = request(task, equivocated, 1, shown=true)
+    again = request(task, equivocated, 1, shown=true)
+    expect(again, "twice")
+    proved = site.do(*prove(site, *proof(site, task, 1)))["SlashingRequested"]
+    expect(right, "twice")  # since that: it was all right, and is one too many now
+    false = abi.encode("proveEquivocation", *proof(site, task, 2)[:-1], site.sign(3, task, (13, 7)))
+    expect(request(task, equivocated, 2, shown=false), "not_proved")
+
+    # By the rules but for the receiver; and against them.
+    stolen = request(task, missed, 3, to=STOLEN)
+    expect(stolen, "wrong_receiver")
+    site.mine_to(stolen["vetoDeadline"])
+    site.do(site.stranger, "trusted_slasher", "execute", stolen["requestId"])
+    site.do(site.stranger, "slashing_manager", "execute", proved["requestId"])
+    against = request(task, missed, 2)
+    vetoed(site, against["requestId"])
+    site.mine_to(against["vetoDeadline"])
+    execute(against)
+    expect(against, "after_veto")
+    early = request(old, missed, 3)
+    execute(early)
+    expect(early, "early")
+    site.mine_to(old.end + TERMS.slashing_window)
+    late = request(old, equivocated, 3)
+    expect(late, "window_passed", "after_expiry")
+    site.mine_to(late["executionDeadline"])
+    execute(late)
+
+    home = msgspec.structs.replace(
+        network(site),
+        selector={"network": "0x" + LISTED_AS.hex()},
+        terms={"slashing_window": TERMS.slashing_window},
+    )
+    record, rows = log(site), Rows()
+    events = ADAPTER.events(home, record.tables)
+    _, changes = calculus.apply(FOLD, calculus.begin(FOLD, home), record, events)
+    put(rows, changes)
+    found = [json.loads(row.facts) for row in rows.values() if isinstance(row, Finding)]
+    assert {(bytes.fromhex(f["request"][2:]), f["reason"]) for f in found} == expected
+    assert len(found) == len(expected)
