@@ -73,8 +73,8 @@ class NektarNetwork:
 
     name = "nektar"
     selector = frozenset({"network"})
-    # Of the SlashingManager: misses that are no offence, the blocks of the window in which Tasks of misses are
-    # submitted, and those in which an offence can be proved; of the Delegation: the least stake of a member.
+    # Of the SlashingManager: misses that are no offence, the blocks of the window in which Tasks of misses
+    # are submitted, and those in which an offence can be proved; of the Delegation: a member's least stake.
     terms = frozenset({"miss_allowance", "miss_window", "slashing_window", "minimum"})
 
     def __init__(self) -> None:

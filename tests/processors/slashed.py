@@ -42,7 +42,8 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
 CONDITIONS = [EQUIVOCATION, EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, MISSED_DUTY, BOND_BREACH]
 # Blocks after a Task's grace in which it can be slashed for.
 WINDOW = 2
-NETWORK = msgspec.structs.replace(world.NETWORK, terms={"slashing_window": WINDOW})
+TERMS = {**world.NETWORK.terms, "slashing_window": WINDOW}
+NETWORK = msgspec.structs.replace(world.NETWORK, terms=TERMS)
 
 _TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
 _PAIR = "(uint256,uint256)"
