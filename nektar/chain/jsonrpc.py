@@ -79,6 +79,10 @@ def check_density(text: bytes) -> None:
 _RESULT = b'"result":['
 
 
+class _Around(msgspec.Struct):
+    """An answer's members, none of which is kept."""
+
+
 def result_array(body: bytes) -> tuple[int, int] | None:
     """Where the array stands that a JSON-RPC answer has as its result; None for any other, an error say.
 
@@ -88,8 +92,8 @@ def result_array(body: bytes) -> tuple[int, int] | None:
     if start < len(_RESULT) or end <= start:
         return None
     try:
-        msgspec.json.decode(body[:start] + b"[]" + body[end:], type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        msgspec.json.decode(body[:start] + b"[]" + body[end:], type=_Around)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return start, end
 

@@ -180,6 +180,19 @@ def test_an_answer_without_a_result_is_no_logs() -> None:
     assert not found
 
 
+def test_what_stands_around_the_logs_is_not_kept_and_may_not_be_deeper_than_a_parse_goes() -> None:
+    body = answer([])
+    assert read(body[:-1] + b',"more":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}") is None
+    wide = body[:-1] + b',"more":{' + b",".join(b'"%x":1' % n for n in range(50_000)) + b"}}"
+    tracemalloc.start()
+    found = read(wide)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is not None
+    assert not found
+    assert most < 4 * len(wide)
+
+
 def test_an_answer_that_is_mostly_braces_takes_little_more_than_its_size() -> None:
     body = ('{"jsonrpc":"2.0","id":1,"result":[' + ",".join(["{}"] * 100_000) + "]}").encode()
     tracemalloc.start()
