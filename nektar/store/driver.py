@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, ClassVar, Self
 
 from nektar.arrow import pa
@@ -20,6 +20,10 @@ Ask = Callable[[str, str, Mapping[str, str]], bytes]
 # Tables from which a materialized view fills another: an insert that comes twice comes once there, too, and
 # one that was cut off between the two is made up for. Others need not pay for it.
 _FEEDING = frozenset({"otel_traces"})
+# How long a statement of ours may be: a view names all tables of its kind, and a condition all contracts that
+# are read at once. ClickHouse by itself takes 256 KiB, which is a view of 380 tables. Strangers have limits
+# of their own (`readonly.LIMITS`).
+_OURS: Mapping[str, object] = {"max_query_size": 64 << 20, "max_ast_elements": 10_000_000}
 
 
 def _as_number(field: Any) -> Any:
@@ -42,6 +46,9 @@ class DriverStore(ABC):
             self._client: Any = clickhouse_connect.get_client(dsn=dsn, **options)
         except Exception as error:
             raise failure(error, url) from error
+        for name, value in _OURS.items():
+            with suppress(clickhouse_connect.driver.exceptions.ProgrammingError):  # where one may only read
+                self._client.set_client_setting(name, value)
         self._table_functions = frozenset(name for (name,) in self.rows(readonly.TABLE_FUNCTIONS))
 
     @abstractmethod

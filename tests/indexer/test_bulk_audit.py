@@ -16,7 +16,8 @@ from devnet.processes import Child
 from devnet.proxy import proxied
 from indexer import bulk, told
 from indexer.bulk import Progress, index
-from indexer.correct import Named, dissent
+from indexer.correct import Named, dissent, scopes
+from indexer.filled import Filled
 from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
@@ -269,6 +270,15 @@ def test_no_more_rows_are_held_than_memory_allows(
     assert 0 < max(held) <= 300
     assert said(store, of.name) == true
     assert lies_of(store, of) == lies
+
+
+def test_contracts_may_be_so_many_that_no_statement_of_a_stranger_could_name_them(store: Store) -> None:
+    events = [{"type": "event", "name": f"Event{number}", "inputs": []} for number in range(20)]
+    contracts = {Address(number.to_bytes(20, "big")): abi.load(events) for number in range(300)}
+    of = Plan("many", CHAIN_ID, contracts, Range(1, 2), Level.PROVED)
+    Filled(store, of)
+    ((blocks, found),) = told.Told(store, scopes(of)).parts(of.blocks)
+    assert (blocks, len(found)) == (of.blocks, 21)
 
 
 def unreadable(stage: Stage, name: str) -> Plan:

@@ -133,6 +133,15 @@ def test_a_view_shows_every_layout_that_the_store_has_whoever_made_its_table(fre
     assert shown() == before
 
 
+def test_a_view_may_have_more_tables_than_clickhouse_takes_in_a_statement_by_itself(fresh: Store) -> None:
+    migrate(fresh, [])
+    arguments = [("uint8", f"{'argument' * 30}_{place}") for place in range(100)]
+    make_tables(fresh, [_paused(*arguments, ("bool", f"layout_{layout}")) for layout in range(5)])
+    view = "FROM system.tables WHERE name = 'event_paused'"
+    assert fresh.rows(f"SELECT length(create_table_query) > 262144 {view}") == [(1,)]
+    assert fresh.rows("SELECT count() FROM event_paused") == [(0,)]
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(fresh: Store) -> None:
     migrate(fresh, [])
     fresh.command("INSERT INTO schema_migrations (number, name, sha256) VALUES (9999, '9999_later.sql', 'x')")
