@@ -144,10 +144,14 @@ def _unlike(told: Any, proved: Any) -> npt.NDArray[np.bool_]:
 def _kept(places: Ints, *sides: Ints) -> Ints:
     """Those of the places that each side would have kept if it had known of them."""
     for side in sides:
-        blocks, counts = np.unique(side >> _INDEX_BITS, return_counts=True)
-        for block in blocks[counts >= LOST_A_BLOCK]:
-            last = side[side >> _INDEX_BITS == block].max()
-            places = places[(places >> _INDEX_BITS != block) | (places <= last)]
+        side = np.sort(side)
+        blocks, firsts, counts = np.unique(side >> _INDEX_BITS, return_index=True, return_counts=True)
+        full = counts >= LOST_A_BLOCK
+        blocks, lasts = blocks[full], side[firsts + counts - 1][full]
+        if len(blocks):
+            of = places >> _INDEX_BITS
+            at = np.minimum(np.searchsorted(blocks, of), len(blocks) - 1)
+            places = places[(blocks[at] != of) | (places <= lasts[at])]
     return places
 
 
