@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from indexer import proved, reported
-from indexer.correct import Correction
+from indexer.correct import Correction, scopes
 from indexer.decode import uncollected
 from indexer.filled import Filled
 from indexer.headers import headers as headers_of
@@ -28,8 +28,9 @@ from indexer.links import Covered, Ends, Links
 from indexer.orphans import take_back
 from indexer.plan import Plan
 from indexer.prove import Contradiction
-from indexer.ranges import MOST_BLOCKS, Range, Sizes
+from indexer.ranges import MOST_BLOCKS, Range, Sizes, shared
 from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
+from indexer.told import Told
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
 from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
@@ -81,6 +82,7 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
         links.add(each)
     left = filled.left([each.blocks for each in there], again)
     filled.clear(left)
+    cut_off, told = filled.cut_off(), Told(store, scopes(plan))
     done = Progress(sum(each.blocks for each in left), 0, 0, 0)
     progress(done)
     with ThreadPoolExecutor(1, "insert") as inserting:
@@ -88,7 +90,18 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
         def add(reads: Sequence[Read]) -> Decoded:
             rows = decoded(reads, plan)
             if correction is None:
-                filled.put(rows)
+                filled.put(reads, rows)
+                if others := _not_of(reads, rows, cut_off, told):
+                    logger.warning(
+                        "%s: a run that was cut off left rows of blocks from %d on that nobody serves now: "
+                        "all that was there of these blocks goes, of other contracts too",
+                        plan.name,
+                        others[0].first,
+                    )
+                    for blocks in others:
+                        filled.forget(blocks)
+                    filled.clear(others)
+                    filled.put(reads, rows)
             else:
                 correction.put(reads, rows)
             filled.cover(reads, rows)
@@ -123,6 +136,12 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
             if correction is not None:
                 await asyncio.get_running_loop().run_in_executor(inserting, correction.settle)
     return done
+
+
+def _not_of(reads: Sequence[Read], rows: Decoded, cut_off: Sequence[Range], told: Told) -> list[Range]:
+    """Those of the blocks whose writing was `cut_off` once that have more rows now than these."""
+    blocks = shared([read.blocks for read in reads], cut_off)
+    return [each for each, count in zip(blocks, rows.counts(blocks), strict=True) if told.count(each) > count]
 
 
 def _are_many(reads: Sequence[Read]) -> bool:

@@ -100,7 +100,7 @@ class Correction:
                     self._name(verdict.lies, reported, reads)
                 if verdict.false:
                     false.append((part, own))
-        self._filled.put(rows)
+        self._filled.put(reads, rows)
         for blocks, hashes in false:  # read anew, since they may be more than are held at once
             for part, told in self._told.parts(blocks):
                 own = hashes[part.first - blocks.first :]

@@ -32,6 +32,9 @@ from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arr
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
+# The kind of blocks whose rows are about to be written: struck out from the beginning, so that no view has
+# it. It tells of rows that are left of these, where other contracts' coverage keeps them from being cleared.
+BEGUN = "begun"
 _UNKNOWN = Hash32(bytes(32))
 _COVERAGE = row_table(CoverageRow).name
 # Tables that may hold rows of bulk reading, of whatever contracts.
@@ -104,6 +107,14 @@ class Filled:
         """The blocks that were read as this plan asks for them, at these levels."""
         return covered(self._store, self._plan, *levels)
 
+    def cut_off(self) -> list[Range]:
+        """The blocks whose rows a run of this plan was writing when it was cut off."""
+        begun = self._store.rows(
+            f"SELECT first, last FROM {_COVERAGE} WHERE {self._plan.mine} AND kind = {literal(BEGUN)}"  # noqa: S608
+        )
+        there = [each.blocks for each in self.covered(*VERSIONS)]
+        return [part for each in joined(Range(*each) for each in begun) for part in missing(each, there)]
+
     def forget(self, blocks: Range) -> list[Range]:
         """Have nothing any more of whatever coverage of the name touches these blocks: of this plan's, which
         is returned, and of other contracts', since both may rest on the same rows. Raises StoreError."""
@@ -135,8 +146,12 @@ class Filled:
                 if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
                     self._store.command(f"DELETE {where}")
 
-    def put(self, rows: Decoded) -> None:
-        """Insert rows of which `cover` is to say that they are there. Raises StoreError."""
+    def put(self, reads: Sequence[Read], rows: Decoded) -> None:
+        """Insert the rows of what was read, of which `cover` is to say that they are there; and before, that
+        they are about to be. Raises StoreError."""
+        blocks, nothing = joined(read.blocks for read in reads), Ends(_UNKNOWN, _UNKNOWN)
+        if begun := [self._row(BEGUN, each, "", nothing, 0) for each in blocks]:
+            self.insert(_COVERAGE, table_of(CoverageRow, begun), deleted=True)
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
         self.say(UndecodedRow, rows.undecoded)
@@ -145,10 +160,25 @@ class Filled:
         """Say that all that was read is there, whose `rows` these are. Raises StoreError."""
         self.say(CoverageRow, self._coverage(reads, rows))
 
+    def _row(self, kind: str, blocks: Range, provider: str, ends: Ends, rows: int) -> CoverageRow:
+        return CoverageRow(
+            kind=kind,
+            first=blocks.first,
+            last=blocks.last,
+            filter=self._plan.filter,
+            chain_id=self._plan.chain_id,
+            level=str(self._plan.level),
+            provider=provider,
+            anchor=f"single:{provider}",
+            parent=ends.parent,
+            hash=ends.hash,
+            rows=rows,
+            checked=int(time.time()),
+        )
+
     def _coverage(self, reads: Sequence[Read], rows: Decoded) -> list[CoverageRow]:
         """A row a stretch of consecutive blocks that one provider served."""
         found: list[CoverageRow] = []
-        now = int(time.time())
         reads = sorted(reads, key=lambda each: (each.provider, each.blocks))
         for read, count in zip(reads, rows.counts([each.blocks for each in reads]), strict=True):
             ends = read.ends or Ends(_UNKNOWN, _UNKNOWN)
@@ -158,22 +188,7 @@ class Filled:
                     last, last=read.blocks.last, hash=ends.hash, rows=last.rows + count
                 )
                 continue
-            found.append(
-                CoverageRow(
-                    kind=LOGS,
-                    first=read.blocks.first,
-                    last=read.blocks.last,
-                    filter=self._plan.filter,
-                    chain_id=self._plan.chain_id,
-                    level=str(self._plan.level),
-                    provider=read.provider,
-                    anchor=f"single:{read.provider}",
-                    parent=ends.parent,
-                    hash=ends.hash,
-                    rows=count,
-                    checked=now,
-                )
-            )
+            found.append(self._row(LOGS, read.blocks, read.provider, ends, count))
         return found
 
     def say(self, row_type: Any, rows: Sequence[Any]) -> None:

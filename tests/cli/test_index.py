@@ -101,7 +101,7 @@ def ran(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 # Before which of its writes a run is killed; the next goes on, and is killed before a later one.
-WRITES = (1, 2, 4, 7, 12)
+WRITES = (1, 2, 4, 7, 12, 20)
 
 
 def killed_again_and_again(arguments: list[str], rows_an_insert: int) -> subprocess.CompletedProcess[str]:

@@ -155,8 +155,8 @@ def lies_of(store: Store, of: Plan) -> list[Any]:
 
 
 def coverage(store: Store, of: Plan) -> list[Any]:
-    which = f"WHERE network = '{of.name}' ORDER BY first"
-    return rows(store, f"SELECT first, last, level, provider, rows FROM coverage {which}")
+    which = f"WHERE {of.mine} ORDER BY first"
+    return rows(store, f"SELECT first, last, level, provider, rows FROM coverage_rows FINAL {which}")
 
 
 @pytest.fixture(scope="module")
@@ -380,12 +380,21 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
     raise AssertionError("it never got to its end")
 
 
-@pytest.mark.parametrize("writes", [1, 3])
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside another set of contracts"])
+@pytest.mark.parametrize("writes", [2, 5])
 def test_what_a_run_left_that_was_cut_off_is_not_laid_to_the_next_one(
-    store: Store, stage: Stage, true: dict[Any, Any], writes: int, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    stage: Stage,
+    true: dict[Any, Any],
+    writes: int,
+    is_alone: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
     of = plan(stage.chain)
+    if not is_alone:  # of which the store has the same blocks, so that these can't just be cleared
+        others = {Address(bytes(20)): contract for contract in of.contracts.values()}
+        run(store, of._replace(contracts=others), stage.honest())
     stage.tell("invented log")
     with pytest.raises(Killed):
         run(Dying(store, writes), of, stage.lying())

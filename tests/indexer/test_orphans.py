@@ -199,7 +199,7 @@ def test_what_was_proved_and_not_yet_covered_when_a_run_was_killed_survives_no_r
 ) -> None:
     of = plan(old, Level.PROVED)
     with pytest.raises(Killed):
-        run(Dying(store, 1), of, Provider("first", old.url))
+        run(Dying(store, 2), of, Provider("first", old.url))
     assert stored(store, of.name) == expected(old, Level.PROVED)
     reorg()
     run(store, of._replace(level=Level.REPORTED), Provider("second", old.url))
@@ -228,7 +228,7 @@ def test_an_audit_reads_what_was_reported_anew_whose_coverage_went_with_an_orpha
     proved = of._replace(level=Level.PROVED, audit=True)
     with pytest.raises(Killed):  # before less is said to be only reported
         run(
-            Dying(store, 2), proved._replace(blocks=Range(old.last - 1, old.last)), Provider("first", old.url)
+            Dying(store, 3), proved._replace(blocks=Range(old.last - 1, old.last)), Provider("first", old.url)
         )
     assert [each[:3] for each in covered(store, of)] == [
         (old.first, old.last, Level.REPORTED),
