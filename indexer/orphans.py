@@ -1,10 +1,10 @@
 """Stretches that the store calls proved, and that are not of the chain (any more): a reorg came after they
 were read, or who served them was on a fork. Proofs can't tell: such blocks fit together, and to nothing else.
 
-A stretch is linked, so its last block's hash tells of all of it. Where most of the providers that have that
-block say another, the stretch is taken back: a dissent (`wrong block`) says who served it, its coverage goes,
-then its rows, and it is read anew. A death in between leaves rows that no coverage names, as any other does:
-they go before their blocks are read again.
+A stretch is linked, so its last block's hash tells of all of it, and of those that it goes on from. Where
+most of the providers that have that block say another, the stretch is taken back: a dissent (`wrong block`)
+says who served it, its coverage goes, then its rows, and it is read anew. A death in between leaves rows that
+no coverage names, as any other does: they go before their blocks are read again.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
     ]
     if not stretches:
         return []
-    said = await _said(pool, [each.blocks.last for each in stretches])
+    said = await _said_of(pool, _chains(stretches))
     orphans = []
     for each in stretches:
-        number, hashes = each.blocks.last, {name: of[each.blocks.last] for name, of in said.items()}
+        number = each.blocks.last
+        hashes = {name: of[number] for name, of in said.items() if number in of}
         like = [name for name, hash_ in hashes.items() if hash_ == each.ends.hash]
         unlike = [name for name, hash_ in hashes.items() if hash_ not in (None, each.ends.hash)]
         is_orphan = len(unlike) > len(like)
@@ -66,6 +67,34 @@ async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
             )
             pool.contradicted(name)
     return orphans
+
+
+def _chains(stretches: Sequence[Covered]) -> list[list[Covered]]:
+    """The stretches, those together of which each goes on from the one before it."""
+    found: list[list[Covered]] = []
+    for each in sorted(stretches):
+        before = found[-1][-1] if found else None
+        if (each.blocks.first, each.ends.parent) == (before and (before.blocks.last + 1, before.ends.hash)):
+            found[-1].append(each)
+        else:
+            found.append([each])
+    return found
+
+
+async def _said_of(
+    pool: Pool, chains: Sequence[Sequence[Covered]]
+) -> Mapping[str, Mapping[int, Hash32 | None]]:
+    """By provider, what it says of the last block of each chain, since that tells of all blocks before it;
+    and of each of its stretches' where not all that have it say the stored hash. Raises RpcError."""
+    said = await _said(pool, [chain[-1].blocks.last for chain in chains])
+    doubtful = [
+        each.blocks.last
+        for chain in chains
+        for each in chain[:-1]
+        if {of[chain[-1].blocks.last] for of in said.values()} - {None} != {chain[-1].ends.hash}
+    ]
+    more = await _said(pool, doubtful) if doubtful else {}
+    return {name: {**of, **more.get(name, {})} for name, of in said.items()}
 
 
 async def _said(pool: Pool, numbers: Sequence[int]) -> Mapping[str, Mapping[int, Hash32 | None]]:

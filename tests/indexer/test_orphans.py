@@ -141,6 +141,35 @@ def test_one_provider_on_a_fork_takes_nothing_back_that_another_confirms(
     assert lies(store, of) == [("wrong block", old.last, "forked", "other")]
 
 
+class Counting(Provider):
+    """A real provider that keeps of which blocks it was asked for the header alone."""
+
+    def __init__(self, name: str, url: str) -> None:
+        super().__init__(name, url)
+        self.asked: list[int] = []
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        self.asked += [int(call.params[0], 16) for call in calls if call.params[1] is False]
+        return await super().batch(calls)
+
+
+def test_of_stretches_that_go_on_from_each_other_one_block_tells_unless_it_is_another(
+    store: Store, old: Load, reorg: Callable[[], None]
+) -> None:
+    of, parts = plan(old, Level.PROVED), range(old.first, old.last + 1, 3)
+    for first in parts:
+        run(store, of._replace(blocks=Range(first, min(first + 2, old.last))), Provider(f"p{first}", old.url))
+    before, counting = covered(store, of), Counting("counting", old.url)
+    run(store, of, counting)
+    assert (counting.asked, covered(store, of)) == ([old.last], before)
+    reorg()
+    again = Counting("again", old.url)
+    run(store, of, again)
+    assert again.asked == [old.last, *(each[1] for each in before[:-1])]
+    assert stored(store, of.name) == expected(old, Level.PROVED)[: LOGS - 200]
+    assert [each[3] for each in covered(store, of)[:2]] == [f"p{first}" for first in parts[:2]]
+
+
 def test_ranges_that_do_not_fit_together_name_who_served_both(
     store: Store, old: Load, reorg: Callable[[], None]
 ) -> None:
