@@ -29,14 +29,16 @@ def refutation(n: int, p: int, q: int) -> int | None:
     """The divisor that refutes an answer for n: 0 where it refutes itself; None where it is right."""
     if wrong_by_itself(n, p, q):
         return 0
-    least = least_divisor(n)
+    least = least_divisor(n, known=p)
     return least if least < p else None
 
 
-def least_divisor(n: int) -> int:
-    """The least divisor p > 1 of 2 ≤ n < 2^64."""
+def least_divisor(n: int, known: int = 1) -> int:
+    """The least divisor p > 1 of 2 ≤ n < 2^64. A divisor that is known spares most of the search, or all."""
     if not 2 <= n < LIMIT:
         raise ValueError(f"expected a number of 2 and more, below 2^64; got {n}")
+    if 1 < known < n:
+        return min(least_divisor(known), least_divisor(n // known))
     for prime in _SMALL:
         if n % prime == 0:
             return prime

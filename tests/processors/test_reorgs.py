@@ -17,6 +17,7 @@ from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
 from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Signed
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
+from processors.conditions.invalid_response import InvalidResponse
 from processors.conditions.missed_duty import MissedDuty
 from processors.conditions.wrongful_slashing import WrongfulSlashing
 from processors.folds.operators import Operators
@@ -27,7 +28,7 @@ from tests.processors.slashed import NETWORK, Slashed
 from tests.processors.world import Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
-CONDITIONS = [Equivocation.detect, MissedDuty.detect, WrongfulSlashing.detect]
+CONDITIONS = [Equivocation.detect, InvalidResponse.detect, MissedDuty.detect, WrongfulSlashing.detect]
 FOLDS = [Tasks(), Operators(), Slashings(), Traces(), *CONDITIONS]
 LIVES = 12
 
@@ -89,9 +90,9 @@ class Written(NamedTuple):
     standing: tuple[Event, ...]
 
 
-def life(rng: random.Random, records: int) -> list[Written]:
+def life(rng: random.Random, records: int, of: type[World] = Slashed) -> list[Written]:
     """A log with all that a log can hold: blocks, undos, gaps, marks, and messages among them."""
-    begun: World = Slashed(rng)
+    begun = of(rng)
     first, happened = begun.next_block()
     # Each with the Network as it was after it, which a message says nothing about.
     parts: list[tuple[Block | GapPassed | Signed, tuple[ChainEvent, ...], World]] = [

@@ -7,7 +7,7 @@ ends that never began. Signatures are real, of few keys.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -107,6 +107,8 @@ def block(number: int, parent: Hash32 = ZERO, level: Level = Level.PROVED, salt:
 
 class World:
     """The Network as it stands; `next_block` goes on. Copies of it (`copy.deepcopy`) are its forks."""
+
+    answers: Sequence[tuple[int, int]] = ANSWERS
 
     def __init__(self, rng: random.Random, pauses: bool = True) -> None:
         self.rng = rng
@@ -248,13 +250,13 @@ class World:
         about, rng = rng_choice(self.rng, near), self.rng
         operator = rng.choice([*OPERATORS, STRANGER])
         true = self._sets.get(about.set_hash, {}).get(operator, 1)
-        made = signed(at, about.hash, operator, true, rng.choice(ANSWERS))
+        made = signed(at, about.hash, operator, true, rng.choice(self.answers))
         match rng.randrange(12):
             case 0:  # a signature over something else
-                other = signed(at, about.hash, operator, true, rng.choice(ANSWERS))
+                other = signed(at, about.hash, operator, true, rng.choice(self.answers))
                 return msgspec.structs.replace(made, signature=other.signature)
             case 1:  # with another key
-                return signed(at, about.hash, operator, 1 + true % 3, rng.choice(ANSWERS))
+                return signed(at, about.hash, operator, 1 + true % 3, rng.choice(self.answers))
             case 2:  # no point at all
                 return msgspec.structs.replace(made, signature=G1(bytes([rng.randrange(3)] * 64)))
             case 3:  # a response that the digest is not of
