@@ -196,6 +196,45 @@ class StakeChanged(msgspec.Struct, frozen=True, tag=True):
     effective: Moment
 
 
+class CollateralOpened(msgspec.Struct, frozen=True, tag=True):
+    """The contract that keeps collateral came to be: none is behind anybody yet."""
+
+    at: At
+
+
+class Delegated(msgspec.Struct, frozen=True, tag=True):
+    """Collateral was put behind an Operator, and counts as its stake."""
+
+    at: At
+    operator: Address
+    amount: int
+
+
+class WithdrawalRequested(msgspec.Struct, frozen=True, tag=True):
+    """Collateral was asked back: it counts as stake no more, and can be slashed until it is taken back."""
+
+    at: At
+    withdrawal: int
+    operator: Address
+    amount: int
+
+
+class Withdrawn(msgspec.Struct, frozen=True, tag=True):
+    """What was asked back was taken back, or what slashings left of it."""
+
+    at: At
+    withdrawal: int
+    amount: int
+
+
+class Slashed(msgspec.Struct, frozen=True, tag=True):
+    """Collateral behind an Operator was taken, from its stake and what waits to be taken back alike."""
+
+    at: At
+    operator: Address
+    amount: int
+
+
 class TaskSubmitted(msgspec.Struct, frozen=True, tag=True):
     at: At
     task: Task
@@ -381,6 +420,11 @@ ChainEvent = (
     | OperatorAdded
     | OperatorRemoved
     | StakeChanged
+    | CollateralOpened
+    | Delegated
+    | WithdrawalRequested
+    | Withdrawn
+    | Slashed
     | TaskSubmitted
     | Responded
     | ResponseChallenged

@@ -24,7 +24,9 @@ from nektar.model import (
     At,
     Attested,
     ChainEvent,
+    CollateralOpened,
     Deadline,
+    Delegated,
     Hash32,
     KeyRotated,
     MissCounted,
@@ -39,6 +41,7 @@ from nektar.model import (
     Responded,
     ResponseChallenged,
     Signed,
+    Slashed,
     SlashingExecuted,
     SlashingRequested,
     SlashingTrusted,
@@ -48,6 +51,8 @@ from nektar.model import (
     TaskSubmitted,
     Unpaused,
     VetoVoted,
+    WithdrawalRequested,
+    Withdrawn,
 )
 from nektar.networks.adapter import AdapterError, kind
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set, word
@@ -186,6 +191,27 @@ def _set_committed(at: At, row: Values) -> Sequence[ChainEvent]:
     return (OperatorSetCommitted(at, committed),)
 
 
+def _owned(at: At, row: Values) -> Sequence[ChainEvent]:
+    """By nobody before: that is said in the contract's making and never again (OpenZeppelin's Ownable)."""
+    return () if any(row["previousOwner"]) else (CollateralOpened(at),)
+
+
+def _delegated(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (Delegated(at, Address(row["operator"]), row["amount"]),)
+
+
+def _withdrawal_requested(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (WithdrawalRequested(at, row["withdrawalId"], Address(row["operator"]), row["amount"]),)
+
+
+def _withdrawn(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (Withdrawn(at, row["withdrawalId"], row["amount"]),)
+
+
+def _slashed(at: At, row: Values) -> Sequence[ChainEvent]:
+    return (Slashed(at, Address(row["operator"]), row["amount"]),)
+
+
 def _task_submitted(at: At, row: Values) -> Sequence[ChainEvent]:
     task, preimage = row["task"], _task_preimage(row["task"])
     if (task_hash := keccak(preimage)) != row["taskHash"]:
@@ -321,7 +347,7 @@ def _respond(at: At, row: Values) -> Sequence[ChainEvent]:
     return (Rejected(at, transaction, sender, task_hash, Hash32(keccak(response)), response=response),)
 
 
-_REGISTRY, _TASKS = "operator_registry", "task_manager"
+_REGISTRY, _TASKS, _COLLATERALS = "operator_registry", "task_manager", "delegation"
 _PROVED, _TRUSTED = "slashing_manager", "trusted_slasher"
 _REQUESTED = (
     *("requestId", "condition", "operator", "taskHash", "amount"),
@@ -334,6 +360,15 @@ _EVENTS = (
     Meaning(_REGISTRY, "KeyRotated", ("operator", "key", "keyG2"), _rotated),
     Meaning(_REGISTRY, "OperatorDeregistered", ("operator", "effectiveBlock"), _deregistered),
     Meaning(_REGISTRY, "OperatorSetCommitted", ("setHash", "members"), _set_committed),
+    Meaning(_COLLATERALS, "OwnershipTransferred", ("previousOwner",), _owned),
+    Meaning(_COLLATERALS, "Delegated", ("operator", "amount"), _delegated),
+    Meaning(
+        *(_COLLATERALS, "WithdrawalRequested"),
+        ("withdrawalId", "operator", "amount"),
+        _withdrawal_requested,
+    ),
+    Meaning(_COLLATERALS, "Withdrawn", ("withdrawalId", "amount"), _withdrawn),
+    Meaning(_COLLATERALS, "Slashed", ("operator", "amount"), _slashed),
     Meaning(_TASKS, "TaskSubmitted", ("taskHash", "submitter", "task"), _task_submitted),
     Meaning(
         *(_TASKS, "Responded"),

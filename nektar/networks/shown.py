@@ -62,7 +62,7 @@ VARIABLES = {
     "setHash": Slot("operator_registry", 2),
     "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),
     "_ends": Slot("operator_registry", 8, mappings=1, size=8),
-    "isUnderbonded": Slot("delegation", 2, mappings=1, size=1),
+    "isUnderbonded": Slot("delegation", 3, mappings=1, size=1),
 }
 
 

@@ -22,7 +22,9 @@ from nektar.model import (
     Address,
     At,
     Attested,
+    CollateralOpened,
     Deadline,
+    Delegated,
     Hash32,
     KeyRotated,
     MissCounted,
@@ -37,6 +39,7 @@ from nektar.model import (
     Responded,
     ResponseChallenged,
     Signed,
+    Slashed,
     SlashingExecuted,
     SlashingRequested,
     SlashingTrusted,
@@ -45,16 +48,21 @@ from nektar.model import (
     TaskSubmitted,
     Unpaused,
     VetoVoted,
+    WithdrawalRequested,
+    Withdrawn,
 )
 from nektar.networks.adapter import AdapterError, require_known
 from nektar.networks.encoding import BadEncoding, encode_members, operator_set, set_hash_of
 from nektar.networks.nektar import NektarNetwork
 
 ADAPTER = NektarNetwork()
-REGISTRY, TASKS, OTHER, SLASHER, TRUSTED, COMMITTEE, LISTS = (Address(bytes([c]) * 20) for c in range(1, 8))
+REGISTRY, TASKS, OTHER, SLASHER, TRUSTED, COMMITTEE, LISTS, BONDS = (
+    Address(bytes([c]) * 20) for c in range(1, 9)
+)
 CONTRACTS = {
     **{"operator_registry": REGISTRY, "task_manager": TASKS, "slashing_manager": SLASHER},
     **{"trusted_slasher": TRUSTED, "veto_committee": COMMITTEE, "network_registry": LISTS},
+    "delegation": BONDS,
 }
 ID = Hash32(b"n" * 32)
 NETWORK = Network("home", 31337, CONTRACTS, selector={"network": "0x" + "6E" * 32})
@@ -121,6 +129,27 @@ def test_what_the_registry_says() -> None:
     assert meaning("operator_registry", "KeyRotated", row) == KeyRotated(at, ALICE, g1, g2)
     left = meaning("operator_registry", "OperatorDeregistered", {"operator": ALICE, "effectiveBlock": 10})
     assert left == OperatorDeregistered(At(9, 0, 0), ALICE, 10)
+
+
+def test_what_the_collateral_says() -> None:
+    at, amount = At(9, 0, 0), 2**200
+    about = {"operator": ALICE, "delegator": BOB, "amount": amount, "withdrawalId": 7}
+    assert meaning("delegation", "Delegated", about) == Delegated(at, ALICE, amount)
+    asked = about | {"readyBlock": 99}
+    assert meaning("delegation", "WithdrawalRequested", asked) == WithdrawalRequested(at, 7, ALICE, amount)
+    assert meaning("delegation", "Withdrawn", about) == Withdrawn(at, 7, amount)
+    assert meaning("delegation", "Slashed", about | {"burner": OTHER}) == Slashed(at, ALICE, amount)
+
+
+def test_only_the_contracts_making_begins_what_is_known_of_collateral() -> None:
+    def owned(contract: str, before: Address) -> list[Any]:
+        row = {"previousOwner": before, "newOwner": BOB}
+        return list(ADAPTER.events(NETWORK, table(contract, "OwnershipTransferred", row)))
+
+    nobody = Address(bytes(20))
+    assert owned("delegation", nobody) == [CollateralOpened(At(9, 0, 0))]
+    assert owned("delegation", ALICE) == []
+    assert owned("task_manager", nobody) == []
 
 
 def test_a_committed_set_keeps_what_its_hash_is_of() -> None:
