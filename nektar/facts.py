@@ -32,6 +32,15 @@ class Member(msgspec.Struct, frozen=True):
     key_hash: Hash32
 
 
+class InSet(msgspec.Struct, frozen=True):
+    """An Operator is a member of an OperatorSet, whatever commits to that."""
+
+    set_hash: Hash32
+    operator: Address
+    index: int
+    key_hash: Hash32
+
+
 class Signed(msgspec.Struct, frozen=True):
     """An Operator signed a response to a Task, alone or in a quorum."""
 
@@ -79,4 +88,4 @@ class Absent(msgspec.Struct, frozen=True):
     operator: Address | None
 
 
-Fact = Submitted | Accepted | Member | Signed | Refuted | Stored | Called | Absent
+Fact = Submitted | Accepted | Member | InSet | Signed | Refuted | Stored | Called | Absent

@@ -57,6 +57,15 @@ class MemberClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     index: Natural  # its place in the set
 
 
+class SetMemberClaim(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_member", tag_field="claim"
+):
+    """An Operator is in an OperatorSet; that any Task committed to it is not said."""
+
+    set: Octets  # its hash
+    index: Natural  # the Operator's place in it
+
+
 class SignatureClaim(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="signature", tag_field="claim"
 ):
@@ -131,6 +140,7 @@ Claim = (
     EventClaim
     | CallClaim
     | MemberClaim
+    | SetMemberClaim
     | SignatureClaim
     | AggregateClaim
     | StateClaim
@@ -149,7 +159,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operator: Octets  # who is accused
     subject: Octets  # what the accusation is about: a taskHash, a set's hash, a request
     blocks: tuple[Part, ...]  # by rising number
-    sets: tuple[Octets, ...]  # preimages of the hashes of OperatorSets that Tasks committed to, sorted
+    sets: tuple[Octets, ...]  # preimages of the hashes of OperatorSets that claims name, sorted
     claims: tuple[Claim, ...]
 
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 import msgspec
 
 from nektar.evidence import canonical
-from nektar.evidence.bundle import AggregateClaim, MemberClaim, RefutationClaim, SignatureClaim
+from nektar.evidence.bundle import (
+    AggregateClaim,
+    MemberClaim,
+    RefutationClaim,
+    SetMemberClaim,
+    SignatureClaim,
+)
 from nektar.evidence.canonical import Natural, Octets
 from nektar.model import At, BlockRef
 
@@ -71,7 +77,7 @@ class StateSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     variables: tuple[VariableSought, ...]
 
 
-Whole = MemberClaim | SignatureClaim | AggregateClaim | RefutationClaim
+Whole = MemberClaim | SetMemberClaim | SignatureClaim | AggregateClaim | RefutationClaim
 ToFetch = EventSought | CallSought | AbsenceSought | StateSought
 
 

@@ -31,12 +31,13 @@ from nektar.evidence.bundle import (
     EventClaim,
     MemberClaim,
     RefutationClaim,
+    SetMemberClaim,
     SignatureClaim,
     StateClaim,
     Variable,
     finding_id,
 )
-from nektar.facts import Absent, Called, Fact, Member, Refuted, Signed, Stored
+from nektar.facts import Absent, Called, Fact, InSet, Member, Refuted, Signed, Stored
 from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
 from nektar.networks.answers import refutes
 from nektar.networks.encoding import (
@@ -105,14 +106,13 @@ def verify(bundle: Bundle, reader: Reader, holds: Callable[[str], Predicate]) ->
     if len(bundle.operator) != 20 or len(bundle.subject) != 32 or len(bundle.claims) > MAX_CLAIMS:
         raise NotProved("bundle: expected an operator of 20 bytes, a subject of 32, and some claims")
     shown = _Shown(bundle, reader)
+    manager = shown.address(TASK_MANAGER)
     facts = [fact for claim in bundle.claims for fact in shown.facts(claim)]
     shown.require_all_used()
     accused = Accused(Address(bundle.operator), Hash32(bundle.subject))
     holds(bundle.condition)(accused, facts, reader.terms)
     return Verdict(
-        id=finding_id(
-            bundle.condition, reader.chain_id, shown.address(TASK_MANAGER), accused.subject, accused.operator
-        ),
+        id=finding_id(bundle.condition, reader.chain_id, manager, accused.subject, accused.operator),
         condition=bundle.condition,
         accused=accused,
         canonical=shown.stretches(),
@@ -176,6 +176,8 @@ class _Shown:
                 yield self._call(claim)
             case MemberClaim():
                 yield self._member(claim.task, claim.index)
+            case SetMemberClaim():
+                yield self._in_set(Hash32(claim.set), claim.index)
             case SignatureClaim():
                 yield self._signature(claim)
             case AggregateClaim():
@@ -278,18 +280,24 @@ class _Shown:
 
     def _set(self, task: bytes) -> OperatorSet:
         """The set that a Task committed to. Raises NotProved."""
-        set_hash = _read("task", set_hash_of, task)
+        return self._set_of(_read("task", set_hash_of, task))
+
+    def _set_of(self, set_hash: Hash32) -> OperatorSet:
         if set_hash not in self._sets:
             raise NotProved(f"membership: expected the set 0x{set_hash.hex()} in the bundle; it is missing")
         self._unused.discard(("set", set_hash))
         return self._sets[set_hash]
 
-    def _member(self, task: bytes, index: int) -> Member:
-        members = self._set(task).members
+    def _in_set(self, set_hash: Hash32, index: int) -> InSet:
+        members = self._set_of(set_hash).members
         if index >= len(members):
             raise NotProved(f"membership: the set has {len(members)} members; got index {index}")
         member = members[index]
-        return Member(Hash32(keccak(task)), member.operator, index, bls.key_hash(member.key))
+        return InSet(set_hash, member.operator, index, bls.key_hash(member.key))
+
+    def _member(self, task: bytes, index: int) -> Member:
+        found = self._in_set(self._set(task).hash, index)
+        return Member(Hash32(keccak(task)), found.operator, index, found.key_hash)
 
     def _signature(self, claim: SignatureClaim) -> Signed:
         member = self._member(claim.task, claim.index)
