@@ -215,7 +215,9 @@ def _heard(
         return state, []
     held = Held(signed.digest, signed.response, signed.signature, block)
     after, findings = listener.heard(state, watched, place, held)
-    return _with(state, watched, msgspec.structs.replace(after, attested=True)), _said(findings)
+    if not after.attested:
+        after = msgspec.structs.replace(after, attested=True)
+    return _with(state, watched, after), _said(findings)
 
 
 def _accepted(
@@ -230,7 +232,7 @@ def _accepted(
 
 
 def _with(state: Watch[Kept], before: Watched[Kept], after: Watched[Kept]) -> Watch[Kept]:
-    if after == before:
+    if after is before:
         return state
     return msgspec.structs.replace(state, tasks=state.tasks.set(after.task.hash, after))
 

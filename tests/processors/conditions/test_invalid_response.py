@@ -401,9 +401,19 @@ def test_a_task_that_is_none_of_the_contracts_accuses_nobody() -> None:
 def test_what_comes_before_its_task_is_found_with_its_block() -> None:
     _, (finding,) = play(by_alice(), by_alice(WRONG[1]), *BEGIN[4:], begin=BEGIN[:4])
     assert (finding.block_number, finding.operator) == (2, ALICE)
+    assert response_of(finding) == encode_answer(*WRONG[0])
+
+
+def test_what_came_before_the_task_is_the_evidence_and_not_what_its_block_holds() -> None:
+    call = by_alice(WRONG[1], At(2, 1, -1))
+    _, (finding,) = play(by_alice(), BEGIN[4], call, BEGIN[5], begin=BEGIN[:4])
+    assert response_of(finding) == encode_answer(*WRONG[0])
+
+
+def response_of(finding: Finding) -> bytes:
     claim, _ = CONDITION.claims(finding).whole
-    assert isinstance(claim, SignatureClaim)
-    assert claim.response == encode_answer(*WRONG[0])
+    assert isinstance(claim, SignatureClaim | AggregateClaim)
+    return claim.response
 
 
 # --- what is kept -----------------------------------------------------------------------------------
