@@ -36,11 +36,16 @@ networks:
     from_block: 0                      # the block of the first deployment
     contracts:
       operator_registry: "0x0000000000000000000000000000000000000000"
+      delegation: "0x0000000000000000000000000000000000000000"
       task_manager: "0x0000000000000000000000000000000000000000"
       slashing_manager: "0x0000000000000000000000000000000000000000"
       # trusted_slasher, veto_committee, network_registry: to see slashings that should not happen
     # selector: {network: "0x…"}        # the Network's id in the registry: which Burner is its own
-    # terms: {slashing_window: 100000} # SlashingManager's: how long after a task it can be slashed for
+    # terms:                           # what contracts hold in their code, and conditions rest on
+    #   minimum: 100000000000000000000 # Delegation's: less stake than that breaks a bond
+    #   slashing_window: 100000        # SlashingManager's: how long after a task it can be slashed for
+    #   miss_allowance: 2              # so many misses are no offence
+    #   miss_window: 600               # in tasks submitted in so many blocks
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
