@@ -15,7 +15,7 @@ from immutables import Map
 from nektar import checkpoint, plugins
 from nektar import facts as fact
 from nektar.evidence import bls
-from nektar.evidence.bundle import AggregateClaim, Bundle, MemberClaim, SignatureClaim
+from nektar.evidence.bundle import AggregateClaim, Bundle, MemberClaim, SignatureClaim, finding_id
 from nektar.evidence.canonical import Octets
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Accepted, Submitted
@@ -38,12 +38,8 @@ from nektar.model import (
 from nektar.networks.encoding import encode_answer
 from nektar.rows import Change, Finding
 from processors import early
-from processors.conditions.equivocation import (
-    SLASHING_WINDOW,
-    Equivocation,
-    Watch,
-    finding_id,
-)
+from processors.conditions.equivocation import Equivocation, Watch
+from processors.conditions.watch import SLASHING_WINDOW
 from tests.processors.world import (
     ANSWERS,
     CHAIN_ID,
@@ -253,7 +249,7 @@ def test_no_number_of_false_signatures_hides_two_true_ones() -> None:
     ]
     state, (finding,) = play(*junk, by_alice(0), *junk, by_alice(1), *junk)
     assert finding.operator == ALICE
-    assert len(state.tasks[TASK.hash].held) == 1
+    assert len(state.tasks[TASK.hash].kept.held) == 1
 
 
 def test_false_signatures_accuse_nobody() -> None:
