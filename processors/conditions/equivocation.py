@@ -25,7 +25,7 @@ from nektar.evidence.sought import Sought
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Accepted, Fact, Submitted
 from nektar.facts import Signed as SignedFact
-from nektar.model import Event, Network
+from nektar.model import Event, Level, Network
 from nektar.networks.encoding import MEMBERS, PAIR, TASK, call, is_answer, members, numbers, word
 from nektar.rows import Change, Finding
 from processors.conditions import watch
@@ -79,14 +79,18 @@ class Detect:
         return _found(state, watched, place, first, second)
 
     def accepted(self, state: Watch, watched: Watched, quorum: Quorum) -> tuple[Watched, list[Finding]]:
-        """Of its signers, who signed another one before is found."""
+        """Of its signers, who signed another one before is found. What the others are held for it shows too,
+        so that of a Task that is responded to little is kept."""
         if watched.kept.quorum:
             return watched, []
         watched = msgspec.structs.replace(watched, kept=msgspec.structs.replace(watched.kept, quorum=quorum))
         findings: list[Finding] = []
+        is_sure = quorum.block.level is Level.PROVED  # else its events are a provider's word
         for place, held in sorted(watched.kept.held.items()):
-            is_signer = quorum.signers >> place & 1
-            if not is_signer or held.digest == quorum.digest or watched.found >> place & 1:
+            if not quorum.signers >> place & 1 or watched.found >> place & 1:
+                continue
+            if held.digest == quorum.digest:
+                watched = _keep(watched, place, None) if is_sure else watched
                 continue
             first = _verified(state, watched, place, held)
             if first is None:

@@ -5,9 +5,9 @@ whoever reports them. What telemetry brings is heard at once, what a block holds
 which names it; what telemetry brings before the log has the Task waits for it (`processors/early.py`). None
 is verified here: a condition does so once one matters to it.
 
-A Task is watched until its grace is over, and one that somebody attested for, or is said to have, for the
-slashing window more. The others, nearly all, leave with their grace: who signs for them first when that is
-over can't have misled anybody.
+A Task is watched until its grace is over, and one that somebody has signed a response to, alone or in a
+quorum, or is said to have, for the slashing window more; of these the LATEST, so that the state is bounded.
+The others leave with their grace: who signs for them first when that is over can't have misled anybody.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ from processors import early
 # slashing window (`SlashingManager.slashingWindow`, immutable there). Later proofs are refused.
 SLASHING_WINDOW = 100_000
 
+# Tasks that are watched after their grace: some days of a busy Network, and some MB.
+LATEST = 4_096
+
 Kept = TypeVar("Kept")
 
 
@@ -86,7 +89,7 @@ class Watched(msgspec.Struct, Generic[Kept], frozen=True):
     task: Task
     kept: Kept  # what the condition keeps of it
     block: Block | None = None  # of the submission, once it is closed
-    attested: bool = False  # whether anybody signed a response alone, or is said to have
+    signed: bool = False  # whether anybody signed a response, or is said to have
     found: int = 0  # bitmap: Operators that a finding is about
 
 
@@ -101,6 +104,8 @@ class Watch(msgspec.Struct, Generic[Kept], frozen=True):
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
     signed: tuple[Signed | Responded, ...] = ()  # in that block; heard when it is closed, which names it
     early: early.Waiting = early.Waiting()  # brought before their Task
+    late: Map[int, Hash32] = Map()  # tasks whose grace is over, counted, some of them gone
+    oldest: int = 0  # number of the oldest of these
 
     def committed(self, watched: Watched[Kept]) -> Committed:
         """The set of a Task that is watched."""
@@ -215,8 +220,8 @@ def _heard(
         return state, []
     held = Held(signed.digest, signed.response, signed.signature, block)
     after, findings = listener.heard(state, watched, place, held)
-    if not after.attested:
-        after = msgspec.structs.replace(after, attested=True)
+    if not after.signed:
+        after = msgspec.structs.replace(after, signed=True)
     return _with(state, watched, after), _said(findings)
 
 
@@ -228,7 +233,7 @@ def _accepted(
         return state, []
     signers = state.committed(watched).all_but(responded.non_signers)
     after, findings = listener.accepted(state, watched, Quorum(responded, block, signers))
-    return _with(state, watched, after), _said(findings)
+    return _with(state, watched, msgspec.structs.replace(after, signed=True)), _said(findings)
 
 
 def _with(state: Watch[Kept], before: Watched[Kept], after: Watched[Kept]) -> Watch[Kept]:
@@ -248,19 +253,39 @@ def _pass(state: Watch[Kept], first: int, last: int, due: Iterable[int]) -> Watc
     """Blocks `first` to `last` have passed: forget what nothing can be found of any more."""
     state = msgspec.structs.replace(state, early=early.passed(state.early, last - first + 1))
     for block in due:
-        for task_hash in sorted(state.due[block]):
+        for task_hash in sorted(state.due.get(block, Map())):
             watched = state.tasks[task_hash]
             end = _grace_over(watched.task) + SLASHING_WINDOW
-            if watched.attested and end > last:
-                state = msgspec.structs.replace(state, due=_file(state.due, end, task_hash))
+            if watched.signed and end > last:
+                state = _keep_late(state, task_hash, end)
             else:
-                state = msgspec.structs.replace(
-                    state,
-                    tasks=state.tasks.delete(task_hash),
-                    registry=operators.release(state.registry, watched.task.set_hash),
-                )
-        state = msgspec.structs.replace(state, due=state.due.delete(block))
+                state = _forget(state, watched.task)
+        if block in state.due:
+            state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state
+
+
+def _keep_late(state: Watch[Kept], task_hash: Hash32, end: int) -> Watch[Kept]:
+    """Watch a Task on until `end`, and the oldest no more where there are too many."""
+    late, oldest = state.late.set(state.oldest + len(state.late), task_hash), state.oldest
+    state = msgspec.structs.replace(state, due=_file(state.due, end, task_hash))
+    while late[oldest] not in state.tasks or len(late) > LATEST:
+        if (watched := state.tasks.get(late[oldest])) is not None:
+            state = _forget(state, watched.task)
+            ends = _grace_over(watched.task) + SLASHING_WINDOW
+            rest = state.due[ends].delete(watched.task.hash)
+            due = state.due.set(ends, rest) if rest else state.due.delete(ends)
+            state = msgspec.structs.replace(state, due=due)
+        late, oldest = late.delete(oldest), oldest + 1
+    return msgspec.structs.replace(state, late=late, oldest=oldest)
+
+
+def _forget(state: Watch[Kept], task: Task) -> Watch[Kept]:
+    return msgspec.structs.replace(
+        state,
+        tasks=state.tasks.delete(task.hash),
+        registry=operators.release(state.registry, task.set_hash),
+    )
 
 
 def _grace_over(task: Task) -> int:

@@ -362,7 +362,7 @@ def test_nothing_waits_for_ever() -> None:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def test_a_task_that_somebody_attested_for_is_watched_for_the_slashing_window() -> None:
+def test_a_task_that_somebody_signed_for_is_watched_for_the_slashing_window() -> None:
     end = 8 + SLASHING_WINDOW
     watched = (by_alice(0), *(BlockClosed(block(n)) for n in (8, end - 1)))
     state, found = play(*watched, by_alice(1))
@@ -374,7 +374,7 @@ def test_a_task_that_somebody_attested_for_is_watched_for_the_slashing_window() 
         assert [each.holds for each in state.registry.sets.values()] == [0]
 
 
-def test_a_task_that_nobody_attested_for_leaves_with_its_grace() -> None:
+def test_a_task_that_nobody_signed_for_leaves_with_its_grace() -> None:
     for last in (BlockClosed(block(8)), GapPassed(3, 20)):
         state, found = play(last, by_alice(0), by_alice(1))
         assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)

@@ -49,6 +49,7 @@ from nektar.model import (
 from nektar.networks.encoding import encode_answer
 from nektar.rows import Change, Finding
 from processors import early
+from processors.conditions import watch
 from processors.conditions.invalid_response import InvalidResponse, Watch
 from processors.conditions.watch import SLASHING_WINDOW
 from tests.processors.conditions.test_equivocation import forgotten, is_true
@@ -419,7 +420,7 @@ def response_of(finding: Finding) -> bytes:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def test_a_task_that_somebody_attested_for_is_watched_for_the_slashing_window() -> None:
+def test_a_task_that_somebody_signed_for_is_watched_for_the_slashing_window() -> None:
     end = 8 + SLASHING_WINDOW
     begun = (by_alice(RIGHT), *(BlockClosed(block(n)) for n in (8, end - 1)))
     assert len(play(*begun, by_alice())[1]) == 1
@@ -429,10 +430,34 @@ def test_a_task_that_somebody_attested_for_is_watched_for_the_slashing_window() 
         assert [each.holds for each in state.registry.sets.values()] == [0]
 
 
-def test_a_task_that_nobody_attested_for_leaves_with_its_grace() -> None:
+def test_a_task_that_nobody_signed_for_leaves_with_its_grace() -> None:
     for last in (BlockClosed(block(8)), GapPassed(3, 20)):
-        state, found = play(accepted(At(3, 0, 0), RIGHT), BlockClosed(block(3)), last, by_alice())
+        state, found = play(last, by_alice())
         assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)
+
+
+def test_whoever_is_in_a_quorum_is_watched_after_the_grace_and_of_all_these_tasks_the_latest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "LATEST", 2)
+    begun = (accepted(At(3, 0, 0), RIGHT), BlockClosed(block(3)))
+    assert len(play(*begun, BlockClosed(block(8)), by_alice())[1]) == 1
+    others = [task(At(n, 0, 0), MEMBERS.hash, n, deadline=6, grace=n) for n in (4, 5)]
+    for many in (others[:1], others):
+        asked: list[Event] = [*begun]
+        for each in many:
+            at = each.submitted.block
+            asked += [TaskSubmitted(each.submitted, each), BlockClosed(block(at))]
+            asked += [signed(None, each.hash, BOB, 2, RIGHT)]
+        state, found = play(*asked, *(BlockClosed(block(n)) for n in (8, 10, 11)), by_alice())
+        assert len(found) == (len(many) < 2)
+        assert len(state.tasks) == 2
+        assert len(state.late) == len(state.due) == 2
+    state, _ = play(*asked, GapPassed(6, 20))
+    assert set(state.tasks) == {each.hash for each in others}
+    state, _ = play(*asked, GapPassed(6, 11 + SLASHING_WINDOW))
+    assert (len(state.tasks), len(state.due)) == (0, 0)
+    assert [each.holds for each in state.registry.sets.values()] == [0]
 
 
 def test_a_checkpoint_loses_nothing() -> None:
