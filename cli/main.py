@@ -7,6 +7,7 @@ configuration was wrong; 130 Ctrl-C.
 from __future__ import annotations
 
 import _thread
+import atexit
 import errno
 import gc
 import os
@@ -25,6 +26,8 @@ from nektar.errors import NektarError
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What is imported is never garbage; to look there for some after every 700 objects is a tenth of each start.
 gc.set_threshold(50_000, 20, 20)
+# Nor is it when the process ends, and that looks at all of it: a tenth of a second of every command.
+atexit.register(gc.freeze)
 
 # Long enough for the hook to be over.
 AGAIN_SECONDS = 0.05
