@@ -7,6 +7,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +26,14 @@ from nektar.chain.rpc import Provider
 from nektar.config import ConfigError
 from nektar.errors import NektarError
 from nektar.model import Address, Level
-from nektar.store.client import open_store
+from nektar.store.client import is_new, open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
 from nektar.store.schema import generations_table, literal
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_GENERATIONS = generations_table().name
 # Without a terminal a line now and then is enough.
 PLAIN_LINE_SECONDS = 5.0
 # Lies that are told one by one on a terminal; all are in the store.
@@ -92,16 +95,24 @@ def run(
         raise _taken(name)
     contracts = {Address(bytes.fromhex(address[2:])): contract for address in addresses}
     providers = named(config, rpc)
-    with open_store(config.store_url) as store:
-        migrate(store, [])
-        if store.rows(f"SELECT 1 FROM {generations_table().name} WHERE network = {literal(name)} LIMIT 1"):  # noqa: S608
-            raise _taken(name)
-        began = time.monotonic()
+    began = time.monotonic()
 
-        def plan_of(chain_id: int, blocks: Range) -> Plan:
-            return Plan(name, chain_id, contracts, blocks, level, audit)
+    def plan_of(chain_id: int, blocks: Range) -> Plan:
+        return Plan(name, chain_id, contracts, blocks, level, audit)
 
-        done, plan = asyncio.run(_index(providers, store, plan_of, first, last))
+    with ExitStack() as held:
+
+        @cache
+        def opened() -> Store:
+            store = held.enter_context(open_store(config.store_url))
+            migrate(store, [])
+            if store.rows(f"SELECT 1 FROM {_GENERATIONS} WHERE network = {literal(name)} LIMIT 1"):  # noqa: S608
+                raise _taken(name)
+            return store
+
+        empty = is_new(config.store_url)
+        done, plan = asyncio.run(_index(providers, opened, plan_of, first, last, empty))
+        store = opened()
         stored = _count(store, name, contract, plan.blocks)
         seconds = time.monotonic() - began
         found = dissent(store, plan, SHOWN_LIES_AS_JSON if as_json else SHOWN_LIES)
@@ -191,10 +202,11 @@ def read_abi(path: Path) -> abi.Abi:
 
 async def _index(
     providers: Sequence[Provider],
-    store: Store,
+    opened: Callable[[], Store],
     plan_of: Callable[[int, Range], Plan],
     first: int,
     last: int | None,
+    empty: bool,
 ) -> tuple[Progress, Plan]:
     """Index the plan of the providers' chain; where `last` is None, up to the newest block that is final."""
     async with serving(providers, last) as (pool, chain):
@@ -212,7 +224,7 @@ async def _index(
             )
         plan = plan_of(chain.id, Range(first, last))
         with Shown(plan.name) as shown:
-            return await index(pool, store, plan, shown.on), plan
+            return await index(pool, opened, plan, shown.on, is_new=empty), plan
 
 
 def _count(store: Store, name: str, contract: abi.Abi, blocks: Range) -> dict[str, int]:

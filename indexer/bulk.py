@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,30 +69,58 @@ class Progress(NamedTuple):
     undecoded: int
 
 
-async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progress], None]) -> Progress:
+class Begun(NamedTuple):
+    """What a plan fills, what it corrects there, and what of its blocks is left to read."""
+
+    filled: Filled
+    correction: Correction | None
+    left: Sequence[Range]
+    cut_off: Sequence[Range]  # whose writing was cut off once
+    told: Told
+
+
+async def index(
+    pool: Pool,
+    opened: Callable[[], Store],
+    plan: Plan,
+    progress: Callable[[Progress], None],
+    *,
+    is_new: bool = False,
+) -> Progress:
     """Read what of the plan the store does not have yet; `progress` is told after each insert. What is proved
     corrects what was reported before.
 
+    The store is `opened` in the thread that inserts, which takes as long as many answers: where it `is_new`,
+    what is left to read is known before that, and is asked for meanwhile.
+
     Raises RpcError, Contradiction, StoreError.
     """
-    filled, links = Filled(store, plan), Links()
-    again = await take_back(pool, plan, filled)
-    correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
-    there = filled.there()
-    for each in there if plan.level is Level.PROVED else []:
-        links.add(each)
-    left = filled.left([each.blocks for each in there], again)
-    filled.clear(left)
-    cut_off, told = filled.cut_off(), Told(store, scopes(plan))
-    done = Progress(sum(each.blocks for each in left), 0, 0, 0)
-    progress(done)
+    links = Links()
     with ThreadPoolExecutor(1, "insert") as inserting:
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, inserting)
 
-        def add(reads: Sequence[Read]) -> Decoded:
+        async def begin() -> Begun:
+            store = await in_thread(opened)
+            filled = await in_thread(Filled, store, plan)
+            again = await take_back(pool, plan, filled)
+            correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
+            there = filled.there()
+            for each in there if plan.level is Level.PROVED else []:
+                links.add(each)
+            left = filled.left([each.blocks for each in there], again)
+            filled.clear(left)
+            return Begun(filled, correction, left, filled.cut_off(), Told(store, scopes(plan)))
+
+        begun = asyncio.create_task(begin())
+        left = [plan.blocks] if is_new and not plan.audit else (await begun).left
+        done = Progress(sum(each.blocks for each in left), 0, 0, 0)
+        progress(done)
+
+        def add(reads: Sequence[Read], to: Begun) -> Decoded:
             rows = decoded(reads, plan)
-            if correction is None:
-                filled.put(reads, rows)
-                if others := _not_of(reads, rows, cut_off, told):
+            if to.correction is None:
+                to.filled.put(reads, rows)
+                if others := _not_of(reads, rows, to.cut_off, to.told):
                     logger.warning(
                         "%s: a run that was cut off left rows of blocks from %d on that nobody serves now: "
                         "all that was there of these blocks goes, of other contracts too",
@@ -99,17 +128,17 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
                         others[0].first,
                     )
                     for blocks in others:
-                        filled.forget(blocks)
-                    filled.clear(others)
-                    filled.put(reads, rows)
+                        to.filled.forget(blocks)
+                    to.filled.clear(others)
+                    to.filled.put(reads, rows)
             else:
-                correction.put(reads, rows)
-            filled.cover(reads, rows)
+                to.correction.put(reads, rows)
+            to.filled.cover(reads, rows)
             return rows
 
         async def insert(reads: Sequence[Read]) -> None:
             nonlocal done
-            rows = await asyncio.get_running_loop().run_in_executor(inserting, add, reads)
+            rows = await in_thread(add, reads, await begun)
             done = Progress(
                 done.blocks,
                 done.done + sum(read.blocks.blocks for read in reads),
@@ -133,8 +162,8 @@ async def index(pool: Pool, store: Store, plan: Plan, progress: Callable[[Progre
         finally:  # what was read before a fault is kept
             await inserted
             await insert(gathered)
-            if correction is not None:
-                await asyncio.get_running_loop().run_in_executor(inserting, correction.settle)
+            if (correction := (await begun).correction) is not None:
+                await in_thread(correction.settle)
     return done
 
 

@@ -54,6 +54,12 @@ def open_store(url: str) -> Store:
     raise StoreMistake(f"store: expected chdb:///PATH or clickhouse://HOST:PORT/DATABASE; got {shown(url)!r}")
 
 
+def is_new(url: str) -> bool:
+    """Whether nothing was ever stored at `url`; of another store than a chDB one only opening it tells."""
+    path = chdb_path(url)
+    return path is not None and not (path.is_dir() and any(path.iterdir()))
+
+
 # --- asking, from any process -----------------------------------------------------------------------
 
 
@@ -71,7 +77,7 @@ def ask(
         return answer
     path = chdb_path(config.store_url)
     if path is not None:
-        if not path.is_dir() or not any(path.iterdir()):
+        if is_new(config.store_url):
             raise StoreMissing(f"store {path}: there is none yet; start it with `nektar up`")
         if held := holder(path):
             raise StoreDown(

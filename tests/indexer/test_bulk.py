@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from nektar.config import Limits
 from nektar.model import Address, Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
-from nektar.store.port import Store
+from nektar.store.port import Store, StoreHeld
 from tests.indexer.world import CHAIN_ID
 
 pytestmark = pytest.mark.real
@@ -87,12 +88,15 @@ def plan(of: Load, level: Level = Level.REPORTED) -> Plan:
     return Plan(f"n{next(names)}", CHAIN_ID, {address: contract}, Range(of.first, of.last), level)
 
 
-def run(store: Store, provider: Provider, of: Plan) -> list[Progress]:
+def run(
+    store: Store | Callable[[], Store], provider: Provider, of: Plan, is_new: bool = False
+) -> list[Progress]:
     said: list[Progress] = []
+    opened = store if callable(store) else lambda: store
 
     async def all_of_it() -> None:
         async with provider:
-            await index(Pool([provider], Contradiction), store, of, said.append)
+            await index(Pool([provider], Contradiction), opened, of, said.append, is_new=is_new)
 
     asyncio.run(all_of_it())
     return said
@@ -124,6 +128,42 @@ def expected(of: Load, level: Level = Level.REPORTED) -> list[Any]:
         )
         for place, seed in enumerate(seeds)
     ]
+
+
+class Asked(Provider):
+    """A real provider of which it is told whether it was asked for anything."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("asked", url)
+        self.once = threading.Event()
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        self.once.set()
+        return await super().body(calls)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_only_of_a_new_store_blocks_are_asked_for_before_it_is_open(
+    store: Store, chain: Load, is_new: bool
+) -> None:
+    of, provider, before = plan(chain), Asked(chain.url), []
+
+    def opened() -> Store:
+        before.append(provider.once.wait(10 if is_new else 0))
+        return store
+
+    run(opened, provider, of, is_new)
+    assert before == [is_new]
+    assert stored(store, of.name) == expected(chain)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_store_that_can_not_be_opened_ends_the_run(chain: Load, is_new: bool) -> None:
+    def opened() -> Store:
+        raise StoreHeld("held by another")
+
+    with pytest.raises(StoreHeld, match="held by another"):
+        run(opened, Provider("rpc", chain.url), plan(chain), is_new)
 
 
 @pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
@@ -366,7 +406,7 @@ def test_an_honest_provider_that_rests_is_waited_for_where_the_other_lies(
 
     async def all_of_it() -> None:
         async with lying, honest:
-            await index(Pool([lying, honest], Contradiction), store, of, lambda _: None)
+            await index(Pool([lying, honest], Contradiction), lambda: store, of, lambda _: None)
 
     asyncio.run(all_of_it())
     assert stored(store, of.name) == expected(chain)
@@ -412,7 +452,7 @@ def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alo
     async def all_of_it() -> Progress:
         async with odd, honest:
             pool = Pool([odd] if alone else [odd, honest], Contradiction)
-            return await index(pool, store, of, lambda _: None)
+            return await index(pool, lambda: store, of, lambda _: None)
 
     assert asyncio.run(all_of_it()).logs == chain.logs
     assert stored(store, of.name) == expected(chain, Level.PROVED)

@@ -82,7 +82,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(store: Any, of: Plan, *providers: Provider) -> Progress:
     async def all_of_it() -> Progress:
         try:
-            return await index(Pool(providers, Contradiction), store, of, lambda _: None)
+            return await index(Pool(providers, Contradiction), lambda: store, of, lambda _: None)
         finally:
             for each in providers:
                 await each.close()

@@ -49,7 +49,7 @@ def old() -> Iterator[Load]:
 def run(store: Store, of: Plan, *providers: Provider) -> None:
     async def all_of_it() -> None:
         try:
-            await index(Pool(providers, Contradiction), store, of, lambda _: None)
+            await index(Pool(providers, Contradiction), lambda: store, of, lambda _: None)
         finally:
             for each in providers:
                 await each.close()
