@@ -20,10 +20,11 @@ from nektar.chain.bloom import may_contain
 from nektar.chain.columns import Ints, Octets
 from nektar.chain.header import BLOOM_BYTES, header_hash
 from nektar.chain.jsonrpc import objects, octets, parse_object, quantity
+from nektar.chain.keccak import keccak
 from nektar.chain.logs import HASH, NO_LOGS, NUMBER_BITS, TIME_BITS, UNTIMED, Logs
 from nektar.chain.receipt import type_and_status
 from nektar.chain.receipts import Receipts, blooms, encoded
-from nektar.chain.transaction import read_transaction
+from nektar.chain.transaction import encode_transaction, transaction_type
 from nektar.chain.trie import ordered_root
 from nektar.model import Address, Hash32
 
@@ -52,8 +53,9 @@ def header(block: object, number: int) -> Header:
     hash_ = header_hash(said)
     if hash_ != octets(said, "hash", HASH):
         raise Contradiction(f"block {number}: its header hashes to 0x{hash_.hex()}, and it says another hash")
-    read = [read_transaction(each) for each in objects(said, "transactions")]
-    if ordered_root([each.raw for each in read]) != octets(said, "transactionsRoot", HASH):
+    transactions = objects(said, "transactions")
+    raw = [encode_transaction(each) for each in transactions]
+    if ordered_root(raw) != octets(said, "transactionsRoot", HASH):
         raise Contradiction(f"block {number}: its transactions do not give its transactionsRoot")
     return Header(
         number,
@@ -62,8 +64,8 @@ def header(block: object, number: int) -> Header:
         quantity(said, "timestamp", TIME_BITS),
         octets(said, "logsBloom", BLOOM_BYTES),
         octets(said, "receiptsRoot", HASH),
-        [(each.hash, each.type) for each in read],
-        HEADER_TEXT + sum(TRANSACTION_TEXT + 2 * len(each.raw) for each in read),
+        [(Hash32(keccak(of)), transaction_type(tx)) for of, tx in zip(raw, transactions, strict=True)],
+        HEADER_TEXT + sum(TRANSACTION_TEXT + 2 * len(of) for of in raw),
     )
 
 
@@ -141,10 +143,8 @@ def _in_place(blocks: Sequence[Header], receipts: Receipts, order: Ints) -> Logs
         "logIndex": (found.log_index, np.arange(len(rows)) - firsts[of_block]),
     }
     for name, (said, expected) in counted.items():
-        unlike = said != expected
-        unlike = unlike.any(axis=1) if unlike.ndim > 1 else unlike
-        if unlike.any():
-            number = blocks[int(of_block[np.argmax(unlike)])].number
+        if (unlike := said != expected).any():
+            number = blocks[int(of_block[np.argwhere(unlike)[0, 0]])].number
             raise Contradiction(f"block {number}: a log's {name} is not that of where it stands")
     times = np.array([block.time for block in blocks], np.int64)[of_block]
     if ((found.time != times) & (found.time != UNTIMED)).any():

@@ -180,12 +180,14 @@ def _set(bits: Any, receipt: Ints, items: Octets) -> None:
 
 def _bits(items: Octets) -> Ints:
     """The three bits of each item, (items, 3): of one that comes again and again, computed once."""
-    width, joined = items.shape[1], items.tobytes()
-    texts = [joined[start : start + width] for start in range(0, len(joined), width)]
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    digests = np.frombuffer(b"".join(map(keccak, places)), np.uint8).reshape(-1, 32)
+    texts = np.ascontiguousarray(items).view(f"V{items.shape[1]}").ravel().tolist()
+    once = dict.fromkeys(texts)
+    digests = np.frombuffer(b"".join(map(keccak, once)), np.uint8).reshape(-1, 32)
     found: Ints = np.ascontiguousarray(digests[:, :6]).view(">u2").astype(np.int64) & 2047
-    return found if len(places) == len(texts) else found[[places[text] for text in texts]]
+    if len(once) == len(texts):
+        return found
+    row = dict(zip(once, range(len(once)), strict=True))
+    return found[[row[text] for text in texts]]
 
 
 def _entries(logs: Logs) -> tuple[bytes, Ints]:

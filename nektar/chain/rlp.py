@@ -11,6 +11,9 @@ from typing import TypeAlias
 
 from nektar.errors import NektarError
 
+# What stands before a byte string of so many bytes.
+_SHORT = [bytes((0x80 + size,)) for size in range(56)]
+
 Item: TypeAlias = "bytes | Sequence[Item]"
 
 # A transaction's access list is two lists deep, and no honest item is deeper than a few.
@@ -23,9 +26,10 @@ class BadRlp(NektarError):
 
 def string(value: bytes) -> bytes:
     """The encoding of one byte string."""
-    if len(value) == 1 and value[0] < 0x80:
-        return value
-    return string_head(len(value)) + value
+    size = len(value)
+    if size >= 56:
+        return _head(0x80, size) + value
+    return value if size == 1 and value[0] < 0x80 else _SHORT[size] + value
 
 
 def number(value: int) -> bytes:
