@@ -150,15 +150,18 @@ async def index(
         gathered: list[Read] = []
         inserted = asyncio.create_task(insert([]))
         try:
+        # Blocks that hold nothing count as rows: what is not inserted is lost to a kill.
             async with aclosing(_reads(pool, plan, left)) as reads:
+        rows = octets = 0
                 async for read in reads:
                     if read.ends is not None:
                         links.add(Covered(read.blocks, read.provider, read.ends))
                     gathered.append(read)
-                    if _are_many(gathered):
+                    rows, octets = rows + max(read.rows, read.blocks.blocks), octets + read.held
+                    if rows >= ROWS_AN_INSERT or octets >= OCTETS_AN_INSERT:
                         await inserted
-                        gathered, full = [], gathered
-                        inserted = asyncio.create_task(insert(full))
+                        inserted = asyncio.create_task(insert(gathered))
+                        gathered, rows, octets = [], 0, 0
         finally:  # what was read before a fault is kept
             await inserted
             await insert(gathered)
@@ -171,15 +174,6 @@ def _not_of(reads: Sequence[Read], rows: Decoded, cut_off: Sequence[Range], told
     """Those of the blocks whose writing was `cut_off` once that have more rows now than these."""
     blocks = shared([read.blocks for read in reads], cut_off)
     return [each for each, count in zip(blocks, rows.counts(blocks), strict=True) if told.count(each) > count]
-
-
-def _are_many(reads: Sequence[Read]) -> bool:
-    """Whether they are to be inserted, before there are more of them. Blocks that hold nothing count, too:
-    what is not inserted is lost to a kill."""
-    return (
-        sum(max(read.rows, read.blocks.blocks) for read in reads) >= ROWS_AN_INSERT
-        or sum(read.held for read in reads) >= OCTETS_AN_INSERT
-    )
 
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
