@@ -29,7 +29,7 @@ from indexer.links import Covered, Ends, Links
 from indexer.orphans import take_back
 from indexer.plan import Plan
 from indexer.prove import Contradiction
-from indexer.ranges import MOST_BLOCKS, Range, Sizes, shared
+from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes, shared
 from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
 from indexer.told import Told
 from nektar.chain.jsonrpc import Malformed, parse_object, quantity
@@ -37,7 +37,7 @@ from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
 from nektar.chain.logs import read as read_logs
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable
+from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable, joined
 from nektar.model import Level
 from nektar.store.port import Store
 
@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 # Blocks that are proved at once at most: what follows small ones may be large.
 BLOCKS_A_REQUEST = 100
+# Answers with receipts that are read as one: an array costs the same for each step, however long it is, and a
+# node takes longer for each log of a larger answer.
+ANSWERS_AT_ONCE = 3
 # Seconds that a range waits, twice as long with each try, where a provider that may have it brings no answer;
 # and after how many that ends the run. Who asks to be left alone does so for a minute at most.
 FIRST_PAUSE, PATIENCE = 1.0, 150.0
@@ -147,12 +150,12 @@ async def index(
             )
             progress(done)
 
+        # Blocks that hold nothing count as rows: what is not inserted is lost to a kill.
         gathered: list[Read] = []
+        rows = octets = 0
         inserted = asyncio.create_task(insert([]))
         try:
-        # Blocks that hold nothing count as rows: what is not inserted is lost to a kill.
             async with aclosing(_reads(pool, plan, left)) as reads:
-        rows = octets = 0
                 async for read in reads:
                     if read.ends is not None:
                         links.add(Covered(read.blocks, read.provider, read.ends))
@@ -178,8 +181,10 @@ def _not_of(reads: Sequence[Read], rows: Decoded, cut_off: Sequence[Range], told
 
 async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
-    most = BLOCKS_A_REQUEST if plan.level is Level.PROVED else MOST_BLOCKS
-    sizes = {provider.name: Sizes(most=most) for provider in pool.providers}
+    is_proof = plan.level is Level.PROVED
+    wanted = LOGS_WANTED * (ANSWERS_AT_ONCE if is_proof else 1)
+    most = BLOCKS_A_REQUEST if is_proof else MOST_BLOCKS
+    sizes = {provider.name: Sizes(wanted=wanted, most=most) for provider in pool.providers}
     work = list(reversed(left))
     asked: dict[asyncio.Task[Read | TooMany], Provider] = {}
     finished: set[asyncio.Task[Read | TooMany]] = set()
@@ -304,7 +309,9 @@ async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, 
     holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
     logs, octets = NO_LOGS, sum(each.text for each in headers)
     if holding:
-        body = await provider.body([Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding])
+        calls = [Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding]
+        part = -(-len(calls) // ANSWERS_AT_ONCE)
+        body = joined([await provider.body(calls[at : at + part]) for at in range(0, len(calls), part)])
         octets += len(body)
         with uncollected():
             receipts = read_receipts(body)

@@ -229,7 +229,7 @@ class Provider:
                     raise self._refusal(calls[0], failed) from None
                 part = len(calls) // 2
                 self._take_fewer(failed, part)
-        return _joined([await self.body(calls[at : at + part]) for at in range(0, len(calls), part)])
+        return joined([await self.body(calls[at : at + part]) for at in range(0, len(calls), part)])
 
     async def ping(self) -> tuple[float, int]:
         """How many seconds a small question takes, out of its turn and not tried again; and the number of the
@@ -436,7 +436,7 @@ def _question(calls: Sequence[Call]) -> bytes:
     return msgspec.json.encode(asked if len(calls) > 1 else asked[0])
 
 
-def _joined(bodies: Sequence[bytes]) -> bytes:
+def joined(bodies: Sequence[bytes]) -> bytes:
     """Responses to several requests as if they were one's: a list of all replies."""
     replies = [body.strip() for body in bodies]
     return b"[" + b",".join(each[1:-1] if each[:1] == b"[" else each for each in replies) + b"]"

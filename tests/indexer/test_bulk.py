@@ -440,6 +440,30 @@ def test_no_header_is_asked_for_of_a_block_that_was_not_asked_for(store: Store, 
     assert provider.headers == []
 
 
+def test_receipts_of_blocks_that_are_proved_together_come_in_several_answers(
+    store: Store, chain: Load
+) -> None:
+    class Counting(Provider):
+        def __init__(self) -> None:
+            super().__init__("counting", chain.url)
+            self.blocks: list[int] = []  # in a request
+            self.receipts: list[int] = []
+
+        async def batch(self, calls: Sequence[Call]) -> list[Any]:
+            self.blocks.append(len(calls))
+            return await super().batch(calls)
+
+        async def body(self, calls: Sequence[Call]) -> bytes:
+            self.receipts.append(len(calls))
+            return await super().body(calls)
+
+    provider, of = Counting(), plan(chain, Level.PROVED)
+    run(store, provider, of)
+    assert stored(store, of.name) == expected(chain, Level.PROVED)
+    assert sum(provider.blocks) == sum(provider.receipts) == of.blocks.blocks
+    assert max(provider.receipts) == -(-max(provider.blocks) // bulk.ANSWERS_AT_ONCE)
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alone: bool) -> None:
     class Odd(Provider):
