@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import nektar.fold as calculus
-from nektar import checkpoint
+from nektar import checkpoint, plugins
 from nektar.chain.keccak import keccak
 from nektar.log import Mark, New
 from nektar.model import (
@@ -34,14 +34,22 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set
-from processors.conditions.equivocation import Equivocation
 from processors.folds.operators import Operators
+from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
+from processors.folds.traces import Traces
 
 OPERATORS = 1_000
 TASKS = 50
 WINDOW, GRACE = 20, 10
-NETWORK = Network("bench", 31337, {"task_manager": Address(b"\x7a" * 20)})
+CONTRACTS = ("task_manager", "operator_registry", "delegation", "slashing_manager")
+TERMS = {"miss_allowance": 2, "miss_window": 1_000, "minimum": 10**18, "slashing_window": 100_000}
+NETWORK = Network(
+    "bench",
+    31337,
+    {name: Address(bytes([0x7A + i]) * 20) for i, name in enumerate(CONTRACTS)},
+    terms=TERMS,
+)
 RESPONSE = encode_answer(7, 13)
 
 
@@ -51,9 +59,16 @@ def main() -> None:
     count = sum(len(events) + 1 for _, events in blocks)
     print(f"{OPERATORS:,} operators x {TASKS} tasks: {len(blocks)} blocks, {count:,} events")
     total = 0.0
-    for fold in (Operators(), Tasks(), Equivocation().detect):
+    for fold in all_folds():
         total += measure(fold, blocks, count)
-    print(f"{'all folds':>14}: {count / total:>10,.0f} events/s")
+    print(f"{'all folds':>17}: {count / total:>10,.0f} events/s")
+
+
+def all_folds() -> list[Any]:
+    """Every fold that the role runs."""
+    names = plugins.names("nektar.conditions")
+    conditions = [plugins.load("nektar.conditions", name)().detect for name in names]
+    return [Operators(), Tasks(), Slashings(), Traces(), *conditions]
 
 
 def measure(fold: Any, blocks: list[tuple[Block, list[ChainEvent]]], count: int) -> float:
@@ -70,7 +85,7 @@ def measure(fold: Any, blocks: list[tuple[Block, list[ChainEvent]]], count: int)
     largest = len(checkpoint.encode(folded.steps[0]))
     written = time.perf_counter() - began
     print(
-        f"{fold.name:>14}: {count / seconds:>10,.0f} events/s, {changed:,} rows changed, "
+        f"{fold.name:>17}: {count / seconds:>10,.0f} events/s, {changed:,} rows changed, "
         f"checkpoint {largest / 1e6:.2f} MB in {written * 1e3:.0f} ms"
     )
     return seconds
