@@ -15,6 +15,7 @@ from nektar.model import BlockRef, Hash32
 
 BLOOM_BYTES = 256
 NUMBER = -1  # instead of a size in bytes
+NUMBER_BYTES = 32  # the most that one takes
 ANY = None
 
 # (JSON-RPC's name, size in bytes), in the header's order.
@@ -77,7 +78,7 @@ class Header(msgspec.Struct, frozen=True):
 
 def read_header(encoded: bytes) -> Header:
     """The header that `encode_header` wrote. Raises BadRlp, also for what no fork's header is."""
-    fields = rlp.decode(encoded)
+    fields = rlp.decode(encoded, depth=1)
     known = (*FRONTIER, *LATER)
     if isinstance(fields, bytes) or not len(FRONTIER) <= len(fields) <= len(known):
         raise rlp.BadRlp(f"header: expected a list of {len(FRONTIER)} to {len(known)} fields")
@@ -85,8 +86,8 @@ def read_header(encoded: bytes) -> Header:
     for (name, size), field in zip(known, fields, strict=False):
         if not isinstance(field, bytes) or (size not in (NUMBER, ANY) and len(field) != size):
             raise rlp.BadRlp(f"header: {name}: expected {size} bytes")
-        if size == NUMBER and field[:1] == b"\0":
-            raise rlp.BadRlp(f"header: {name}: expected a number without leading zeros")
+        if size == NUMBER and (field[:1] == b"\0" or len(field) > NUMBER_BYTES):
+            raise rlp.BadRlp(f"header: {name}: expected a number as RLP has it, below 2^256")
         of[name] = field
     return Header(
         number=int.from_bytes(of["number"]),

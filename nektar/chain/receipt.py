@@ -16,6 +16,7 @@ from nektar.chain.transaction import LEGACY, SET_CODE, transaction_type
 from nektar.model import Address, Hash32
 
 MAX_TOPICS = 4  # LOG0 to LOG4
+_DEPTH = 4  # lists in lists: receipt, logs, log, topics
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ def decode_receipt(raw: bytes) -> Receipt:
     """The receipt of an envelope, as the trie holds it. Raises BadRlp, also where its bloom is not of its
     logs."""
     kind = raw[0] if raw[:1] and raw[0] <= SET_CODE else LEGACY
-    fields = rlp.decode(raw[1:] if kind else raw)
+    fields = rlp.decode(raw[1:] if kind else raw, depth=_DEPTH)
     if isinstance(fields, bytes) or len(fields) != 4:
         raise rlp.BadRlp("receipt: expected a list of 4 fields")
     first, gas, filter_, logs = fields

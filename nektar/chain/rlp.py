@@ -69,9 +69,9 @@ def encode(item: Item) -> bytes:
     return sequence(encode(each) for each in item)
 
 
-def decode(encoded: bytes) -> Item:
-    """The item whose encoding is `encoded`, all of it. Raises BadRlp."""
-    item, end = _item(encoded, 0, len(encoded), MAX_DEPTH)
+def decode(encoded: bytes, depth: int = MAX_DEPTH) -> Item:
+    """The item whose encoding is `encoded`, all of it, and whose lists are so deep at most. Raises BadRlp."""
+    item, end = _item(encoded, 0, len(encoded), depth)
     if end != len(encoded):
         raise BadRlp(f"expected one RLP item of {end} bytes; got {len(encoded)}")
     return item
@@ -103,7 +103,7 @@ def _item(data: bytes, start: int, limit: int, depth: int) -> tuple[Item, int]:
             raise BadRlp("a single byte below 0x80 is its own RLP, and has a prefix here")
         return data[body:end], end
     if depth == 0:
-        raise BadRlp(f"RLP lists are nested deeper than {MAX_DEPTH}")
+        raise BadRlp("RLP lists are nested deeper than they may be here")
     found: list[Item] = []
     while body < end:
         item, body = _item(data, body, end, depth - 1)

@@ -24,6 +24,9 @@ _SHAPES = 64
 
 # Keys are 32 bytes at most, so that no honest proof is longer than their nibbles.
 _MAX_NODES = 65
+# Sixteen hashes, no value, and the list's head: no node is longer that holds another, since a longer one is a
+# leaf, of two strings. So nobody can hide lists in one that take long to read.
+_MAX_BRANCH = 16 * 33 + 1 + 3
 
 
 class BadProof(NektarError):
@@ -111,7 +114,7 @@ def _next(turn: Iterator[bytes], hashed: bytes) -> rlp.Item:
     if node is None or keccak(node) != hashed:
         raise BadProof(f"expected the node 0x{hashed.hex()}; got {'none' if node is None else 'another'}")
     try:
-        return rlp.decode(node)
+        return rlp.decode(node, depth=1 if len(node) > _MAX_BRANCH else rlp.MAX_DEPTH)
     except rlp.BadRlp as error:
         raise BadProof(f"node 0x{hashed.hex()}: {error}") from error
 

@@ -6,17 +6,25 @@ from typing import Any
 import msgspec
 import pytest
 from eth_account import Account
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nektar.chain import rlp
 from nektar.chain.jsonrpc import Malformed
-from nektar.chain.transaction import Unsigned, encode_transaction, read_transaction, sender
+from nektar.chain.transaction import (
+    Unsigned,
+    decode_transaction,
+    encode_transaction,
+    read_transaction,
+    sender,
+)
 from tests.nektar.chain.blocks import corpora
 
 
 def test_real_transactions_of_every_type_hash_and_recover_right() -> None:
     seen = set()
-    for given in corpora():
-        for tx in given.block["transactions"]:
+    for block in corpora():
+        for tx in block.block["transactions"]:
             read = read_transaction(tx)
             assert "0x" + read.hash.hex() == tx["hash"]
             assert "0x" + sender(read).hex() == tx["from"]
@@ -51,8 +59,8 @@ def test_it_agrees_with_eth_account_on_a_transaction_that_creates_a_contract() -
 def sample(kind: int) -> dict[str, Any]:
     return next(
         tx
-        for given in corpora()
-        for tx in given.block["transactions"]
+        for block in corpora()
+        for tx in block.block["transactions"]
         if int(tx.get("type", "0x0"), 16) == kind
     )
 
@@ -86,3 +94,51 @@ def test_an_envelope_cut_short_is_nobodys(raw: bytes) -> None:
     read = read_transaction(sample(2))
     with pytest.raises(Unsigned, match="nobody's signature"):
         sender(msgspec.structs.replace(read, raw=raw))
+
+
+# --- decoded again ------------------------------------------------------------------------------------
+
+
+def is_transaction(raw: bytes) -> bool:
+    try:
+        decode_transaction(raw)
+    except rlp.BadRlp:
+        return False
+    return True
+
+
+def test_real_transactions_decode_to_what_they_were_read_as() -> None:
+    for block in corpora():
+        for tx in block.block["transactions"]:
+            read = read_transaction(tx)
+            assert decode_transaction(read.raw) == read
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_a_real_transaction_with_a_byte_changed_is_another_or_none(data: st.DataObject) -> None:
+    read = read_transaction(sample(data.draw(st.integers(0, 4))))
+    at = data.draw(st.integers(0, len(read.raw) - 1))
+    other = read.raw[:at] + bytes((read.raw[at] ^ data.draw(st.integers(1, 255)),)) + read.raw[at + 1 :]
+    assert not is_transaction(other) or decode_transaction(other) != read
+
+
+@given(st.binary(max_size=80) | st.lists(st.binary(max_size=21), max_size=15).map(rlp.encode))
+def test_junk_raises_nothing_but_bad_rlp(junk: bytes) -> None:
+    for kind in (b"", b"\1", b"\2", b"\3", b"\4"):
+        is_transaction(kind + junk)
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_an_envelope_of_more_or_fewer_fields_is_no_transaction(kind: int) -> None:
+    raw = read_transaction(sample(kind)).raw
+    before, fields = (raw[:1], rlp.decode(raw[1:])) if kind else (b"", rlp.decode(raw))
+    assert not isinstance(fields, bytes)
+    place = (3, 4, 5, 5, 5)[kind]
+    assert is_transaction(before + rlp.encode(fields))
+    assert not is_transaction(before + rlp.encode(fields[:-1]))
+    assert not is_transaction(before + rlp.encode([*fields, b""]))
+    for i, other in ((0, b"\1" * 19), (0, []), (1, []), (2, [])):
+        at = place + i
+        assert not is_transaction(before + rlp.encode([*fields[:at], other, *fields[at + 1 :]]))
+    assert {each for each in range(0x80) if each > 4 and is_transaction(bytes((each,)) + raw)} == set()
