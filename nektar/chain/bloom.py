@@ -47,6 +47,14 @@ def may_contain(bloom: bytes, item: bytes) -> bool:
     return int.from_bytes(bloom) & bits == bits
 
 
+def mask(items: Iterable[bytes]) -> int:
+    """The bits that all of these set: a filter without one of them has no log with all of these."""
+    bits = 0
+    for item in items:
+        bits |= _bits(item)
+    return bits
+
+
 def bit_numbers(item: bytes) -> tuple[int, int, int]:
     """The three bits that an address or topic sets; bit 0 is the lowest of the last byte."""
     a, b, c, d, e, f = keccak(item)[:6]

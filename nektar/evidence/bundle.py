@@ -7,7 +7,7 @@ What it establishes is one of the `facts.py`; what facts add up to is the condit
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,7 +17,12 @@ from nektar.evidence.canonical import Natural, NotCanonical, Octets
 
 FORMAT: Literal["nektar-evidence/1"] = "nektar-evidence/1"
 # A miss over a hundred devnet blocks is some hundred kB, a thousand Operators' set some more.
-MAX_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
+# Most of a bundle's are nodes of tries, and long; short ones would take longest to read.
+MAX_OCTETS = 1 << 18
+
+# How contracts, events, variables and conditions are called: names that can be shown on any terminal.
+Name = Annotated[str, msgspec.Meta(pattern="^[!-~]+$", max_length=100)]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -30,7 +35,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class EventClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="event", tag_field="claim"):
     """A contract made this log."""
 
-    contract: str
+    contract: Name
     block: Natural
     transaction: Natural  # its place in the block
     log: Natural  # its place in the receipt
@@ -41,7 +46,7 @@ class EventClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="e
 class CallClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="call", tag_field="claim"):
     """A transaction called a contract, and this is what became of it."""
 
-    contract: str
+    contract: Name
     block: Natural
     index: Natural  # its place in the block
     transaction: Octets  # envelope
@@ -94,7 +99,7 @@ class AggregateClaim(
 class Variable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A variable in a contract's storage, by the name and keys from which its slot follows."""
 
-    name: str
+    name: Name
     keys: tuple[Octets, ...]
     proof: tuple[Octets, ...]  # nodes from the storage root on
 
@@ -102,7 +107,7 @@ class Variable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StateClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="state", tag_field="claim"):
     """What stood in a contract's storage after a block (EIP-1186)."""
 
-    contract: str
+    contract: Name
     block: Natural
     account: tuple[Octets, ...]  # nodes from stateRoot on
     variables: tuple[Variable, ...]
@@ -118,8 +123,8 @@ class AbsenceClaim(
 ):
     """A contract made no such log in blocks `first` to `last`."""
 
-    contract: str
-    event: str
+    contract: Name
+    event: Name
     first: Natural
     last: Natural
     task: Octets | None = None  # no such log of this Task
@@ -153,9 +158,9 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a verdict needs, and nothing else."""
 
     format: Literal["nektar-evidence/1"]
-    condition: str
+    condition: Name
     chain_id: Natural
-    contracts: dict[str, Octets]  # that claims are about; held against the reader's own
+    contracts: dict[Name, Octets]  # that claims are about; held against the reader's own
     operator: Octets  # who is accused
     subject: Octets  # what the accusation is about: a taskHash, a set's hash, a request
     blocks: tuple[Part, ...]  # by rising number
@@ -172,6 +177,8 @@ def read(text: bytes) -> Bundle:
     """The bundle of a text. Raises NotCanonical."""
     if len(text) > MAX_BYTES:
         raise NotCanonical(f"bundle: expected at most {MAX_BYTES} bytes; got {len(text)}")
+    if (octets := text.count(b'"0x')) > MAX_OCTETS:
+        raise NotCanonical(f"bundle: expected at most {MAX_OCTETS} strings of bytes; got {octets}")
     return canonical.decode(text, Bundle)
 
 

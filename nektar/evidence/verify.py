@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from nektar.chain import rlp
-from nektar.chain.bloom import may_contain
+from nektar.chain.bloom import mask
 from nektar.chain.header import Header, read_header
 from nektar.chain.keccak import keccak
 from nektar.chain.receipt import Entry, decode_receipt
@@ -39,7 +39,7 @@ from nektar.evidence.bundle import (
 )
 from nektar.facts import Absent, Called, Fact, InSet, Member, Refuted, Signed, Stored
 from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
-from nektar.networks.answers import refutes
+from nektar.networks.answers import refutes, wrong_by_itself
 from nektar.networks.encoding import (
     BadEncoding,
     answer_of,
@@ -49,8 +49,15 @@ from nektar.networks.encoding import (
 )
 from nektar.networks.shown import EVENTS, Kind, fact_of, slot_of, value_of
 
-# What honest bundles stay far below; a forger's may cost no more than a moment.
-MAX_CLAIMS = 4_096
+# What honest bundles stay far below. Work grows with these and with the bundle's bytes alone, so that a
+# forger's costs some seconds at most.
+LIMITS = {
+    "claims": 4_096,
+    "variables": 4_096,
+    "signatures": 512,  # some 5 ms each: two pairings, and whether a key is in the subgroup
+    "keys in sums": 16_384,  # 0.1 ms each
+    "looks": 2_000_000,  # of an absence at a block, or at a log of one that its bloom does not exclude
+}
 T = TypeVar("T")
 TASK_MANAGER = "task_manager"
 
@@ -103,10 +110,11 @@ def verify(bundle: Bundle, reader: Reader, holds: Callable[[str], Predicate]) ->
                 f"{name}: expected {'0x' + known.hex() if known else 'no such contract'}; "
                 f"the bundle is about 0x{address.hex()}"
             )
-    if len(bundle.operator) != 20 or len(bundle.subject) != 32 or len(bundle.claims) > MAX_CLAIMS:
-        raise NotProved("bundle: expected an operator of 20 bytes, a subject of 32, and some claims")
+    if len(bundle.operator) != 20 or len(bundle.subject) != 32:
+        raise NotProved("bundle: expected an operator of 20 bytes, and a subject of 32")
     shown = _Shown(bundle, reader)
     manager = shown.address(TASK_MANAGER)
+    shown.spend("claims", len(bundle.claims))
     facts = [fact for claim in bundle.claims for fact in shown.facts(claim)]
     shown.require_all_used()
     accused = Accused(Address(bundle.operator), Hash32(bundle.subject))
@@ -126,17 +134,23 @@ class _Shown:
         self._bundle = bundle
         self._reader = reader
         self._headers: dict[int, Header] = {}
+        self._blooms: dict[int, int] = {}
         self._receipts: dict[int, tuple[bytes, ...]] = {}
+        self._logs: dict[int, tuple[Entry, ...]] = {}
+        self._left = dict(LIMITS)
         self._unused: set[tuple[str, object]] = set()
         self._sets: dict[Hash32, OperatorSet] = {}
+        newest = -1
         for part in bundle.blocks:
             header = _read("header", read_header, part.header)
-            if self._headers and header.number <= max(self._headers):
+            if header.number <= newest:
                 raise NotProved(f"blocks: expected them by rising number; got {header.number} out of turn")
             before = self._headers.get(header.number - 1)
             if before and header.parent != before.hash:
                 raise NotProved(f"blocks: {header.number} is no child of the {before.number} that is shown")
-            self._headers[header.number] = header
+            newest = header.number
+            self._headers[newest] = header
+            self._blooms[newest] = int.from_bytes(header.bloom)
             self._unused.add(("block", header.number))
             if part.receipts is not None:
                 self._receipts[header.number] = part.receipts
@@ -148,6 +162,12 @@ class _Shown:
             self._sets[members.hash] = members
             self._unused.add(("set", members.hash))
         self._unused |= {("contract", name) for name in bundle.contracts}
+
+    def spend(self, what: str, count: int) -> None:
+        """Count work before it is done. Raises NotProved where it is more than there is in honest bundles."""
+        self._left[what] -= count
+        if self._left[what] < 0:
+            raise NotProved(f"bundle: expected at most {LIMITS[what]} {what}; its claims ask for more")
 
     def require_all_used(self) -> None:
         """One verdict has one bundle: what no claim needs is not there. Raises NotProved."""
@@ -237,6 +257,7 @@ class _Shown:
             raise NotProved(
                 f"state: expected {claim.contract} to have code 0x{expected.hex()}; it has 0x{code.hex()}"
             )
+        self.spend("variables", len(claim.variables))
         for variable in claim.variables:
             value = value_in(root, claim.contract, variable)
             keys = tuple(map(bytes, variable.keys))
@@ -250,9 +271,11 @@ class _Shown:
             raise NotProved(f"absence: expected blocks {claim.first} to {claim.last} in the bundle")
         address = self.address(claim.contract)
         topics = within(kind, claim.task, claim.operator)
+        wanted = mask((address, *(topic for _, topic in topics)))
+        self.spend("looks", claim.last + 1 - claim.first)
         for number in range(claim.first, claim.last + 1):
             header = self._header(number)
-            if not all(may_contain(header.bloom, item) for item in (address, *(t for _, t in topics))):
+            if self._blooms[number] & wanted != wanted:
                 continue
             if any(_is_such(entry, address, topics) for entry in self._entries(header)):
                 raise NotProved(f"absence: block {number} has such a {claim.event}")
@@ -264,17 +287,21 @@ class _Shown:
             operator=None if claim.operator is None else Address(claim.operator),
         )
 
-    def _entries(self, header: Header) -> Iterator[Entry]:
+    def _entries(self, header: Header) -> tuple[Entry, ...]:
         """All logs of a block whose bloom does not exclude one that is looked for."""
         receipts = self._receipts.get(header.number)
         if receipts is None:
             raise NotProved(f"absence: expected block {header.number}'s receipts, which its bloom asks for")
-        if ("receipts", header.number) in self._unused:
+        if header.number not in self._logs:
+            # Decoded first: of those that are receipts, no bundle has so many that their root takes long.
+            decoded = [_read("receipt", decode_receipt, raw) for raw in receipts]
             if ordered_root(receipts) != header.receipts_root:
                 raise NotProved(f"absence: the receipts are not those of block {header.number}")
+            self._logs[header.number] = tuple(entry for receipt in decoded for entry in receipt.entries)
             self._unused.discard(("receipts", header.number))
-        for raw in receipts:
-            yield from _read("receipt", decode_receipt, raw).entries
+        entries = self._logs[header.number]
+        self.spend("looks", len(entries))
+        return entries
 
     # --- what Operators signed ----------------------------------------------------------------------
 
@@ -300,6 +327,7 @@ class _Shown:
         return Member(Hash32(keccak(task)), found.operator, index, found.key_hash)
 
     def _signature(self, claim: SignatureClaim) -> Signed:
+        self.spend("signatures", 1)
         member = self._member(claim.task, claim.index)
         key = self._set(claim.task).members[claim.index].key
         if not bls.keys_match(key, G2(claim.key_g2)):
@@ -308,11 +336,13 @@ class _Shown:
         return Signed(member.task_hash, member.operator, digest, alone=True)
 
     def _aggregate(self, claim: AggregateClaim) -> Iterator[Signed]:
+        self.spend("signatures", 1)
         members = self._set(claim.task).members
-        out = claim.non_signers
-        if list(out) != sorted({*out}) or (out and out[-1] >= len(members)):
+        self.spend("keys in sums", len(members))
+        out = {*claim.non_signers}
+        if list(claim.non_signers) != sorted(out) or (out and max(out) >= len(members)):
             raise NotProved("aggregate: expected non-signers as rising places in the set")
-        signers = [member for index, member in enumerate(members) if index not in {*out}]
+        signers = [member for index, member in enumerate(members) if index not in out]
         try:
             matches = bls.keys_match(bls.aggregate([m.key for m in signers]), G2(claim.apk_g2))
         except bls.InvalidPoint as error:
@@ -355,7 +385,7 @@ def account_in(state_root: Hash32, address: Address, nodes: Sequence[bytes]) -> 
     if isinstance(fields, bytes) or len(fields) != 4:
         raise NotProved(f"{where}: there is none in this block's state")
     root, code = fields[2:]
-    if not isinstance(root, bytes) or not isinstance(code, bytes):
+    if not isinstance(root, bytes) or not isinstance(code, bytes) or {len(root), len(code)} != {32}:
         raise NotProved(f"{where}: expected a storage root and the code's hash")
     return Hash32(root), Hash32(code)
 
@@ -375,11 +405,12 @@ def value_in(root: Hash32, contract: str, variable: Variable) -> int:
 
 def _refutation(claim: RefutationClaim) -> Refuted:
     """That the contracts' own check rejects a response (`TaskManager.refutes`)."""
-    p, q = _read("response", answer_of, claim.response)
-    if len(claim.divisor) != 32 or not refutes(
-        _read("task", input_of, claim.task), p, q, int.from_bytes(claim.divisor)
-    ):
+    n, (p, q) = _read("task", input_of, claim.task), _read("response", answer_of, claim.response)
+    divisor = int.from_bytes(claim.divisor)
+    if len(claim.divisor) != 32 or not refutes(n, p, q, divisor):
         raise NotProved("refutation: this divisor does not refute the response")
+    if divisor and wrong_by_itself(n, p, q):
+        raise NotProved("refutation: the response refutes itself; expected no divisor")
     return Refuted(Hash32(keccak(claim.task)), Hash32(keccak(claim.response)))
 
 
