@@ -117,10 +117,11 @@ class Equivocation:
 
     def dispute(self, bundle: Bundle) -> Dispute | None:
         """Calldata of SlashingManager.proveEquivocation, or of proveEquivocationInQuorum where one of the two
-        is a quorum's. None where a response is no Answer of the reference contracts."""
+        is a quorum's. None where both are, or where a response is no Answer of the reference contracts."""
         alone = [claim for claim in bundle.claims if isinstance(claim, SignatureClaim)]
         quorum = next((claim for claim in bundle.claims if isinstance(claim, AggregateClaim)), None)
-        if not all(is_answer(each.response) for each in alone) or (quorum and not is_answer(quorum.response)):
+        responses = [each.response for each in alone] + ([quorum.response] if quorum else [])
+        if not alone or not all(map(is_answer, responses)):
             return None
         one = alone[0]
         about = (one.task, members(bundle.sets[0]), word(one.index))
@@ -142,8 +143,8 @@ def _holds(accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) ->
         for fact in facts
         if isinstance(fact, SignedFact) and (fact.task_hash, fact.operator) == (task, operator)
     }
-    in_quorum = any(isinstance(fact, SignedFact) and not fact.alone for fact in facts)
-    if in_quorum and not any(isinstance(f, Accepted) and f.task_hash == task for f in facts):
+    accepted = {fact.digest for fact in facts if isinstance(fact, Accepted) and fact.task_hash == task}
+    if any(isinstance(fact, SignedFact) and not fact.alone and fact.digest not in accepted for fact in facts):
         raise NotProved("equivocation: expected the quorum's response to be accepted; that is not shown")
     if len(signed) != 2:
         raise NotProved(f"equivocation: expected two digests that it signed; {len(signed)} are shown")

@@ -432,6 +432,7 @@ def test_it_holds_for_a_submission_and_two_digests_of_one_operator() -> None:
         [Submitted(bytes(288), block(2).ref), one, other],
         [submitted, one, quorum],
         [submitted, replace(accepted, task_hash=Hash32(bytes(32))), one, quorum],
+        [submitted, replace(accepted, digest=one.digest), one, quorum],
     ):
         with pytest.raises(NotProved):
             CONDITION.holds(accused, facts, {})
@@ -464,6 +465,13 @@ def test_a_response_of_another_shape_has_no_dispute() -> None:
         bundle, claims=(one, msgspec.structs.replace(other, response=Octets(b"42")))
     )
     assert CONDITION.dispute(odd) is None
+
+
+def test_two_quorums_have_no_dispute() -> None:
+    """The contracts accept another response once one is overturned, and have no proof of the two."""
+    bundle = bundle_of(a_finding())
+    quorum = AggregateClaim(Octets(TASK.preimage), (), Octets(b""), Octets(encode_answer(1, 2)), Octets(b""))
+    assert CONDITION.dispute(msgspec.structs.replace(bundle, claims=(quorum, quorum))) is None
 
 
 def test_a_response_that_could_not_be_disputed_does_not_stand_in_for_one_that_could() -> None:
