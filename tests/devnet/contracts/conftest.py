@@ -53,13 +53,14 @@ class Task(NamedTuple):
 
 
 class Site:
-    """A deployed Network and those who use it. Every transaction is a block of its own."""
+    """A deployed Network and those who use it. Every transaction is a block of its own. Another admin's is a
+    look-alike on the same chain."""
 
-    def __init__(self, chain: Chain, terms: Terms = TERMS, operators: int = 4) -> None:
+    def __init__(self, chain: Chain, terms: Terms = TERMS, operators: int = 4, admin: str = "admin") -> None:
         self.chain = chain
         self.terms = terms
         self.admin, self.submitter, self.stranger = (
-            account("admin"),
+            account(admin),
             account("submitter"),
             account("stranger"),
         )

@@ -1,0 +1,354 @@
+"""Thousands of forgeries of true evidence: each is refused, or says nothing that is not true; or it rests on
+blocks that are not the chain's, and says which.
+
+A condition joins with a line in CONDITIONS, and with one in STORIES where nothing there breaks its rule.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from eth_hash.auto import keccak
+
+from cli.evidence import OtherChain
+from cli.evidence import verify as check
+from nektar.chain.header import encode_header
+from nektar.chain.receipt import read_receipt
+from nektar.evidence import bls
+from nektar.evidence import verify as verifier
+from nektar.evidence.bundle import Bundle, Part, StateClaim, Variable, read, write
+from nektar.evidence.canonical import NotCanonical, Octets
+from nektar.evidence.verify import NotProved, Predicate, Reader, Verdict, verify
+from nektar.model import Address
+from nektar.networks.encoding import word
+from nektar.networks.shown import slot_of, value_of
+from nektar.rows import Finding
+from processors.conditions.condition import Condition
+from processors.conditions.equivocation import Equivocation
+from tests.devnet.contracts.conftest import Site, on_anvil
+from tests.nektar.evidence.forger import KINDS, Known, Unfit
+from tests.nektar.evidence.silence import Silence
+from tests.processors.real_chain import found, gathered, reader
+
+pytestmark = pytest.mark.real
+replace = msgspec.structs.replace
+RIGHT, WRONG = (7, 13), (13, 7)
+# Each of so many seeds is one forgery of every kind.
+SEEDS = 250
+# The Operator whose key the forger has: it can prove of itself whatever it likes.
+FORGER = 3
+
+
+# --- what happened ------------------------------------------------------------------------------------
+
+
+def two_responses(site: Site, twin: Site) -> None:
+    """0 signs two responses to one Task, 2 and 3 one beside their quorum's. 1 signs two to two Tasks; and on
+    the look-alike two to one, as 2 does there."""
+    task = site.submit()
+    for operator, answer in ((0, RIGHT), (0, WRONG), (1, RIGHT), (2, RIGHT)):
+        site.attest(operator, task, answer)
+    task = site.submit()
+    for operator, answer in ((0, RIGHT), (1, WRONG)):
+        site.attest(operator, task, answer)
+    site.mine_to(task.end)
+    task = site.submit()
+    site.attest(2, task, WRONG)
+    site.do(site.stranger, "task_manager", "respond", *site.response(task, RIGHT, [0, 2, 3]))
+    site.attest(3, task, WRONG)
+    task = twin.submit()
+    for operator, answer in ((1, RIGHT), (1, WRONG), (2, WRONG), (2, RIGHT)):
+        twin.attest(operator, task, answer)
+    twin.mine_to(task.end)
+
+
+def on_a_fork(site: Site) -> int:
+    """1 signs two responses and the others none, in blocks that will be none of the chain's; how many."""
+    before, task = site.head, site.submit()
+    for answer in (RIGHT, WRONG):
+        site.attest(1, task, answer)
+    site.mine_to(task.end)
+    return site.head - before
+
+
+def after_the_fork(site: Site) -> None:
+    task = site.submit()
+    for operator in (0, 1, 2):
+        site.attest(operator, task, WRONG)
+    site.mine_to(task.end)
+
+
+CONDITIONS: dict[str, Condition] = {each.name: each for each in (Equivocation(), Silence())}
+STORIES: list[Callable[[Site, Site], None]] = [two_responses]
+FORKS: list[Callable[[Site], int]] = [on_a_fork]
+
+
+class World(NamedTuple):
+    site: Site
+    reader: Reader
+    chain: dict[int, Part]
+    blocks: frozenset[bytes]  # the hashes of all of them
+    true: tuple[Bundle, ...]  # of the reader's Network and chain
+    elsewhere: tuple[Bundle, ...]  # of its forks and look-alikes
+    findings: tuple[Finding, ...]
+
+
+def place(world: World, operator: bytes) -> int:
+    addresses = [each.account.address for each in world.site.operators]
+    return addresses.index("0x" + operator.hex())
+
+
+def holds(name: str) -> Predicate:
+    if name not in CONDITIONS:
+        raise NotProved(f"condition {name}: expected one of {', '.join(CONDITIONS)}")
+    return CONDITIONS[name].holds
+
+
+def judge(bundle: Bundle | bytes, of: Reader) -> Verdict | None:
+    try:
+        return verify(read(bundle if isinstance(bundle, bytes) else write(bundle)), of, holds)
+    except (NotProved, NotCanonical):
+        return None
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    yield from _world()
+
+
+def _world() -> Iterator[World]:
+    for site in on_anvil():
+        twin = Site(site.chain, admin="another admin")
+        for story in STORIES:
+            story(site, twin)
+        elsewhere = [bundle for _, bundle in bundles(twin)]
+        for fork in FORKS:
+            before = {finding.id for finding, _ in bundles(site)}
+            depth = fork(site)
+            elsewhere += [bundle for finding, bundle in bundles(site) if finding.id not in before]
+            site.chain.reorg(depth)
+        after_the_fork(site)
+        shown = list(bundles(site))
+        chain = {number: part(site, number) for number in range(site.head + 1)}
+        yield World(
+            site,
+            reader(site),
+            chain,
+            frozenset(keccak(each.header) for each in chain.values()),
+            tuple(bundle for _, bundle in shown),
+            tuple(elsewhere),
+            tuple(finding for finding, _ in shown),
+        )
+
+
+def part(site: Site, number: int) -> Part:
+    header = encode_header(site.chain.rpc("eth_getBlockByNumber", hex(number), False))
+    receipts = site.chain.rpc("eth_getBlockReceipts", hex(number))
+    return Part(Octets(header), tuple(Octets(read_receipt(each).raw) for each in receipts))
+
+
+def bundles(site: Site) -> Iterator[tuple[Finding, Bundle]]:
+    for condition in CONDITIONS.values():
+        for finding in condition.find(site) if isinstance(condition, Silence) else found(site, condition):
+            yield finding, gathered(site, condition, finding)
+
+
+def known(world: World) -> Known:
+    operators = tuple(bytes.fromhex(each.account.address[2:]) for each in world.site.operators)
+    return Known(
+        world.reader,
+        world.true + world.elsewhere,
+        operators,
+        (666, 667, world.site.operators[FORGER].secret),
+        world.chain,
+        lambda claim, names: proved_state(world.site, claim, names),
+    )
+
+
+def proved_state(site: Site, claim: StateClaim, names: dict[bytes, bytes]) -> StateClaim:
+    """What the chain's node proves of these variables; one that is the key to another is so
+    under its new value."""
+    account, variables = claim.account, []
+    for each in claim.variables:
+        keys = tuple(Octets(names.get(key, key)) for key in each.keys)
+        _, _, before = proof(site, claim, each.name, each.keys)
+        account, nodes, value = proof(site, claim, each.name, keys)
+        names = {word(before): word(value), **names}
+        variables.append(Variable(each.name, keys, nodes))
+    return replace(claim, account=account, variables=tuple(variables))
+
+
+def proof(
+    site: Site, claim: StateClaim, name: str, keys: Sequence[bytes]
+) -> tuple[tuple[Octets, ...], tuple[Octets, ...], int]:
+    """The way to the account, the way to the variable, and its value."""
+    slot = slot_of(claim.contract, name, keys)
+    said = site.chain.rpc(
+        *("eth_getProof", site.contracts[claim.contract], ["0x" + slot.hex()], hex(claim.block))
+    )
+    [storage] = said["storageProof"]
+    account, nodes = (
+        tuple(Octets.fromhex(node[2:]) for node in answer)
+        for answer in (said["accountProof"], storage["proof"])
+    )
+    return account, () if nodes == (b"\x80",) else nodes, value_of(name, int(storage["value"], 16))
+
+
+# --- what is true -------------------------------------------------------------------------------------
+
+
+def test_true_bundles_say_what_was_found_on_blocks_of_the_chain(world: World) -> None:
+    guilty = Counter((finding.condition, place(world, finding.operator)) for finding in world.findings)
+    assert guilty == {
+        **{("equivocation", operator): 1 for operator in (0, 2, 3)},
+        **{("silence", 2): 1, ("silence", 3): 3},
+    }
+    for finding, bundle in zip(world.findings, world.true, strict=True):
+        verdict = judge(bundle, world.reader)
+        assert verdict is not None
+        assert (verdict.id, verdict.condition) == (finding.id, finding.condition)
+        assert {block.hash for block in verdict.canonical} <= world.blocks
+
+
+def test_what_was_shown_on_a_fork_rests_on_blocks_that_are_not_the_chains(world: World) -> None:
+    """It verifies, offline: what shows that it is of no use is the hash that it names."""
+    verdicts = [verdict for bundle in world.elsewhere if (verdict := judge(bundle, world.reader))]
+    assert sorted((v.condition, place(world, v.accused.operator)) for v in verdicts) == [
+        ("equivocation", 1),
+        *(("silence", operator) for operator in (0, 2, 3)),
+    ]
+    for verdict in verdicts:
+        assert not {block.hash for block in verdict.canonical} <= world.blocks
+
+
+def test_who_reads_of_a_look_alike_is_told_of_it_alone(world: World) -> None:
+    addresses = Counter(bundle.contracts["task_manager"] for bundle in world.elsewhere)
+    twin = next(at for at in addresses if at != world.reader.contracts["task_manager"])
+    of_twin = [bundle for bundle in world.elsewhere if bundle.contracts["task_manager"] == twin]
+    contracts = {name: Address(at) for bundle in of_twin for name, at in bundle.contracts.items()}
+    reader = Reader(world.reader.chain_id, contracts)
+    assert len(of_twin) == 4
+    assert all(judge(bundle, reader) for bundle in of_twin)
+    assert not any(judge(bundle, reader) for bundle in world.true)
+
+
+# --- what is forged -----------------------------------------------------------------------------------
+
+COUNTED: Counter[tuple[str, str]] = Counter()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_forgery_says_what_is_not_true(world: World, name: str) -> None:
+    makes, has = KINDS[name], known(world)
+    true = {_said(judge(bundle, world.reader)) for bundle in world.true}
+    forger = has.operators[FORGER]
+    for seed in range(SEEDS):
+        rng = random.Random(f"{name} {seed}")
+        try:
+            forgery = makes(rng, has)
+        except Unfit:
+            COUNTED[name, "unfit"] += 1
+            continue
+        verdict = judge(forgery, world.reader)
+        if verdict is None:
+            COUNTED[name, "refused"] += 1
+        elif not {block.hash for block in verdict.canonical} <= world.blocks:
+            COUNTED[name, "on blocks that are not the chain's"] += 1
+        elif _said(verdict) in true:
+            COUNTED[name, "the same verdict"] += 1
+        else:
+            assert verdict.accused.operator == forger, f"{name}, seed {seed}: {verdict}"
+            COUNTED[name, "the forger of itself"] += 1
+
+
+def _said(verdict: Verdict | None) -> Any:
+    assert verdict is not None
+    return verdict.id, verdict.condition, verdict.accused
+
+
+def any_set(shown: Any, task: bytes) -> Any:
+    shown._unused.clear()
+    if not shown._sets:
+        raise NotProved("no set")
+    return next(iter(shown._sets.values()))
+
+
+WEAK: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
+    "whose key it is": ("all_of_it_accuses_another", bls, "keys_match", lambda *_: True),
+    "whose signature it is": ("all_of_it_accuses_another", bls, "verify", lambda *_: True),
+    "what was logged": ("all_of_it_accuses_another", verifier, "_is_such", lambda *_: False),
+    "what blooms exclude": ("all_of_it_accuses_another", verifier, "mask", lambda _: 1 << 3000),
+    "which set a Task commits to": ("a_set_of_its_own_making", verifier._Shown, "_set", any_set),
+}
+
+
+@pytest.mark.parametrize("check", WEAK)
+def test_a_verifier_that_did_not_look_would_be_fooled(
+    world: World, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    """What the forgeries are worth: were a check left out, one of them would accuse somebody honest."""
+    name, where, what, weak = WEAK[check]
+    true = {_said(judge(bundle, world.reader)) for bundle in world.true}
+    monkeypatch.setattr(where, what, weak)
+    for seed in range(SEEDS):
+        verdict = judge(KINDS[name](random.Random(f"{name} {seed}"), known(world)), world.reader)
+        if verdict is None or not {block.hash for block in verdict.canonical} <= world.blocks:
+            continue
+        if _said(verdict) not in true and verdict.accused.operator != known(world).operators[FORGER]:
+            return
+    pytest.fail(f"no forgery of {SEEDS} needed the check")
+
+
+def test_an_invented_set_on_invented_blocks_is_told_by_what_the_chain_says_of_them(
+    world: World, tmp_path: Path
+) -> None:
+    """An honest Operator under a key of the forger's, in a set, a Task and blocks that it made: all of it is
+    as it should be, but for the hash that must be the chain's."""
+    honest, caught = known(world).operators[1], 0
+    contracts = [f"{name}=0x{at.hex()}" for name, at in world.reader.contracts.items()]
+    for seed in range(400):
+        forgery = KINDS["a_set_of_its_own_making"](random.Random(seed), known(world))
+        verdict = judge(forgery, world.reader)
+        if verdict is None or verdict.accused.operator != honest or verdict.condition != "equivocation":
+            continue
+        caught += 1
+        assert not {block.hash for block in verdict.canonical} <= world.blocks
+        file = tmp_path / f"{seed}.json"
+        file.write_bytes(forgery if isinstance(forgery, bytes) else write(forgery))
+        for rpc, hashes in (
+            (world.site.chain.url, []),
+            (None, ["0x" + each.hex() for each in world.blocks]),
+        ):
+            with pytest.raises(OtherChain, match="rests on"):
+                check(
+                    file=file,
+                    config_path=None,
+                    directory=None,
+                    network=None,
+                    chain_id=world.reader.chain_id,
+                    contracts=contracts,
+                    terms=[],
+                    rpc=rpc,
+                    block_hashes=hashes,
+                    as_json=False,
+                )
+    assert caught
+
+
+def main() -> None:
+    """How many forgeries of each kind came to what."""
+    for world in _world():
+        for name in KINDS:
+            test_no_forgery_says_what_is_not_true(world, name)
+    for (name, came), count in sorted(COUNTED.items()):
+        print(f"{count:6} {name}: {came}")
+
+
+if __name__ == "__main__":
+    main()
