@@ -1,0 +1,660 @@
+"""A second verifier, written from docs/EVIDENCE.md alone: it shares no code with the first.
+
+Facts are tuples, whose first item names them as the page does, in lower case.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import rlp
+from eth_hash.auto import keccak
+from py_ecc import optimized_bn128 as bn
+from py_ecc.optimized_bn128 import FQ, FQ2
+
+P, R = bn.field_modulus, bn.curve_order
+NAME, OCTETS = re.compile(r"[!-~]{1,100}"), re.compile("0x([0-9a-f]{2})*")
+EMPTY = keccak(b"\x80")
+
+
+class Refused(Exception):
+    """The bundle proves nothing."""
+
+
+class Reader(NamedTuple):
+    chain_id: int
+    contracts: dict[str, bytes]
+    code: dict[str, bytes] = {}  # noqa: RUF012  read alone
+
+
+class Verdict(NamedTuple):
+    id: bytes
+    condition: str
+    operator: bytes
+    subject: bytes
+    canonical: tuple[tuple[int, bytes], ...]
+
+
+def need(is_so: object, why: str) -> None:
+    if not is_so:
+        raise Refused(why)
+
+
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+# --- the text -----------------------------------------------------------------------------------------
+
+
+def natural(value: Any) -> None:
+    need(type(value) is int and 0 <= value < 1 << 53, "a natural")
+
+
+def name(value: Any) -> None:
+    need(isinstance(value, str) and NAME.fullmatch(value), "a name")
+
+
+def octets(value: Any) -> None:
+    need(isinstance(value, str) and OCTETS.fullmatch(value), "octets")
+
+
+def many(kind: Callable[[Any], None]) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        need(isinstance(value, list), "a list")
+        for each in value:
+            kind(each)
+
+    return check
+
+
+def fields(needed: dict[str, Any], optional: dict[str, Any] | None = None) -> Callable[[Any], None]:
+    optional = optional or {}
+
+    def check(value: Any) -> None:
+        need(
+            isinstance(value, dict) and needed.keys() <= value.keys() <= needed.keys() | optional.keys(),
+            "keys",
+        )
+        for key, each in value.items():
+            (needed | optional)[key](each)
+
+    return check
+
+
+def literally(text: str) -> Callable[[Any], None]:
+    return lambda value: need(value == text, text)
+
+
+CLAIMS = {
+    "event": fields(
+        {
+            "contract": name,
+            "block": natural,
+            "transaction": natural,
+            "log": natural,
+            "receipt": octets,
+            "proof": many(octets),
+        }
+    ),
+    "member": fields({"task": octets, "index": natural}),
+    "signature": fields(
+        {"task": octets, "index": natural, "key_g2": octets, "response": octets, "signature": octets}
+    ),
+    "aggregate_signature": fields(
+        {
+            "task": octets,
+            "non_signers": many(natural),
+            "apk_g2": octets,
+            "response": octets,
+            "signature": octets,
+        }
+    ),
+    "state": fields(
+        {
+            "contract": name,
+            "block": natural,
+            "account": many(octets),
+            "variables": many(fields({"name": name, "keys": many(octets), "proof": many(octets)})),
+        }
+    ),
+    "absence": fields(
+        {"contract": name, "event": name, "first": natural, "last": natural},
+        {"task": octets, "operator": octets},
+    ),
+    "refutation": fields({"task": octets, "response": octets, "divisor": octets}),
+}
+
+
+def claim_shape(value: Any) -> None:
+    need(isinstance(value, dict) and value.get("claim") in CLAIMS, "a kind of claim")
+    CLAIMS[value["claim"]]({key: each for key, each in value.items() if key != "claim"})
+
+
+def contracts_shape(value: Any) -> None:
+    need(isinstance(value, dict), "contracts")
+    for key, each in value.items():
+        name(key)
+        octets(each)
+
+
+BUNDLE = fields(
+    {
+        "format": literally("nektar-evidence/1"),
+        "condition": name,
+        "chain_id": natural,
+        "contracts": contracts_shape,
+        "operator": octets,
+        "subject": octets,
+        "blocks": many(fields({"header": octets}, {"receipts": many(octets)})),
+        "sets": many(octets),
+        "claims": many(claim_shape),
+    }
+)
+
+
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read(text: bytes) -> Any:
+    need(len(text) <= 16 << 20 and text.count(b'"0x') <= 262_144, "size")
+    try:
+        value = json.loads(text)
+        need(canonical(value) == text, "canonical")
+    except (ValueError, RecursionError) as error:
+        raise Refused("JSON") from error
+    BUNDLE(value)
+    return value
+
+
+def raw(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
+
+
+# --- blocks -------------------------------------------------------------------------------------------
+
+NUMBER, ANY = -1, -2
+HEADER = [32, 32, 20, 32, 32, 32, 256, *[NUMBER] * 5, ANY, 32, 8, NUMBER, 32, NUMBER, NUMBER, 32, 32]
+
+
+def unpacked(encoded: bytes) -> Any:
+    try:
+        return rlp.decode(encoded)
+    except (rlp.exceptions.DecodingError, RecursionError) as error:
+        raise Refused("RLP") from error
+
+
+class Block(NamedTuple):
+    number: int
+    hash: bytes
+    parent: bytes
+    state: bytes
+    receipts: bytes
+    bloom: int
+
+
+def block(encoded: bytes) -> Block:
+    items = unpacked(encoded)
+    need(isinstance(items, list) and 15 <= len(items) <= 21, "a header")
+    for item, size in zip(items, HEADER, strict=False):
+        need(isinstance(item, bytes), "a header")
+        need(size < 0 or len(item) == size, "a header's field")
+        need(size != NUMBER or (len(item) <= 32 and item[:1] != b"\0"), "a header's number")
+    return Block(
+        int.from_bytes(items[8]), keccak(encoded), items[0], items[3], items[5], int.from_bytes(items[6])
+    )
+
+
+class Log(NamedTuple):
+    address: bytes
+    topics: list[bytes]
+    data: bytes
+
+
+def bloom(items: Sequence[bytes]) -> int:
+    bits = 0
+    for item in items:
+        digest = keccak(item)
+        for i in (0, 2, 4):
+            bits |= 1 << int.from_bytes(digest[i : i + 2]) % 2048
+    return bits
+
+
+def logs(encoded: bytes) -> list[Log]:
+    items = unpacked(encoded[1:] if encoded[:1] and 1 <= encoded[0] <= 4 else encoded)
+    need(isinstance(items, list) and len(items) == 4, "a receipt")
+    status, gas, filter_, entries = items
+    need(status in (b"", b"\1") or (isinstance(status, bytes) and len(status) == 32), "a status")
+    need(isinstance(gas, bytes) and isinstance(filter_, bytes) and isinstance(entries, list), "a receipt")
+    found = []
+    for entry in entries:
+        need(isinstance(entry, list) and len(entry) == 3, "a log")
+        address, topics, data = entry
+        need(isinstance(address, bytes) and len(address) == 20 and isinstance(data, bytes), "a log")
+        need(isinstance(topics, list) and len(topics) <= 4, "topics")
+        need(all(isinstance(topic, bytes) and len(topic) == 32 for topic in topics), "topics")
+        found.append(Log(address, topics, data))
+    bits = bloom([item for log in found for item in (log.address, *log.topics)])
+    need(filter_ == bits.to_bytes(256), "the bloom of its logs")
+    return found
+
+
+# --- tries --------------------------------------------------------------------------------------------
+
+
+def held(root: bytes, key: bytes, proof: list[bytes]) -> bytes | None:
+    """What a trie holds; None where it holds nothing."""
+    if root == EMPTY and not proof:
+        return None
+    need(0 < len(proof) <= 65, "nodes")
+    left, way = key.hex(), list(proof)
+
+    def following(hash_: bytes) -> Any:
+        need(way and keccak(way[0]) == hash_, "the next node")
+        items = unpacked(way[0])
+        need(
+            len(way[0]) <= 532 or not any(isinstance(item, list) for item in items), "a long node with lists"
+        )
+        del way[0]
+        return items
+
+    node = following(root)
+    while True:
+        need(isinstance(node, list) and len(node) in (2, 17), "a node")
+        if len(node) == 17:
+            if not left:
+                value, ends = node[16], True
+            else:
+                value, ends = node[int(left[0], 16)], False
+            left = left[1:]
+        else:
+            need(isinstance(node[0], bytes) and node[0], "a path")
+            path = node[0].hex()
+            flag = int(path[0], 16)
+            need(flag < 4 and (flag % 2 or path[1] == "0"), "a path")
+            ends, path = flag >= 2, path[1:] if flag % 2 else path[2:]
+            if not left.startswith(path) or (ends and left != path):
+                need(not way, "no nodes beyond")
+                return None
+            value, left = node[1], left[len(path) :]
+        if ends or value == b"":
+            need(isinstance(value, bytes) and not way, "a value, and no nodes beyond")
+            return value or None
+        node = following(value) if isinstance(value, bytes) else value
+
+
+def root_of(items: list[bytes]) -> bytes:
+    pairs = [(rlp.encode(i).hex(), item) for i, item in enumerate(items)]
+
+    def compact(nibbles: str, flag: int) -> bytes:
+        odd = len(nibbles) % 2
+        return bytes.fromhex(f"{flag + odd:x}" + ("" if odd else "0") + nibbles)
+
+    def node(under: list[tuple[str, bytes]]) -> Any:
+        if not under:
+            return b""
+        if len(under) == 1:
+            return [compact(under[0][0], 2), under[0][1]]
+        first = [nibbles for nibbles, _ in under]
+        shared = 0
+        while len({nibbles[shared] for nibbles in first}) == 1:
+            shared += 1
+        if shared:
+            return [compact(first[0][:shared], 0), below([(n[shared:], item) for n, item in under])]
+        return [*(below([(n[1:], item) for n, item in under if n[0] == d]) for d in "0123456789abcdef"), b""]
+
+    def below(under: list[tuple[str, bytes]]) -> Any:
+        made = node(under)
+        encoded = rlp.encode(made)
+        return made if len(encoded) < 32 or not made else keccak(encoded)
+
+    return keccak(rlp.encode(node(pairs)))
+
+
+# --- keys and signatures --------------------------------------------------------------------------------
+
+
+def coordinates(point: bytes, count: int) -> list[int]:
+    need(len(point) == 32 * count, "a point's size")
+    numbers = [int.from_bytes(point[i : i + 32]) for i in range(0, len(point), 32)]
+    need(max(numbers) < P and any(numbers), "coordinates")
+    return numbers
+
+
+def g1(point: bytes) -> Any:
+    x, y = coordinates(point, 2)
+    made = FQ(x), FQ(y), FQ(1)
+    need(bn.is_on_curve(made, bn.b), "on the curve")
+    return made
+
+
+@lru_cache(None)
+def g2(point: bytes) -> Any:
+    x1, x0, y1, y0 = coordinates(point, 4)
+    made = FQ2([x0, x1]), FQ2([y0, y1]), FQ2.one()
+    need(bn.is_on_curve(made, bn.b2), "on the twist")
+    need(bn.is_inf(bn.multiply(made, R)), "in the subgroup")
+    return made
+
+
+def same(a: Any, b: Any, c: Any, d: Any) -> bool:
+    """Whether e(a, b) = e(c, d)."""
+    product = bn.pairing(b, a, final_exponentiate=False) * bn.pairing(d, bn.neg(c), final_exponentiate=False)
+    return bool(bn.final_exponentiate(product) == bn.FQ12.one())
+
+
+@lru_cache(None)
+def twins(key: bytes, twin: bytes) -> bool:
+    return same(g1(key), bn.G2, bn.G1, g2(twin))
+
+
+@lru_cache(None)
+def is_signed(twin: bytes, digest: bytes, signature: bytes) -> bool:
+    return same(g1(signature), bn.G2, hashed(digest), g2(twin))
+
+
+def hashed(digest: bytes) -> Any:
+    x = int.from_bytes(digest) % P
+    while True:
+        square = (x**3 + 3) % P
+        y = pow(square, (P + 1) // 4, P)
+        if y * y % P == square:
+            return FQ(x), FQ(y), FQ(1)
+        x = (x + 1) % P
+
+
+def signed_digest(chain_id: int, manager: bytes, task_hash: bytes, digest: bytes) -> bytes:
+    domain = keccak(
+        keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+        + keccak(b"Nektar")
+        + keccak(b"1")
+        + word(chain_id)
+        + manager.rjust(32, b"\0")
+    )
+    kind = keccak(b"Response(bytes32 taskHash,bytes32 responseDigest)")
+    return keccak(b"\x19\x01" + domain + keccak(kind + task_hash + digest))
+
+
+# --- claims -------------------------------------------------------------------------------------------
+
+
+class Event(NamedTuple):
+    contract: str
+    signature: str
+    task: int = 0
+    operator: int = 0
+
+
+TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
+EVENTS = {
+    "TaskSubmitted": Event("task_manager", f"TaskSubmitted(bytes32,uint64,address,{TASK})", 1),
+    "Responded": Event(
+        "task_manager",
+        "Responded(bytes32,bytes32,(uint256,uint256),uint256[],bytes32,(uint256,uint256),"
+        "(uint256[2],uint256[2]),uint64)",
+        1,
+    ),
+    "Attested": Event(
+        "task_manager",
+        "Attested(bytes32,address,bytes32,(uint256,uint256),(uint256,uint256),bool,bool)",
+        1,
+        2,
+    ),
+    "TaskCancelled": Event("task_manager", "TaskCancelled(bytes32)", 1),
+    "Paused": Event("task_manager", "Paused(address)"),
+    "Unpaused": Event("task_manager", "Unpaused(address)"),
+}
+# contract, slot, keys, offset, bytes
+VARIABLES = {
+    "setHash": ("operator_registry", 2, 0, 0, 32),
+    "_keys.registration": ("operator_registry", 5, 1, 4, 8),
+    "_ends": ("operator_registry", 8, 1, 0, 8),
+    "isUnderbonded": ("delegation", 2, 1, 0, 1),
+}
+
+
+class Member(NamedTuple):
+    operator: bytes
+    key: bytes
+
+
+def members_of(preimage: bytes) -> list[Member]:
+    count = int.from_bytes(preimage[32:64])
+    need(preimage[:32] == word(32) and count <= 100_000 and len(preimage) == 64 + 128 * count, "a set")
+    found = []
+    for at in range(64, len(preimage), 128):
+        need(not any(preimage[at : at + 12]), "an address")
+        found.append(Member(preimage[at + 12 : at + 32], preimage[at + 32 : at + 96]))
+    return found
+
+
+class Checked:
+    """What claims are checked against, and what of it they need."""
+
+    def __init__(self, bundle: Any, reader: Reader) -> None:
+        self.reader = reader
+        self.left = {"variables": 4096, "signatures": 512, "members": 16_384, "looks": 2_000_000}
+        self.blocks: dict[int, Block] = {}
+        self.receipts: dict[int, list[bytes]] = {}
+        self.contracts = set(bundle["contracts"])
+        self.used: set[tuple[str, object]] = {("contract", "task_manager")}
+        newest = -1
+        for part in bundle["blocks"]:
+            made = block(raw(part["header"]))
+            need(made.number > newest, "rising numbers")
+            need(
+                newest + 1 != made.number or not self.blocks or made.parent == self.blocks[newest].hash,
+                "links",
+            )
+            newest = made.number
+            self.blocks[newest] = made
+            if "receipts" in part:
+                self.receipts[newest] = [raw(each) for each in part["receipts"]]
+        sets = [raw(each) for each in bundle["sets"]]
+        need(sets == sorted(set(sets)), "sorted sets")
+        self.sets = {keccak(each): members_of(each) for each in sets}
+
+    def all_used(self) -> bool:
+        there = {("block", number) for number in self.blocks} | {("set", each) for each in self.sets}
+        there |= {("receipts", number) for number in self.receipts}
+        return there | {("contract", each) for each in self.contracts} == self.used
+
+    def spend(self, what: str, count: int) -> None:
+        self.left[what] -= count
+        need(self.left[what] >= 0, f"fewer {what}")
+
+    def block(self, number: int) -> Block:
+        need(number in self.blocks, "the block")
+        self.used.add(("block", number))
+        return self.blocks[number]
+
+    def address(self, contract: str) -> bytes:
+        need(contract in self.contracts, "the contract")
+        self.used.add(("contract", contract))
+        return self.reader.contracts[contract]
+
+    def members(self, task: bytes) -> list[Member]:
+        need(len(task) == 288, "a Task")
+        need(task[96:128] in self.sets, "the set")
+        self.used.add(("set", task[96:128]))
+        return self.sets[task[96:128]]
+
+    def facts(self, claim: Any) -> list[tuple[Any, ...]]:
+        made: list[tuple[Any, ...]] = getattr(self, claim["claim"])(claim)
+        return made
+
+    def event(self, claim: Any) -> list[tuple[Any, ...]]:
+        at, receipt = self.block(claim["block"]), raw(claim["receipt"])
+        proof = [raw(each) for each in claim["proof"]]
+        need(held(at.receipts, rlp.encode(claim["transaction"]), proof) == receipt, "the receipt")
+        entries = logs(receipt)
+        need(claim["log"] < len(entries), "the log")
+        log = entries[claim["log"]]
+        need(log.address == self.address(claim["contract"]), "the contract's log")
+        named = [
+            each
+            for each, event in EVENTS.items()
+            if log.topics and keccak(event.signature.encode()) == log.topics[0]
+            if event.contract == claim["contract"]
+        ]
+        where = at.number, at.hash
+        if named == ["TaskSubmitted"]:
+            need(
+                len(log.topics) == 4 and len(log.data) == 288 and keccak(log.data) == log.topics[1], "a Task"
+            )
+            return [("submitted", log.data, *where)]
+        need(named == ["Responded"] and len(log.topics) == 3 and len(log.data) % 32 == 0, "evidence")
+        words = [int.from_bytes(log.data[i : i + 32]) for i in range(0, len(log.data), 32)]
+        need(len(words) >= 12 and words[2] == 352 and len(words) == 12 + words[11], "non-signers")
+        return [("accepted", log.topics[1], log.topics[2], tuple(words[12:]), *where)]
+
+    def member(self, claim: Any) -> list[tuple[Any, ...]]:
+        task = raw(claim["task"])
+        members = self.members(task)
+        need(claim["index"] < len(members), "the member")
+        found = members[claim["index"]]
+        return [("member", keccak(task), found.operator, claim["index"], keccak(found.key))]
+
+    def signature(self, claim: Any) -> list[tuple[Any, ...]]:
+        self.spend("signatures", 1)
+        [(_, task_hash, operator, index, _)] = self.member(claim)
+        key = self.members(raw(claim["task"]))[index].key
+        need(twins(key, raw(claim["key_g2"])), "twins")
+        return [("signed", task_hash, operator, self.signed(claim, raw(claim["key_g2"])), True)]
+
+    def aggregate_signature(self, claim: Any) -> list[tuple[Any, ...]]:
+        self.spend("signatures", 1)
+        members, out = self.members(raw(claim["task"])), claim["non_signers"]
+        self.spend("members", len(members))
+        need(out == sorted(set(out)) and (not out or out[-1] < len(members)), "non-signers")
+        without = set(out)
+        signers = [each for i, each in enumerate(members) if i not in without]
+        need(signers, "signers")
+        total = g1(signers[0].key)
+        for each in signers[1:]:
+            total = bn.add(total, g1(each.key))
+        need(not bn.is_inf(total), "a sum")
+        x, y = bn.normalize(total)
+        need(twins(word(int(x)) + word(int(y)), raw(claim["apk_g2"])), "twins")
+        digest = self.signed(claim, raw(claim["apk_g2"]))
+        return [("signed", keccak(raw(claim["task"])), each.operator, digest, False) for each in signers]
+
+    def signed(self, claim: Any, twin: bytes) -> bytes:
+        digest = keccak(raw(claim["response"]))
+        manager = self.address("task_manager")
+        what = signed_digest(self.reader.chain_id, manager, keccak(raw(claim["task"])), digest)
+        need(is_signed(twin, what, raw(claim["signature"])), "the signature")
+        return digest
+
+    def state(self, claim: Any) -> list[tuple[Any, ...]]:
+        at, contract = self.block(claim["block"]), claim["contract"]
+        self.spend("variables", len(claim["variables"]))
+        value = held(at.state, keccak(self.address(contract)), [raw(each) for each in claim["account"]])
+        need(value, "the account")
+        account = unpacked(value or b"")
+        need(isinstance(account, list) and len(account) == 4, "an account")
+        root, code = account[2:]
+        need(
+            isinstance(root, bytes) and isinstance(code, bytes) and len(root) == len(code) == 32, "an account"
+        )
+        need(self.reader.code.get(contract, code) == code, "the code")
+        found = []
+        for each in claim["variables"]:
+            need(each["name"] in VARIABLES, "a variable")
+            of, slot, count, offset, size = VARIABLES[each["name"]]
+            keys = [raw(key) for key in each["keys"]]
+            need(of == contract and len(keys) == count and all(len(key) == 32 for key in keys), "keys")
+            for key in keys:
+                slot = int.from_bytes(keccak(key + word(slot)))
+            stored = held(root, keccak(word((slot + offset) % 2**256)), [raw(n) for n in each["proof"]])
+            number = b"" if stored is None else unpacked(stored)
+            need(isinstance(number, bytes) and len(number) <= 32, "a word")
+            short = int.from_bytes(number) % 256**size
+            found.append(("stored", contract, each["name"], tuple(keys), short, at.number, at.hash))
+        return found
+
+    def absence(self, claim: Any) -> list[tuple[Any, ...]]:
+        event, first, last = EVENTS.get(claim["event"]), claim["first"], claim["last"]
+        need(event is not None and event.contract == claim["contract"], "an event")
+        assert event is not None
+        need(0 <= last - first < len(self.blocks), "the blocks")
+        address, topics = self.address(claim["contract"]), {0: keccak(event.signature.encode())}
+        named = {}
+        for key, place, size in (("task", event.task, 32), ("operator", event.operator, 20)):
+            if key in claim:
+                named[key] = raw(claim[key])
+                need(place and len(named[key]) == size, "a topic")
+                topics[place] = named[key].rjust(32, b"\0")
+        wanted = bloom([address, *topics.values()])
+        self.spend("looks", last - first + 1)
+        for number in range(first, last + 1):
+            at = self.block(number)
+            if at.bloom & wanted != wanted:
+                continue
+            need(number in self.receipts, "the receipts")
+            self.used.add(("receipts", number))
+            entries = [log for each in self.receipts[number] for log in logs(each)]
+            need(root_of(self.receipts[number]) == at.receipts, "the receipts' root")
+            self.spend("looks", len(entries))
+            for log in entries:
+                there = all(i < len(log.topics) and log.topics[i] == topic for i, topic in topics.items())
+                need(log.address != address or not there, "no such log")
+        return [("absent", claim["event"], first, last, named.get("task"), named.get("operator"))]
+
+    def refutation(self, claim: Any) -> list[tuple[Any, ...]]:
+        task, response, divisor = (raw(claim[key]) for key in ("task", "response", "divisor"))
+        need(len(task) == 288 and len(response) == 64 and len(divisor) == 32, "sizes")
+        n, p, q = (int.from_bytes(each) for each in (task[32:64], response[:32], response[32:]))
+        d = int.from_bytes(divisor)
+        by_itself = p < 2 or p * q != n
+        need(d == 0 if by_itself else 1 < d < p and n % d == 0, "a refutation")
+        return [("refuted", keccak(task), keccak(response))]
+
+
+# --- the verdict --------------------------------------------------------------------------------------
+
+Facts = Sequence[tuple[Any, ...]]
+Condition = Callable[[bytes, bytes, Facts], bool]
+
+
+def equivocation(operator: bytes, subject: bytes, facts: Facts) -> bool:
+    submitted = any(fact[0] == "submitted" and keccak(fact[1]) == subject for fact in facts)
+    accepted = {fact[2] for fact in facts if fact[0] == "accepted" and fact[1] == subject}
+    quorums = {fact[3] for fact in facts if fact[0] == "signed" and not fact[4]}
+    digests = {fact[3] for fact in facts if fact[0] == "signed" and fact[1:3] == (subject, operator)}
+    return submitted and quorums <= accepted and len(digests) == 2
+
+
+CONDITIONS: dict[str, Condition] = {"equivocation": equivocation}
+
+
+def verify(text: bytes, reader: Reader, conditions: dict[str, Condition] = CONDITIONS) -> Verdict:
+    """Raises Refused."""
+    bundle = read(text)
+    need(bundle["chain_id"] == reader.chain_id, "the chain")
+    for contract, address in bundle["contracts"].items():
+        need(reader.contracts.get(contract) == raw(address), "the contracts")
+    need("task_manager" in bundle["contracts"], "a task_manager")
+    operator, subject = raw(bundle["operator"]), raw(bundle["subject"])
+    need(len(operator) == 20 and len(subject) == 32, "an operator and a subject")
+    checked = Checked(bundle, reader)
+    need(len(bundle["claims"]) <= 4096, "fewer claims")
+    facts = [fact for claim in bundle["claims"] for fact in checked.facts(claim)]
+    need(checked.all_used(), "nothing else")
+    need(bundle["condition"] in conditions, "a condition that is known")
+    need(conditions[bundle["condition"]](operator, subject, facts), bundle["condition"])
+    manager = reader.contracts["task_manager"]
+    named = [bundle["condition"], reader.chain_id, manager.hex(), subject.hex(), operator.hex()]
+    tops = [number for number in checked.blocks if number + 1 not in checked.blocks]
+    return Verdict(
+        keccak(canonical(named)),
+        bundle["condition"],
+        operator,
+        subject,
+        tuple((number, checked.blocks[number].hash) for number in tops),
+    )
