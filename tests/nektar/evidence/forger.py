@@ -24,9 +24,11 @@ from nektar.evidence.bundle import (
     AbsenceClaim,
     AggregateClaim,
     Bundle,
+    CallClaim,
     EventClaim,
     MemberClaim,
     Part,
+    SetMemberClaim,
     SignatureClaim,
     StateClaim,
     write,
@@ -69,11 +71,14 @@ def kind(make: Forgery) -> Forgery:
 
 
 def drawn(rng: random.Random, known: Known, *claims: type) -> Bundle:
-    """One that has such claims. Raises Unfit where none has."""
-    fit = [bundle for bundle in known.bundles if any(isinstance(claim, claims) for claim in bundle.claims)]
+    """One that has such claims, of any condition as likely. Raises Unfit where none has."""
+    fit: dict[str, list[Bundle]] = {}
+    for bundle in known.bundles:
+        if not claims or any(isinstance(claim, claims) for claim in bundle.claims):
+            fit.setdefault(bundle.condition, []).append(bundle)
     if not fit:
         raise Unfit
-    return rng.choice(fit)
+    return rng.choice(fit[rng.choice(sorted(fit))])
 
 
 # --- any value ----------------------------------------------------------------------------------------
@@ -111,13 +116,13 @@ def name_of(path: tuple[Any, ...]) -> Any:
 @kind
 def a_value_is_another(rng: random.Random, known: Known) -> bytes:
     """Any string, number or byte string, by another one that stands in such a place, or by one bit."""
-    start = tree(rng.choice(known.bundles))
+    start = tree(drawn(rng, known))
     leaves = [(path, value) for path, value in values(start) if not isinstance(value, dict | list)]
     path, value = rng.choice(leaves)
     if rng.random() < 0.4:
         others = [
             each
-            for path_, each in values(tree(rng.choice(known.bundles)))
+            for path_, each in values(tree(drawn(rng, known)))
             if name_of(path_) == name_of(path) and type(each) is type(value) and each != value
         ]
         if others:
@@ -141,7 +146,7 @@ def _near(value: Any, rng: random.Random) -> Any:
 @kind
 def a_list_is_another(rng: random.Random, known: Known) -> bytes:
     """Items of any list left out, there twice, in another order, or one of another bundle's more."""
-    start = tree(rng.choice(known.bundles))
+    start = tree(drawn(rng, known))
     path, value = rng.choice([(p, v) for p, v in values(start) if isinstance(v, dict | list) and v])
     if isinstance(value, dict):
         key = rng.choice(sorted(value))
@@ -149,7 +154,7 @@ def a_list_is_another(rng: random.Random, known: Known) -> bytes:
     at = rng.randrange(len(value))
     others = [
         each
-        for path_, each in values(tree(rng.choice(known.bundles)))
+        for path_, each in values(tree(drawn(rng, known)))
         if name_of(path_) == name_of(path) and isinstance(path_[-1], int)
     ]
     changed = rng.choice(
@@ -178,17 +183,19 @@ def tidy(bundle: Bundle, known: Known) -> Bundle:
     parts = {number_of(part): part for part in bundle.blocks}
     blocks, names, committed, receipts = set(), {"task_manager"}, set(), set()
     for claim in bundle.claims:
-        if isinstance(claim, EventClaim | StateClaim):
+        if isinstance(claim, EventClaim | CallClaim | StateClaim):
             blocks.add(claim.block)
         if isinstance(claim, AbsenceClaim):
             for number in range(claim.first, min(claim.last, claim.first + 10_000) + 1):
                 blocks.add(number)
                 if (part := parts.get(number, known.chain.get(number))) and _may_have(part, claim, known):
                     receipts.add(number)
-        if isinstance(claim, EventClaim | StateClaim | AbsenceClaim):
+        if isinstance(claim, EventClaim | CallClaim | StateClaim | AbsenceClaim):
             names.add(claim.contract)
         if (task := getattr(claim, "task", None)) is not None and len(task) == TASK_SUBMITTED_DATA:
             committed.add(set_hash_of(task))
+        if isinstance(claim, SetMemberClaim):
+            committed.add(claim.set)
     shown = {}
     for number in sorted(blocks):
         if part := parts.get(number, known.chain.get(number)):
@@ -234,7 +241,7 @@ def subjects(known: Known) -> list[Octets]:
 @kind
 def another_is_accused(rng: random.Random, known: Known) -> Bundle:
     """Of the same, or the same of another thing."""
-    bundle = rng.choice(known.bundles)
+    bundle = drawn(rng, known)
     operator = Octets(rng.choice([*known.operators, rng.randbytes(20), bundle.operator]))
     subject = rng.choice([*subjects(known), Octets(rng.randbytes(32)), bundle.subject])
     condition = rng.choice([bundle.condition, *(each.condition for each in known.bundles)])
@@ -295,7 +302,9 @@ def _is_readers(bundle: Bundle, known: Known) -> bool:
 def all_of_it_accuses_another(rng: random.Random, known: Known) -> Bundle:
     """Every claim names the victim: its place, its address, its keys, with the chain's own proofs of them; in
     its name stand any signatures that it made, and the forger's."""
-    bundle = rng.choice(known.bundles)
+    bundle = drawn(rng, known)
+    if not bundle.sets:
+        raise Unfit
     members = operator_set(rng.choice(bundle.sets)).members
     accused = [i for i, m in enumerate(members) if m.operator == bundle.operator]
     victim = rng.randrange(len(members))
@@ -318,7 +327,7 @@ def all_of_it_accuses_another(rng: random.Random, known: Known) -> Bundle:
                 claim = replace(claim, key_g2=Octets(bls.public_keys(secret)[1]), signature=signature)
             elif hers:
                 claim = replace(claim, key_g2=hers[0].key_g2)
-        elif isinstance(claim, MemberClaim):
+        elif isinstance(claim, MemberClaim | SetMemberClaim):
             claim = replace(claim, index=victim)
         elif isinstance(claim, AbsenceClaim) and claim.operator is not None:
             claim = replace(claim, operator=Octets(now.operator))
@@ -380,7 +389,7 @@ def signed_with_a_key_of_its_own(rng: random.Random, known: Known) -> Bundle:
 def a_set_of_its_own_making(rng: random.Random, known: Known) -> Bundle:
     """The victims under keys of its own, in a set that a Task of its own commits to, all signed; the Task's
     submission is another one's, or is invented."""
-    bundle = rng.choice(known.bundles)
+    bundle = drawn(rng, known)
     if not bundle.sets:
         raise Unfit
     secret = known.secrets[0]
@@ -402,8 +411,10 @@ def a_set_of_its_own_making(rng: random.Random, known: Known) -> Bundle:
     }
     claims = []
     for claim in bundle.claims:
-        if isinstance(claim, SignatureClaim | MemberClaim) and rng.random() < 0.9:
+        if isinstance(claim, SignatureClaim | MemberClaim | SetMemberClaim) and rng.random() < 0.9:
             claim = replace(claim, index=accused)
+        if isinstance(claim, SetMemberClaim):
+            claim = replace(claim, set=Octets(keccak(new)))
         if isinstance(claim, SignatureClaim) and claim.index in victims:
             task = tasks[claim.task]
             signature = _signed(known, secret, task, claim.response)
@@ -545,7 +556,7 @@ def _state(
 @kind
 def headers_that_say_something_else(rng: random.Random, known: Known) -> Bundle:
     """Any field of any header, and whatever follows from it."""
-    bundle = rng.choice(known.bundles)
+    bundle = drawn(rng, known)
     part = rng.choice(bundle.blocks)
     header = list(rlp.decode(part.header))
     place = rng.randrange(len(header))
@@ -597,7 +608,7 @@ def _receipt(logs: list[Any]) -> bytes:
 @kind
 def a_task_that_asks_something_else(rng: random.Random, known: Known) -> Bundle:
     """Any word of a Task, in all claims and in its submission's log; the signatures are what they were."""
-    bundle = rng.choice(known.bundles)
+    bundle = drawn(rng, known)
     tasks = {}
     for claim in bundle.claims:
         if (task := getattr(claim, "task", None)) is not None and len(task) == TASK_SUBMITTED_DATA:
@@ -674,7 +685,7 @@ def several_at_once(rng: random.Random, known: Known) -> Bundle | bytes:
     forged = rng.choice(kinds)(rng, known)
     if isinstance(forged, bytes):
         return forged
-    second = known._replace(bundles=(forged, rng.choice(known.bundles)))
+    second = known._replace(bundles=(forged, drawn(rng, known)))
     try:
         return rng.choice(kinds)(rng, second)
     except (IndexError, ValueError, KeyError, NektarError) as error:  # nothing of the kind, or no sense

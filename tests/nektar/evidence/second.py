@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import rlp
 from eth_hash.auto import keccak
 from py_ecc import optimized_bn128 as bn
+from py_ecc import secp256k1
 from py_ecc.optimized_bn128 import FQ, FQ2
 
 P, R = bn.field_modulus, bn.curve_order
@@ -29,6 +30,7 @@ class Reader(NamedTuple):
     chain_id: int
     contracts: dict[str, bytes]
     code: dict[str, bytes] = {}  # noqa: RUF012  read alone
+    terms: dict[str, int] = {}  # noqa: RUF012
 
 
 class Verdict(NamedTuple):
@@ -101,7 +103,19 @@ CLAIMS = {
             "proof": many(octets),
         }
     ),
+    "call": fields(
+        {
+            "contract": name,
+            "block": natural,
+            "index": natural,
+            "transaction": octets,
+            "transaction_proof": many(octets),
+            "receipt": octets,
+            "receipt_proof": many(octets),
+        }
+    ),
     "member": fields({"task": octets, "index": natural}),
+    "set_member": fields({"set": octets, "index": natural}),
     "signature": fields(
         {"task": octets, "index": natural, "key_g2": octets, "response": octets, "signature": octets}
     ),
@@ -194,6 +208,7 @@ class Block(NamedTuple):
     hash: bytes
     parent: bytes
     state: bytes
+    transactions: bytes
     receipts: bytes
     bloom: int
 
@@ -205,9 +220,7 @@ def block(encoded: bytes) -> Block:
         need(isinstance(item, bytes), "a header")
         need(size < 0 or len(item) == size, "a header's field")
         need(size != NUMBER or (len(item) <= 32 and item[:1] != b"\0"), "a header's number")
-    return Block(
-        int.from_bytes(items[8]), keccak(encoded), items[0], items[3], items[5], int.from_bytes(items[6])
-    )
+    return Block(int.from_bytes(items[8]), keccak(encoded), items[0], *items[3:6], int.from_bytes(items[6]))
 
 
 class Log(NamedTuple):
@@ -226,6 +239,11 @@ def bloom(items: Sequence[bytes]) -> int:
 
 
 def logs(encoded: bytes) -> list[Log]:
+    return receipt_of(encoded)[1]
+
+
+def receipt_of(encoded: bytes) -> tuple[bool | None, list[Log]]:
+    """Whether the transaction succeeded, and what it logged."""
     items = unpacked(encoded[1:] if encoded[:1] and 1 <= encoded[0] <= 4 else encoded)
     need(isinstance(items, list) and len(items) == 4, "a receipt")
     status, gas, filter_, entries = items
@@ -241,7 +259,34 @@ def logs(encoded: bytes) -> list[Log]:
         found.append(Log(address, topics, data))
     bits = bloom([item for log in found for item in (log.address, *log.topics)])
     need(filter_ == bits.to_bytes(256), "the bloom of its logs")
-    return found
+    return (None if len(status) == 32 else status == b"\1"), found
+
+
+# type: items, place of the target, place of the input
+TRANSACTIONS = {0: (9, 3, 5), 1: (11, 4, 6), 2: (12, 5, 7), 3: (14, 5, 7), 4: (13, 5, 7)}
+
+
+def call_of(encoded: bytes) -> tuple[bytes, bytes, bytes]:
+    """(target, input, sender)"""
+    kind = encoded[0] if encoded[:1] and 1 <= encoded[0] <= 4 else 0
+    items = unpacked(encoded[1:] if kind else encoded)
+    count, target, data = TRANSACTIONS[kind]
+    need(isinstance(items, list) and len(items) == count, "a transaction")
+    need(all(isinstance(items[i], bytes) for i in (target, data, -3, -2, -1)), "a transaction")
+    v, r, s = (int.from_bytes(each) for each in items[-3:])
+    signed = items[:-3]
+    if not kind and v >= 35:
+        chain_id, v = divmod(v - 35, 2)
+        signed = [*signed, chain_id, 0, 0]
+    elif not kind:
+        v -= 27
+    need(v in (0, 1) and 0 < r < secp256k1.N and 0 < s < secp256k1.N, "a signature")
+    digest = keccak((encoded[:1] if kind else b"") + rlp.encode(signed))
+    try:
+        x, y = secp256k1.ecdsa_raw_recover(digest, (27 + v, r, s))
+    except ValueError as error:
+        raise Refused("a signature") from error
+    return items[target], items[data], keccak(word(x) + word(y))[12:]
 
 
 # --- tries --------------------------------------------------------------------------------------------
@@ -414,7 +459,7 @@ VARIABLES = {
     "setHash": ("operator_registry", 2, 0, 0, 32),
     "_keys.registration": ("operator_registry", 5, 1, 4, 8),
     "_ends": ("operator_registry", 8, 1, 0, 8),
-    "isUnderbonded": ("delegation", 2, 1, 0, 1),
+    "isUnderbonded": ("delegation", 3, 1, 0, 1),
 }
 
 
@@ -520,6 +565,25 @@ class Checked:
         found = members[claim["index"]]
         return [("member", keccak(task), found.operator, claim["index"], keccak(found.key))]
 
+    def set_member(self, claim: Any) -> list[tuple[Any, ...]]:
+        hash_ = raw(claim["set"])
+        need(hash_ in self.sets, "the set")
+        self.used.add(("set", hash_))
+        need(claim["index"] < len(self.sets[hash_]), "the member")
+        found = self.sets[hash_][claim["index"]]
+        return [("in set", hash_, found.operator, claim["index"], keccak(found.key))]
+
+    def call(self, claim: Any) -> list[tuple[Any, ...]]:
+        at, key = self.block(claim["block"]), rlp.encode(claim["index"])
+        transaction, receipt = raw(claim["transaction"]), raw(claim["receipt"])
+        need(held(at.transactions, key, [raw(n) for n in claim["transaction_proof"]]) == transaction, "it")
+        need(held(at.receipts, key, [raw(n) for n in claim["receipt_proof"]]) == receipt, "its receipt")
+        target, data, sender = call_of(transaction)
+        need(target == self.address(claim["contract"]), "a call of the contract")
+        succeeded, _ = receipt_of(receipt)
+        what = claim["contract"], keccak(transaction), sender, data, succeeded
+        return [("called", *what, at.number, at.hash)]
+
     def signature(self, claim: Any) -> list[tuple[Any, ...]]:
         self.spend("signatures", 1)
         [(_, task_hash, operator, index, _)] = self.member(claim)
@@ -619,18 +683,118 @@ class Checked:
 # --- the verdict --------------------------------------------------------------------------------------
 
 Facts = Sequence[tuple[Any, ...]]
-Condition = Callable[[bytes, bytes, Facts], bool]
+Terms = dict[str, int]
+Condition = Callable[[bytes, bytes, Facts, Terms], bool]
 
 
-def equivocation(operator: bytes, subject: bytes, facts: Facts) -> bool:
-    submitted = any(fact[0] == "submitted" and keccak(fact[1]) == subject for fact in facts)
-    accepted = {fact[2] for fact in facts if fact[0] == "accepted" and fact[1] == subject}
-    quorums = {fact[3] for fact in facts if fact[0] == "signed" and not fact[4]}
-    digests = {fact[3] for fact in facts if fact[0] == "signed" and fact[1:3] == (subject, operator)}
-    return submitted and quorums <= accepted and len(digests) == 2
+def of(facts: Facts, kind: str) -> list[tuple[Any, ...]]:
+    return [fact[1:] for fact in facts if fact[0] == kind]
 
 
-CONDITIONS: dict[str, Condition] = {"equivocation": equivocation}
+def is_submitted(task_hash: bytes, facts: Facts) -> bool:
+    return any(keccak(task) == task_hash for task, *_ in of(facts, "submitted"))
+
+
+def accepted(task_hash: bytes, facts: Facts) -> set[bytes]:
+    return {digest for task, digest, *_ in of(facts, "accepted") if task == task_hash}
+
+
+def equivocation(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    quorums = {digest for _, _, digest, alone in of(facts, "signed") if not alone}
+    digests = {digest for task, who, digest, _ in of(facts, "signed") if (task, who) == (subject, operator)}
+    return is_submitted(subject, facts) and quorums <= accepted(subject, facts) and len(digests) == 2
+
+
+def invalid_response(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    mine = [each for each in of(facts, "signed") if each[:2] == (subject, operator)]
+    if not is_submitted(subject, facts) or len(mine) != 1:
+        return False
+    _, _, digest, alone = mine[0]
+    return (subject, digest) in of(facts, "refuted") and (alone or digest in accepted(subject, facts))
+
+
+def missed_duty(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    if not {"miss_allowance", "miss_window"} <= terms.keys():
+        return False
+    tasks = of(facts, "submitted")
+    numbers = [int.from_bytes(task[256:288]) for task, *_ in tasks]
+    if len(tasks) != terms["miss_allowance"] + 1 or numbers != sorted(set(numbers)):
+        return False
+    if keccak(tasks[-1][0]) != subject or not 0 <= tasks[-1][1] - tasks[0][1] < terms["miss_window"]:
+        return False
+    return all(missed(operator, task, at, facts) for task, at, _ in tasks)
+
+
+def missed(operator: bytes, task: bytes, at: int, facts: Facts) -> bool:
+    deadline, grace = int.from_bytes(task[128:160]), int.from_bytes(task[160:192])
+    hash_ = keccak(task)
+
+    def absent(event: str, last: int, task: bytes | None = None, who: bytes | None = None) -> bool:
+        ranges = [each[1:3] for each in of(facts, "absent") if (each[0], *each[3:]) == (event, task, who)]
+        return any(first <= at and last <= end for first, end in ranges)
+
+    members = [each[2:] for each in of(facts, "member") if each[:2] == (hash_, operator)]
+    responses = [each[2] for each in of(facts, "accepted") if each[0] == hash_]
+    stored = {each[1:3]: each[3:5] for each in of(facts, "stored") if each[0] == "operator_registry"}
+    if not members:
+        return False
+    index, key_hash = members[-1]
+    registration, _ = stored.get(("_keys.registration", (key_hash,)), (0, 0))
+    if not registration or ("_ends", (word(registration),)) not in stored:
+        return False
+    end, known_at = stored["_ends", (word(registration),)]
+    return (
+        all(absent(event, deadline) for event in ("Paused", "Unpaused"))
+        and absent("TaskCancelled", deadline, hash_)
+        and absent("Attested", deadline + grace, hash_, operator)
+        and (index in responses[-1] if responses else absent("Responded", deadline, hash_))
+        and known_at >= at
+        and (end == 0 or end > at)
+    )
+
+
+def bond_breach(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    shown, stored = of(facts, "in set"), of(facts, "stored")
+    if [each[:2] for each in shown] != [(subject, operator)] or len({each[4:] for each in stored}) != 1:
+        return False
+    values = {each[:3]: each[3] for each in reversed(stored)}
+    key_hash = shown[0][3]
+    registration = values.get(("operator_registry", "_keys.registration", (key_hash,)), 0)
+    return (
+        values.get(("operator_registry", "setHash", ())) == int.from_bytes(subject)
+        and registration != 0
+        and values.get(("operator_registry", "_ends", (word(registration),))) == 0
+        and values.get(("delegation", "isUnderbonded", (operator.rjust(32, b"\0"),)), 0) != 0
+    )
+
+
+PAIR, MEMBERS = "(uint256,uint256)", "(address,(uint256,uint256),uint256)[]"
+ATTEST = keccak(f"attest({TASK},{PAIR},{MEMBERS},uint256,{PAIR})".encode())[:4]
+RESPOND = keccak(f"respond({TASK},{PAIR},{MEMBERS},uint256[],{PAIR},(uint256[2],uint256[2]))".encode())[:4]
+
+
+def rejected_response(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    calls, signed = of(facts, "called"), of(facts, "signed")
+    if not calls:
+        return False
+    contract, hash_, sender, data, succeeded, *_ = calls[0]
+    if (hash_, contract, succeeded) != (subject, "task_manager", False) or data[:4] not in (ATTEST, RESPOND):
+        return False
+    if not signed:
+        return bool(operator == sender)
+    task, response = data[4:292], data[292:356]
+    return (
+        data[:4] == ATTEST
+        and len(data) >= 4 + 15 * 32
+        and signed[0][:3] == (keccak(task), operator, keccak(response))
+        and is_submitted(keccak(task), facts)
+    )
+
+
+CONDITIONS: dict[str, Condition] = {
+    each.__name__: each
+    for each in (equivocation, invalid_response, missed_duty, bond_breach, rejected_response)
+}
 
 
 def verify(text: bytes, reader: Reader, conditions: dict[str, Condition] = CONDITIONS) -> Verdict:
@@ -647,7 +811,8 @@ def verify(text: bytes, reader: Reader, conditions: dict[str, Condition] = CONDI
     facts = [fact for claim in bundle["claims"] for fact in checked.facts(claim)]
     need(checked.all_used(), "nothing else")
     need(bundle["condition"] in conditions, "a condition that is known")
-    need(conditions[bundle["condition"]](operator, subject, facts), bundle["condition"])
+    holds = conditions[bundle["condition"]]
+    need(holds(operator, subject, facts, reader.terms), bundle["condition"])
     manager = reader.contracts["task_manager"]
     named = [bundle["condition"], reader.chain_id, manager.hex(), subject.hex(), operator.hex()]
     tops = [number for number in checked.blocks if number + 1 not in checked.blocks]

@@ -16,6 +16,7 @@ from nektar.evidence.bundle import (
     AbsenceClaim,
     AggregateClaim,
     Bundle,
+    CallClaim,
     Claim,
     EventClaim,
     MemberClaim,
@@ -150,13 +151,22 @@ class SmallChain:
         self.first = first
         self.headers: list[bytes] = []
         self.receipts: list[list[bytes]] = []
+        self.sent: list[Sequence[bytes]] = []
         self.storage: list[Storage] = []
         self._salt = salt
 
-    def block(self, *transactions: Sequence[Entry], storage: Storage | None = None) -> int:
-        """The number of one more, in which these transactions logged this; storage stays as it was."""
-        receipts = [_receipt(i, entries) for i, entries in enumerate(transactions)]
+    def block(
+        self,
+        *transactions: Sequence[Entry],
+        storage: Storage | None = None,
+        sent: Sequence[bytes] = (),
+        failed: bool = False,
+    ) -> int:
+        """The number of one more, in which these transactions, of which some were `sent`, logged this;
+        storage stays as it was."""
+        receipts = [_receipt(i, entries, failed) for i, entries in enumerate(transactions)]
         self.receipts.append(receipts)
+        self.sent.append(sent)
         before = self.storage[-1] if self.storage else {}
         self.storage.append(before if storage is None else storage)
         number = self.first + len(self.headers)
@@ -167,6 +177,7 @@ class SmallChain:
                 number,
                 parent,
                 receiptsRoot=receipts_root(receipts),
+                transactionsRoot=receipts_root(sent),
                 logsBloom=union(blooms),
                 stateRoot=self._state().root,
             )
@@ -190,6 +201,16 @@ class SmallChain:
             log=place,
             receipt=Octets(receipts[transaction]),
             proof=tuple(map(Octets, trie.proof(rlp.number(transaction)))),
+        )
+
+    def call(self, number: int, index: int = 0, contract: str = "task_manager") -> CallClaim:
+        sent, receipts = self.sent[number - self.first], self.receipts[number - self.first]
+        tries = [
+            Reference({rlp.number(i): item for i, item in enumerate(items)}) for items in (sent, receipts)
+        ]
+        proofs = [tuple(map(Octets, trie.proof(rlp.number(index)))) for trie in tries]
+        return CallClaim(
+            contract, number, index, Octets(sent[index]), proofs[0], Octets(receipts[index]), proofs[1]
         )
 
     def state(self, number: int, contract: str, *variables: tuple[str, tuple[bytes, ...]]) -> StateClaim:
@@ -222,11 +243,11 @@ class SmallChain:
         needed: set[int] = set()
         names = {"task_manager"}
         for claim in claims:
-            if isinstance(claim, EventClaim | StateClaim):
+            if isinstance(claim, EventClaim | CallClaim | StateClaim):
                 needed.add(claim.block)
             if isinstance(claim, AbsenceClaim):
                 needed |= {*range(claim.first, claim.last + 1)}
-            if isinstance(claim, EventClaim | StateClaim | AbsenceClaim):
+            if isinstance(claim, EventClaim | CallClaim | StateClaim | AbsenceClaim):
                 names.add(claim.contract)
         return Bundle(
             format=FORMAT,
@@ -261,6 +282,7 @@ def header(number: int, parent: bytes, **fields: bytes) -> bytes:
 
 
 def receipts_root(receipts: Sequence[bytes]) -> bytes:
+    """Of transactions too."""
     return Reference({rlp.number(i): receipt for i, receipt in enumerate(receipts)}).root
 
 
@@ -275,10 +297,10 @@ def _storage_trie(slots: Mapping[bytes, int]) -> Reference:
     return Reference({keccak(slot): rlp.number(value) for slot, value in slots.items() if value})
 
 
-def _receipt(place: int, entries: Sequence[Entry]) -> bytes:
+def _receipt(place: int, entries: Sequence[Entry], failed: bool) -> bytes:
     logs: list[rlp.Item] = [[each.address, [*each.topics], each.data] for each in entries]
     gas = (21_000 * (place + 1)).to_bytes(4).lstrip(b"\0")
-    return b"\2" + rlp.encode([b"\1", gas, bloom(entries), logs])
+    return b"\2" + rlp.encode([b"" if failed else b"\1", gas, bloom(entries), logs])
 
 
 # --- the verdict --------------------------------------------------------------------------------------

@@ -10,22 +10,23 @@ import msgspec
 import pytest
 from eth_hash.auto import keccak
 
+from devnet.chain import Account
 from nektar.chain import rlp
 from nektar.evidence import bls
 from nektar.evidence.bundle import (
     AbsenceClaim,
     Bundle,
-    CallClaim,
     Part,
     RefutationClaim,
+    SetMemberClaim,
     finding_id,
     read,
     write,
 )
 from nektar.evidence.canonical import NotCanonical, Octets
 from nektar.evidence.verify import NotProved, Reader
-from nektar.facts import Absent, Accepted, Member, Refuted, Signed, Stored, Submitted
-from nektar.model import G1, Hash32
+from nektar.facts import Absent, Accepted, Called, Member, Refuted, Signed, Stored, Submitted
+from nektar.model import G1, Address, Hash32
 from nektar.networks.encoding import encode_answer, encode_members, word
 from nektar.networks.shown import slot_of
 from tests.nektar.evidence.points import (
@@ -171,7 +172,7 @@ def test_an_event_is_the_one_in_its_place(chain: SmallChain) -> None:
         (replace(event, log=2), "has 2 logs"),
         (replace(event, transaction=2), "the node"),
         (replace(event, transaction=3), "beyond it"),
-        (replace(event, receipt=other.receipt), "another receipt"),
+        (replace(event, receipt=other.receipt), "another one in place 1"),
         (replace(event, proof=other.proof), "the node"),
         (replace(event, proof=event.proof[:-1]), "got none"),
         (replace(event, proof=(*event.proof, event.proof[-1])), "beyond it"),
@@ -223,6 +224,66 @@ def test_a_receipt_that_is_none_is_refused_though_its_root_covers_it(receipt: by
     chain.receipts[0] = [receipt, b"\2"]
     chain.headers[0] = header(100, bytes(32), receiptsRoot=receipts_root(chain.receipts[0]))
     assert "event: " in (said := refusal(chain.bundle(chain.event(100)))) or "receipt: " in said
+
+
+# --- calls ----------------------------------------------------------------------------------------------
+
+CALLER = Account(keccak(b"caller"))
+
+
+def sent(to: bytes | None, nonce: int = 0, data: bytes = b"\1\2") -> bytes:
+    """A transaction of the caller's."""
+    return CALLER.sign(CHAIN_ID, nonce, None if to is None else "0x" + to.hex(), data, 0)
+
+
+def called(to: bytes | None = CONTRACTS["task_manager"], failed: bool = True) -> SmallChain:
+    chain = SmallChain()
+    chain.block([], [NOISE], sent=[sent(STRANGER), sent(to, 1)], failed=failed)
+    return chain
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_call_is_its_senders_and_says_what_became_of_it(failed: bool) -> None:
+    chain = called(failed=failed)
+    raw = chain.sent[0][1]
+    assert facts_of(chain.bundle(chain.call(100, 1))) == [
+        Called(
+            "task_manager",
+            Hash32(keccak(raw)),
+            Address(bytes.fromhex(CALLER.address[2:])),
+            b"\1\2",
+            not failed,
+            chain.ref(100),
+        )
+    ]
+
+
+def test_a_call_is_the_one_in_its_place_with_its_own_receipt() -> None:
+    chain = called()
+    call, other = chain.call(100, 1), chain.call(100, 0)
+    for changed, why in (
+        (replace(call, index=0), "the node"),
+        (replace(call, transaction=other.transaction), "another one in place 1"),
+        (replace(call, transaction_proof=other.transaction_proof), "the node"),
+        (replace(call, receipt=other.receipt), "another one in place 1"),
+        (replace(call, receipt=other.receipt, receipt_proof=other.receipt_proof), "the node"),
+        (replace(call, receipt_proof=call.receipt_proof[:-1]), "got none"),
+        (other, "which is not task_manager"),
+    ):
+        assert why in refusal(chain.bundle(changed))
+    for to in (None, STRANGER):
+        chain = called(to)
+        assert "which is not task_manager" in refusal(chain.bundle(chain.call(100, 1)))
+
+
+def test_a_call_that_nobody_signed_is_refused() -> None:
+    fields = rlp.decode(sent(CONTRACTS["task_manager"]))
+    assert not isinstance(fields, bytes)
+    unsigned = [rlp.encode([*fields[:-2], *last]) for last in ((b"", b""), (b"\xff" * 40, b"\1"))]
+    for junk in (*unsigned, rlp.encode([*fields[:-3], b"\5", *fields[-2:]]), b"\x7f", b"\xc0"):
+        chain = SmallChain()
+        chain.block([], [], sent=[junk, b"other"])
+        assert "call: " in refusal(chain.bundle(chain.call(100)))
 
 
 # --- membership and signatures --------------------------------------------------------------------------
@@ -577,6 +638,7 @@ def whole(chain: SmallChain) -> Bundle:
         absent(103, 105, task=TASK_HASH, operator=OPERATORS[0]),
         chain.state(105, "operator_registry", ("_ends", (WHO,))),
         member(4),
+        SetMemberClaim(Octets(keccak(SET)), 2),
         signature(1),
         aggregate([0, 1, 3]),
         refutation(13, 7, 7),
@@ -589,7 +651,7 @@ def test_a_bundle_is_written_and_read_in_one_way(whole: Bundle) -> None:
     text = write(whole)
     assert read(text) == whole
     assert write(read(text)) == text
-    assert len(facts_of(read(text))) == 10
+    assert len(facts_of(read(text))) == 11
 
 
 def verdict_of(text: bytes, expected: Sequence[Any]) -> Any:
@@ -688,8 +750,3 @@ def test_what_reads_the_same_but_is_written_otherwise_is_refused(old: bytes, new
     assert JSON.replace(old, new, 1) != JSON
     with pytest.raises(NotCanonical):
         read(JSON.replace(old, new, 1))
-
-
-def test_calls_are_no_evidence_yet(chain: SmallChain) -> None:
-    call = CallClaim("task_manager", 100, 0, Octets(b""), (), Octets(b""), ())
-    assert "no condition rests on one" in refusal(chain.bundle(call))
