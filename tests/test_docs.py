@@ -27,7 +27,9 @@ def test_every_runbook_entry_that_an_error_names_exists() -> None:
     assert named <= anchors(ROOT / "docs" / "RUNBOOK.md")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/DESIGN.md", "deploy/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/DESIGN.md", "docs/EVIDENCE.md", "deploy/README.md"]
+)
 def test_every_file_that_a_page_links_to_exists(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text("utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
