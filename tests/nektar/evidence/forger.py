@@ -16,6 +16,7 @@ from eth_hash.auto import keccak
 
 from nektar.chain import rlp
 from nektar.chain.bloom import bloom, may_contain, union
+from nektar.chain.header import read_header
 from nektar.chain.receipt import decode_receipt
 from nektar.chain.trie import ordered_proof, ordered_root
 from nektar.errors import NektarError
@@ -34,8 +35,8 @@ from nektar.evidence.bundle import (
     write,
 )
 from nektar.evidence.canonical import Octets
-from nektar.evidence.verify import Reader
-from nektar.model import G1, G2, Member
+from nektar.evidence.verify import Reader, account_in, value_in
+from nektar.model import G1, G2, Address, Member
 from nektar.networks.encoding import encode_answer, encode_members, operator_set, set_hash_of, word
 from nektar.networks.shown import EVENTS, slot_of
 from tests.nektar.chain.tries import Reference
@@ -642,12 +643,18 @@ def _with_tasks(bundle: Bundle, tasks: dict[Octets, Octets]) -> Bundle:
 
 @kind
 def state_that_never_was(rng: random.Random, known: Known) -> Bundle:
-    """Any words in the slots of any variables, with tries and blocks made anew."""
+    """Other words in the slots of some variables, with tries and blocks made anew."""
     bundle = drawn(rng, known, StateClaim)
-    places = [(i, claim) for i, claim in enumerate(bundle.claims) if isinstance(claim, StateClaim)]
-    words = {
-        (i, j): rng.choice([0, 1, rng.randrange(1 << 64)]) for i, c in places for j in range(len(c.variables))
-    }
+    roots = {number_of(part): read_header(part.header).state_root for part in bundle.blocks}
+    words: dict[tuple[int, int], int] = {}
+    for i, claim in enumerate(bundle.claims):
+        if not isinstance(claim, StateClaim):
+            continue
+        root, _ = account_in(roots[claim.block], Address(bundle.contracts[claim.contract]), claim.account)
+        for j, variable in enumerate(claim.variables):
+            words[i, j] = value_in(root, claim.contract, variable)
+    for place in rng.sample(sorted(words), rng.randint(1, min(2, len(words)))):
+        words[place] = rng.choice([0, 1, words[place] + 1, rng.randrange(1 << 64)])
     return tidy(rehashed(bundle, words=words), known)
 
 
