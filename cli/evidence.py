@@ -65,7 +65,12 @@ def verify(
 
     Raises Refused; OtherChain, where a block is not the chain's.
     """
-    text = file.read_bytes() if str(file) != "-" else sys.stdin.buffer.read(bundles.MAX_BYTES + 1)
+    most = bundles.MAX_BYTES + 1  # who sends more is refused, and not read
+    if str(file) == "-":
+        text = sys.stdin.buffer.read(most)
+    else:
+        with file.open("rb") as opened:
+            text = opened.read(most)
     try:
         bundle = bundles.read(text)
     except NotCanonical as error:

@@ -71,6 +71,7 @@ def replay(
 
 async def _prove_again(config: Config, bus: Bus, network: Network, as_json: bool) -> bool:
     """Whether the chain gives the evidence again that stands on the bus."""
+    from nektar.evidence.reader import reader_of
     from nektar.evidence.verify import NotProved
     from processors.reproof import prove_again
 
@@ -81,7 +82,8 @@ async def _prove_again(config: Config, bus: Bus, network: Network, as_json: bool
         for name in config.network(network.name).rpc:
             known = config.providers[name]
             providers.append(await opened.enter_async_context(Provider(name, known.url, known.limits)))
-        found = await prove_again(bus, network, Pool(providers, lies=NotProved), conditions)
+        code = reader_of(config.network(network.name)).code
+        found = await prove_again(bus, network, Pool(providers, lies=NotProved), conditions, code)
     differ = [each for each in found if each.difference]
     if as_json:
         print(

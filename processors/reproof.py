@@ -17,7 +17,7 @@ from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
 from nektar.evidence.verify import Reader, verify
 from nektar.log import FINDINGS, ROWS, Readings
-from nektar.model import Network
+from nektar.model import Hash32, Network
 from nektar.rows import EvidenceRow, Finding, FindingStatus
 from nektar.store.schema import DELETED
 from processors import outputs
@@ -34,11 +34,12 @@ class Again(NamedTuple):
 
 
 async def prove_again(
-    bus: Bus, network: Network, pool: Pool, conditions: Mapping[str, Condition]
+    bus: Bus, network: Network, pool: Pool, conditions: Mapping[str, Condition], code: Mapping[str, Hash32]
 ) -> list[Again]:
-    """Each finding that stands, with whether the chain gives its evidence again. Raises BusError."""
+    """Each finding that stands, with whether the chain gives its evidence again; `code` is what a reader
+    expects at the contracts. Raises BusError."""
     kept = _evidence(bus, network)
-    reader = Reader(network.chain_id, network.contracts, terms=network.terms)
+    reader = Reader(network.chain_id, network.contracts, code, network.terms)
     found = []
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)

@@ -268,7 +268,7 @@ def test_the_chain_gives_the_evidence_again_and_what_is_not_the_same_is_told(
     async def again() -> list[Again]:
         async with Asked("p0", site.chain.url) as provider:
             pool = Pool([provider], lies=NotProved)
-            return await prove_again(bus, network_of(of.networks[0]), pool, {"equivocation": CONDITION})
+            return await prove_again(bus, network_of(of.networks[0]), pool, {"equivocation": CONDITION}, {})
 
     assert [(each.same, each.difference) for each in asyncio.run(again())] == [(True, "")] * 2
     row = docket.evidence(findings[0], rows(bus, "evidence")[0]["bundle"].replace('"index":', '"index": '))
