@@ -99,7 +99,9 @@ def run(
         Watching(the_plan.blocks) as watching,
         Home(the_plan, keep, reporters.url, reporters.tokens) as home,
     ):
-        truth = Truth.write(Path(apart), the_plan.truth([o.address for o in home.operators]))
+        addresses = [*(operator.address for operator in home.operators), home.aggregator.address]
+        facts = the_plan.truth(addresses, plugins.names("nektar.conditions"))
+        truth = Truth.write(Path(apart), facts)
         watching.say(
             f"seed {seed}: {the_plan.tasks} tasks, {operators} operators, {the_plan.reorgs} reorgs; "
             f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"

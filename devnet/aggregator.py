@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import msgspec
 
 from devnet.agent import Agent, AgentConfig, main, member_tuples
-from devnet.behaviour import AggregatorBehaviour
+from devnet.behaviour import AggregatorBehaviour, right_answer, wrong_answer
 from devnet.chain import registered_keys
 from devnet.deploy import g1_argument, g2_argument
 from devnet.reporter import signed
@@ -81,23 +82,32 @@ class Aggregator(Agent):
         # taskHash → place in its set → answer, signature, key
         self._verified: dict[bytes, dict[int, tuple[tuple[int, int], G1, bls.G2]]] = {}
         self._keys = KeyBook(self)
+        self._stolen: dict[str, dict[bytes, G1]] = {}  # operator → taskHash → signature, of open tasks
 
     def act(self) -> None:
         """Submit each task that has its thresholds and no response yet."""
         head, _ = self.view.head
         tasks = self.view.tasks
         self._verified = {task.hash: self._verified.get(task.hash, {}) for task in tasks}
+        for by_task in self._stolen.values():  # of each operator's those of open tasks and its last
+            for closed in [*by_task][:-1]:
+                if closed not in self._verified:
+                    del by_task[closed]
         for task in tasks:
-            self._collect(task)
-            if task.cancelled or task.non_signers is not None or not task.submitted < head < task.deadline:
-                continue
             orders = self._orders.get(str(task.input), Orders())
+            self._collect(task, says_so=orders.behaviour is not AggregatorBehaviour.COLLUDING)
+            if self.view.paused or task.cancelled or task.non_signers is not None:
+                continue
+            if not task.submitted < head < task.deadline:
+                continue
             if orders.behaviour is AggregatorBehaviour.ABANDONING and task.hash in self._submitted:
                 continue
+            if orders.behaviour is AggregatorBehaviour.FRAMING:
+                self._frame(task, orders.victims)
             if self._submit(task, orders):
                 self._submitted.add(task.hash)
 
-    def _collect(self, task: OpenTask) -> None:
+    def _collect(self, task: OpenTask, says_so: bool) -> None:
         """Verify what has come for the task since, and report it: also what can't be submitted any more."""
         verified = self._verified[task.hash]
         for operator, response in sorted(self._inbox.of(task).items()):
@@ -110,9 +120,13 @@ class Aggregator(Agent):
             if key is None or not bls.verify(key, self.digest(task, answer), signature):
                 continue
             verified[index] = (answer, signature, key)
-            about = {telemetry.OPERATOR: operator, **signed(answer, signature)}
-            with self.reporter.step("aggregator.collect", task, about):
-                pass
+            if says_so:
+                self._report(task, operator, signed(answer, signature))
+            self._stolen.setdefault(operator, {})[task.hash] = signature
+
+    def _report(self, task: OpenTask, operator: str, signed: dict[str, str]) -> None:
+        with self.reporter.step("aggregator.collect", task, {telemetry.OPERATOR: operator, **signed}):
+            pass
 
     def _submit(self, task: OpenTask, orders: Orders) -> bool:
         """Send the first answer whose signers reach both thresholds; whether there was one."""
@@ -128,14 +142,54 @@ class Aggregator(Agent):
                 stake * TEN_THOUSAND < of_stake * total
             ):
                 continue
-            non_signers = [i for i in range(len(task.members)) if i not in by_index]
-            signature = bls.aggregate([s for s, _ in by_index.values()])
-            apk = bls.aggregate_g2([k for _, k in by_index.values()])
-            sum_of = (g1_argument(signature), g2_argument(apk))
-            with self.reporter.step("aggregator.submit", task, {}):
-                self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
+            signatures, keys = zip(*by_index.values(), strict=True)
+            self._respond(task, answer, by_index, signatures, keys)
             return True
         return False
+
+    def _respond(
+        self,
+        task: OpenTask,
+        answer: tuple[int, int],
+        signers: Collection[int],
+        signatures: Sequence[G1],
+        keys: Sequence[bls.G2],
+    ) -> None:
+        non_signers = [i for i in range(len(task.members)) if i not in signers]
+        sum_of = g1_argument(bls.aggregate(signatures)), g2_argument(bls.aggregate_g2(keys))
+        with self.reporter.step("aggregator.submit", task, {}):
+            self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
+
+    def _frame(self, task: OpenTask, victims: Sequence[str]) -> None:
+        """Say of the victims that they signed a wrong answer, with whatever signature is at hand; and on the
+        chain that all members signed that, or the right one. None of it proves anything."""
+        right, wrong = right_answer(task.input), wrong_answer(task.input)
+        verified = self._verified[task.hash]
+        for victim in victims:
+            for signature in forgeries(self._stolen, task.hash, victim, self.digest(task, wrong)):
+                self._report(task, victim, signed(wrong, signature))
+                # Of a response that is not what the digest is of.
+                digest = signed(wrong, signature)[telemetry.RESPONSE_DIGEST]
+                self._report(task, victim, signed(right, signature) | {telemetry.RESPONSE_DIGEST: digest})
+        everybody = range(len(task.members))
+        twins = [self._keys.g2(member.g1) for member in task.members]
+        signatures = [signature for _, signature, _ in verified.values()]
+        for answer in (wrong, right):
+            self._respond(task, answer, everybody, signatures, [twin for twin in twins if twin])
+
+
+def forgeries(
+    stolen: Mapping[str, Mapping[bytes, G1]], task_hash: bytes, victim: str, digest: bytes
+) -> Iterator[bytes]:
+    """Signatures to say that the victim signed `digest`: its own of another response, and of another task;
+    others' of this task, of whom one may have signed just this; one of a made-up key; no point at all."""
+    for operator, by_task in sorted(stolen.items()):
+        if task_hash in by_task:
+            yield by_task[task_hash]
+        if operator == victim:
+            yield from (signature for about, signature in by_task.items() if about != task_hash)
+    yield bls.sign(int.from_bytes(digest) % bls.R, digest)
+    yield b"\xff" * 64
 
 
 class KeyBook:

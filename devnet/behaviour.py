@@ -15,7 +15,14 @@ class Behaviour(enum.StrEnum):
     EQUIVOCATING = "equivocating"  # attests the right answer, and sends a wrong one to the aggregator alone
     EQUIVOCATING_ON_CHAIN = "equivocating_on_chain"  # attests both; again if a reorg undoes it
     EQUIVOCATING_ONCE = "equivocating_once"  # attests both, but never again after a reorg
+    EQUIVOCATING_IN_QUORUM = "equivocating_in_quorum"  # signs the accepted answer, then attests a wrong one
+    COLLUDING = "colluding"  # sends a wrong answer to an aggregator that is in on it
+    TURNCOAT = "turncoat"  # does so too, and attests the right one as soon as the wrong one is accepted
     VANISHING = "vanishing"  # signs, then goes offline: only the aggregator can save it
+    # Rejected by the chain, so that they respond nothing:
+    TOO_LATE = "too_late"  # attests when the grace has passed
+    MISPLACED = "misplaced"  # attests in another's place of the set
+    MISPLACED_WRONG = "misplaced_wrong"  # does so with a wrong answer
 
 
 class AggregatorBehaviour(enum.StrEnum):
@@ -23,6 +30,8 @@ class AggregatorBehaviour(enum.StrEnum):
 
     HONEST = "honest"
     CENSORING = "censoring"  # drops its victims' signatures
+    FRAMING = "framing"  # does so, says that they signed a wrong answer, and that all are in the quorum
+    COLLUDING = "colluding"  # says of nobody what it signed
     ABANDONING = "abandoning"  # does not submit again when a reorg has undone its response
 
 

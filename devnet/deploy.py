@@ -71,6 +71,7 @@ class OperatorKeys(NamedTuple):
     stake: int = 1_000 * TOKEN
     region: str = "local"
     validators: int = 1
+    spare: int = 0  # what it has and may put up later, beyond its stake
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -122,12 +123,14 @@ def deploy(
         site.send(admin, "delegation", "setTrustedSlasher", contracts["trusted_slasher"])
         site.send(admin, "trusted_slasher", "appoint", authority.address)
     for operator in operators:
-        site.send(admin, "collateral_token", "mint", operator.account.address, operator.stake)
+        has = operator.stake + operator.spare
+        site.send(admin, "collateral_token", "mint", operator.account.address, has)
     site.mine()
 
     for operator in operators:
         address = operator.account.address
-        site.send(operator.account, "collateral_token", "approve", contracts["delegation"], operator.stake)
+        has = operator.stake + operator.spare
+        site.send(operator.account, "collateral_token", "approve", contracts["delegation"], has)
         site.send(operator.account, "delegation", "delegate", address, operator.stake)
         key = key_arguments(operator.secret, chain.chain_id, contracts["operator_registry"], address)
         site.send(

@@ -29,6 +29,8 @@ COMMITTEE = 3
 # Stakes differ, so that a threshold of stake and one of responses are not the same thing, and stay close
 # enough for any two thirds of the operators to hold half of it.
 STAKE, STAKE_STEP = 1_000 * TOKEN, 25 * TOKEN
+# What an operator may put up later.
+SPARE = 10 * TOKEN
 # anvil answers nobody while it mines, and the more at once, the longer each takes.
 MINED_AT_ONCE = 100
 
@@ -57,7 +59,9 @@ class Home:
         self.task_type = TASK_TYPE
         self.admin = self._account("admin")
         self.submitter = self._account("submitter")
+        self.watcher = self._account("watcher")  # somebody who looks on, and acts on what it sees
         self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
+        self.aggregator = self._account("aggregator")
         self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
         self.agents: list[Child] = []
         self.receiver: Child
@@ -108,7 +112,6 @@ class Home:
     def start(self, history: int = 0) -> None:
         """Deploy, then start the proxy, the aggregator and one process for each operator; after `history`
         blocks, which no agent could follow as fast as they are made."""
-        aggregator = self._account("aggregator")
         keys = [
             OperatorKeys(
                 account=account,
@@ -116,10 +119,12 @@ class Home:
                 stake=STAKE + STAKE_STEP * i,
                 region=REGIONS[i % len(REGIONS)],
                 validators=10 + i,
+                spare=SPARE,
             )
             for i, account in enumerate(self.operators)
         ]
-        deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, [aggregator])
+        others = [self.aggregator, self.watcher]
+        deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, others)
         self._contracts = dict(deployment.contracts)
         self._abi = {name: Contract(load_abi(name)) for name in self._contracts}
         for mined in range(0, history, MINED_AT_ONCE):
@@ -127,7 +132,7 @@ class Home:
         self._start_proxy()
         url = f"http://127.0.0.1:{free_port()}"
         addresses = [account.address for account in self.operators]
-        self._start_agent("aggregator", aggregator, url, (), self._plan.aggregator(addresses))
+        self._start_agent("aggregator", self.aggregator, url, (), self._plan.aggregator(addresses))
         for i, account in enumerate(self.operators):
             # Both of an operator's keys: which one counts is what the task's set says.
             secrets = (str(self._secret(i, 0)), str(self._secret(i, 1)))
@@ -152,6 +157,18 @@ class Home:
         registry = self._contracts["operator_registry"]
         key = key_arguments(self._secret(operator, 1), CHAIN_ID, registry, account.address)
         self.send(account, "operator_registry", "rotateKey", *key)
+
+    def put_up(self, operator: int, amount: int) -> None:
+        """Have an operator put up more stake, out of its SPARE."""
+        account = self.operators[operator]
+        self.send(account, "delegation", "delegate", account.address, amount)
+
+    def ask_back(self, operator: int, left: int) -> None:
+        """Have an operator ask its stake back, but for `left`."""
+        address, delegation = self.operators[operator].address, self._abi["delegation"]
+        data = delegation.encode("delegatedBy", address, address)
+        has = delegation.result("delegatedBy", self.chain.call(self._contracts["delegation"], data))
+        self.send(self.operators[operator], "delegation", "requestWithdrawal", address, has - left)
 
     def flush(self) -> dict[str, dict[str, int]]:
         """Have all agents send what they have to report: by agent, how many spans the collector took so far

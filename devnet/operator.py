@@ -11,6 +11,7 @@ import enum
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import msgspec
@@ -26,6 +27,8 @@ from nektar.evidence import bls
 # So many blocks before the deadline an honest operator stops waiting for an aggregate.
 IMPATIENCE = 2
 HTTP_TIMEOUT = 10.0
+# Nobody reports its own offence, where it has the choice.
+_SAYS_NOTHING = (Behaviour.EQUIVOCATING, Behaviour.COLLUDING, Behaviour.TURNCOAT)
 
 
 class Action(enum.Enum):
@@ -35,6 +38,8 @@ class Action(enum.Enum):
     SIGN_WRONG = enum.auto()
     ATTEST_RIGHT = enum.auto()  # sign and put it on chain
     ATTEST_WRONG = enum.auto()
+    MISPLACE_RIGHT = enum.auto()  # the same, with another's place in the set, so that the chain rejects it
+    MISPLACE_WRONG = enum.auto()
 
 
 def due(task: OpenTask, head: int, operator: str, behaviour: Behaviour) -> list[Action]:
@@ -43,19 +48,33 @@ def due(task: OpenTask, head: int, operator: str, behaviour: Behaviour) -> list[
     if task.cancelled or task.index(operator) is None or behaviour is Behaviour.OFFLINE:
         return []
     in_time, in_grace = head < task.deadline, head < task.end
+
+    def attested(answer: Callable[[int], tuple[int, int]]) -> bool:
+        return bls.response_digest(*answer(task.input)) in task.attested.get(operator, frozenset())
+
     match behaviour:
         case Behaviour.SLOW:
             wait_over = head >= task.deadline and in_grace
             return [Action.ATTEST_RIGHT] if wait_over and not task.includes(operator) else []
+        case Behaviour.TOO_LATE:
+            return [Action.ATTEST_RIGHT] if head == task.end else []
+        case Behaviour.MISPLACED | Behaviour.MISPLACED_WRONG:
+            # The chain shows nothing of it afterwards: so it is done at one head.
+            wrong = behaviour is Behaviour.MISPLACED_WRONG
+            place = Action.MISPLACE_WRONG if wrong else Action.MISPLACE_RIGHT
+            return [place] if head == task.deadline - IMPATIENCE else []
         case Behaviour.EQUIVOCATING | Behaviour.EQUIVOCATING_ON_CHAIN | Behaviour.EQUIVOCATING_ONCE:
-            digests = task.attested.get(operator, frozenset())
-            if bls.response_digest(*right_answer(task.input)) not in digests:
+            if not attested(right_answer):
                 return [Action.ATTEST_RIGHT] if in_time else []
             if behaviour is Behaviour.EQUIVOCATING:
                 return [Action.SIGN_WRONG]
-            if bls.response_digest(*wrong_answer(task.input)) not in digests:
-                return [Action.ATTEST_WRONG] if in_time else []
-            return []
+            return [Action.ATTEST_WRONG] if in_time and not attested(wrong_answer) else []
+        case Behaviour.EQUIVOCATING_IN_QUORUM if task.in_quorum(operator):
+            return [Action.ATTEST_WRONG] if in_time and not attested(wrong_answer) else []
+        case Behaviour.TURNCOAT if task.in_quorum(operator):
+            return [Action.ATTEST_RIGHT] if in_time and not attested(right_answer) else []
+        case Behaviour.TURNCOAT | Behaviour.COLLUDING:
+            return [Action.SIGN_WRONG] if in_time else []
         case Behaviour.VANISHING:
             return [Action.SIGN_RIGHT]
     wrong = behaviour is Behaviour.WRONG_RESPONSE
@@ -83,6 +102,8 @@ class Operator(Agent):
 
     def act(self) -> None:
         """Do what is due at the head."""
+        if self.view.paused:
+            return
         head, _ = self.view.head
         for task in self.view.tasks:
             behaviour = self._behaviours.get(str(task.input), Behaviour.HONEST)
@@ -90,10 +111,10 @@ class Operator(Agent):
                 self._do(action, task, behaviour)
 
     def _do(self, action: Action, task: OpenTask, behaviour: Behaviour) -> None:
-        wrong = action in (Action.SIGN_WRONG, Action.ATTEST_WRONG)
+        wrong = action in (Action.SIGN_WRONG, Action.ATTEST_WRONG, Action.MISPLACE_WRONG)
         if action in (Action.SIGN_RIGHT, Action.SIGN_WRONG):
             if task.hash not in self._sent:
-                says_so = behaviour is not Behaviour.EQUIVOCATING  # nobody reports its own offence
+                says_so = behaviour not in _SAYS_NOTHING
                 self._send_to_aggregator(task, self._answer(task, wrong), says_so)
             return
         if wrong and behaviour is Behaviour.EQUIVOCATING_ONCE:
@@ -103,6 +124,9 @@ class Operator(Agent):
         answer = self._answer(task, wrong)
         signature = g1_argument(self._sign(task, answer))
         index = task.index(self.address)
+        assert index is not None  # noqa: S101  `due` asks nothing of an operator outside the set
+        if action in (Action.MISPLACE_RIGHT, Action.MISPLACE_WRONG):
+            index = (index + 1) % len(task.members)
         with self._step("operator.attest", task):
             self.send("attest", task.fields, answer, member_tuples(task), index, signature)
 

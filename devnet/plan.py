@@ -12,22 +12,28 @@ until their grace is over, so that what it leads to can be said in advance (W = 
 | s | the submission; on seeing it, operators sign and send to the aggregator |
 | s + 1 | an equivocator's attestation; on seeing this block, the aggregator submits |
 | s + 2 | the response, and a second attestation of an equivocator that does both on chain |
-| s + 3 | attestations of operators that the response left out |
-| s + W − 1 | attestations of operators whose task found no response |
+| s + 3 | attestations of operators that the response left out, and of those in it that attest another |
+| s + W − 1 | attestations of operators whose task found no response, those in a wrong place, a challenge |
 | s + W | the deadline; slow operators sign when they see it |
 | s + W + 1 | their late attestations |
 | s + W + G | the grace is over |
+| s + W + G + 1 | attestations that come too late, where there are any |
+
+Nothing is planned of which the truth would depend on who saw what in time.
 """
 
 from __future__ import annotations
 
 import enum
 import random
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor
+from devnet.deploy import Terms
 from nektar.errors import NektarError
 
 WINDOW = 8
@@ -38,9 +44,17 @@ SLOTS = 8
 THRESHOLD = 5000
 # A window that no run reaches the end of: its tasks stay open.
 LONG_WINDOW = 100_000
+# So many responses a framing aggregator makes up for a task.
+FORGED_RESPONSES = 2
 
 MIN_OPERATORS = 7
 MIN_TASKS = 20
+# From here on a run holds every behaviour at least twice.
+DEFAULT_TASKS = 28
+# What there can be findings of.
+CONDITIONS = frozenset(
+    ("equivocation", "invalid_response", "missed_duty", "bond_breach", "rejected_response")
+)
 
 
 class PlanError(NektarError):
@@ -50,39 +64,76 @@ class PlanError(NektarError):
 
 
 class SceneKind(enum.StrEnum):
-    """What happens to a scene's tasks beside its operators' behaviour."""
+    """What happens in a scene beside what its tasks' kinds say."""
 
     PLAIN = "plain"
-    CENSORED = "censored"
-    NO_QUORUM = "no_quorum"
     PAUSED = "paused"  # for one block
-    CANCELLED = "cancelled"
-    WITHHELD = "withheld"  # the receipts of the deadline's block and the next can't be had
+    WITHHELD = "withheld"  # the receipts of the deadline's block and the next can't be had; then a new set
     RESPONSE_LOST = "response_lost"  # a reorg removes the response for good
     RESPONSE_RETURNS = "response_returns"  # a reorg removes it, and it returns
     FINDING_LOST = "finding_lost"  # a reorg takes away the fact under a finding
     FINDING_RETURNS = "finding_returns"  # the same, and the operator does it again
     NUMBER_RETURNS = "number_returns"  # a task number returns with other content
     ROTATED = "rotated"  # an operator's key changes under an open task; the next set has the new one
-    DEREGISTERED = "deregistered"  # an operator leaves before the submission; the next set is without it
+    UNDERBONDED = "underbonded"  # operators ask back more than they may; the next set is without one of them
+    DEREGISTERED = "deregistered"  # an operator leaves before the submission, and then asks its stake back
     PENDING = "pending"  # the run ends before the deadline
 
 
-# The first of these are played in an order that the seed shuffles; the last two close every run.
-_SHUFFLED = tuple(
-    k for k in SceneKind if k not in (SceneKind.PLAIN, SceneKind.DEREGISTERED, SceneKind.PENDING)
-)
-_CLOSING = (SceneKind.DEREGISTERED, SceneKind.PENDING)
+class TaskKind(enum.StrEnum):
+    """What happens to a task beside its operators' behaviour. Those of one plain scene may be of any kind."""
+
+    PLAIN = "plain"
+    CENSORED = "censored"
+    FRAMED = "framed"
+    NO_QUORUM = "no_quorum"
+    COLLUDING = "colluding"  # a wrong answer is accepted
+    CHALLENGED = "challenged"  # and refuted by somebody
+    CANCELLED = "cancelled"
+
+
+# The first of these are played in an order that the seed shuffles; the last ones close every run, since they
+# make the sets smaller.
+_CLOSING = (SceneKind.UNDERBONDED, SceneKind.DEREGISTERED, SceneKind.PENDING)
+_SHUFFLED = tuple(k for k in SceneKind if k is not SceneKind.PLAIN and k not in _CLOSING)
+# What every run holds once, and what a run of DEFAULT_TASKS holds once more.
+_ONCE = tuple(kind for kind in TaskKind if kind is not TaskKind.PLAIN)
+_AGAIN = (TaskKind.FRAMED, TaskKind.NO_QUORUM, TaskKind.COLLUDING, TaskKind.CHALLENGED)
 # How many operators misbehave is up to a third; which of these they do is dealt from a shuffled pack, so
 # that each comes up as often as the others.
-_MISBEHAVIOURS = (Behaviour.OFFLINE, Behaviour.SLOW, Behaviour.WRONG_RESPONSE, Behaviour.EQUIVOCATING)
+_MISBEHAVIOURS = (
+    Behaviour.OFFLINE,
+    Behaviour.SLOW,
+    Behaviour.WRONG_RESPONSE,
+    Behaviour.EQUIVOCATING,
+    Behaviour.EQUIVOCATING_IN_QUORUM,
+)
+
+_REJECTED = (Behaviour.TOO_LATE, Behaviour.MISPLACED, Behaviour.MISPLACED_WRONG)
+_RESPONDS_NOTHING = {Behaviour.OFFLINE, *_REJECTED}
+_EQUIVOCATES = {
+    Behaviour.EQUIVOCATING,
+    Behaviour.EQUIVOCATING_ON_CHAIN,
+    Behaviour.EQUIVOCATING_ONCE,
+    Behaviour.EQUIVOCATING_IN_QUORUM,
+    Behaviour.TURNCOAT,
+}
+# An equivocator's other answer is wrong as well, since there is but one right one.
+_SIGNS_WRONG = {Behaviour.WRONG_RESPONSE, Behaviour.COLLUDING, Behaviour.MISPLACED_WRONG, *_EQUIVOCATES}
+# Condition → what alone makes somebody guilty of it.
+_GUILTY = {
+    "equivocation": _EQUIVOCATES,
+    "invalid_response": _SIGNS_WRONG,
+    "rejected_response": set(_REJECTED),
+}
 
 
 class PlannedTask(msgspec.Struct, frozen=True):
     input: int
     behaviours: tuple[Behaviour, ...]  # by operator
+    kind: TaskKind = TaskKind.PLAIN
     aggregator: AggregatorBehaviour = AggregatorBehaviour.HONEST
-    censored: tuple[int, ...] = ()  # operators whose signatures are dropped
+    victims: tuple[int, ...] = ()  # operators whose signatures the aggregator drops
 
 
 class Reorg(msgspec.Struct, frozen=True):
@@ -97,21 +148,52 @@ class Reorg(msgspec.Struct, frozen=True):
         return self.depth > self.after
 
 
+class Breaches(msgspec.Struct, frozen=True):
+    """Who asks back so much stake that less than the minimum is left. All do in one block, which a reorg
+    takes away; then only the first two do it again."""
+
+    lasting: int
+    mended: int  # by new stake in the next block
+    lost: int
+
+
 class Scene(msgspec.Struct, frozen=True):
     kind: SceneKind
     tasks: tuple[PlannedTask, ...]
     reorg: Reorg | None = None
     replaced: PlannedTask | None = None  # NUMBER_RETURNS: the task that had the number before
-    operator: int | None = None  # ROTATED, DEREGISTERED: who
+    operator: int | None = None  # ROTATED, DEREGISTERED: who; WITHHELD: who puts up more
+    breaches: Breaches | None = None  # UNDERBONDED
 
     @property
     def window(self) -> int:
         return LONG_WINDOW if self.kind is SceneKind.PENDING else WINDOW
 
     @property
+    def before(self) -> int:
+        """Blocks before the submission."""
+        return int(self.kind is SceneKind.DEREGISTERED)
+
+    @property
     def length(self) -> int:
-        """Blocks from s to the scene's last one."""
-        return 4 if self.kind is SceneKind.PENDING else WINDOW + GRACE
+        """Blocks from s to the end of the last grace, or to that in which somebody is too late for it."""
+        if self.kind is SceneKind.PENDING:
+            return 4
+        too_late = any(Behaviour.TOO_LATE in task.behaviours for task in self.tasks)
+        return WINDOW + GRACE + too_late
+
+    @property
+    def after(self) -> int:
+        """Blocks after those: what makes the next set another one, and its commitment."""
+        return _COMMITMENT.get(self.kind, 0)
+
+
+_COMMITMENT = {
+    SceneKind.WITHHELD: 2,
+    SceneKind.ROTATED: 1,
+    SceneKind.UNDERBONDED: 1,
+    SceneKind.DEREGISTERED: 1,
+}
 
 
 class Fact(msgspec.Struct, frozen=True, order=True):
@@ -119,7 +201,7 @@ class Fact(msgspec.Struct, frozen=True, order=True):
 
     kind: str  # duty | finding
     condition: str | None
-    task: str
+    task: str  # empty: none
     operator: str
     value: str
 
@@ -138,9 +220,24 @@ class Plan(msgspec.Struct, frozen=True):
         return sum(len(scene.tasks) for scene in self.scenes)
 
     @property
+    def starts(self) -> list[int]:
+        """The block in which each scene's tasks are submitted for good, counted from the first one after the
+        deployment."""
+        return [start for start, _ in self._places()]
+
+    @property
     def blocks(self) -> int:
-        """About how many blocks the scenes take."""
-        return sum(scene.length + 3 for scene in self.scenes)
+        """How many blocks the scenes take."""
+        return max((end for _, end in self._places()), default=0)
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        head = 0
+        for scene in self.scenes:
+            start = head + scene.before + 1
+            if scene.reorg and scene.reorg.removes_submission:
+                start += scene.reorg.after + 1
+            head = start + scene.length + scene.after
+            yield start, head
 
     def behaviours(self, operator: int) -> dict[str, str]:
         """What this operator is told: task input → behaviour, where it is not honest."""
@@ -155,28 +252,75 @@ class Plan(msgspec.Struct, frozen=True):
         return {
             str(task.input): {
                 "behaviour": task.aggregator,
-                "victims": [addresses[i] for i in task.censored],
+                "victims": [addresses[i] for i in task.victims],
             }
             for task in self._all_tasks()
             if task.aggregator is not AggregatorBehaviour.HONEST
         }
 
-    def truth(self, addresses: Sequence[str]) -> list[Fact]:
-        """Every duty's last state and every finding's, sorted. `addresses` are the operators', in order."""
-        facts: list[Fact] = []
-        gone: set[int] = set()
-        for scene in self.scenes:
-            for task in scene.tasks:
-                for i, behaviour in enumerate(task.behaviours):
-                    if i in gone:
-                        continue
-                    state = _duty(scene, i, behaviour)
-                    facts.append(Fact("duty", None, str(task.input), addresses[i], state))
-                    if finding := _equivocation(scene, behaviour):
-                        facts.append(Fact("finding", "equivocation", str(task.input), addresses[i], finding))
-            if scene.kind is SceneKind.DEREGISTERED and scene.operator is not None:
-                gone.add(scene.operator)
+    def truth(self, addresses: Sequence[str], conditions: Collection[str] = CONDITIONS) -> list[Fact]:
+        """Every duty's last state and every finding's of these conditions, sorted. `addresses` are the
+        operators', in order, and then the aggregator's."""
+        facts = [
+            Fact(kind, condition, task, addresses[who], value)
+            for kind, condition, task, who, value in (*self._duties(), *self._findings())
+            if condition is None or condition in conditions
+        ]
         return sorted(facts, key=lambda f: (f.kind, f.condition or "", f.task, f.operator, f.value))
+
+    def _duties(self) -> Iterator[_Line]:
+        for duty in self._owed():
+            yield "duty", None, str(duty.task.input), duty.operator, duty.state
+
+    def _findings(self) -> Iterator[_Line]:
+        for duty in self._owed():
+            behaviour = duty.task.behaviours[duty.operator]
+            once = behaviour is Behaviour.EQUIVOCATING_ONCE
+            status = "retracted" if once and duty.scene.kind is SceneKind.FINDING_LOST else "final"
+            for condition, guilty in _GUILTY.items():
+                if behaviour in guilty:
+                    yield "finding", condition, str(duty.task.input), duty.operator, status
+        aggregator = self.operators
+        for task in self._all_tasks():
+            if task.aggregator is AggregatorBehaviour.FRAMING:
+                for _ in range(FORGED_RESPONSES):
+                    yield "finding", "rejected_response", str(task.input), aggregator, "final"
+        for task, operator in self._missed_too_many():
+            yield "finding", "missed_duty", str(task.input), operator, "final"
+        for scene in self.scenes:
+            if made := scene.breaches:
+                for operator in (made.lasting, made.mended):
+                    yield "finding", "bond_breach", "", operator, "final"
+                yield "finding", "bond_breach", "", made.lost, "retracted"
+
+    def _missed_too_many(self) -> Iterator[tuple[PlannedTask, int]]:
+        """The last task of each `miss_allowance` + 1 misses of one operator that lie in one window. Each
+        counts once; they are taken scene by scene, the earliest first."""
+        terms = Terms()
+        count = terms.miss_allowance + 1
+        held: dict[int, list[int]] = defaultdict(list)  # blocks of submission
+        for duty in self._owed():
+            if duty.state != "missed":
+                continue
+            misses = held[duty.operator]
+            misses.append(duty.submitted)
+            # Tasks come in the order of their blocks, so none lie closer to the newest than those before it.
+            if len(misses) >= count and misses[-1] - misses[-count] < terms.miss_window:
+                del misses[-count:]
+                yield duty.task, duty.operator
+
+    def _owed(self) -> Iterator[_Duty]:
+        """Every duty: of those in the set that the task commits to, in the order of tasks' numbers."""
+        gone: set[int | None] = set()
+        for scene, start in zip(self.scenes, self.starts, strict=True):
+            for task in scene.tasks:
+                for operator in range(self.operators):
+                    if operator not in gone:
+                        yield _Duty(scene, start, task, operator)
+            if scene.kind is SceneKind.DEREGISTERED:
+                gone.add(scene.operator)
+            if scene.breaches:
+                gone.add(scene.breaches.lasting)
 
     def _all_tasks(self) -> Iterator[PlannedTask]:
         for scene in self.scenes:
@@ -185,33 +329,33 @@ class Plan(msgspec.Struct, frozen=True):
                 yield scene.replaced
 
 
-def _duty(scene: Scene, operator: int, behaviour: Behaviour) -> str:
-    """The state that the table of duties gives this operator's duty at the end of the scene."""
-    if scene.kind in (SceneKind.PAUSED, SceneKind.CANCELLED):
-        return "excused"
-    if scene.kind is SceneKind.DEREGISTERED and operator == scene.operator:
-        return "excused"
-    match behaviour:
-        case Behaviour.OFFLINE:
-            return {SceneKind.PENDING: "pending", SceneKind.WITHHELD: "unknown"}.get(scene.kind, "missed")
-        case Behaviour.VANISHING:
-            return "missed" if scene.kind is SceneKind.RESPONSE_LOST else "signed"
-        case Behaviour.SLOW:
-            return "late"
-        case _:
-            return "signed"
+_Line = tuple[str, str | None, str, int, str]  # a Fact, of an address by its place
 
 
-def _equivocation(scene: Scene, behaviour: Behaviour) -> str | None:
-    """The status of the equivocation finding that this behaviour leads to, if it does."""
-    if behaviour in (Behaviour.EQUIVOCATING, Behaviour.EQUIVOCATING_ON_CHAIN):
-        return "final"
-    if behaviour is Behaviour.EQUIVOCATING_ONCE:
-        return "retracted" if scene.kind is SceneKind.FINDING_LOST else "final"
-    return None
+class _Duty(NamedTuple):
+    """What an operator owes."""
+
+    scene: Scene
+    submitted: int  # block
+    task: PlannedTask
+    operator: int
+
+    @property
+    def state(self) -> str:
+        """What the table of duties says at the end of the scene."""
+        kind, behaviour = self.scene.kind, self.task.behaviours[self.operator]
+        if kind is SceneKind.PAUSED or self.task.kind is TaskKind.CANCELLED:
+            return "excused"
+        if kind is SceneKind.DEREGISTERED and self.operator == self.scene.operator:
+            return "excused"
+        if behaviour in _RESPONDS_NOTHING:
+            return {SceneKind.PENDING: "pending", SceneKind.WITHHELD: "unknown"}.get(kind, "missed")
+        if behaviour is Behaviour.VANISHING and kind is SceneKind.RESPONSE_LOST:
+            return "missed"
+        return "late" if behaviour is Behaviour.SLOW else "signed"
 
 
-def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = 24, reorgs: int = 2) -> Plan:
+def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = DEFAULT_TASKS, reorgs: int = 2) -> Plan:
     """The run of this seed. `reorgs` are random ones, beside those that every run has.
 
     Raises PlanError where a run of this size can't hold every behaviour.
@@ -222,102 +366,171 @@ def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = 24, reorgs: int
         )
     if tasks < MIN_TASKS:
         raise PlanError(f"--tasks: expected at least {MIN_TASKS}, to hold every behaviour; got {tasks}")
-    plain = tasks - len(_SHUFFLED) - len(_CLOSING)
+    again = tasks >= DEFAULT_TASKS
+    deal = _Dealer(random.Random(f"nektar-plan-{seed}"), operators)  # noqa: S311  a run must be repeatable
+    scenes = [deal.scene(kind, again) for kind in _SHUFFLED]
+    special = [deal.task(kind) for kind in (*_ONCE, *(_AGAIN if again else ()))]
+    plain = tasks - sum(len(scene.tasks) for scene in scenes) - len(special) - len(_CLOSING)
     if not 0 <= reorgs <= plain:
         raise PlanError(f"--reorgs: expected 0 to {plain} for {tasks} tasks; got {reorgs}")
-    deal = _Dealer(random.Random(f"nektar-plan-{seed}"), operators)  # noqa: S311  a run must be repeatable
-    scenes = [deal.scene(kind) for kind in _SHUFFLED]
-    sizes = deal.sizes(plain, reorgs)
-    scenes += [deal.plain(size, i < reorgs, i + 1 == len(sizes)) for i, size in enumerate(sizes)]
+    for left in reversed(range(reorgs)):
+        scenes.append(deal.with_reorg(most=plain - left))
+        plain -= len(scenes[-1].tasks)
+    scenes += deal.cut([*special, *(deal.plain_task() for _ in range(plain))])
     deal.rng.shuffle(scenes)
-    return Plan(seed, operators, (*scenes, *(deal.scene(kind) for kind in _CLOSING)))
+    return Plan(seed, operators, (*scenes, *(deal.scene(kind, again) for kind in _CLOSING)))
 
 
 class _Dealer:
-    """Draws scenes from one seeded source."""
+    """Draws scenes from one seeded source.
+
+    Of the operators two miss more than is allowed in every run, one misses just as much as is, and one
+    nothing.
+    """
 
     def __init__(self, rng: random.Random, operators: int) -> None:
         self.rng = rng
         self._operators = operators
         self._inputs: set[int] = set()
         self._pack: list[Behaviour] = []
+        order = rng.sample(range(operators), operators)
+        self._absentees, (self._allowed, self._punctual) = order[:2], order[2:4]
+        self._others = order[4:]
+        self._left_to_miss = Terms().miss_allowance  # for the one who is allowed to
+        self._gone: set[int] = set()
 
-    def sizes(self, plain: int, reorgs: int) -> list[int]:
-        """How many tasks each plain scene has: at most 4, and one scene at least for every reorg."""
-        sizes = [1] * reorgs
-        left = plain - reorgs
-        for i in range(reorgs):
-            more = min(left, self.rng.randint(0, 2))
-            sizes[i] += more
-            left -= more
-        while left:
-            sizes.append(min(left, self.rng.randint(1, 4)))
-            left -= sizes[-1]
-        return sizes
+    def cut(self, tasks: list[PlannedTask]) -> Iterator[Scene]:
+        """Plain scenes of a few tasks each."""
+        self.rng.shuffle(tasks)
+        while tasks:
+            size = self.rng.randint(3, 5)
+            yield Scene(SceneKind.PLAIN, tuple(tasks[:size]))
+            tasks = tasks[size:]
 
-    def plain(self, size: int, with_reorg: bool, last: bool) -> Scene:
-        """The last one shows whatever those before it could not."""
-        reorg = self._reorg(keeps_submission=last) if with_reorg else None
+    def with_reorg(self, most: int) -> Scene:
+        """A plain scene of 1 to 3 tasks, `most` at most."""
+        reorg = self._reorg()
         # A task whose submission a reorg removes returns as another task: what was found about the first
         # would depend on whether anyone saw it.
-        avoid = {Behaviour.EQUIVOCATING} if reorg and reorg.removes_submission else set()
-        tasks = []
-        for _ in range(size):
-            behaviours = self._honest()
-            for i in self._some(max(2, (self._operators - 1) // 3)):
-                behaviours[i] = self._misbehaviour(avoid)
-            tasks.append(PlannedTask(self._input(), tuple(behaviours)))
-        return Scene(SceneKind.PLAIN, tuple(tasks), reorg)
+        avoid = _SIGNS_WRONG if reorg.removes_submission else set[Behaviour]()
+        size = min(most, self.rng.randint(1, 3))
+        return Scene(SceneKind.PLAIN, tuple(self.plain_task(avoid) for _ in range(size)), reorg)
 
-    def scene(self, kind: SceneKind) -> Scene:
-        """A scene of one task that shows what `kind` says."""
+    def plain_task(self, avoid: Collection[Behaviour] = ()) -> PlannedTask:
+        behaviours = self._honest()
+        for i in self._some(max(2, (self._operators - 1) // 3)):
+            counted = i in (self._allowed, self._punctual)
+            behaviours[i] = self._misbehaviour({*avoid, *(_RESPONDS_NOTHING if counted else ())})
+        return PlannedTask(self._input(), tuple(behaviours))
+
+    def task(self, kind: TaskKind) -> PlannedTask:
+        """One that shows what `kind` says."""
         behaviours = self._honest()
         aggregator = AggregatorBehaviour.HONEST
-        censored: tuple[int, ...] = ()
-        reorg, replaced, operator = None, None, None
-        one, two = self._some(2)
+        victims: tuple[int, ...] = ()
+        one, two, three = self._some(3)
         match kind:
-            case SceneKind.CENSORED:
-                aggregator, censored = AggregatorBehaviour.CENSORING, (one, two)
-            case SceneKind.NO_QUORUM:
-                for i in self._some(self._operators - (self._operators - 1) // 2):
-                    behaviours[i] = Behaviour.OFFLINE
-            case SceneKind.PAUSED | SceneKind.CANCELLED:
+            case TaskKind.CENSORED:
+                aggregator, victims = AggregatorBehaviour.CENSORING, (one, two)
+                behaviours[three] = Behaviour.EQUIVOCATING_IN_QUORUM
+            case TaskKind.FRAMED:
+                # One has signed the right answer and one nothing; that of the third is a wrong one to steal.
+                silent = self.rng.choice([*self._absentees, *self._others])
+                one, two, three = self.rng.sample([i for i in range(self._operators) if i != silent], 3)
+                aggregator, victims = AggregatorBehaviour.FRAMING, (one, silent)
+                behaviours[silent] = Behaviour.OFFLINE
+                behaviours[two] = Behaviour.WRONG_RESPONSE
+                behaviours[three] = Behaviour.EQUIVOCATING_IN_QUORUM
+            case TaskKind.NO_QUORUM:
+                absent = self._absent(self._majority)
+                does = [*_REJECTED, *[Behaviour.OFFLINE] * (len(absent) - len(_REJECTED))]
+                self.rng.shuffle(does)
+                for i, behaviour in zip(absent, does, strict=True):
+                    behaviours[i] = behaviour
+                here = self.rng.choice([i for i in range(self._operators) if i not in absent])
+                behaviours[here] = Behaviour.EQUIVOCATING
+            case TaskKind.COLLUDING | TaskKind.CHALLENGED:
+                aggregator = AggregatorBehaviour.COLLUDING
+                turncoat, *others = self._some(self._majority)
+                behaviours[turncoat] = Behaviour.TURNCOAT
+                for i in others:
+                    behaviours[i] = Behaviour.COLLUDING
+            case TaskKind.CANCELLED:
                 behaviours[one] = Behaviour.OFFLINE
-            case SceneKind.PENDING:
-                behaviours[one % (self._operators - 1)] = Behaviour.OFFLINE  # not the one that has left
+        return PlannedTask(self._input(), tuple(behaviours), kind, aggregator, victims)
+
+    def scene(self, kind: SceneKind, again: bool) -> Scene:
+        """A scene that shows what `kind` says, mostly of one task; where the aggregator abandons one, of two
+        if every behaviour is to be there twice."""
+        behaviours = self._honest()
+        aggregator = AggregatorBehaviour.HONEST
+        victims: tuple[int, ...] = ()
+        reorg, replaced, operator, breaches = None, None, None, None
+        here = [i for i in range(self._operators) if i not in self._gone]
+        one, two = self.rng.sample(here, 2)
+        tasks = 1
+        match kind:
+            case SceneKind.PAUSED | SceneKind.PENDING:
+                behaviours[one] = Behaviour.OFFLINE
             case SceneKind.WITHHELD:
                 behaviours[one], behaviours[two] = Behaviour.OFFLINE, Behaviour.SLOW
-            case SceneKind.RESPONSE_LOST | SceneKind.RESPONSE_RETURNS:
+                operator = one
+            case SceneKind.RESPONSE_LOST:
+                for i in self._absentees:
+                    behaviours[i] = Behaviour.VANISHING
+                aggregator, tasks = AggregatorBehaviour.ABANDONING, 1 + again
+                reorg = Reorg(after=2, depth=1, witnessed=True)
+            case SceneKind.RESPONSE_RETURNS:
                 behaviours[one] = behaviours[two] = Behaviour.VANISHING
                 reorg = Reorg(after=2, depth=1, witnessed=True)
-                if kind is SceneKind.RESPONSE_LOST:
-                    aggregator = AggregatorBehaviour.ABANDONING
             case SceneKind.FINDING_LOST | SceneKind.FINDING_RETURNS:
                 lost = kind is SceneKind.FINDING_LOST
                 behaviours[one] = Behaviour.EQUIVOCATING_ONCE if lost else Behaviour.EQUIVOCATING_ON_CHAIN
+                behaviours[two] = behaviours[one]
                 reorg = Reorg(after=2, depth=1, witnessed=True)
             case SceneKind.NUMBER_RETURNS:
-                behaviours[one] = Behaviour.OFFLINE
+                for i in self._absent(len(self._absentees)):
+                    behaviours[i] = Behaviour.OFFLINE
                 replaced = PlannedTask(self._input(), tuple(self._honest()))
                 reorg = Reorg(after=1, depth=2, witnessed=True)
             case SceneKind.ROTATED:
                 # Left out of the response, it attests after the rotation, with the key of the task's set.
-                operator, aggregator, censored = one, AggregatorBehaviour.CENSORING, (one,)
+                operator, aggregator, victims = one, AggregatorBehaviour.CENSORING, (one,)
+            case SceneKind.UNDERBONDED:
+                breaches = Breaches(*self.rng.sample(here[:-1], 3))  # the last one leaves by itself
+                reorg = Reorg(after=1, depth=1, witnessed=True)
+                self._gone.add(breaches.lasting)
             case SceneKind.DEREGISTERED:
-                operator = self._operators - 1
+                operator = here[-1]
                 behaviours[operator] = Behaviour.OFFLINE
-                behaviours[one % operator] = Behaviour.SLOW
-        task = PlannedTask(self._input(), tuple(behaviours), aggregator, censored)
-        return Scene(kind, (task,), reorg, replaced, operator)
+                behaviours[self.rng.choice(here[:-1])] = Behaviour.SLOW
+                self._gone.add(operator)
+        planned = [
+            PlannedTask(self._input(), tuple(behaviours), TaskKind.PLAIN, aggregator, victims)
+            for _ in range(tasks)
+        ]
+        return Scene(kind, tuple(planned), reorg, replaced, operator, breaches)
 
-    def _reorg(self, keeps_submission: bool) -> Reorg:
+    @property
+    def _majority(self) -> int:
+        """So many that the others are no quorum."""
+        return self._operators - (self._operators - 1) // 2
+
+    def _absent(self, least: int) -> list[int]:
+        """At least so many who are to miss: those who miss most, and who may while it may."""
+        absent = list(self._absentees)
+        if self._left_to_miss:
+            self._left_to_miss -= 1
+            absent.append(self._allowed)
+        return absent + self.rng.sample(self._others, max(0, least - len(absent)))
+
+    def _reorg(self) -> Reorg:
         """One that agents recover from in time: early in the window, or just after a late attestation."""
         witnessed = self.rng.random() < 0.5
         if self.rng.random() < 0.25:
             return Reorg(WINDOW + 1, 1, witnessed)
         after = self.rng.randint(1, 3)
-        return Reorg(after, self.rng.randint(1, after if keeps_submission else after + 1), witnessed)
+        return Reorg(after, self.rng.randint(1, after + 1), witnessed)
 
     def _honest(self) -> list[Behaviour]:
         return [Behaviour.HONEST] * self._operators
@@ -335,11 +548,18 @@ class _Dealer:
         return self._pack.pop(i)
 
     def _input(self) -> int:
-        """One not used yet: a product of two primes, so that its answer is found in milliseconds."""
-        while (n := self._prime(1_000, 20_000) * self._prime(20_000, 1 << 20)) in self._inputs:
-            pass
-        self._inputs.add(n)
-        return n
+        """One not used yet: mostly a product of two primes, so that its answer is found in milliseconds and a
+        wrong one multiplies to it; else a prime, of which a wrong one refutes itself."""
+        while True:
+            product = self.rng.random() < 0.75
+            n = (
+                self._prime(1_000, 20_000) * self._prime(20_000, 1 << 20)
+                if product
+                else self._prime(1 << 28, 1 << 30)
+            )
+            if n not in self._inputs:
+                self._inputs.add(n)
+                return n
 
     def _prime(self, low: int, high: int) -> int:
         while least_divisor(n := self.rng.randrange(low, high) | 1) != n:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from devnet.behaviour import Behaviour, least_divisor, wrong_answer
 from devnet.chain import DevnetError
+from devnet.deploy import TOKEN, Terms
 from devnet.home import Home
-from devnet.plan import GRACE, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind
+from devnet.plan import GRACE, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind, TaskKind
 from devnet.view import OpenTask, View
 
 # Blocks after the last scene, so that all it led to is final and the marks that say so have passed.
@@ -61,19 +63,22 @@ class Scenario:
 
     def play(self) -> None:
         """All scenes, then as many blocks as it takes until all is final. Raises DevnetError."""
-        for scene in self._plan.scenes:
+        before = self.head[0]
+        for scene, start in zip(self._plan.scenes, self._plan.starts, strict=True):
             self._scene += 1
-            self._play(scene)
+            self._play(scene, before + start)
         # What agents know is with the collector before the last blocks, so that whoever has folded these has
         # folded it too.
         self._home.flush()
         for _ in range(CLOSING_BLOCKS):
             self._mine()
 
-    def _play(self, scene: Scene) -> None:
+    def _play(self, scene: Scene, planned: int) -> None:
+        """A scene whose tasks the plan has submitted in block `planned`."""
         home = self._home
         if scene.kind is SceneKind.DEREGISTERED:
             home.send(home.operators[_who(scene)], "operator_registry", "deregister")
+            home.ask_back(_who(scene), left=0)  # in the same block, after that: so it may
             self._mine()
         if scene.kind is SceneKind.WITHHELD:
             deadline = self.head[0] + 1 + WINDOW
@@ -87,20 +92,26 @@ class Scenario:
                 self._reorg(reorg.depth, reorg.witnessed)
                 if reorg.removes_submission:
                     start = self._submit(scene, scene.tasks)
-                self._check_reorg(scene, before)
+                for then, task in zip(before, scene.tasks, strict=False):
+                    self._check_reorg(scene, then, self._open(task))
                 reorg = None
                 continue
             self._intervene(scene, offset)
             self._mine()
-        self._check_end(scene)
+        _require(start == planned, scene, f"submits its tasks in block {planned}")
+        for task in scene.tasks:
+            self._check_end(scene, task)
         self._tasks += len(scene.tasks)
-        if scene.kind in (SceneKind.ROTATED, SceneKind.DEREGISTERED):
+        if scene.kind is SceneKind.WITHHELD:
+            # Of those blocks nobody knows what did not happen in them, until a set is committed anew.
+            home.put_up(_who(scene), TOKEN)
+            self._mine()
+        if scene.after:
             home.send(home.admin, "operator_registry", "commitSet")
             self._mine()
 
-    def _check_reorg(self, scene: Scene, before: Sequence[OpenTask]) -> None:
+    def _check_reorg(self, scene: Scene, then: OpenTask, now: OpenTask) -> None:
         """That the reorg took away what the scene is about. Raises DevnetError."""
-        then, now = before[0], self._open(scene.tasks[0])
         match scene.kind:
             case SceneKind.RESPONSE_LOST | SceneKind.RESPONSE_RETURNS:
                 _require(
@@ -113,9 +124,9 @@ class Scenario:
                 same = then.number == now.number and then.hash != now.hash and then.input != now.input
                 _require(same, scene, "brings the task number back with other content")
 
-    def _check_end(self, scene: Scene) -> None:
-        """That what the scene says is there, or is not, at its end. Raises DevnetError."""
-        task = self._open(scene.tasks[0])
+    def _check_end(self, scene: Scene, planned: PlannedTask) -> None:
+        """That what the scene and the task say is there, or is not, at its end. Raises DevnetError."""
+        task = self._open(planned)
         match scene.kind:
             case SceneKind.RESPONSE_LOST:
                 _require(task.non_signers is None, scene, "ends without a response")
@@ -125,20 +136,39 @@ class Scenario:
                 _require(_most_digests(task) == 1, scene, "ends with one response of each operator")
             case SceneKind.FINDING_RETURNS:
                 _require(_most_digests(task) == 2, scene, "ends with two responses of one operator")
+        for operator, behaviour in zip(self._home.operators, planned.behaviours, strict=True):
+            if behaviour in (Behaviour.COLLUDING, Behaviour.TURNCOAT, Behaviour.EQUIVOCATING_IN_QUORUM):
+                _require(task.in_quorum(operator.address), scene, f"ends with {behaviour} ones in the quorum")
+        challenged = planned.kind is TaskKind.CHALLENGED
+        _require(task.challenged == challenged, scene, f"ends with {planned.kind} tasks challenged or not")
 
     def _intervene(self, scene: Scene, offset: int) -> None:
         """What the scene's own actors send when the head is `offset` blocks past the submission."""
         home = self._home
+        for planned in scene.tasks:
+            match planned.kind, offset:
+                case TaskKind.CANCELLED, 0:
+                    home.send(home.submitter, "task_manager", "cancelTask", self._open(planned).fields)
+                case TaskKind.CHALLENGED, at if at == WINDOW - 2:
+                    n, fields = planned.input, self._open(planned).fields
+                    home.send(
+                        *(home.watcher, "task_manager", "challenge"),
+                        *(fields, wrong_answer(n), least_divisor(n)),
+                    )
         match scene.kind, offset:
             case SceneKind.PAUSED, 0:
                 home.send(home.admin, "task_manager", "pause")
             case SceneKind.PAUSED, 1:
                 home.send(home.admin, "task_manager", "unpause")
-            case SceneKind.CANCELLED, 0:
-                task = self._open(scene.tasks[0])
-                home.send(home.submitter, "task_manager", "cancelTask", task.fields)
             case SceneKind.ROTATED, 0:
                 home.rotate(_who(scene))
+        if made := scene.breaches:
+            for operator in {0: (made.lasting, made.mended, made.lost), 1: (made.lasting, made.mended)}.get(
+                offset, ()
+            ):
+                home.ask_back(operator, left=Terms().minimum - 1)
+            if offset == 2:
+                home.put_up(made.mended, TOKEN)
 
     def _submit(self, scene: Scene, tasks: Sequence[PlannedTask]) -> int:
         """Put the tasks into one block; its number."""
@@ -161,7 +191,7 @@ class Scenario:
 
     def _open(self, planned: PlannedTask) -> OpenTask:
         """The task as it stands on chain. Raises DevnetError where it is not there."""
-        for task in self._view.tasks:
+        for task in self._view.known:
             if task.input == planned.input:
                 return task
         raise DevnetError(f"task {planned.input} should be open at block {self.head[0]}, and is not")

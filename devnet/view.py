@@ -39,6 +39,7 @@ class OpenTask(msgspec.Struct, frozen=True):
     non_signers: frozenset[int] | None = None  # None: no response accepted yet
     attested: Map[str, frozenset[bytes]] = Map()  # operator → digests
     cancelled: bool = False
+    challenged: bool = False  # the accepted response was refuted
 
     @property
     def input(self) -> int:
@@ -67,14 +68,18 @@ class OpenTask(msgspec.Struct, frozen=True):
 
     def includes(self, operator: str) -> bool:
         """Whether the chain already shows a response of this operator."""
+        return self.in_quorum(operator) or operator in self.attested
+
+    def in_quorum(self, operator: str) -> bool:
+        """Whether it is among the signers of the accepted response."""
         index = self.index(operator)
-        signed = self.non_signers is not None and index is not None and index not in self.non_signers
-        return signed or operator in self.attested
+        return self.non_signers is not None and index is not None and index not in self.non_signers
 
 
 class _State(msgspec.Struct, frozen=True):
     tasks: Map[bytes, OpenTask] = Map()
     sets: Map[bytes, tuple[SetMember, ...]] = Map()
+    paused: bool = False
 
 
 class View:
@@ -95,8 +100,18 @@ class View:
     @property
     def tasks(self) -> list[OpenTask]:
         """Tasks whose grace is not over at the head, in the order of their hashes."""
-        number, _, state = self._snapshots[-1]
-        return sorted((t for t in state.tasks.values() if t.end >= number), key=lambda t: t.hash)
+        number, _ = self.head
+        return sorted((t for t in self.known if t.end >= number), key=lambda t: t.hash)
+
+    @property
+    def known(self) -> list[OpenTask]:
+        """These, and those that closed a while ago."""
+        return list(self._snapshots[-1][2].tasks.values())
+
+    @property
+    def paused(self) -> bool:
+        """Whether the Network is, at the head: then it takes no responses."""
+        return self._snapshots[-1][2].paused
 
     def advance(self) -> bool:
         """Look at the chain; whether the head is another block than before."""
@@ -135,7 +150,7 @@ class View:
         del self._snapshots[:-KEPT_SNAPSHOTS]
 
     def _apply(self, state: _State, logs: Sequence[Mapping[str, Any]], number: int | None = None) -> _State:
-        tasks, sets = state.tasks, state.sets
+        tasks, sets, paused = state.tasks, state.sets, state.paused
         if number is not None:
             for closed in [h for h, t in tasks.items() if t.end + KEPT_SNAPSHOTS < number]:
                 tasks = tasks.delete(closed)
@@ -151,9 +166,11 @@ class View:
                 fields = args["task"]
                 submitted = OpenTask(args["taskHash"], fields, int(log["blockNumber"], 16), sets[fields[3]])
                 tasks = tasks.set(submitted.hash, submitted)
+            elif name in ("Paused", "Unpaused"):
+                paused = name == "Paused"
             elif (task := tasks.get(args.get("taskHash", b""))) is not None:
                 tasks = tasks.set(task.hash, _changed(task, name, args))
-        return _State(tasks, sets)
+        return _State(tasks, sets, paused)
 
 
 def _changed(task: OpenTask, name: str, args: Mapping[str, Any]) -> OpenTask:
@@ -166,4 +183,6 @@ def _changed(task: OpenTask, name: str, args: Mapping[str, Any]) -> OpenTask:
         return replace(task, attested=task.attested.set(args["operator"], after))
     if name == "TaskCancelled":
         return replace(task, cancelled=True)
+    if name == "ResponseChallenged":
+        return replace(task, challenged=True)
     return task

@@ -11,8 +11,9 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 
-from devnet.aggregator import Inbox, _handler
+from devnet.aggregator import Inbox, _handler, forgeries
 from devnet.view import OpenTask
+from nektar.evidence import bls
 
 TASK = OpenTask(b"t" * 32, (b"", 91, b"", b"", 18, 3, 5000, 5000, 1), 10, ())
 SENT = {
@@ -65,3 +66,19 @@ def test_what_no_contract_could_read_is_refused(
     url, inbox = served
     assert post(url, json.dumps(SENT | changed).encode()) == 400
     assert not inbox.of(TASK)
+
+
+def test_forgeries_are_real_signatures_of_something_else_and_junk() -> None:
+    secrets = {"0xvictim": 7, "0xother": 8}
+    here, there, wrong = (name.ljust(32, b".") for name in (b"right, here", b"right, there", b"wrong, here"))
+    sign = bls.sign
+    stolen = {
+        "0xvictim": {here: sign(7, here), there: sign(7, there)},
+        "0xother": {here: sign(8, wrong), there: sign(8, there)},
+    }
+    forged = list(forgeries(stolen, here, "0xvictim", wrong))
+    assert {sign(7, here), sign(7, there), sign(8, wrong)} < set(forged)
+    assert sign(8, there) not in forged
+    _, twin = bls.public_keys(secrets["0xvictim"])
+    assert len(forged) == 5
+    assert not any(bls.verify(twin, wrong, bls.G1(signature)) for signature in forged)

@@ -24,6 +24,13 @@ def task(**changes: object) -> OpenTask:
     return OpenTask(b"t" * 32, fields, SUBMITTED, members, **changes)  # type: ignore[arg-type]
 
 
+IN_QUORUM, LEFT_OUT = frozenset({1}), frozenset({0})  # non-signers; I am the first of two
+SIGNS_FIRST = {
+    Behaviour.EQUIVOCATING_IN_QUORUM: (Action.SIGN_RIGHT, Action.ATTEST_WRONG, WRONG),
+    Behaviour.TURNCOAT: (Action.SIGN_WRONG, Action.ATTEST_RIGHT, RIGHT),
+}
+
+
 def attested(*digests: bytes) -> Map[str, frozenset[bytes]]:
     return Map({ME: frozenset(digests)})
 
@@ -72,6 +79,42 @@ def test_an_equivocator_attests_right_then_wrong_then_nothing(behaviour: Behavio
     assert due(task(), SUBMITTED, ME, behaviour) == [Action.ATTEST_RIGHT]
     assert due(task(attested=attested(RIGHT)), SUBMITTED, ME, behaviour) == [Action.ATTEST_WRONG]
     assert due(task(attested=attested(RIGHT, WRONG)), SUBMITTED, ME, behaviour) == []
+
+
+@pytest.mark.parametrize("behaviour", list(SIGNS_FIRST))
+def test_who_equivocates_in_a_quorum_attests_another_answer_once_its_own_is_accepted(
+    behaviour: Behaviour,
+) -> None:
+    signs, attests, digest = SIGNS_FIRST[behaviour]
+    assert due(task(), SUBMITTED, ME, behaviour) == [signs]
+    assert due(task(non_signers=IN_QUORUM), SUBMITTED + 2, ME, behaviour) == [attests]
+    done = task(non_signers=IN_QUORUM, attested=attested(digest))
+    assert due(done, SUBMITTED + 3, ME, behaviour) == []
+    assert attests not in due(task(non_signers=LEFT_OUT), SUBMITTED + 2, ME, behaviour)
+
+
+@given(heads, st.sampled_from([None, IN_QUORUM, LEFT_OUT]))
+def test_a_colluder_sends_a_wrong_answer_and_attests_nothing(
+    head: int, non_signers: frozenset[int] | None
+) -> None:
+    expected = [Action.SIGN_WRONG] if head < DEADLINE else []
+    assert due(task(non_signers=non_signers), head, ME, Behaviour.COLLUDING) == expected
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "action", "at"),
+    [
+        (Behaviour.TOO_LATE, Action.ATTEST_RIGHT, DEADLINE + GRACE),
+        (Behaviour.MISPLACED, Action.MISPLACE_RIGHT, DEADLINE - IMPATIENCE),
+        (Behaviour.MISPLACED_WRONG, Action.MISPLACE_WRONG, DEADLINE - IMPATIENCE),
+    ],
+)
+def test_what_the_chain_rejects_is_sent_at_one_head_alone(
+    behaviour: Behaviour, action: Action, at: int
+) -> None:
+    sent = {head: due(task(), head, ME, behaviour) for head in range(SUBMITTED, DEADLINE + GRACE + 3)}
+    assert sent.pop(at) == [action]
+    assert not any(sent.values())
 
 
 @given(heads)
