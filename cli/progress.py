@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -96,19 +97,21 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def show_account(account: Account) -> None:
-    """Duties by state and findings by status beside the truth, the judge's count, and what to try next."""
+    """Duties by state and each condition's findings by status beside the truth, the judge's count, and what to
+    try next."""
     summary, console = account.summary, Console(highlight=False)
     console.print()
     table = Table(title="found beside the truth", title_justify="left", box=None, header_style="bold")
     for column in ("", "value", "truth", "found"):
         table.add_column(column, justify="left" if column in ("", "value") else "right")
-    for kind, value in sorted({(f["kind"], f["value"]) for f in [*summary["truth"], *summary["found"]]}):
-        truth, found = (
-            sum(f["kind"] == kind and f["value"] == value for f in summary[side])
-            for side in ("truth", "found")
-        )
-        style = "" if truth == found else "bold red"
-        table.add_row(kind, Text(value, style=COLOURS.get(value, "")), str(truth), str(found), style=style)
+    truth, found = (
+        Counter((f["condition"] or f["kind"], f["value"]) for f in summary[side])
+        for side in ("truth", "found")
+    )
+    for what, value in sorted(truth | found, key=lambda line: (line[0] != "duty", line)):
+        counts = truth[what, value], found[what, value]
+        style = "" if counts[0] == counts[1] else "bold red"
+        table.add_row(what, Text(value, style=COLOURS.get(value, "")), *map(str, counts), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
     hooks, spans, panels = summary["webhooks"], summary["spans"], summary["panels"]
