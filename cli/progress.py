@@ -97,8 +97,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def show_account(account: Account) -> None:
-    """Duties by state and each condition's findings by status beside the truth, the judge's count, and what to
-    try next."""
+    """Duties by state and findings by condition beside the truth, the judge's count, and what to try next."""
     summary, console = account.summary, Console(highlight=False)
     console.print()
     table = Table(title="found beside the truth", title_justify="left", box=None, header_style="bold")

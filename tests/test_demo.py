@@ -18,7 +18,9 @@ from kafka import KafkaAdminClient
 from cli import demo_bus
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from devnet.plan import CONDITIONS
 from nektar import bus as buses
+from nektar import plugins
 from nektar.bus.port import BusError, Message, partition_of
 from nektar.log import FINDINGS, NETWORK, key
 from nektar.role import ROLES
@@ -37,7 +39,7 @@ KEYS = {
     "precision",
     "recall",
 }
-KEYS |= {"recall", "lost", "duplicated", "latency_ms", "webhooks", "spans"}
+KEYS |= {"lost", "duplicated", "latency_ms", "webhooks", "spans", "provable"}
 
 # The pipeline's own spans.
 SPANS = """
@@ -86,6 +88,10 @@ def exactly_right(summary: dict[str, Any]) -> None:
     assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
     assert summary["spans"]["stored"] == summary["spans"]["sent"] > 0
     assert summary["spans"]["refused"] == 0
+    conditions = {*plugins.names("nektar.conditions")} & CONDITIONS
+    assert {f["condition"] for f in summary["found"] if f["kind"] == "finding"} == conditions
+    assert len({*summary["provable"].values()}) == 1
+    assert summary["provable"]["found"] > 0
     assert summary["panels"] == {"run": 13, "empty": 0, "failed": 0, "untrue": 0}
 
 
@@ -107,16 +113,15 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
         answered = nektar(tmp_path, command, *here, "--json")
         assert answered.returncode == 0, answered.stderr
     assert len(nektar(tmp_path, "tasks", *here, "--json").stdout.splitlines()) == summary["tasks"]
-    guilty = next(f["task"] for f in summary["found"] if f["kind"] == "finding" and f["value"] == "final")
+    guilty = next(f["task"] for f in summary["found"] if f["condition"] == "rejected_response")
     story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)["story"]
     assert {"submitted", "attested", "operator.sign", "aggregator.collect"} <= {
         line["what"] for line in story
     }
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [
-        None
-    ] * 4  # tasks, operators, traces, equivocation
+    compared = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
+    assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
 
 
 def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +153,7 @@ def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch:
             blocks = [int(first["said"][f"nektar.block.{end}"]) for end in ("first", "last")]
             assert blocks[0] <= event["data"]["block_number"] <= blocks[1]
         found = {(span["of"], span["name"]): span for span in spans}
-        fold = found["nektar-processors", "fold equivocation"]
+        fold = found["nektar-processors", f"fold {event['data']['condition']}"]
         tell = found["nektar-watchers", "tell"]
         assert ("nektar-store", "store") in found
         assert tell["said"]["nektar.outcome"] == "taken"
