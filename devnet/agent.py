@@ -2,7 +2,9 @@
 
 An agent looks at the chain's head, acts on it, and says on standard output which head it has acted on.
 The scenario's driver waits for these lines before it mines: no step depends on how fast a machine is. Told
-`{"flush": N}` on standard input, it sends what it has still to report, and says how much that was.
+`{"flush": N}` on standard input, it sends what it has still to report, and says how much that was; told
+`{"held": true}`, it looks at nothing until told the contrary, so that it acts on nothing that a reorg only
+passes through.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class Agent:
         self.view = View(self.chain, config.contracts)
         self._task_manager = Contract(load_abi("task_manager"))
         manager = config.contracts["task_manager"]
+        self._turn = threading.Lock()
+        self._held = False
         self.reporter = Reporter(config.name, config.collector, config.token, config.chain_id, manager)
 
     def run(self, act: Callable[[], None]) -> None:
@@ -60,17 +64,24 @@ class Agent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its agents
         threading.Thread(target=self._obey, daemon=True).start()
         while not stop.is_set():
-            if self.view.advance():
-                act()
-                _say({"head": self.view.head[1]})  # the barrier
-            else:
+            with self._turn:
+                advanced = not self._held and self.view.advance()
+                if advanced:
+                    act()
+                    _say({"head": self.view.head[1]})  # the barrier
+            if not advanced:
                 stop.wait(POLL_SECONDS)
         self.reporter.close()
 
     def _obey(self) -> None:
         for line in sys.stdin:
             order = json.loads(line)
-            _say({**order, "spans": self.reporter.flush()})
+            if "held" in order:
+                with self._turn:
+                    self._held = order["held"]
+                _say(order)
+            else:
+                _say({**order, "spans": self.reporter.flush()})
 
     def digest(self, task: OpenTask, answer: tuple[int, int]) -> bytes:
         """What is signed: the EIP-712 digest of this answer to this task."""

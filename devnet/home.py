@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -169,6 +169,15 @@ class Home:
         data = delegation.encode("delegatedBy", address, address)
         has = delegation.result("delegatedBy", self.chain.call(self._contracts["delegation"], data))
         self.send(self.operators[operator], "delegation", "requestWithdrawal", address, has - left)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Agents see nothing of what the chain does meanwhile but its end."""
+        for agent in self.agents:
+            agent.tell({"held": True})
+        yield
+        for agent in self.agents:
+            agent.tell({"held": False})
 
     def flush(self) -> dict[str, dict[str, int]]:
         """Have all agents send what they have to report: by agent, how many spans the collector took so far

@@ -206,8 +206,9 @@ class Scenario:
         if witnessed:
             self._witness(*self.head)
         before = self.head
-        self._home.chain.rpc("anvil_dropAllTransactions")
-        self._home.chain.reorg(depth)
+        with self._home.held():
+            self._home.chain.rpc("anvil_dropAllTransactions")
+            self._home.chain.reorg(depth)
         self.reorgs += 1
         self._settle()
         if self.head[1] == before[1]:
