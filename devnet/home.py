@@ -59,6 +59,7 @@ class Home:
         self.task_type = TASK_TYPE
         self.admin = self._account("admin")
         self.submitter = self._account("submitter")
+        self.authority = self._account("authority")  # who may have people slashed on its word, and does
         self.watcher = self._account("watcher")  # somebody who looks on, and acts on what it sees
         self.committee = [self._account(f"committee-{i}") for i in range(COMMITTEE)]
         self.aggregator = self._account("aggregator")
@@ -123,8 +124,11 @@ class Home:
             )
             for i, account in enumerate(self.operators)
         ]
-        others = [self.aggregator, self.watcher]
-        deployment = deploy(self.chain, self.admin, self.submitter, keys, self.committee, others)
+        deployment = deploy(
+            *(self.chain, self.admin, self.submitter, keys, self.committee),
+            others=[self.aggregator, self.watcher],
+            authority=self.authority,
+        )
         self._contracts = dict(deployment.contracts)
         self._abi = {name: Contract(load_abi(name)) for name in self._contracts}
         for mined in range(0, history, MINED_AT_ONCE):
@@ -140,7 +144,7 @@ class Home:
 
     def send(self, account: Account, contract: str, function: str, *arguments: object) -> None:
         """Put a transaction into the pool; `check_sent` finds out what became of it."""
-        data = self._abi[contract].encode(function, *arguments)
+        data = self.calldata(contract, function, *arguments)
         sent = self.chain.send(account, self._contracts[contract], data)
         self._sent.append((f"{contract}.{function}", sent))
 
@@ -165,10 +169,17 @@ class Home:
 
     def ask_back(self, operator: int, left: int) -> None:
         """Have an operator ask its stake back, but for `left`."""
-        address, delegation = self.operators[operator].address, self._abi["delegation"]
-        data = delegation.encode("delegatedBy", address, address)
-        has = delegation.result("delegatedBy", self.chain.call(self._contracts["delegation"], data))
+        address = self.operators[operator].address
+        has = self.call("delegation", "delegatedBy", address, address)
         self.send(self.operators[operator], "delegation", "requestWithdrawal", address, has - left)
+
+    def call(self, contract: str, function: str, *arguments: object) -> Any:
+        """What a function returns at the head."""
+        data = self.calldata(contract, function, *arguments)
+        return self._abi[contract].result(function, self.chain.call(self._contracts[contract], data))
+
+    def calldata(self, contract: str, function: str, *arguments: object) -> bytes:
+        return self._abi[contract].encode(function, *arguments)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -46,6 +46,11 @@ THRESHOLD = 5000
 LONG_WINDOW = 100_000
 # So many responses a framing aggregator makes up for a task.
 FORGED_RESPONSES = 2
+# Of a scene SLASHED the heads, in blocks after s, on which somebody proves an offence, which is as soon as
+# there is one; on which the authority asks for more, and some of that is vetoed, or executed early; and the
+# block with the other executions, when no veto counts any more.
+PROVED, ASKED, VETOED, TOO_EARLY = 2, 3, 4, 5
+EXECUTED = ASKED + 1 + Terms().veto_window + 1
 
 MIN_OPERATORS = 7
 MIN_TASKS = 20
@@ -53,7 +58,10 @@ MIN_TASKS = 20
 DEFAULT_TASKS = 28
 # What there can be findings of.
 CONDITIONS = frozenset(
-    ("equivocation", "invalid_response", "missed_duty", "bond_breach", "rejected_response")
+    (
+        *("equivocation", "invalid_response", "missed_duty", "bond_breach"),
+        *("rejected_response", "wrongful_slashing"),
+    )
 )
 
 
@@ -75,6 +83,7 @@ class SceneKind(enum.StrEnum):
     FINDING_RETURNS = "finding_returns"  # the same, and the operator does it again
     NUMBER_RETURNS = "number_returns"  # a task number returns with other content
     ROTATED = "rotated"  # an operator's key changes under an open task; the next set has the new one
+    SLASHED = "slashed"  # requests to slash, right and wrong ones; the next set counts what was taken
     UNDERBONDED = "underbonded"  # operators ask back more than they may; the next set is without one of them
     DEREGISTERED = "deregistered"  # an operator leaves before the submission, and then asks its stake back
     PENDING = "pending"  # the run ends before the deadline
@@ -93,11 +102,12 @@ class TaskKind(enum.StrEnum):
 
 
 # The first of these are played in an order that the seed shuffles; the last ones close every run, since they
-# make the sets smaller.
-_CLOSING = (SceneKind.UNDERBONDED, SceneKind.DEREGISTERED, SceneKind.PENDING)
+# make the sets smaller, and requests that nobody executes expire while they last.
+_CLOSING = (SceneKind.SLASHED, SceneKind.UNDERBONDED, SceneKind.DEREGISTERED, SceneKind.PENDING)
 _SHUFFLED = tuple(k for k in SceneKind if k is not SceneKind.PLAIN and k not in _CLOSING)
-# What every run holds once, and what a run of DEFAULT_TASKS holds once more.
-_ONCE = tuple(kind for kind in TaskKind if kind is not TaskKind.PLAIN)
+# What every run holds once beside its scenes, one of which is of colluders, and what a run of DEFAULT_TASKS
+# holds once more.
+_ONCE = tuple(kind for kind in TaskKind if kind not in (TaskKind.PLAIN, TaskKind.COLLUDING))
 _AGAIN = (TaskKind.FRAMED, TaskKind.NO_QUORUM, TaskKind.COLLUDING, TaskKind.CHALLENGED)
 # How many operators misbehave is up to a third; which of these they do is dealt from a shuffled pack, so
 # that each comes up as often as the others.
@@ -157,6 +167,21 @@ class Breaches(msgspec.Struct, frozen=True):
     lost: int
 
 
+class Slashing(msgspec.Struct, frozen=True):
+    """A request to slash an operator, where it is not proved by an authority whom the Network trusts."""
+
+    operator: int
+    condition: str
+    proved: bool = False
+    of_task: bool = True  # of the scene's task; else of one that never was
+    forged: bool = False  # it shows signatures that are nobody's
+    elsewhere: bool = False  # what is taken goes to the authority
+    vetoed: bool = False
+    executed: bool = False  # when the window for a veto has passed, whatever became of that
+    early: bool = False  # executed before that
+    wrong: int = 0  # so many reasons there are to say that it should not be
+
+
 class Scene(msgspec.Struct, frozen=True):
     kind: SceneKind
     tasks: tuple[PlannedTask, ...]
@@ -164,6 +189,7 @@ class Scene(msgspec.Struct, frozen=True):
     replaced: PlannedTask | None = None  # NUMBER_RETURNS: the task that had the number before
     operator: int | None = None  # ROTATED, DEREGISTERED: who; WITHHELD: who puts up more
     breaches: Breaches | None = None  # UNDERBONDED
+    slashings: tuple[Slashing, ...] = ()  # SLASHED
 
     @property
     def window(self) -> int:
@@ -179,6 +205,8 @@ class Scene(msgspec.Struct, frozen=True):
         """Blocks from s to the end of the last grace, or to that in which somebody is too late for it."""
         if self.kind is SceneKind.PENDING:
             return 4
+        if self.kind is SceneKind.SLASHED:
+            return EXECUTED
         too_late = any(Behaviour.TOO_LATE in task.behaviours for task in self.tasks)
         return WINDOW + GRACE + too_late
 
@@ -191,6 +219,7 @@ class Scene(msgspec.Struct, frozen=True):
 _COMMITMENT = {
     SceneKind.WITHHELD: 2,
     SceneKind.ROTATED: 1,
+    SceneKind.SLASHED: 1,
     SceneKind.UNDERBONDED: 1,
     SceneKind.DEREGISTERED: 1,
 }
@@ -292,6 +321,10 @@ class Plan(msgspec.Struct, frozen=True):
                 for operator in (made.lasting, made.mended):
                     yield "finding", "bond_breach", "", operator, "final"
                 yield "finding", "bond_breach", "", made.lost, "retracted"
+            for slashing in scene.slashings:
+                about = str(scene.tasks[0].input) if slashing.of_task else ""
+                for _ in range(slashing.wrong):
+                    yield "finding", "wrongful_slashing", about, slashing.operator, "final"
 
     def _missed_too_many(self) -> Iterator[tuple[PlannedTask, int]]:
         """The last task of each `miss_allowance` + 1 misses of one operator that lie in one window. Each
@@ -496,6 +529,9 @@ class _Dealer:
             case SceneKind.ROTATED:
                 # Left out of the response, it attests after the rotation, with the key of the task's set.
                 operator, aggregator, victims = one, AggregatorBehaviour.CENSORING, (one,)
+            case SceneKind.SLASHED:
+                colluding = self.task(TaskKind.COLLUDING)
+                return Scene(kind, (colluding,), slashings=tuple(_slashings(colluding.behaviours)))
             case SceneKind.UNDERBONDED:
                 breaches = Breaches(*self.rng.sample(here[:-1], 3))  # the last one leaves by itself
                 reorg = Reorg(after=1, depth=1, witnessed=True)
@@ -565,3 +601,22 @@ class _Dealer:
         while least_divisor(n := self.rng.randrange(low, high) | 1) != n:
             pass
         return n
+
+
+def _slashings(behaviours: Sequence[Behaviour]) -> Iterator[Slashing]:
+    """Those who collude are slashed by proof, one of them in vain; they and honest ones by an authority as
+    well, which asks for what it likes."""
+    turncoat = behaviours.index(Behaviour.TURNCOAT)
+    one, two, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.COLLUDING)
+    honest, other, third, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.HONEST)
+    for operator, executed in ((one, True), (two, True), (turncoat, False)):
+        yield Slashing(operator, "invalid_response", proved=True, executed=executed)
+    # They attested.
+    yield Slashing(honest, "missed_duty", vetoed=True, wrong=1)
+    yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=2)
+    yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=1)
+    yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=1)
+    yield Slashing(other, "equivocation", early=True, wrong=1)
+    yield Slashing(turncoat, "equivocation", elsewhere=True, executed=True, wrong=1)
+    # Once more for what is proved: it expires like that.
+    yield Slashing(turncoat, "invalid_response", wrong=1)

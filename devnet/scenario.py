@@ -11,15 +11,35 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from devnet.behaviour import Behaviour, least_divisor, wrong_answer
+from devnet.agent import member_tuples
+from devnet.behaviour import Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.chain import DevnetError
-from devnet.deploy import TOKEN, Terms
+from devnet.deploy import TOKEN, Terms, g1_argument
 from devnet.home import Home
-from devnet.plan import GRACE, SLOTS, THRESHOLD, WINDOW, Plan, PlannedTask, Scene, SceneKind, TaskKind
+from devnet.plan import (
+    ASKED,
+    EXECUTED,
+    GRACE,
+    PROVED,
+    SLOTS,
+    THRESHOLD,
+    TOO_EARLY,
+    VETOED,
+    WINDOW,
+    Plan,
+    PlannedTask,
+    Scene,
+    SceneKind,
+    Slashing,
+    TaskKind,
+)
 from devnet.view import OpenTask, View
+from nektar.chain.keccak import keccak
+from nektar.evidence import bls
 
 # Blocks after the last scene, so that all it led to is final and the marks that say so have passed.
 CLOSING_BLOCKS = 2 * SLOTS + 6
+NOBODY = "0x" + "00" * 20
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -162,6 +182,8 @@ class Scenario:
                 home.send(home.admin, "task_manager", "unpause")
             case SceneKind.ROTATED, 0:
                 home.rotate(_who(scene))
+        for slashing in scene.slashings:
+            self._slash(slashing, self._open(scene.tasks[0]), offset)
         if made := scene.breaches:
             for operator in {0: (made.lasting, made.mended, made.lost), 1: (made.lasting, made.mended)}.get(
                 offset, ()
@@ -169,6 +191,48 @@ class Scenario:
                 home.ask_back(operator, left=Terms().minimum - 1)
             if offset == 2:
                 home.put_up(made.mended, TOKEN)
+
+    def _slash(self, slashing: Slashing, task: OpenTask, offset: int) -> None:
+        """What is sent about a request to slash when the head is `offset` blocks past the submission."""
+        home = self._home
+        operator = home.operators[slashing.operator].address
+        about = task.hash if slashing.of_task else keccak(task.hash)
+        condition = keccak(slashing.condition.encode())
+        offence = (condition, about, operator)
+        contract = "slashing_manager" if slashing.proved else "trusted_slasher"
+        match offset:
+            case at if at == PROVED and slashing.proved:
+                wrong = wrong_answer(task.input)
+                home.send(
+                    *(home.watcher, contract, "proveInvalidResponseInQuorum"),
+                    *(task.fields, member_tuples(task), task.index(operator), wrong),
+                    *(sorted(task.non_signers or ()), least_divisor(task.input)),
+                )
+            case at if at == ASKED and not slashing.proved:
+                receiver = home.authority.address if slashing.elsewhere else NOBODY
+                evidence = self._forged(task, operator) if slashing.forged else b""
+                home.send(home.authority, contract, "request", *offence, TOKEN, receiver, evidence)
+            case at if at == VETOED and slashing.vetoed:
+                request = home.call(contract, "requestIdOf", *offence, 0)
+                for member in home.committee[: Terms().veto_threshold]:
+                    home.send(member, "veto_committee", "vote", home.contracts[contract], request)
+            case at if at == (TOO_EARLY if slashing.early else EXECUTED - 1):
+                if slashing.proved and slashing.executed:
+                    request = home.call(contract, "requestIdOf", *offence)
+                    home.send(home.watcher, contract, "execute", request)
+                elif slashing.executed or slashing.early:
+                    request = home.call(contract, "requestIdOf", *offence, 0)
+                    home.send(home.authority, contract, "executeRegardless", request)
+
+    def _forged(self, task: OpenTask, operator: str) -> bytes:
+        """A proof of equivocation with signatures of a made-up key."""
+        signed: list[object] = []
+        for answer in (right_answer(task.input), wrong_answer(task.input)):
+            signed += [answer, g1_argument(bls.sign(1, bls.response_digest(*answer)))]
+        members, index = member_tuples(task), task.index(operator)
+        return self._home.calldata(
+            "slashing_manager", "proveEquivocation", task.fields, members, index, *signed
+        )
 
     def _submit(self, scene: Scene, tasks: Sequence[PlannedTask]) -> int:
         """Put the tasks into one block; its number."""
