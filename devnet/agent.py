@@ -64,14 +64,18 @@ class Agent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends its agents
         threading.Thread(target=self._obey, daemon=True).start()
         while not stop.is_set():
-            with self._turn:
-                advanced = not self._held and self.view.advance()
-                if advanced:
-                    act()
-                    _say({"head": self.view.head[1]})  # the barrier
-            if not advanced:
+            if not self._look(act):
                 stop.wait(POLL_SECONDS)
         self.reporter.close()
+
+    def _look(self, act: Callable[[], None]) -> bool:
+        """Act on the head, if it is a new one; whether it was."""
+        with self._turn:
+            if self._held or not self.view.advance():
+                return False
+            act()
+            _say({"head": self.view.head[1]})  # the barrier
+            return True
 
     def _obey(self) -> None:
         for line in sys.stdin:

@@ -5,8 +5,8 @@ what happened it reads on the final chain itself with web3, and what was done fr
 down before anything ran. It prints its verdict as one JSON object and exits with 1 unless all is right.
 
 Every block, event and call on the chain is held against the store whole, arguments included, and so is every
-Task and Operator: what the store lacks, or has otherwise, is `lost`; what it has beyond the chain, or said
-again in a history without a reorg that accounts for it, is `duplicated`.
+Task, Operator and slashing: what the store lacks, or has otherwise, is `lost`; what it has beyond the chain,
+or said again in a history without a reorg that accounts for it, is `duplicated`.
 """
 
 from __future__ import annotations
@@ -51,11 +51,21 @@ TASK_COLUMNS = (
     "grace",
 )
 OPERATOR_COLUMNS = ("operator", "bls_key", "region", "validators")
+SLASHING_COLUMNS = ("slasher", "request", "operator", "asked", "taken", "receiver", "votes", "state")
+# Events that tell the life of a request to slash.
+SLASHING_EVENTS = ("SlashingRequested", "RequestedOnTrust", "VetoVoted", "SlashingVetoed", "SlashingExecuted")
+NOBODY = "0x" + "00" * 20
 # A finding is said with a rising status; `retracted` rises above all but `final`, which nothing follows.
 FINDING_RISES = ("seen", "safe", "retracted", "final")
 # Events about Tasks, and the state to which they move one: what comes later here is said later of a Task.
 TASK_STATES = {"responded": "responded", "taskcancelled": "cancelled", "responsechallenged": "challenged"}
 TASK_EVENTS = ("tasksubmitted", "attested", *TASK_STATES)
+# History → what names the row that its lines are versions of.
+HISTORIES = {
+    "duties_history": ("task_hash", "operator"),
+    "findings_history": ("id",),
+    "slashings_history": ("slasher", "request"),
+}
 CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert", "level")
 
 
@@ -109,13 +119,16 @@ def _found(sql: str) -> Iterable[Fact]:
 
 
 def _stored(sql: str) -> Iterator[Row]:
-    """Every block, Task, Operator, event and call that the store says is true now, as often as it says so."""
+    """Every block, Task, Operator, slashing, event and call that the store says is true now, as often as it
+    says so."""
     for row in query(sql, "SELECT number, hash, parent, toUnixTimestamp(time) AS time, level FROM blocks"):
         yield "block", str(row["number"]), row["hash"], row["parent"], str(row["time"]), row["level"]
     for row in query(sql, f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"):  # noqa: S608  named above
         yield "task", *(str(row[name]) for name in TASK_COLUMNS)
     for row in query(sql, f"SELECT {', '.join(OPERATOR_COLUMNS)} FROM operators"):  # noqa: S608
         yield "operator", *(str(row[name]) for name in OPERATOR_COLUMNS)
+    for row in query(sql, f"SELECT {', '.join(SLASHING_COLUMNS)} FROM slashings"):  # noqa: S608
+        yield "slashing", *(str(row[name]) for name in SLASHING_COLUMNS)
     for (view,) in query_names(sql, "SELECT DISTINCT event AS view FROM events"):
         for row in query(sql, f"SELECT * FROM `{view}`"):  # noqa: S608  a name that the store gave
             arguments = {k: v for k, v in row.items() if k not in EVENT_PLACE}
@@ -152,8 +165,9 @@ def _recount(
     abi: Mapping[str, list[dict[str, Any]]],
     withheld: Sequence[Sequence[int]],
 ) -> Iterator[Row]:
-    """Every block of the final chain, and every Task, Operator, event and call in it, decoded by web3. The
-    status of a call in a block whose receipts were withheld is not for the pipeline to know: None."""
+    """Every block of the final chain, and every Task, Operator, slashing, event and call in it, decoded by
+    web3. The status of a call in a block whose receipts were withheld is not for the pipeline to know:
+    None."""
     from web3 import Web3
     from web3.types import TxData
 
@@ -174,6 +188,7 @@ def _recount(
     }
     head = w3.eth.block_number
     operators: dict[str, list[str]] = {}
+    slashings: list[tuple[str, str, Mapping[str, Any]]] = []
     busy: set[int] = set()  # blocks in which anything happened to the contracts
     for first in range(0, head + 1, BLOCKS_AT_ONCE):
         last = min(head, first + BLOCKS_AT_ONCE - 1)
@@ -191,6 +206,8 @@ def _recount(
             )
             at_level = level(log["blockNumber"])
             yield "event", *where, address, at_level, _plain(event.event_name), _said(arguments)
+            if event.event_name in SLASHING_EVENTS:
+                slashings.append((address, event.event_name, arguments))
             match event.event_name:
                 case "TaskSubmitted":
                     yield _task(arguments, log["blockNumber"])
@@ -201,6 +218,7 @@ def _recount(
                     operators[arguments["operator"].lower()][0] = _key(arguments["key"])
     for operator, told_last in operators.items():
         yield "operator", operator, *told_last
+    yield from _slashings(slashings, head)
     for number in range(head + 1):
         block = w3.eth.get_block(number, full_transactions=True)
         if any(_to(tx) in names for tx in cast(Sequence[TxData], block["transactions"])):
@@ -223,6 +241,33 @@ def _recount(
                 str(tx["value"]),
             )
             yield "call", *place, status, level(number), _plain(function.fn_name), _said(arguments)
+
+
+def _slashings(happened: Iterable[tuple[str, str, Mapping[str, Any]]], head: int) -> Iterator[Row]:
+    """What became of each request to slash by the block `head`, in the order of SLASHING_COLUMNS. `happened`
+    are (contract, event, arguments)."""
+    known: dict[tuple[str, str], dict[str, str]] = {}
+    last: dict[tuple[str, str], int] = {}
+    for address, event, said in happened:
+        slasher = said["target"].lower() if event == "VetoVoted" else address
+        key = slasher, "0x" + said["requestId"].hex()
+        if event == "SlashingRequested":
+            names = {"operator": said["operator"].lower(), "asked": str(said["amount"])}
+            names |= {"taken": "0", "receiver": NOBODY, "votes": "0", "state": "requested"}
+            known[key], last[key] = names, said["executionDeadline"]
+        elif event == "RequestedOnTrust":
+            known[key]["receiver"] = said["receiver"].lower()
+        elif event == "VetoVoted":
+            known[key]["votes"] = str(said["votes"])
+        elif event == "SlashingVetoed":
+            known[key]["state"] = "vetoed"
+        else:
+            known[key] |= {"taken": str(said["amount"]), "receiver": said["receiver"].lower()}
+            known[key]["state"] = "executed"
+    for key, names in known.items():
+        if names["state"] == "requested" and last[key] < head:
+            names["state"] = "expired"
+        yield "slashing", *key, *(names[column] for column in SLASHING_COLUMNS[2:])
 
 
 def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
@@ -259,7 +304,7 @@ def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
 
 def _said_twice(sql: str) -> Iterator[Row]:
     """Lines of the histories that stand twice, or that change nothing about the row they are a version of."""
-    for history, key in (("duties_history", ("task_hash", "operator")), ("findings_history", ("id",))):
+    for history, key in HISTORIES.items():
         versions: dict[Row, list[dict[str, Any]]] = {}
         for row in query(sql, f"SELECT * FROM {history}"):  # noqa: S608  named above
             versions.setdefault((row["network"], *(row[k] for k in key)), []).append(row)

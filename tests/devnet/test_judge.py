@@ -58,3 +58,36 @@ def test_what_a_reorg_took_back_may_be_said_again_once_for_each_time(monkeypatch
     assert said_again(monkeypatch, [PENDING, SIGNED, GONE], [7]) == 0
     assert said_again(monkeypatch, [PENDING, SIGNED, PENDING, SIGNED, PENDING, SIGNED], [7]) == 1
     assert said_again(monkeypatch, [PENDING, SIGNED, PENDING, SIGNED], [6, 8]) == 1
+
+
+def test_what_became_of_a_slashing_is_what_its_events_say() -> None:
+    names = ("executed", "vetoed", "passed_over", "open", "expired")
+    proved, trusted = "0xproved", "0xtrusted"
+    ids = {name: name.encode().ljust(32, b".") for name in names}
+    events: list[tuple[str, str, dict[str, Any]]] = []
+    for name in names:
+        last = 30 if name == "open" else 29
+        asked = {"requestId": ids[name], "operator": "0xAA", "amount": 7, "executionDeadline": last}
+        events.append((trusted, "SlashingRequested", asked))
+        events.append((trusted, "RequestedOnTrust", {"requestId": ids[name], "receiver": "0xBB"}))
+    events.append((proved, "SlashingRequested", {**asked, "requestId": ids["executed"]}))
+    for name in ("vetoed", "passed_over"):
+        for votes in (1, 2):
+            vote = {"target": "0xTrusted", "requestId": ids[name], "votes": votes}
+            events.append(("0xcommittee", "VetoVoted", vote))
+        events.append((trusted, "SlashingVetoed", {"requestId": ids[name]}))
+    for slasher, name in ((trusted, "passed_over"), (trusted, "executed"), (proved, "executed")):
+        taken = {"requestId": ids[name], "amount": 5, "receiver": "0xCC"}
+        events.append((slasher, "SlashingExecuted", taken))
+    became = {(row[1], row[2]): row[3:] for row in judge._slashings(events, head=30)}
+    assert became == {
+        (slasher, "0x" + ids[name].hex()): ("0xaa", "7", *rest)
+        for slasher, name, rest in (
+            (trusted, "executed", ("5", "0xcc", "0", "executed")),
+            (trusted, "vetoed", ("0", "0xbb", "2", "vetoed")),
+            (trusted, "passed_over", ("5", "0xcc", "2", "executed")),
+            (trusted, "open", ("0", "0xbb", "0", "requested")),
+            (trusted, "expired", ("0", "0xbb", "0", "expired")),
+            (proved, "executed", ("5", "0xcc", "0", "executed")),
+        )
+    }
