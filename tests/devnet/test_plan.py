@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
 from devnet.plan import (
+    ASKED,
     CONDITIONS,
     MIN_OPERATORS,
     MIN_TASKS,
@@ -22,6 +23,7 @@ from devnet.plan import (
     TaskKind,
     plan,
 )
+from devnet.scenario import CLOSING_BLOCKS
 
 SIZES = {"operators": st.integers(MIN_OPERATORS, 12), "tasks": st.integers(MIN_TASKS, 60)}
 
@@ -143,6 +145,30 @@ def test_misses_count_once_and_in_one_window_only() -> None:
     assert of_misses(1, 2, 1_001) == []
     assert of_misses(1, 2, 1_001, 1_001) == [3]
     assert of_misses(1, 1_001, 1_002, 1_003, 2_002, 2_003, 2_003) == [3, 6]
+
+
+@given(seed=st.integers(0, 2**32), **SIZES)
+def test_who_is_slashed_by_proof_colluded_and_every_other_request_is_wrong(
+    seed: int, operators: int, tasks: int
+) -> None:
+    run = plan(seed, operators, tasks, reorgs=2)
+    (scene,) = (s for s in run.scenes if s.slashings)
+    (task,) = scene.tasks
+    for each in scene.slashings:
+        colluded = task.behaviours[each.operator] in (Behaviour.COLLUDING, Behaviour.TURNCOAT)
+        assert colluded if each.proved else each.wrong
+    wrong = [f for f in run.truth(addresses(operators)) if f.condition == "wrongful_slashing"]
+    assert len(wrong) == sum(each.wrong for each in scene.slashings)
+    assert {f.task for f in wrong} == {"", str(task.input)}
+    ends = {(each.proved, each.vetoed, each.executed or each.early, each.early) for each in scene.slashings}
+    assert ends == {
+        *((True, False, True, False), (True, False, False, False)),  # executed, expired
+        *((False, True, False, False), (False, True, True, False)),  # vetoed, in vain too
+        *((False, False, True, True), (False, False, True, False), (False, False, False, False)),
+    }
+    # Those that nobody executes have expired when the run ends.
+    left = run.blocks + CLOSING_BLOCKS - run.starts[run.scenes.index(scene)] - ASKED - 1
+    assert left > Terms().veto_window + Terms().execution_window
 
 
 @given(seed=st.integers(0, 2**32), **SIZES)
