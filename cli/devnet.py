@@ -11,7 +11,8 @@ import yaml
 from cli.demo import NETWORK
 from devnet.deploy import Terms
 from devnet.home import Home
-from devnet.plan import GRACE, THRESHOLD, WINDOW, Plan
+from devnet.plan import Plan
+from devnet.scenes import GRACE, THRESHOLD, WINDOW
 from nektar.role import stop_on_signals
 
 # A task every so many blocks: one is always open, and the chain does not fill with them.

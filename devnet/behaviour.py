@@ -25,6 +25,19 @@ class Behaviour(enum.StrEnum):
     MISPLACED_WRONG = "misplaced_wrong"  # does so with a wrong answer
 
 
+REJECTED = (Behaviour.TOO_LATE, Behaviour.MISPLACED, Behaviour.MISPLACED_WRONG)
+RESPONDS_NOTHING = {Behaviour.OFFLINE, *REJECTED}
+EQUIVOCATES = {
+    Behaviour.EQUIVOCATING,
+    Behaviour.EQUIVOCATING_ON_CHAIN,
+    Behaviour.EQUIVOCATING_ONCE,
+    Behaviour.EQUIVOCATING_IN_QUORUM,
+    Behaviour.TURNCOAT,
+}
+# An equivocator's other answer is wrong as well, since there is but one right one.
+SIGNS_WRONG = {Behaviour.WRONG_RESPONSE, Behaviour.COLLUDING, Behaviour.MISPLACED_WRONG, *EQUIVOCATES}
+
+
 class AggregatorBehaviour(enum.StrEnum):
     """What the aggregator does with one task."""
 

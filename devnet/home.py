@@ -19,8 +19,9 @@ from devnet.agent import AgentConfig
 from devnet.anvil import anvil, free_port
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
 from devnet.deploy import NETWORK, TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
-from devnet.plan import SLOTS, Plan
+from devnet.plan import Plan
 from devnet.processes import Child, write_private
+from devnet.scenes import SLOTS
 from nektar.chain.keccak import keccak
 
 CHAIN_ID = 31337

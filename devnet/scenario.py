@@ -16,7 +16,8 @@ from devnet.behaviour import Behaviour, least_divisor, right_answer, wrong_answe
 from devnet.chain import DevnetError
 from devnet.deploy import TOKEN, Terms, g1_argument
 from devnet.home import Home
-from devnet.plan import (
+from devnet.plan import Plan
+from devnet.scenes import (
     ASKED,
     EXECUTED,
     GRACE,
@@ -26,7 +27,7 @@ from devnet.plan import (
     TOO_EARLY,
     VETOED,
     WINDOW,
-    Plan,
+    Breaches,
     PlannedTask,
     Scene,
     SceneKind,
@@ -159,6 +160,11 @@ class Scenario:
         for operator, behaviour in zip(self._home.operators, planned.behaviours, strict=True):
             if behaviour in (Behaviour.COLLUDING, Behaviour.TURNCOAT, Behaviour.EQUIVOCATING_IN_QUORUM):
                 _require(task.in_quorum(operator.address), scene, f"ends with {behaviour} ones in the quorum")
+        for victim in planned.victims:
+            address = self._home.operators[victim].address
+            _require(
+                not task.in_quorum(address), scene, "ends with the aggregator's victims out of the quorum"
+            )
         challenged = planned.kind is TaskKind.CHALLENGED
         _require(task.challenged == challenged, scene, f"ends with {planned.kind} tasks challenged or not")
 
@@ -182,15 +188,18 @@ class Scenario:
                 home.send(home.admin, "task_manager", "unpause")
             case SceneKind.ROTATED, 0:
                 home.rotate(_who(scene))
+            case SceneKind.UNDERBONDED, _ if scene.breaches:
+                self._breach(scene.breaches, offset)
         for slashing in scene.slashings:
             self._slash(slashing, self._open(scene.tasks[0]), offset)
-        if made := scene.breaches:
-            for operator in {0: (made.lasting, made.mended, made.lost), 1: (made.lasting, made.mended)}.get(
-                offset, ()
-            ):
-                home.ask_back(operator, left=Terms().minimum - 1)
-            if offset == 2:
-                home.put_up(made.mended, TOKEN)
+
+    def _breach(self, breaches: Breaches, offset: int) -> None:
+        """All ask their stake back, and two of them once more, when a reorg has taken that away."""
+        again = (breaches.lasting, breaches.mended)
+        for operator in ((*again, breaches.lost), again)[offset] if offset < 2 else ():
+            self._home.ask_back(operator, left=Terms().minimum - 1)
+        if offset == 2:
+            self._home.put_up(breaches.mended, TOKEN)
 
     def _slash(self, slashing: Slashing, task: OpenTask, offset: int) -> None:
         """What is sent about a request to slash when the head is `offset` blocks past the submission."""

@@ -10,20 +10,9 @@ from hypothesis import strategies as st
 
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
-from devnet.plan import (
-    ASKED,
-    CONDITIONS,
-    MIN_OPERATORS,
-    MIN_TASKS,
-    Plan,
-    PlanError,
-    PlannedTask,
-    Scene,
-    SceneKind,
-    TaskKind,
-    plan,
-)
+from devnet.plan import CONDITIONS, MIN_OPERATORS, MIN_TASKS, Plan, PlanError, plan
 from devnet.scenario import CLOSING_BLOCKS
+from devnet.scenes import ASKED, PlannedTask, Scene, SceneKind, TaskKind
 
 SIZES = {"operators": st.integers(MIN_OPERATORS, 12), "tasks": st.integers(MIN_TASKS, 60)}
 
