@@ -278,13 +278,16 @@ def test_a_broken_record_stops_the_roles_and_stays_where_it_is(broken: Path) -> 
 def test_a_broken_record_is_a_dead_letter_of_the_store_and_does_not_stop_it(broken: Path) -> None:
     command = [sys.executable, "-m", "cli.main", "up", "store", "--config", str(broken)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as store:
-        deadline = time.monotonic() + 30
-        while b"this is no record".hex() not in nektar("dead", "--json", "--config", broken).stdout:
-            assert time.monotonic() < deadline
-            assert store.poll() is None
-        assert nektar("sql", "SELECT count() FROM blocks", "--config", broken).returncode == 0
-        store.terminate()
-        _, errors = store.communicate(timeout=30)
+        try:
+            deadline = time.monotonic() + 60
+            while b"this is no record".hex() not in nektar("dead", "--json", "--config", broken).stdout:
+                assert time.monotonic() < deadline
+                assert store.poll() is None
+            assert nektar("sql", "SELECT count() FROM blocks", "--config", broken).returncode == 0
+            store.terminate()
+            _, errors = store.communicate(timeout=30)
+        finally:  # where it is not as it should be, nobody waits for it
+            store.kill()
     assert store.returncode == 0
     assert "Traceback" not in errors
 
