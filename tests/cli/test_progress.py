@@ -19,6 +19,7 @@ SUMMARY: dict[str, Any] = {
     "duplicated": 0,
     "spans": {"sent": 5, "stored": 5, "refused": 0},
     "webhooks": {"due": 2, "delivered": 2, "verified": 2, "retracted": 1, "sent": 2, "repeated_id": 0},
+    "provable": {"found": 4, "dry_run_accepted": 4, "verified_offline": 3},
     "panels": {"run": 13, "empty": 0, "failed": 0, "untrue": 0},
     "blocks": 40,
     "tasks": 1,
@@ -34,4 +35,5 @@ def test_the_account_says_what_was_sent_told_and_asked(capsys: pytest.CaptureFix
     lines = [line.split("  ", 1)[-1].strip() for line in map(str.strip, capsys.readouterr().out.splitlines())]
     assert "9 and 9 things compared: 0 lost, 0 doubled" in lines
     assert "5 sent by operators and the aggregator, 5 stored, 0 refused" in lines
+    assert "3 of 4 findings verified offline, and 4 accepted by the slashing contract in a dry run" in lines
     assert "13 of the board run on this: 0 empty, 0 failed, 0 untrue" in lines
