@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nektar.model import Address, BlockRef, Hash32
+from nektar.model import Address, BlockRef, Hash32, Moment
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -50,11 +50,81 @@ class Signed(msgspec.Struct, frozen=True):
     alone: bool
 
 
+class Forged(msgspec.Struct, frozen=True):
+    """This is no signature of an Operator's over a response to a Task."""
+
+    task_hash: Hash32
+    operator: Address
+    digest: Hash32
+    signature: bytes
+
+
 class Refuted(msgspec.Struct, frozen=True):
     """A response to a Task is wrong."""
 
     task_hash: Hash32
     digest: Hash32
+
+
+class Attested(msgspec.Struct, frozen=True):
+    """The contract took in an Operator's own response."""
+
+    task_hash: Hash32
+    operator: Address
+    at: BlockRef
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """A contract was asked to slash somebody."""
+
+    slasher: Address
+    request: Hash32
+    operator: Address
+    condition: str
+    task_hash: Hash32 | None
+    proved: bool  # the contract has checked a proof
+    veto_deadline: Moment
+    execution_deadline: Moment | None
+    at: BlockRef
+    place: tuple[int, int]  # of its transaction in the block, and of its log among that one's
+
+
+class Trusted(msgspec.Struct, frozen=True):
+    """What more is said of a request on somebody's word."""
+
+    slasher: Address
+    request: Hash32
+    receiver: Address | None
+    evidence: bytes
+    at: BlockRef
+
+
+class Vetoed(msgspec.Struct, frozen=True):
+    """A request was overruled."""
+
+    slasher: Address
+    request: Hash32
+    at: BlockRef
+    place: tuple[int, int]
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """A request was executed."""
+
+    slasher: Address
+    request: Hash32
+    receiver: Address | None
+    at: BlockRef
+    place: tuple[int, int]
+    time: int  # of the block
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A Network has this Burner."""
+
+    network: Hash32
+    burner: Address
+    at: BlockRef
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -88,4 +158,21 @@ class Absent(msgspec.Struct, frozen=True):
     operator: Address | None
 
 
-Fact = Submitted | Accepted | Member | InSet | Signed | Refuted | Stored | Called | Absent
+Fact = (
+    Submitted
+    | Accepted
+    | Member
+    | InSet
+    | Signed
+    | Forged
+    | Refuted
+    | Attested
+    | Requested
+    | Trusted
+    | Vetoed
+    | Executed
+    | Listed
+    | Stored
+    | Called
+    | Absent
+)

@@ -33,7 +33,7 @@ from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
-from nektar.evidence.reader import reader_of
+from nektar.evidence.reader import reader_of, terms_of
 from nektar.evidence.verify import NotProved, Reader, verify
 from nektar.generations import FRESH_SECONDS
 from nektar.health import Health
@@ -167,7 +167,7 @@ class Work:
         """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
         bundle = await gather(provider, network, case.finding, condition.claims(case.finding))
         code = reader_of(self._config.network(network.name)).code
-        reader = Reader(network.chain_id, network.contracts, code, network.terms)
+        reader = Reader(network.chain_id, network.contracts, code, terms_of(network))
         verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
         if verdict.id != case.finding.id:
             raise NotProved(

@@ -15,6 +15,7 @@ from nektar.chain.pool import Pool
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
+from nektar.evidence.reader import terms_of
 from nektar.evidence.verify import Reader, verify
 from nektar.log import FINDINGS, ROWS, Readings
 from nektar.model import Hash32, Network
@@ -39,7 +40,7 @@ async def prove_again(
     """Each finding that stands, with whether the chain gives its evidence again; `code` is what a reader
     expects at the contracts. Raises BusError."""
     kept = _evidence(bus, network)
-    reader = Reader(network.chain_id, network.contracts, code, network.terms)
+    reader = Reader(network.chain_id, network.contracts, code, terms_of(network))
     found = []
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)

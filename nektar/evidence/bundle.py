@@ -83,6 +83,16 @@ class SignatureClaim(
     signature: Octets
 
 
+class ForgeryClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="forgery", tag_field="claim"):
+    """This is no signature over the response, of the member of the set that a Task committed to."""
+
+    task: Octets
+    index: Natural
+    key_g2: Octets
+    response: Octets
+    signature: Octets  # 64 bytes, as a contract would take them
+
+
 class AggregateClaim(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="aggregate_signature", tag_field="claim"
 ):
@@ -148,6 +158,7 @@ Claim = (
     | SetMemberClaim
     | SignatureClaim
     | AggregateClaim
+    | ForgeryClaim
     | StateClaim
     | AbsenceClaim
     | RefutationClaim

@@ -11,6 +11,7 @@ import msgspec
 from nektar.evidence import canonical
 from nektar.evidence.bundle import (
     AggregateClaim,
+    ForgeryClaim,
     MemberClaim,
     RefutationClaim,
     SetMemberClaim,
@@ -77,7 +78,7 @@ class StateSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     variables: tuple[VariableSought, ...]
 
 
-Whole = MemberClaim | SetMemberClaim | SignatureClaim | AggregateClaim | RefutationClaim
+Whole = MemberClaim | SetMemberClaim | SignatureClaim | AggregateClaim | ForgeryClaim | RefutationClaim
 ToFetch = EventSought | CallSought | AbsenceSought | StateSought
 
 
@@ -89,6 +90,7 @@ class Sought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     whole: tuple[Whole, ...] = ()
     sets: tuple[Octets, ...] = ()
     reason: str = ""  # where a condition has several
+    notes: dict[str, str] = {}  # for people: what the claims are about, and show
 
 
 def event(contract: str, block: BlockRef, at: At) -> EventSought:

@@ -29,6 +29,7 @@ from nektar.evidence.bundle import (
     CallClaim,
     Claim,
     EventClaim,
+    ForgeryClaim,
     MemberClaim,
     RefutationClaim,
     SetMemberClaim,
@@ -37,7 +38,7 @@ from nektar.evidence.bundle import (
     Variable,
     finding_id,
 )
-from nektar.facts import Absent, Called, Fact, InSet, Member, Refuted, Signed, Stored
+from nektar.facts import Absent, Called, Fact, Forged, InSet, Member, Refuted, Signed, Stored
 from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
 from nektar.networks.answers import refutes, wrong_by_itself
 from nektar.networks.encoding import (
@@ -202,6 +203,8 @@ class _Shown:
                 yield self._signature(claim)
             case AggregateClaim():
                 yield from self._aggregate(claim)
+            case ForgeryClaim():
+                yield self._forgery(claim)
             case StateClaim():
                 yield from self._state(claim)
             case AbsenceClaim():
@@ -227,7 +230,7 @@ class _Shown:
         if entry.address != self.address(claim.contract):
             raise NotProved(f"event: 0x{entry.address.hex()} made it, which is not {claim.contract}")
         try:
-            return fact_of(claim.contract, entry.topics, entry.data, header.ref)
+            return fact_of(claim.contract, entry, header.ref, (claim.transaction, claim.log), header.time)
         except BadEncoding as error:
             raise NotProved(f"event: {error}") from error
 
@@ -265,7 +268,7 @@ class _Shown:
 
     def _absence(self, claim: AbsenceClaim) -> Absent:
         kind = EVENTS.get(claim.event)
-        if kind is None or kind.contract != claim.contract:
+        if kind is None or not kind.is_of(claim.contract):
             raise NotProved(f"absence: {claim.contract} has no event {claim.event} that is evidence")
         if not 0 <= claim.last - claim.first < len(self._headers):
             raise NotProved(f"absence: expected blocks {claim.first} to {claim.last} in the bundle")
@@ -335,6 +338,17 @@ class _Shown:
         digest = self._require_signed(claim.task, claim.response, G2(claim.key_g2), claim.signature)
         return Signed(member.task_hash, member.operator, digest, alone=True)
 
+    def _forgery(self, claim: ForgeryClaim) -> Forged:
+        self.spend("signatures", 1)
+        member = self._member(claim.task, claim.index)
+        key = G2(claim.key_g2)
+        if not bls.keys_match(self._set(claim.task).members[claim.index].key, key):
+            raise NotProved("key: the key in G2 is not the member's")
+        digest, signed = self._signed(claim.task, claim.response)
+        if len(claim.signature) != 64 or bls.verify(key, signed, G1(claim.signature)):
+            raise NotProved("forgery: expected 64 bytes that are not the member's signature")
+        return Forged(member.task_hash, member.operator, digest, bytes(claim.signature))
+
     def _aggregate(self, claim: AggregateClaim) -> Iterator[Signed]:
         self.spend("signatures", 1)
         members = self._set(claim.task).members
@@ -355,14 +369,18 @@ class _Shown:
 
     def _require_signed(self, task: bytes, response: bytes, key: G2, signature: bytes) -> Hash32:
         """The digest of a response that this key signed to this Task. Raises NotProved."""
-        task_hash, digest = Hash32(keccak(task)), Hash32(keccak(response))
-        manager = self.address(TASK_MANAGER)
+        digest, signed = self._signed(task, response)
         if len(signature) != 64:
             raise NotProved(f"signature: expected 64 bytes; got {len(signature)}")
-        signed = bls.signing_digest(self._reader.chain_id, manager, task_hash, digest)
         if not bls.verify(key, signed, G1(signature)):
             raise NotProved("signature: it is not the member's over this response to this task")
         return digest
+
+    def _signed(self, task: bytes, response: bytes) -> tuple[Hash32, Hash32]:
+        """The digest of a response, and what is signed for it."""
+        task_hash, digest = Hash32(keccak(task)), Hash32(keccak(response))
+        manager = self.address(TASK_MANAGER)
+        return digest, bls.signing_digest(self._reader.chain_id, manager, task_hash, digest)
 
 
 def within(kind: Kind, task: bytes | None, operator: bytes | None) -> list[tuple[int, bytes]]:

@@ -8,24 +8,48 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nektar.chain.keccak import keccak
-from nektar.facts import Accepted, Fact, Submitted
-from nektar.model import BlockRef, Hash32
+from nektar.chain.receipt import Entry
+from nektar.facts import (
+    Accepted,
+    Attested,
+    Executed,
+    Fact,
+    Listed,
+    Requested,
+    Submitted,
+    Trusted,
+    Vetoed,
+)
+from nektar.model import Address, BlockRef, Hash32, Moment
 from nektar.networks.encoding import ANSWER_WORDS, MEMBERS, PAIR, TASK, TASK_WORDS, BadEncoding, word
+
+
+def kind_of(contract: str) -> str:
+    """As `adapter.kind`: of several contracts of one kind, each has a name after a slash."""
+    return contract.partition("/")[0]
 
 
 class Kind(NamedTuple):
     """An event, and which of its topics names the Task and the Operator that it is about (0: none)."""
 
-    contract: str
+    contract: str | tuple[str, ...]  # kinds, where the fact says which contract made it
     signature: str
     task: int = 0
     operator: int = 0
+
+    def is_of(self, contract: str) -> bool:
+        """Whether the contract of this name makes it."""
+        if isinstance(self.contract, str):
+            return contract == self.contract
+        return kind_of(contract) in self.contract
 
     @property
     def topic(self) -> Hash32:
         return Hash32(keccak(self.signature.encode()))
 
 
+PROVES, TRUSTS = "slashing_manager", "trusted_slasher"
+_SLASHERS = (PROVES, TRUSTS)
 EVENTS = {
     "TaskSubmitted": Kind("task_manager", f"TaskSubmitted(bytes32,uint64,address,{TASK})", task=1),
     "Responded": Kind(
@@ -42,6 +66,15 @@ EVENTS = {
     "TaskCancelled": Kind("task_manager", "TaskCancelled(bytes32)", task=1),
     "Paused": Kind("task_manager", "Paused(address)"),
     "Unpaused": Kind("task_manager", "Unpaused(address)"),
+    "SlashingRequested": Kind(
+        _SLASHERS,
+        "SlashingRequested(bytes32,bytes32,address,bytes32,uint256,uint64,uint64)",
+        operator=3,
+    ),
+    "RequestedOnTrust": Kind((TRUSTS,), "RequestedOnTrust(bytes32,address,address,bytes)"),
+    "SlashingVetoed": Kind(_SLASHERS, "SlashingVetoed(bytes32)"),
+    "SlashingExecuted": Kind(_SLASHERS, "SlashingExecuted(bytes32,address,uint256,address)", operator=2),
+    "NetworkListed": Kind("network_registry", "NetworkListed(bytes32,address,address)"),
 }
 _NAMES = {kind.topic: name for name, kind in EVENTS.items()}
 
@@ -59,6 +92,8 @@ class Slot(NamedTuple):
 
 # As solc lays them out; tests/nektar/networks/test_shown.py asks it.
 VARIABLES = {
+    "_status.state": Slot("task_manager", 3, mappings=1, size=1),
+    "_status.submittedBlock": Slot("task_manager", 3, mappings=1, further=1, size=8),
     "setHash": Slot("operator_registry", 2),
     "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),
     "_ends": Slot("operator_registry", 8, mappings=1, size=8),
@@ -84,10 +119,14 @@ def value_of(name: str, stored: int) -> int:
     return stored & (1 << 8 * VARIABLES[name].size) - 1
 
 
-def fact_of(contract: str, topics: Sequence[Hash32], data: bytes, at: BlockRef) -> Fact:
-    """What a contract's log says. Raises BadEncoding for one that is no evidence, or not of this contract."""
+def fact_of(
+    contract: str, entry: Entry, at: BlockRef, place: tuple[int, int] = (0, 0), time: int = 0
+) -> Fact:
+    """What a contract's log says that stands in this place of the block. Raises BadEncoding for one that is
+    no evidence, or not of this contract."""
+    topics, data = entry.topics, entry.data
     name = _NAMES.get(topics[0]) if topics else None
-    if name is None or EVENTS[name].contract != contract:
+    if name is None or not EVENTS[name].is_of(contract):
         raise BadEncoding(f"expected an event of {contract} that is evidence; got another")
     if name == "TaskSubmitted" and len(topics) == 4 and len(data) == TASK_WORDS * 32:
         if keccak(data) != topics[1]:
@@ -95,7 +134,53 @@ def fact_of(contract: str, topics: Sequence[Hash32], data: bytes, at: BlockRef) 
         return Submitted(data, at)
     if name == "Responded" and len(topics) == 3:
         return Accepted(topics[1], topics[2], _non_signers(data), at)
+    if name == "Attested" and len(topics) == 4 and len(data) == 6 * 32:
+        return Attested(topics[1], _address(topics[2]), at)
+    if name == "SlashingRequested" and len(topics) == 4 and len(data) == 4 * 32:
+        return _requested(contract, entry, at, place)
+    if name == "RequestedOnTrust" and len(topics) == 3 and len(data) >= 3 * 32:
+        return Trusted(entry.address, topics[1], _address(data[:32]), _octets(data), at)
+    if name == "SlashingVetoed" and len(topics) == 2 and not data:
+        return Vetoed(entry.address, topics[1], at, place)
+    if name == "SlashingExecuted" and len(topics) == 3 and len(data) == 2 * 32:
+        return Executed(entry.address, topics[1], _address(data[32:]), at, place, time)
+    if name == "NetworkListed" and len(topics) == 3 and len(data) == 32:
+        return Listed(topics[1], _address(data), at)
     raise BadEncoding(f"{name}: expected its arguments; got {len(topics)} topics, {len(data)} bytes")
+
+
+_BOND_BREACH = keccak(b"bond_breach")  # the condition with a set's hash in the place of a Task's
+
+
+def _requested(contract: str, entry: Entry, at: BlockRef, place: tuple[int, int]) -> Requested:
+    _, request, condition, operator = entry.topics
+    task, _, veto, execution = (entry.data[i : i + 32] for i in range(0, 4 * 32, 32))
+    return Requested(
+        slasher=entry.address,
+        request=request,
+        operator=_address(operator),
+        condition="0x" + condition.hex(),
+        task_hash=None if condition == _BOND_BREACH else Hash32(task),
+        proved=kind_of(contract) == PROVES,
+        veto_deadline=Moment("block", int.from_bytes(veto)),
+        execution_deadline=Moment("block", int.from_bytes(execution)),
+        at=at,
+        place=place,
+    )
+
+
+def _address(octets: bytes) -> Address:
+    if any(octets[:12]):
+        raise BadEncoding("expected an address; got one with dirty upper bytes")
+    return Address(octets[12:])
+
+
+def _octets(data: bytes) -> bytes:
+    """The bytes at the end of a log's data, of which the second word says where they begin."""
+    length = int.from_bytes(data[64:96])
+    if data[32:64] != word(64) or len(data) != 96 + (length + 31) // 32 * 32 or any(data[96 + length :]):
+        raise BadEncoding("RequestedOnTrust: expected its evidence at the end; got something else")
+    return data[96 : 96 + length]
 
 
 class AttestCall(NamedTuple):

@@ -214,7 +214,7 @@ class MissedDuty:
 def _said(claim: EventClaim) -> Fact:
     """What the log says, of a claim that was verified."""
     entry = decode_receipt(claim.receipt).entries[claim.log]
-    return fact_of(claim.contract, entry.topics, entry.data, BlockRef(claim.block, Hash32(bytes(32))))
+    return fact_of(claim.contract, entry, BlockRef(claim.block, Hash32(bytes(32))))
 
 
 # SlashingManager's proof. A miss is (task, the place of its set, the member's index, non-signers).

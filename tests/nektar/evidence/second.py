@@ -119,6 +119,9 @@ CLAIMS = {
     "signature": fields(
         {"task": octets, "index": natural, "key_g2": octets, "response": octets, "signature": octets}
     ),
+    "forgery": fields(
+        {"task": octets, "index": natural, "key_g2": octets, "response": octets, "signature": octets}
+    ),
     "aggregate_signature": fields(
         {
             "task": octets,
@@ -453,13 +456,41 @@ EVENTS = {
     "TaskCancelled": Event("task_manager", "TaskCancelled(bytes32)", 1),
     "Paused": Event("task_manager", "Paused(address)"),
     "Unpaused": Event("task_manager", "Unpaused(address)"),
+    "SlashingRequested": Event(
+        "slashing_manager, trusted_slasher",
+        "SlashingRequested(bytes32,bytes32,address,bytes32,uint256,uint64,uint64)",
+        operator=3,
+    ),
+    "RequestedOnTrust": Event("trusted_slasher", "RequestedOnTrust(bytes32,address,address,bytes)"),
+    "SlashingVetoed": Event("slashing_manager, trusted_slasher", "SlashingVetoed(bytes32)"),
+    "SlashingExecuted": Event(
+        "slashing_manager, trusted_slasher",
+        "SlashingExecuted(bytes32,address,uint256,address)",
+        operator=2,
+    ),
+    "NetworkListed": Event("network_registry", "NetworkListed(bytes32,address,address)"),
 }
+
+
+def is_of(contract: str, event: Event) -> bool:
+    if "slasher" in event.contract:
+        contract = contract.split("/")[0]
+    return contract in event.contract.split(", ")
+
+
+def address(octets: bytes) -> bytes:
+    need(not any(octets[:12]), "an address")
+    return octets[12:]
+
+
 # contract, slot, keys, offset, bytes
 VARIABLES = {
     "setHash": ("operator_registry", 2, 0, 0, 32),
     "_keys.registration": ("operator_registry", 5, 1, 4, 8),
     "_ends": ("operator_registry", 8, 1, 0, 8),
     "isUnderbonded": ("delegation", 3, 1, 0, 1),
+    "_status.state": ("task_manager", 3, 1, 0, 1),
+    "_status.submittedBlock": ("task_manager", 3, 1, 1, 8),
 }
 
 
@@ -545,7 +576,7 @@ class Checked:
             each
             for each, event in EVENTS.items()
             if log.topics and keccak(event.signature.encode()) == log.topics[0]
-            if event.contract == claim["contract"]
+            if is_of(claim["contract"], event)
         ]
         where = at.number, at.hash
         if named == ["TaskSubmitted"]:
@@ -553,10 +584,54 @@ class Checked:
                 len(log.topics) == 4 and len(log.data) == 288 and keccak(log.data) == log.topics[1], "a Task"
             )
             return [("submitted", log.data, *where)]
+        if named and named[0] not in ("TaskSubmitted", "Responded"):
+            return [self.slashing(named[0], claim, log, at)]
         need(named == ["Responded"] and len(log.topics) == 3 and len(log.data) % 32 == 0, "evidence")
         words = [int.from_bytes(log.data[i : i + 32]) for i in range(0, len(log.data), 32)]
         need(len(words) >= 12 and words[2] == 352 and len(words) == 12 + words[11], "non-signers")
         return [("accepted", log.topics[1], log.topics[2], tuple(words[12:]), *where)]
+
+    def slashing(self, name: str, claim: Any, log: Log, at: Block) -> tuple[Any, ...]:
+        """What is said of slashings, and of who attested."""
+        topics, data = log.topics, [log.data[i : i + 32] for i in range(0, len(log.data), 32)]
+        sizes = {
+            **{"Attested": (4, 192), "SlashingRequested": (4, 128), "SlashingVetoed": (2, 0)},
+            **{"SlashingExecuted": (3, 64), "NetworkListed": (3, 32), "RequestedOnTrust": (3, len(log.data))},
+        }
+        need(sizes.get(name) == (len(topics), len(log.data)), "its arguments")
+        block, about = (at.number, at.hash), (log.address, topics[1])
+        place = claim["transaction"], claim["log"]
+        if name == "Attested":
+            return "attested", topics[1], address(topics[2]), *block
+        if name == "SlashingVetoed":
+            return "vetoed", *about, block, place
+        if name == "SlashingExecuted":
+            return "executed", *about, address(data[1]), block, place
+        if name == "NetworkListed":
+            return "listed", topics[1], address(data[0]), *block
+        if name == "RequestedOnTrust":
+            need(len(data) >= 3 and data[1] == word(64), "evidence")
+            count = int.from_bytes(data[2])
+            rest = log.data[96:]
+            need(len(rest) == -(-count // 32) * 32 and not any(rest[count:]), "evidence")
+            return "trusted", *about, address(data[0]), rest[:count], *block
+        task = None if topics[2] == keccak(b"bond_breach") else data[0]
+        proved = claim["contract"].split("/")[0] == "slashing_manager"
+        until = int.from_bytes(data[2]), int.from_bytes(data[3])
+        return "requested", *about, address(topics[3]), topics[2], task, proved, *until, block, place
+
+    def forgery(self, claim: Any) -> list[tuple[Any, ...]]:
+        self.spend("signatures", 1)
+        [(_, task_hash, operator, index, _)] = self.member(claim)
+        need(twins(self.members(raw(claim["task"]))[index].key, raw(claim["key_g2"])), "twins")
+        need(len(raw(claim["signature"])) == 64, "64 bytes")
+        try:
+            self.signed(claim, raw(claim["key_g2"]))
+        except Refused:
+            self.address("task_manager")
+            digest = keccak(raw(claim["response"]))
+            return [("forged", task_hash, operator, digest, raw(claim["signature"]))]
+        raise Refused("a forgery")
 
     def member(self, claim: Any) -> list[tuple[Any, ...]]:
         task = raw(claim["task"])
@@ -644,7 +719,7 @@ class Checked:
 
     def absence(self, claim: Any) -> list[tuple[Any, ...]]:
         event, first, last = EVENTS.get(claim["event"]), claim["first"], claim["last"]
-        need(event is not None and event.contract == claim["contract"], "an event")
+        need(event is not None and is_of(claim["contract"], event), "an event")
         assert event is not None
         need(0 <= last - first < len(self.blocks), "the blocks")
         address, topics = self.address(claim["contract"]), {0: keccak(event.signature.encode())}

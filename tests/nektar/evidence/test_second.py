@@ -37,7 +37,7 @@ __all__ = ["chain", "whole"]  # fixtures of theirs
 def fact(said: tuple[Any, ...]) -> first.Fact:
     """The second's fact as the first's."""
     kind, *rest = said
-    if kind in ("submitted", "accepted", "stored", "called"):
+    if kind in ("submitted", "accepted", "stored", "called", "attested"):
         *rest, number, hash_ = rest
         rest = [*rest, BlockRef(number, hash_)]
     kinds: dict[str, Any] = {
@@ -45,6 +45,8 @@ def fact(said: tuple[Any, ...]) -> first.Fact:
         "accepted": first.Accepted,
         "member": first.Member,
         "signed": first.Signed,
+        "forged": first.Forged,
+        "attested": first.Attested,
         "stored": first.Stored,
         "absent": first.Absent,
         "refuted": first.Refuted,

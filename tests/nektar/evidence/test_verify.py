@@ -16,16 +16,18 @@ from nektar.evidence import bls
 from nektar.evidence.bundle import (
     AbsenceClaim,
     Bundle,
+    ForgeryClaim,
     Part,
     RefutationClaim,
     SetMemberClaim,
+    SignatureClaim,
     finding_id,
     read,
     write,
 )
 from nektar.evidence.canonical import NotCanonical, Octets
 from nektar.evidence.verify import NotProved, Reader
-from nektar.facts import Absent, Accepted, Called, Member, Refuted, Signed, Stored, Submitted
+from nektar.facts import Absent, Accepted, Called, Forged, Member, Refuted, Signed, Stored, Submitted
 from nektar.model import G1, Address, Hash32
 from nektar.networks.encoding import encode_answer, encode_members, word
 from nektar.networks.shown import slot_of
@@ -322,6 +324,28 @@ def test_sets_are_each_shown_once_and_sorted(chain: SmallChain) -> None:
     assert len(facts_of(shown)) == 2
     assert "each once, sorted" in refusal(replace(shown, sets=shown.sets[::-1]))
     assert "each once, sorted" in refusal(replace(shown, sets=(shown.sets[0], *shown.sets)))
+
+
+def forgery(place: int, claim: SignatureClaim | None = None) -> ForgeryClaim:
+    """The member's name under another's signature, unless it is said under what."""
+    told = claim or replace(signature(place), signature=signature(2).signature)
+    return ForgeryClaim(told.task, told.index, told.key_g2, told.response, told.signature)
+
+
+def test_what_is_no_signature_is_a_forgery_and_what_is_one_is_none(chain: SmallChain) -> None:
+    for octets in (signature(2).signature, Octets(IDENTITY_1), Octets(b"\1" * 64)):
+        shown = forgery(1, replace(signature(1), signature=octets))
+        expected = Forged(TASK_HASH, OPERATORS[1], DIGEST, bytes(octets))
+        assert facts_of(chain.bundle(shown, sets=[SET])) == [expected]
+    for claim, says in (
+        (signature(1), "not the member's signature"),
+        (replace(signature(1), signature=Octets(b"")), "expected 64 bytes"),
+        (replace(signature(1), key_g2=signature(2).key_g2), "the key in G2 is not the member's"),
+        (replace(signature(1), index=2), "the key in G2 is not the member's"),
+        (replace(signature(1), index=9), "got index 9"),
+    ):
+        with pytest.raises(NotProved, match=says):
+            judged(chain.bundle(forgery(1, claim), sets=[SET]))
 
 
 def test_a_signature_is_a_members_over_a_response_to_a_task(chain: SmallChain) -> None:
@@ -640,6 +664,7 @@ def whole(chain: SmallChain) -> Bundle:
         member(4),
         SetMemberClaim(Octets(keccak(SET)), 2),
         signature(1),
+        forgery(1),
         aggregate([0, 1, 3]),
         refutation(13, 7, 7),
         receipts=[104],
@@ -651,7 +676,7 @@ def test_a_bundle_is_written_and_read_in_one_way(whole: Bundle) -> None:
     text = write(whole)
     assert read(text) == whole
     assert write(read(text)) == text
-    assert len(facts_of(read(text))) == 11
+    assert len(facts_of(read(text))) == 12
 
 
 def verdict_of(text: bytes, expected: Sequence[Any]) -> Any:

@@ -1,16 +1,23 @@
-"""Where contracts keep what evidence shows of their storage, as their compiler says."""
+"""Where contracts keep what evidence shows of their storage, as their compiler says; and what their logs
+say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from devnet import compile as compiler
 from devnet.compile import CONTRACTS, HERE, CompileError
+from nektar.chain.receipt import Entry
+from nektar.facts import Attested, Executed, Listed, Requested, Trusted, Vetoed
+from nektar.model import Address, BlockRef, Hash32, Moment
 from nektar.networks.encoding import BadEncoding, word
-from nektar.networks.shown import VARIABLES, slot_of, value_of
+from nektar.networks.nektar import NektarNetwork
+from nektar.networks.shown import EVENTS, VARIABLES, fact_of, slot_of, value_of
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +73,126 @@ def test_a_value_is_the_lowest_bytes_of_its_word() -> None:
     assert value_of("isUnderbonded", 0xFF01) == 1
     assert value_of("_ends", (7 << 64) + 9) == 9
     assert value_of("setHash", 1 << 255) == 1 << 255
+
+
+# --- events -----------------------------------------------------------------------------------------
+
+ABI = NektarNetwork().abi()
+SLASHER, OPERATOR, RECEIVER = (Address(bytes([each]) * 20) for each in (1, 2, 3))
+REQUEST, CONDITION, TASK, DIGEST = (Hash32(bytes([each]) * 32) for each in (4, 5, 6, 7))
+AT, PLACE, TIME = BlockRef(9, Hash32(b"9" * 32)), (2, 1), 1234
+
+
+def contracts_of(name: str) -> tuple[str, ...]:
+    contract = EVENTS[name].contract
+    return (contract,) if isinstance(contract, str) else contract
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_is_its_contracts_own_and_its_topics_name_what_it_is_about(name: str) -> None:
+    kind = EVENTS[name]
+    for contract in contracts_of(name):
+        (event,) = (each for each in ABI[contract] if (each["type"], each.get("name")) == ("event", name))
+        assert f"{name}({','.join(map(type_of, event['inputs']))})" == kind.signature
+        topics = ["", *(each["name"] for each in event["inputs"] if each["indexed"])]
+        assert (topics[kind.task], topics[kind.operator]) == (
+            "taskHash" if kind.task else "",
+            "operator" if kind.operator else "",
+        )
+    everywhere = {each for each, abi in ABI.items() if name in {entry.get("name") for entry in abi}}
+    assert {*contracts_of(name)} == everywhere - {"delegation"}
+
+
+def type_of(argument: Mapping[str, Any]) -> str:
+    said: str = argument["type"]
+    if not said.startswith("tuple"):
+        return said
+    return f"({','.join(map(type_of, argument['components']))})" + said.removeprefix("tuple")
+
+
+def log(name: str, topics: list[bytes], types: list[str], values: list[Any]) -> Entry:
+    padded = tuple(Hash32(each.rjust(32, b"\0")) for each in topics)
+    return Entry(SLASHER, (EVENTS[name].topic, *padded), encode(types, values))
+
+
+def requested(condition: bytes = CONDITION) -> Entry:
+    values = [TASK, 5, 40, 46]
+    types = ["bytes32", "uint256", "uint64", "uint64"]
+    return log("SlashingRequested", [REQUEST, condition, OPERATOR], types, values)
+
+
+def trusted(evidence: bytes) -> Entry:
+    topics = [REQUEST, OPERATOR]
+    return log("RequestedOnTrust", topics, ["address", "bytes"], [RECEIVER, evidence])
+
+
+def test_what_slashers_say() -> None:
+    for contract, proved in (
+        ("slashing_manager", True),
+        ("trusted_slasher", False),
+        ("trusted_slasher/b", False),
+    ):
+        assert fact_of(contract, requested(), AT, PLACE) == Requested(
+            slasher=SLASHER,
+            request=REQUEST,
+            operator=OPERATOR,
+            condition="0x" + CONDITION.hex(),
+            task_hash=TASK,
+            proved=proved,
+            veto_deadline=Moment("block", 40),
+            execution_deadline=Moment("block", 46),
+            at=AT,
+            place=PLACE,
+        )
+        breach = fact_of(contract, requested(keccak(b"bond_breach")), AT)
+        assert isinstance(breach, Requested)
+        assert breach.task_hash is None
+        overruled = log("SlashingVetoed", [REQUEST], [], [])
+        assert fact_of(contract, overruled, AT, PLACE) == Vetoed(SLASHER, REQUEST, AT, PLACE)
+        done = log("SlashingExecuted", [REQUEST, OPERATOR], ["uint256", "address"], [5, RECEIVER])
+        assert fact_of(contract, done, AT, PLACE, TIME) == Executed(
+            SLASHER, REQUEST, RECEIVER, AT, PLACE, TIME
+        )
+    for size in (0, 1, 31, 32, 33, 100):
+        evidence = bytes(range(size))
+        said = fact_of("trusted_slasher", trusted(evidence), AT)
+        assert said == Trusted(SLASHER, REQUEST, RECEIVER, evidence, AT)
+
+
+def test_what_others_say() -> None:
+    listed = log("NetworkListed", [REQUEST, OPERATOR], ["address"], [RECEIVER])
+    assert fact_of("network_registry", listed, AT) == Listed(REQUEST, RECEIVER, AT)
+    values = [(7, 13), (1, 2), True, False]
+    types = ["(uint256,uint256)", "(uint256,uint256)", "bool", "bool"]
+    attested = log("Attested", [TASK, OPERATOR, DIGEST], types, values)
+    assert fact_of("task_manager", attested, AT) == Attested(TASK, OPERATOR, AT)
+
+
+def test_what_no_contract_logs_is_refused() -> None:
+    good = trusted(b"look")
+    data = good.data
+    for odd in (
+        *(data[:-1], data[:-32], data[:64], data + bytes(32), data[:-1] + b"\1"),
+        data[:32] + word(96) + data[64:],
+        data[:64] + word(33) + data[96:],
+        data[:64] + word(2**255) + data[96:],
+        b"\1" + data[1:],
+    ):
+        with pytest.raises(BadEncoding):
+            fact_of("trusted_slasher", Entry(SLASHER, good.topics, odd), AT)
+    for contract in ("slashing_manager", "task_manager", "trusted_slasher_b", ""):
+        with pytest.raises(BadEncoding, match="expected an event of"):
+            fact_of(contract, good, AT)
+    # Of another TaskManager or registry nobody has asked.
+    listed = log("NetworkListed", [REQUEST, OPERATOR], ["address"], [RECEIVER])
+    with pytest.raises(BadEncoding, match="expected an event of"):
+        fact_of("network_registry/b", listed, AT)
+    for entry in (requested(), log("SlashingVetoed", [REQUEST], [], [])):
+        for topics in (entry.topics[:-1], (*entry.topics, REQUEST), ()):
+            with pytest.raises(BadEncoding):
+                fact_of("trusted_slasher", Entry(SLASHER, topics, entry.data), AT)
+        with pytest.raises(BadEncoding):
+            fact_of("trusted_slasher", Entry(SLASHER, entry.topics, entry.data + bytes(32)), AT)
+    dirty = (*requested().topics[:-1], Hash32(b"\1" * 32))
+    with pytest.raises(BadEncoding, match="dirty upper bytes"):
+        fact_of("trusted_slasher", Entry(SLASHER, dirty, requested().data), AT)
