@@ -46,6 +46,7 @@ networks:
     #   slashing_window: 100000        # SlashingManager's: how long after a task it can be slashed for
     #   miss_allowance: 2              # so many misses are no offence
     #   miss_window: 600               # in tasks submitted in so many blocks
+    #   max_duration: 110000           # TaskManager's: how long a task and its grace last at most
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface

@@ -103,7 +103,7 @@ class Home:
     @property
     def terms(self) -> dict[str, int]:
         """What nektar.yaml says that no event does."""
-        names = ("miss_allowance", "miss_window", "minimum", "slashing_window")
+        names = ("miss_allowance", "miss_window", "minimum", "slashing_window", "max_duration")
         return {name: getattr(Terms(), name) for name in names}
 
     @property

@@ -1,5 +1,5 @@
-"""Tasks that are over, remembered by their names alone: ten bytes each, for whoever must tell a Task that was
-from one that never was.
+"""Tasks that are over, remembered by their names and when they were submitted alone: fifteen bytes each, for
+whoever must tell a Task that was from one that never was.
 
 It is the one thing here that grows with the chain's length. Two hashes that agree in 92 bits are taken for
 one, so that at worst a Task is thought known that is not.
@@ -12,22 +12,28 @@ from immutables import Map
 from nektar.model import Hash32
 
 Past = Map[int, bytes]
-"""The first 12 bits of a hash → the next 80 of each that begins so, in the order in which they were added."""
+"""The first 12 bits of a hash → of each that begins so, in the order in which they were added, the next 80
+bits and the block."""
 
 _BYTES = 10
+_BLOCK = 5
+_EACH = _BYTES + _BLOCK
 
 
-def add(past: Past, task_hash: Hash32) -> Past:
-    """With this Task, too."""
+def add(past: Past, task_hash: Hash32, block: int) -> Past:
+    """With this Task of this block, too."""
     first, rest = _split(task_hash)
-    return past.set(first, past.get(first, b"") + rest)
+    return past.set(first, past.get(first, b"") + rest + block.to_bytes(_BLOCK))
 
 
-def holds(past: Past, task_hash: Hash32) -> bool:
-    """Whether it was added."""
+def find(past: Past, task_hash: Hash32) -> int | None:
+    """The block in which this Task was submitted, if it was added."""
     first, rest = _split(task_hash)
     held = past.get(first, b"")
-    return any(held.startswith(rest, at) for at in range(0, len(held), _BYTES))
+    for at in range(0, len(held), _EACH):
+        if held.startswith(rest, at):
+            return int.from_bytes(held[at + _BYTES : at + _EACH])
+    return None
 
 
 def _split(task_hash: Hash32) -> tuple[int, bytes]:

@@ -79,8 +79,9 @@ class NektarNetwork:
     name = "nektar"
     selector = frozenset({"network"})
     # Of the SlashingManager: misses that are no offence, the blocks of the window in which Tasks of misses
-    # are submitted, and those in which an offence can be proved; of the Delegation: a member's least stake.
-    terms = frozenset({"miss_allowance", "miss_window", "slashing_window", "minimum"})
+    # are submitted, and those in which an offence can be proved; of the Delegation: a member's least stake;
+    # of the TaskManager: most blocks from a Task's submission to the end of its grace.
+    terms = frozenset({"miss_allowance", "miss_window", "slashing_window", "minimum", "max_duration"})
 
     def __init__(self) -> None:
         text = Path(__file__).with_name("nektar.abi.json").read_bytes()

@@ -14,8 +14,22 @@
 
 There is one finding for each request and reason, and not one for each request: reasons come at different
 times and with other evidence, what was found can't be altered, and a veto that was passed over is news to
-whoever knew that the request was wrong. `operator` is the one slashed, whom nothing is held against; the
-slasher stands in the facts, and the places of the events that a finding rests on.
+whoever knew that the request was wrong. `operator` is the one slashed, whom nothing is held against. What a
+finding is about (`subject_of`) is the hash of the request, its slasher and the reason: so a verdict is of one
+reason, and of what is shown for another it is refused.
+
+What is shown, always the request first:
+
+| reason | beside the request |
+|---|---|
+| signed         | the Task, and the Operator's attestation or its place among the signers of the response |
+| unknown_task   | that the TaskManager held no such Task after the request's block |
+| window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
+| twice          | the other request, which a proof stands behind or which came first |
+| not_proved     | what the authority showed and, where it is a signature, that this is not the Operator's |
+| after_veto     | the veto, and the execution after it |
+| early, after_expiry | the execution |
+| wrong_receiver | the Network's listing, and who is to get it or did |
 
 Whoever made the request is accused by this, so where the log may lack something, nothing is said:
 
@@ -29,27 +43,52 @@ Whoever made the request is accused by this, so where the log may lack something
   last of several Tasks, and the request names one. `wrong_receiver` needs the Network's listing
   (`selector.network`).
 * That no second or wrong response is known contradicts nothing, nor does what is shown and can't be read.
+* Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
+  could be shown.
 
 A request leaves the state `KEPT` blocks after its last block of execution, a Task `LATE` ones after its
-slashing window (of `KEPT` blocks, where that is not known). Of a Task only that there was one is remembered
-then (`processors/past.py`), so that `window_passed` names no event of it any more.
+slashing window (of `KEPT` blocks, where that is not known), or later, when no Task of its block could be
+slashed for any more (`terms.max_duration`). Its name and the block of its submission are remembered then
+(`processors/past.py`), which is what is shown: where `max_duration` is not told, no `window_passed`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from immutables import Map
 
+from nektar import facts as of_claims
 from nektar import operators
 from nektar.chain.keccak import keccak
+from nektar.evidence import bls, sought
+from nektar.evidence.bundle import ForgeryClaim, MemberClaim, finding_id
+from nektar.evidence.canonical import Octets
+from nektar.evidence.reader import terms_of
+from nektar.evidence.sought import Sought, StateSought, ToFetch, VariableSought, Whole
+from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
+from nektar.facts import (
+    Accepted,
+    Executed,
+    Fact,
+    Forged,
+    Listed,
+    Member,
+    Requested,
+    Stored,
+    Submitted,
+    Trusted,
+    Vetoed,
+)
 from nektar.model import (
     Address,
+    At,
     Attested,
     Block,
     BlockClosed,
+    BlockRef,
     ChainEvent,
     Event,
     GapPassed,
@@ -67,73 +106,92 @@ from nektar.model import (
     TaskSubmitted,
     VetoVoted,
 )
-from nektar.operators import Registry
+from nektar.networks.encoding import (
+    BadEncoding,
+    deadline_of,
+    input_of,
+    number_of,
+    set_hash_of,
+)
+from nektar.operators import UNKNOWN_TWIN, Registry
 from nektar.rows import Change, Finding
 from processors import past, shown
-from processors.shown import MISSED_DUTY
+from processors.shown import MISSED_DUTY, Signature
 
 NAME = "wrongful_slashing"
+WINDOW, DURATION, NETWORK = "slashing_window", "max_duration", "network"
+_REGISTRY = "network_registry"
 KEPT = 100_000
 LATE = 7_200  # a day of 12-second blocks
 _NO_TASK = Hash32(bytes(32))
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """An event of the chain, which can be shown."""
+    """Where an event of the chain stands, by which it is shown."""
 
     block: int
     hash: Hash32
+    tx: int
     log: int
     level: Level
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.block, self.hash)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.tx, self.log
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
     """A Task of this chain, and who is known to have answered it."""
 
     at: Place
-    number: int
-    input: str
-    set_hash: Hash32
-    end: int | None  # last block of its grace; None: it is not counted in blocks
+    task: bytes  # what its hash is of
     held: bool  # the registry holds its set
     responded: Place | None = None
+    digest: Hash32 | None = None  # of the response
     signers: int = 0  # bitmap, of the response
     attested: Map[Address, Place] | None = None  # each one's first; None: nobody's, as of nearly all
+
+    @property
+    def set_hash(self) -> Hash32:
+        return set_hash_of(self.task)
+
+    @property
+    def end(self) -> int:
+        """The last block of its grace."""
+        return sum(deadline_of(self.task))
 
 
 class Asked(msgspec.Struct, frozen=True):
     """A request to slash."""
 
+    of: Requested
     at: Place
-    slasher: Address
-    request: Hash32
-    operator: Address
-    condition: str
-    task_hash: Hash32 | None
-    proved: bool
-    veto_deadline: Moment
-    until: Moment | None  # last moment of execution
     vetoed: Place | None = None
     said: tuple[str, ...] = ()  # reasons that were found
 
     @property
     def key(self) -> bytes:
-        return self.slasher + self.request
+        return self.of.slasher + self.of.request
 
     @property
     def fact(self) -> bytes | None:
         """What it is for; None: that can be several things."""
-        if self.task_hash is None:
+        if self.of.task_hash is None:
             return None
-        return keccak(self.condition.encode() + self.task_hash + self.operator)
+        return keccak(self.of.condition.encode() + self.of.task_hash + self.of.operator)
 
 
 class Watch(msgspec.Struct, frozen=True):
     """The fold's state."""
 
     chain_id: int
-    contract: Address | None  # the TaskManager, which signatures name
-    window: int | None  # the slashing window, where it is known
+    contract: Address  # the TaskManager, which signatures name
+    slashers: Map[Address, str]  # by their names in the configuration
+    terms: dict[str, int]  # what predicates are told
     registry: Registry = Registry()
     tasks: Map[Hash32, Known] = Map()
     past: Map[int, bytes] = Map()
@@ -143,7 +201,7 @@ class Watch(msgspec.Struct, frozen=True):
     requests: Map[bytes, Asked] = Map()
     standing: Map[bytes, bytes] = Map()  # fact → key of the one request for it that is not too many
     missed: Map[Hash32, Map[bytes, None]] = Map()  # Task → keys of requests that claim a missed duty
-    burner: tuple[Address, Place] | None = None
+    listed: tuple[Listed, Place] | None = None
     due: Map[int, Map[bytes, None]] = Map()  # block → Tasks and requests that leave with it
     open: tuple[ChainEvent, ...] = ()  # in the block that is not closed yet
 
@@ -155,9 +213,9 @@ class Detect:
     state_type = Watch
 
     def initial(self, network: Network) -> Watch:
-        """Nothing watched."""
-        contract, window = network.contracts.get("task_manager"), network.terms.get("slashing_window")
-        return Watch(network.chain_id, contract, window)
+        """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
+        slashers = Map((address, name) for name, address in network.contracts.items())
+        return Watch(network.chain_id, network.contract(TASK_MANAGER), slashers, terms_of(network))
 
     def step(self, state: Watch, event: Event) -> tuple[Watch, list[Change]]:
         """All of a block is looked at when it is closed, since that names it."""
@@ -176,11 +234,226 @@ class WrongfulSlashing:
 
     name = NAME
     detect = Detect()
+    dispute = None
+
+    def claims(self, finding: Finding) -> Sought:
+        """The request, and what contradicts it."""
+        return sought.read(finding.facts)
+
+    def holds(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
+        """What is shown contradicts one request for one reason, and nothing else is shown."""
+        _holds(accused, facts, terms)
 
 
-def finding_id(chain_id: int, slasher: Address, request: Hash32, reason: str) -> bytes:
-    """The finding's name: of the fact alone, wherever and whenever it is found."""
-    return keccak(_canonical([NAME, chain_id, slasher.hex(), request.hex(), reason]).encode())
+def subject_of(slasher: Address, request: Hash32, reason: str) -> Hash32:
+    """What a finding is about. A request's name is its slasher's own."""
+    return Hash32(keccak(request + slasher + reason.encode()))
+
+
+# --- what holds -------------------------------------------------------------------------------------
+
+F = TypeVar("F")
+
+
+class _Given:
+    """Facts that are taken one by one: none may be left."""
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        self._left = list(facts)
+
+    def take(self, kind: type[F], what: str, is_it: Callable[[F], bool]) -> F:
+        """The first such fact. Raises NotProved."""
+        found = self.take_if(kind, is_it)
+        if found is None:
+            raise NotProved(f"{NAME}: expected {what}; it is not shown")
+        return found
+
+    def take_if(self, kind: type[F], is_it: Callable[[F], bool]) -> F | None:
+        for i, fact in enumerate(self._left):
+            if isinstance(fact, kind) and is_it(fact):
+                del self._left[i]
+                return fact
+        return None
+
+    def require_all_taken(self) -> None:
+        if self._left:
+            what = type(self._left[0]).__name__
+            raise NotProved(f"{NAME}: expected what its reason needs, and no more; {what} is beyond")
+
+
+def _holds(accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
+    said, reason = _said(accused.subject, facts)
+    given = _Given(facts)
+    request = given.take(Requested, "the request that it is about", lambda fact: fact is said)
+    if request.operator != accused.operator:
+        raise NotProved(f"{NAME}: the request is to slash 0x{request.operator.hex()}, not who is named")
+    _REASONS[reason](request, given, terms)
+    given.require_all_taken()
+
+
+def _said(subject: Hash32, facts: Sequence[Fact]) -> tuple[Requested, str]:
+    """The request that a finding of this subject is about, and its reason. Raises NotProved."""
+    for fact in facts:
+        if isinstance(fact, Requested):
+            for reason in _REASONS:
+                if subject_of(fact.slasher, fact.request, reason) == subject:
+                    return fact, reason
+    raise NotProved(f"{NAME}: expected the request that it is about; it is not shown")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise NotProved(f"{NAME}: {otherwise}")
+
+
+def _task_of(request: Requested) -> Hash32:
+    if request.task_hash is None:
+        raise NotProved(f"{NAME}: the request is about no Task")
+    return request.task_hash
+
+
+def _term(terms: Mapping[str, int], name: str) -> int:
+    if name not in terms:
+        raise NotProved(f"{NAME}: expected to know the contracts' {name}; it is not told")
+    return terms[name]
+
+
+def _signed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    _require(request.condition == MISSED_DUTY, "the request is not for a missed duty")
+    task_hash, operator = _task_of(request), request.operator
+    task = given.take(Submitted, "its Task", lambda fact: keccak(fact.task) == task_hash)
+    attested = given.take_if(
+        of_claims.Attested, lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator)
+    )
+    if attested is not None:
+        end = sum(deadline_of(task.task))
+        _require(attested.at.number <= end, f"the Operator attested after block {end}")
+        return
+    accepted = given.take(
+        *(Accepted, "its attestation, or a response"), lambda fact: fact.task_hash == task_hash
+    )
+    member = given.take(
+        *(Member, "the Operator's place"),
+        lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator),
+    )
+    _require(member.index not in accepted.non_signers, "the Operator did not sign the accepted response")
+
+
+def _unknown_task(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    _require_trusted(request)
+    stored = _take_status(given, "state", _task_of(request))
+    _require(stored.value == 0, "the TaskManager knows the Task")
+    _require(stored.at.number >= request.at.number, "what was before the request shows nothing of it")
+
+
+def _window_passed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    _require_trusted(request)
+    _require(request.condition != MISSED_DUTY, "the window of missed duty is that of several Tasks")
+    window, task_hash = _term(terms, WINDOW), _task_of(request)
+    task = given.take_if(Submitted, lambda fact: keccak(fact.task) == task_hash)
+    if task is not None:
+        end = sum(deadline_of(task.task))
+    else:
+        stored = _take_status(given, "submittedBlock", task_hash)
+        _require(stored.value != 0, "the TaskManager does not know the Task")
+        end = stored.value + _term(terms, DURATION)
+    _require(request.at.number > end + window, f"the request came by block {end + window}")
+
+
+def _twice(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    _require_trusted(request)
+    about = (request.condition, _task_of(request), request.operator)
+    other = given.take(
+        *(Requested, "another request for the same"),
+        lambda fact: (fact.condition, fact.task_hash, fact.operator) == about,
+    )
+    _require((other.slasher, other.request) != (request.slasher, request.request), "it is one request")
+    _require(other.proved or _order(other) < _order(request), "the other request came later")
+
+
+def _not_proved(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    trusted = given.take(Trusted, "what was shown for it", lambda fact: _is_of(fact, request))
+
+    def is_forged(made: Signature) -> bool:
+        signed = Hash32(keccak(made.task)), Hash32(keccak(made.response)), made.signature
+        forged = given.take_if(
+            Forged,
+            lambda fact: (
+                fact.operator == made.members.members[made.place].operator
+                and (fact.task_hash, fact.digest, fact.signature) == signed
+            ),
+        )
+        return forged is not None
+
+    about = (request.condition, request.task_hash, request.operator)
+    _require(bool(shown.flaw(trusted.evidence, *about, is_forged)), "what was shown for it may prove it")
+
+
+def _after_veto(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    vetoed = given.take(Vetoed, "its veto", lambda fact: _is_of(fact, request))
+    executed = _take_execution(given, request)
+    _require(_order(vetoed) < _order(executed), "it was executed before it was overruled")
+
+
+def _early(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    late = _lateness(_take_execution(given, request), request.veto_deadline)
+    _require(late is not None and late <= 0, "it was executed when it could not be overruled any more")
+
+
+def _after_expiry(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    executed, until = _take_execution(given, request), request.execution_deadline
+    late = _lateness(executed, until) if until else None
+    _require(late is not None and late > 0, "it was executed when it could be")
+
+
+def _wrong_receiver(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    network = _term(terms, NETWORK)
+    listed = given.take(Listed, "the Network's listing", lambda fact: int.from_bytes(fact.network) == network)
+    named = given.take_if(Trusted, lambda fact: _is_of(fact, request)) or _take_execution(given, request)
+    _require(named.receiver not in (None, listed.burner), "it goes to the Network's Burner")
+
+
+_REASONS: Mapping[str, Callable[[Requested, _Given, Mapping[str, int]], None]] = {
+    "signed": _signed,
+    "unknown_task": _unknown_task,
+    "window_passed": _window_passed,
+    "twice": _twice,
+    "not_proved": _not_proved,
+    "after_veto": _after_veto,
+    "early": _early,
+    "after_expiry": _after_expiry,
+    "wrong_receiver": _wrong_receiver,
+}
+
+
+def _require_trusted(request: Requested) -> None:
+    _require(not request.proved, "the request's contract has checked that itself")
+
+
+def _take_status(given: _Given, field: str, task_hash: Hash32) -> Stored:
+    """What the TaskManager holds of a Task."""
+    which = (TASK_MANAGER, f"_status.{field}", (task_hash,))
+    return given.take(
+        *(Stored, f"the {field} of its Task"), lambda fact: (fact.contract, fact.name, fact.keys) == which
+    )
+
+
+def _take_execution(given: _Given, request: Requested) -> Executed:
+    return given.take(Executed, "its execution", lambda fact: _is_of(fact, request))
+
+
+def _is_of(fact: Trusted | Vetoed | Executed, request: Requested) -> bool:
+    return (fact.slasher, fact.request) == (request.slasher, request.request)
+
+
+def _order(fact: Requested | Vetoed | Executed) -> tuple[int, tuple[int, int]]:
+    return fact.at.number, fact.place
+
+
+def _lateness(executed: Executed, deadline: Moment) -> int | None:
+    """How long after the deadline that was, in its own unit; None: epochs are not counted."""
+    reached = {"block": executed.at.number, "timestamp": executed.time}.get(deadline.unit)
+    return None if reached is None else reached - deadline.value
 
 
 # --- a block ----------------------------------------------------------------------------------------
@@ -198,14 +471,15 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
             asked.append(event.slasher + event.request)
     for key in asked:
         request = state.requests[key]
-        if not request.proved and request.task_hash and _is_unknown(state, request.task_hash):
-            state, found = _find(state, block, request, "unknown_task", {})
+        if not request.of.proved and request.of.task_hash and _is_unknown(state, request.of.task_hash):
+            state, found = _find_stored(state, block, request, "unknown_task", "_status.state", 0)
             changes += found
     return (_pass(state, block.number) if block.number in state.due else state), changes
 
 
 def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, list[Change]]:
-    at = Place(block.number, block.hash, event.at.log if event.at else -1, block.level)
+    made = event.at or At(block.number, 0, -1)
+    at = Place(block.number, block.hash, made.tx, made.log, block.level)
     match event:
         case TaskSubmitted():
             return _submitted(state, event, at), []
@@ -214,8 +488,9 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
         case Attested():
             return _attested(state, event, at, block)
         case NetworkListed():
-            return msgspec.structs.replace(state, burner=(event.burner, at)), []
-        case SlashingRequested():
+            listed = Listed(event.network, event.burner, at.ref)
+            return msgspec.structs.replace(state, listed=(listed, at)), []
+        case SlashingRequested() if event.slasher in state.slashers:
             return _requested(state, event, at, block)
         case SlashingTrusted():
             return _trusted(state, event, at, block)
@@ -234,17 +509,24 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
 
 def _submitted(state: Watch, event: TaskSubmitted, at: Place) -> Watch:
     task = event.task
-    if task.hash in state.tasks:
+    if task.hash in state.tasks or past.find(state.past, task.hash) is not None:
         return state
-    end = task.deadline.value + task.grace if task.deadline.unit == "block" else None
-    held = task.set_hash in state.registry.sets
-    leaves = max(end or 0, at.block) + (KEPT if state.window is None else state.window) + LATE
-    return msgspec.structs.replace(
+    state = msgspec.structs.replace(
         state,
-        registry=operators.hold(state.registry, task.set_hash) if held else state.registry,
-        tasks=state.tasks.set(task.hash, Known(at, task.number, task.input, task.set_hash, end, held)),
         numbers=task.number if state.numbers >= 0 and task.number == state.numbers + 1 else -1,
         newest=at.block,
+    )
+    try:
+        set_hash, end = set_hash_of(task.preimage), sum(deadline_of(task.preimage))
+    except BadEncoding:
+        return msgspec.structs.replace(state, past=past.add(state.past, task.hash, at.block))
+    held = set_hash in state.registry.sets
+    late = max(max(end, at.block) + LATE, at.block + state.terms.get(DURATION, 0))
+    leaves = late + state.terms.get(WINDOW, KEPT)
+    return msgspec.structs.replace(
+        state,
+        registry=operators.hold(state.registry, set_hash) if held else state.registry,
+        tasks=state.tasks.set(task.hash, Known(at, task.preimage, held)),
         due=_file(state.due, leaves, task.hash),
     )
 
@@ -253,7 +535,7 @@ def _is_unknown(state: Watch, task_hash: Hash32) -> bool:
     """Whether it is sure that no Task has this hash."""
     if state.numbers < 1 or state.doubtful >= state.newest:
         return False
-    return task_hash not in state.tasks and not past.holds(state.past, task_hash)
+    return task_hash not in state.tasks and past.find(state.past, task_hash) is None
 
 
 def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple[Watch, list[Change]]:
@@ -261,14 +543,13 @@ def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple
     if known is None or not known.held or known.responded or event.non_signers is None:
         return state, []
     signers = state.registry.sets[known.set_hash].all_but(event.non_signers)
-    return _answered(
-        state, event.task_hash, msgspec.structs.replace(known, responded=at, signers=signers), block
-    )
+    known = msgspec.structs.replace(known, responded=at, digest=event.digest, signers=signers)
+    return _answered(state, event.task_hash, known, block)
 
 
 def _attested(state: Watch, event: Attested, at: Place, block: Block) -> tuple[Watch, list[Change]]:
     known = state.tasks.get(event.task_hash)
-    if known is None or (known.end is not None and at.block > known.end):
+    if known is None or at.block > known.end:
         return state, []
     attested = known.attested or Map()
     if event.operator in attested:
@@ -287,15 +568,25 @@ def _answered(state: Watch, task_hash: Hash32, known: Known, block: Block) -> tu
 
 
 def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
-    known = state.tasks.get(request.task_hash) if request.task_hash else None
-    if known is None:
+    task_hash, operator = request.of.task_hash, request.of.operator
+    known = state.tasks.get(task_hash) if task_hash else None
+    if task_hash is None or known is None:
         return state, []
-    if known.attested and (attested := known.attested.get(request.operator)) is not None:
-        return _find(state, block, request, "signed", {"task": known.at, "attested": attested})
-    if known.responded and known.held:
-        place = state.registry.sets[known.set_hash].places.get(request.operator)
+    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+    if known.attested and (at := known.attested.get(operator)) is not None:
+        case.event(TASK_MANAGER, at, of_claims.Attested(task_hash, operator, at.ref))
+        return _find(state, block, request, "signed", case)
+    if known.responded and known.digest and known.held:
+        committed = state.registry.sets[known.set_hash]
+        place = committed.places.get(operator)
         if place is not None and known.signers >> place & 1:
-            return _find(state, block, request, "signed", {"task": known.at, "responded": known.responded})
+            out = (each for each in range(len(committed.set.members)) if not known.signers >> each & 1)
+            accepted = Accepted(task_hash, known.digest, tuple(out), known.responded.ref)
+            case.event(TASK_MANAGER, known.responded, accepted)
+            key_hash = bls.key_hash(committed.set.members[place].key)
+            member = MemberClaim(Octets(known.task), place)
+            case.whole(member, Member(task_hash, operator, place, key_hash), committed.set.preimage)
+            return _find(state, block, request, "signed", case)
     return state, []
 
 
@@ -303,8 +594,7 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
 
 
 def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) -> tuple[Watch, list[Change]]:
-    request = Asked(
-        at=at,
+    asked = Requested(
         slasher=event.slasher,
         request=event.request,
         operator=event.operator,
@@ -312,23 +602,26 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         task_hash=event.task_hash,
         proved=event.proved,
         veto_deadline=event.veto_deadline,
-        until=event.execution_deadline,
+        execution_deadline=event.execution_deadline,
+        at=at.ref,
+        place=at.order,
     )
+    request, until = Asked(asked, at), event.execution_deadline
     if request.key in state.requests:
         return state, []
-    last = request.until.value if request.until and request.until.unit == "block" else at.block
+    last = until.value if until and until.unit == "block" else at.block
     state = msgspec.structs.replace(
         state,
         requests=state.requests.set(request.key, request),
         due=_file(state.due, max(last, at.block) + KEPT, request.key),
     )
     changes: list[Change] = []
-    if request.condition == MISSED_DUTY and request.task_hash:
-        keys = state.missed.get(request.task_hash, Map()).set(request.key, None)
-        state = msgspec.structs.replace(state, missed=state.missed.set(request.task_hash, keys))
+    if asked.condition == MISSED_DUTY and asked.task_hash:
+        keys = state.missed.get(asked.task_hash, Map()).set(request.key, None)
+        state = msgspec.structs.replace(state, missed=state.missed.set(asked.task_hash, keys))
         state, found = _check_signed(state, request, block)
         changes += found
-    elif not request.proved:
+    elif not asked.proved:
         state, found = _check_window(state, request, block)
         changes += found
     state, found = _check_twice(state, request, block)
@@ -336,14 +629,15 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
 
 
 def _check_window(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
-    if request.task_hash is None or state.window is None:
+    task_hash = request.of.task_hash
+    if task_hash is None:
         return state, []
-    if (known := state.tasks.get(request.task_hash)) is None:
-        over = past.holds(state.past, request.task_hash)
-        return _find(state, block, request, "window_passed", {}) if over else (state, [])
-    if known.end is None or block.number <= (last := known.end + state.window):
-        return state, []
-    return _find(state, block, request, "window_passed", {"task": known.at}, last=last)
+    if (known := state.tasks.get(task_hash)) is None:
+        if (submitted := past.find(state.past, task_hash)) is None:
+            return state, []
+        return _find_stored(state, block, request, "window_passed", "_status.submittedBlock", submitted)
+    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+    return _find(state, block, request, "window_passed", case)
 
 
 def _check_twice(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
@@ -352,17 +646,16 @@ def _check_twice(state: Watch, request: Asked, block: Block) -> tuple[Watch, lis
         return state, []
     key = state.standing.get(fact)
     other = state.requests[key] if key is not None else None
-    if other is None or (request.proved and not other.proved):
+    if other is None or (request.of.proved and not other.of.proved):
         state = msgspec.structs.replace(state, standing=state.standing.set(fact, request.key))
         if other is None:
             return state, []
         request, other = other, request
-    elif request.proved:
+    elif request.of.proved:
         return state, []  # two contracts that check proofs
-    return _find(
-        *(state, block, state.requests[request.key], "twice", {"other": other.at}),
-        other={"slasher": _hex(other.slasher), "request": _hex(other.request)},
-    )
+    case = _Case().event(state.slashers[other.of.slasher], other.at, other.of)
+    notes = {"other_request": _hex(other.of.request), "other_slasher": _hex(other.of.slasher)}
+    return _find(state, block, state.requests[request.key], "twice", case, **notes)
 
 
 def _trusted(state: Watch, event: SlashingTrusted, at: Place, block: Block) -> tuple[Watch, list[Change]]:
@@ -370,105 +663,149 @@ def _trusted(state: Watch, event: SlashingTrusted, at: Place, block: Block) -> t
     request = state.requests.get(event.slasher + event.request)
     if request is None:
         return state, []
-    changes: list[Change] = []
-    if state.contract is not None:
-        about = (request.condition, request.task_hash, request.operator)
-        why = shown.flaw(event.evidence, *about, state.registry, state.chain_id, state.contract)
-        if why:
-            state, changes = _find(state, block, request, "not_proved", {"trusted": at}, why=why)
-    state, found = _check_receiver(state, block, event, {"trusted": at})
+    said = Trusted(event.slasher, event.request, event.receiver, event.evidence, at.ref)
+    state, changes = _check_proof(state, block, request, said, at)
+    state, found = _check_receiver(state, block, state.requests[request.key], said, at)
     return state, [*changes, *found]
+
+
+def _check_proof(
+    state: Watch, block: Block, request: Asked, said: Trusted, at: Place
+) -> tuple[Watch, list[Change]]:
+    forged: list[tuple[Signature, Octets]] = []  # with the key that shows it
+
+    def is_forged(made: Signature) -> bool:
+        committed = state.registry.sets.get(made.members.hash)
+        if committed is None or (twin := committed.twins[made.place]) == UNKNOWN_TWIN:
+            return False
+        about = (Hash32(keccak(made.task)), Hash32(keccak(made.response)))
+        if bls.verify(twin, bls.signing_digest(state.chain_id, state.contract, *about), made.signature):
+            return False
+        forged.append((made, Octets(twin)))
+        return True
+
+    about = (request.of.condition, request.of.task_hash, request.of.operator)
+    if not (why := shown.flaw(said.evidence, *about, is_forged)):
+        return state, []
+    case = _Case().event(state.slashers[said.slasher], at, said)
+    for made, twin in forged:
+        named = (Octets(made.task), made.place, twin, Octets(made.response), Octets(made.signature))
+        task_hash, digest = Hash32(keccak(made.task)), Hash32(keccak(made.response))
+        fact = Forged(task_hash, request.of.operator, digest, made.signature)
+        case.whole(ForgeryClaim(*named), fact, made.members.preimage)
+    return _find(state, block, request, "not_proved", case, why=why)
 
 
 def _executed(state: Watch, event: SlashingExecuted, at: Place, block: Block) -> tuple[Watch, list[Change]]:
     if event.request is None or (request := state.requests.get(event.slasher + event.request)) is None:
         return state, []
-    changes: list[Change] = []
-    if request.vetoed:
-        events = {"vetoed": request.vetoed, "executed": at}
-        state, changes = _find(state, block, request, "after_veto", events)
-    reached = _reached(request.veto_deadline, block)
-    if reached is not None and reached <= request.veto_deadline.value:
-        deadline = request.veto_deadline.value
-        state, found = _find(
-            state, block, state.requests[request.key], "early", {"executed": at}, veto_deadline=deadline
-        )
+    done = Executed(event.slasher, event.request, event.receiver, at.ref, at.order, block.time)
+    contract, changes = state.slashers[done.slasher], list[Change]()
+    if vetoed := request.vetoed:
+        veto = Vetoed(done.slasher, done.request, vetoed.ref, vetoed.order)
+        case = _Case().event(contract, vetoed, veto).event(contract, at, done)
+        state, changes = _find(state, block, request, "after_veto", case)
+    for reason in ("early", "after_expiry"):
+        state, found = _find(state, block, request, reason, _Case().event(contract, at, done))
         changes += found
-    reached = _reached(request.until, block) if request.until else None
-    if request.until and reached is not None and reached > request.until.value:
-        deadline = request.until.value
-        state, found = _find(
-            *(state, block, state.requests[request.key], "after_expiry", {"executed": at}),
-            execution_deadline=deadline,
-        )
-        changes += found
-    state, found = _check_receiver(state, block, event, {"executed": at})
+    state, found = _check_receiver(state, block, request, done, at)
     return state, [*changes, *found]
 
 
-def _reached(deadline: Moment, block: Block) -> int | None:
-    """How far this block is in the deadline's unit; None: epochs are not counted."""
-    return {"block": block.number, "timestamp": block.time}.get(deadline.unit)
-
-
 def _check_receiver(
-    state: Watch,
-    block: Block,
-    event: SlashingTrusted | SlashingExecuted,
-    events: Mapping[str, Place],
+    state: Watch, block: Block, request: Asked, said: Trusted | Executed, at: Place
 ) -> tuple[Watch, list[Change]]:
-    if event.request is None or event.receiver is None or state.burner is None:
+    if said.receiver is None or state.listed is None:
         return state, []
-    burner, listed = state.burner
-    if event.receiver == burner:
-        return state, []
-    return _find(
-        *(state, block, state.requests[event.slasher + event.request], "wrong_receiver"),
-        {**events, "listed": listed},
-        receiver=_hex(event.receiver),
-        burner=_hex(burner),
-    )
+    listed, place = state.listed
+    case = _Case().event(_REGISTRY, place, listed).event(state.slashers[said.slasher], at, said)
+    notes = {"receiver": _hex(said.receiver), "burner": _hex(listed.burner)}
+    return _find(state, block, request, "wrong_receiver", case, **notes)
 
 
 # --- findings ---------------------------------------------------------------------------------------
 
 
+class _Case:
+    """What is shown for a finding, and the facts that it establishes."""
+
+    def __init__(self) -> None:
+        self.fetch: list[ToFetch] = []
+        self.claims: list[Whole] = []
+        self.sets: list[Octets] = []
+        self.facts: list[Fact] = []
+        self.levels: list[Level] = []
+
+    def event(self, contract: str, place: Place, fact: Fact) -> _Case:
+        """With this event of a contract."""
+        self.fetch.append(sought.event(contract, place.ref, At(place.block, place.tx, place.log)))
+        self.facts.append(fact)
+        self.levels.append(place.level)
+        return self
+
+    def stored(self, name: str, task_hash: Hash32, value: int, at: BlockRef) -> _Case:
+        """With what the TaskManager holds of a Task after the finding's block."""
+        variable = VariableSought(name, (Octets(task_hash),))
+        self.fetch.append(StateSought(TASK_MANAGER, (variable,)))
+        self.facts.append(Stored(TASK_MANAGER, name, (task_hash,), value, at))
+        return self
+
+    def whole(self, claim: Whole, fact: Fact, set_: bytes) -> _Case:
+        """With this claim, which needs an OperatorSet."""
+        self.claims.append(claim)
+        self.sets.append(Octets(set_))
+        self.facts.append(fact)
+        return self
+
+
 def _find(
-    state: Watch, block: Block, request: Asked, reason: str, events: Mapping[str, Place], **more: object
+    state: Watch, block: Block, request: Asked, reason: str, case: _Case, **notes: str
 ) -> tuple[Watch, list[Change]]:
-    """The finding, if it was not said before. `events` are those that it rests on, beside the request's."""
+    """The finding, if it was not said before and what is shown for it holds."""
+    request = state.requests[request.key]
+    of = request.of
+    subject = subject_of(of.slasher, of.request, reason)
+    try:
+        _holds(Accused(of.operator, subject), [of, *case.facts], state.terms)
+    except NotProved:
+        return state, []
     if reason in request.said:
         return state, []
     state = _kept(state, msgspec.structs.replace(request, said=(*request.said, reason)))
-    places = {"requested": request.at, **events}
-    known = state.tasks.get(request.task_hash) if request.task_hash else None
-    facts = {
-        "chain_id": state.chain_id,
-        "condition": request.condition,
-        "events": {
-            name: {"block": each.block, "hash": _hex(each.hash), "log": each.log}
-            for name, each in places.items()
-        },
-        "reason": reason,
-        "request": _hex(request.request),
-        "slasher": _hex(request.slasher),
-        **more,
-    }
+    known = state.tasks.get(of.task_hash) if of.task_hash else None
+    asked = sought.event(
+        state.slashers[of.slasher], of.at, At(request.at.block, request.at.tx, request.at.log)
+    )
+    about = {"request": _hex(of.request), "slasher": _hex(of.slasher), "condition": of.condition}
     finding = Finding(
-        id=finding_id(state.chain_id, request.slasher, request.request, reason),
+        id=finding_id(NAME, state.chain_id, state.contract, subject, of.operator),
         condition=NAME,
-        operator=request.operator,
-        task_hash=request.task_hash or _NO_TASK,
-        task_number=known.number if known else 0,
-        task_input=known.input if known else "",
+        operator=of.operator,
+        task_hash=of.task_hash or _NO_TASK,
+        task_number=number_of(known.task) if known else 0,
+        task_input=str(input_of(known.task)) if known else "",
         block_number=block.number,
         block_hash=block.hash,
         block_time=block.time,
-        level=Level.PROVED if all(e.level is Level.PROVED for e in places.values()) else Level.LINKED,
+        level=Level.PROVED if {request.at.level, *case.levels} == {Level.PROVED} else Level.LINKED,
         anchor=block.anchor,
-        facts=_canonical(facts),
+        facts=sought.write(
+            Sought(
+                *(Octets(subject), (asked, *case.fetch), tuple(case.claims), tuple(sorted({*case.sets}))),
+                *(reason, about | notes),
+            )
+        ),
     )
     return state, [Change(None, finding)]
+
+
+def _find_stored(
+    state: Watch, block: Block, request: Asked, reason: str, name: str, value: int
+) -> tuple[Watch, list[Change]]:
+    """The finding that what the TaskManager holds of the request's Task shows."""
+    if request.of.task_hash is None:
+        return state, []
+    return _find(state, block, request, reason, _Case().stored(name, request.of.task_hash, value, block.ref))
 
 
 # --- what is kept -----------------------------------------------------------------------------------
@@ -493,7 +830,7 @@ def _forget_task(state: Watch, task_hash: Hash32) -> Watch:
         state,
         registry=operators.release(registry, known.set_hash) if known.held else registry,
         tasks=state.tasks.delete(task_hash),
-        past=past.add(state.past, task_hash),
+        past=past.add(state.past, task_hash, known.at.block),
     )
 
 
@@ -501,19 +838,16 @@ def _forget_request(state: Watch, key: bytes) -> Watch:
     request, standing, missed = state.requests[key], state.standing, state.missed
     if (fact := request.fact) is not None and standing.get(fact) == key:
         standing = standing.delete(fact)
-    if request.task_hash and key in missed.get(request.task_hash, ()):
-        keys = missed[request.task_hash].delete(key)
-        missed = missed.set(request.task_hash, keys) if keys else missed.delete(request.task_hash)
+    task_hash = request.of.task_hash
+    if task_hash and key in missed.get(task_hash, ()):
+        keys = missed[task_hash].delete(key)
+        missed = missed.set(task_hash, keys) if keys else missed.delete(task_hash)
     requests = state.requests.delete(key)
     return msgspec.structs.replace(state, requests=requests, standing=standing, missed=missed)
 
 
 def _file(due: Map[int, Map[bytes, None]], block: int, key: bytes) -> Map[int, Map[bytes, None]]:
     return due.set(block, due.get(block, Map()).set(key, None))
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _hex(octets: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from devnet.deploy import NETWORK
 from indexer.decode import tables
 from indexer.prove import Proved, prove
 from nektar import fold as calculus
@@ -11,6 +12,7 @@ from nektar.chain.abi import load
 from nektar.chain.rpc import Provider
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.gather import gather
+from nektar.evidence.reader import terms_of
 from nektar.evidence.verify import Reader
 from nektar.log import New
 from nektar.model import Address, Block, Network
@@ -25,7 +27,7 @@ ADAPTER = NektarNetwork()
 def network(site: Site) -> Network:
     addresses = {name: Address(bytes.fromhex(address[2:])) for name, address in site.contracts.items()}
     terms = {name: getattr(site.terms, name) for name in ADAPTER.terms}
-    return Network("home", CHAIN_ID, addresses, terms=terms)
+    return Network("home", CHAIN_ID, addresses, selector={"network": "0x" + NETWORK.hex()}, terms=terms)
 
 
 def log(site: Site, first: int = 0) -> New:
@@ -55,7 +57,7 @@ def found(site: Site, condition: Condition) -> list[Finding]:
 def reader(site: Site) -> Reader:
     """What whoever checks evidence knows of the Network."""
     net = network(site)
-    return Reader(net.chain_id, net.contracts, terms=net.terms)
+    return Reader(net.chain_id, net.contracts, terms=terms_of(net))
 
 
 def gathered(site: Site, condition: Condition, finding: Finding) -> Bundle:

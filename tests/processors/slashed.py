@@ -42,8 +42,17 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
 CONDITIONS = [EQUIVOCATION, EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, MISSED_DUTY, BOND_BREACH]
 # Blocks after a Task's grace in which it can be slashed for.
 WINDOW = 2
-TERMS = {**world.NETWORK.terms, "slashing_window": WINDOW}
-NETWORK = msgspec.structs.replace(world.NETWORK, terms=TERMS)
+TERMS = {**world.NETWORK.terms, "slashing_window": WINDOW, "max_duration": 12}
+NETWORK = msgspec.structs.replace(
+    world.NETWORK,
+    contracts={
+        **world.NETWORK.contracts,
+        **{"slashing_manager": PROVED, "slashing_manager/other": STRANGER},
+        **{"trusted_slasher": TRUSTED, "trusted_slasher/vault": VAULT},
+    },
+    selector={"network": "0x" + ID.hex()},
+    terms=TERMS,
+)
 
 _TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
 _PAIR = "(uint256,uint256)"

@@ -866,9 +866,196 @@ def rejected_response(operator: bytes, subject: bytes, facts: Facts, terms: Term
     )
 
 
+class Request(NamedTuple):
+    slasher: bytes
+    request: bytes
+    operator: bytes
+    condition: bytes
+    task: bytes | None
+    proved: bool
+    veto: int
+    execution: int
+    block: tuple[int, bytes]
+    place: tuple[int, int]
+
+
+def wrongful_slashing(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
+    for i, each in enumerate(facts):
+        for reason, holds in REASONS.items() if each[0] == "requested" else ():
+            asked = Request(*each[1:])
+            if keccak(asked.request + asked.slasher + reason.encode()) == subject:
+                rest = [*facts[:i], *facts[i + 1 :]]
+                return asked.operator == operator and holds(asked, rest, terms)
+    return False
+
+
+def only(facts: Facts, *kinds: str) -> list[Any] | None:
+    """The facts of these kinds, if there is one of each and no other."""
+    if sorted(kinds) != sorted(each[0] for each in facts):
+        return None
+    return [next(each[1:] for each in facts if each[0] == kind) for kind in kinds]
+
+
+def end_of(task: bytes) -> int:
+    return int.from_bytes(task[128:160]) + int.from_bytes(task[160:192])
+
+
+def wrong_signed(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if asked.condition != keccak(b"missed_duty"):
+        return False
+    about = asked.task, asked.operator
+    if shown := only(facts, "submitted", "attested"):
+        submitted, attested = shown
+        of_it = keccak(submitted[0]) == asked.task and attested[:2] == about
+        return bool(of_it and attested[2] <= end_of(submitted[0]))
+    if shown := only(facts, "submitted", "accepted", "member"):
+        submitted, accepted, member = shown
+        of_it = keccak(submitted[0]) == asked.task == accepted[0] and member[:2] == about
+        return bool(of_it and member[2] not in accepted[2])
+    return False
+
+
+def status(shown: Any, asked: Request, name: str) -> bool:
+    return bool(shown[:3] == ("task_manager", f"_status.{name}", (asked.task,)))
+
+
+def wrong_unknown(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if asked.proved or not (shown := only(facts, "stored")):
+        return False
+    *_, value, number, _ = shown[0]
+    return status(shown[0], asked, "state") and value == 0 and number >= asked.block[0]
+
+
+def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if asked.proved or asked.condition == keccak(b"missed_duty") or "slashing_window" not in terms:
+        return False
+    if shown := only(facts, "submitted"):
+        if keccak(shown[0][0]) != asked.task:
+            return False
+        end = end_of(shown[0][0])
+    elif shown := only(facts, "stored"):
+        value = shown[0][3]
+        if not status(shown[0], asked, "submittedBlock") or value == 0 or "max_duration" not in terms:
+            return False
+        end = value + terms["max_duration"]
+    else:
+        return False
+    return asked.block[0] > end + terms["slashing_window"]
+
+
+def wrong_twice(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if asked.proved or asked.task is None or not (shown := only(facts, "requested")):
+        return False
+    other = Request(*shown[0])
+    before = (other.block[0], other.place) < (asked.block[0], asked.place)
+    return other[:2] != asked[:2] and other[2:5] == asked[2:5] and (other.proved or before)
+
+
+def proofs_of(name: str) -> list[bytes]:
+    said = {
+        "equivocation": [
+            f"proveEquivocation({TASK},{MEMBERS},uint256,{PAIR},{PAIR},{PAIR},{PAIR})",
+            f"proveEquivocationInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],{PAIR},{PAIR})",
+        ],
+        "invalid_response": [
+            f"proveInvalidResponse({TASK},{MEMBERS},uint256,{PAIR},{PAIR},uint256)",
+            f"proveInvalidResponseInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],uint256)",
+        ],
+        "missed_duty": [f"proveMissedDuty({MEMBERS}[],({TASK},uint256,uint256,uint256[])[])"],
+        "bond_breach": [f"proveBondBreach({MEMBERS},uint256)"],
+    }
+    return [keccak(each.encode())[:4] for each in said[name]]
+
+
+def wrong_proof(asked: Request, facts: Facts, terms: Terms) -> bool:
+    forged = of(facts, "forged")
+    rest = [each for each in facts if each[0] != "forged"]
+    if not (shown := only(rest, "trusted")) or shown[0][:2] != asked[:2] or len(forged) > 1:
+        return False
+    evidence = shown[0][3]
+    named = ("equivocation", "invalid_response", "missed_duty", "bond_breach")
+    name = next((each for each in named if keccak(each.encode()) == asked.condition), "")
+    if not evidence or not name:
+        return False
+    if evidence[:4] not in proofs_of(name):
+        return not forged
+    if evidence[:4] != proofs_of(name)[0] or name not in named[:2] or asked.task is None:
+        return False
+    data, count = evidence[4:], 2 if name == "equivocation" else 1
+    head = 9 + 2 + 4 * count + (count == 1)
+    if len(data) % 32 or data[288:320] != word(32 * head):
+        return False
+    try:
+        preimage = word(32) + data[32 * head :]
+        members = members_of(preimage)
+    except Refused:
+        return False
+    task, index = data[:288], int.from_bytes(data[320:352])
+    answers = [(data[at : at + 64], data[at + 64 : at + 128]) for at in range(352, 352 + 128 * count, 128)]
+    if keccak(task) != asked.task or keccak(preimage) != task[96:128]:
+        return not forged
+    if index >= len(members) or members[index].operator != asked.operator:
+        return not forged
+    n, p, q = (int.from_bytes(each) for each in (task[32:64], answers[0][0][:32], answers[0][0][32:]))
+    divisor = int.from_bytes(data[32 * head - 32 : 32 * head])
+    right = p >= 2 and p * q == n and not (1 < divisor < p and n % divisor == 0)
+    if answers[0][0] == answers[1][0] if count == 2 else right:
+        return not forged
+    return bool(forged) and any(
+        forged[0] == (asked.task, asked.operator, keccak(answer), signature) for answer, signature in answers
+    )
+
+
+def wrong_after_veto(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if not (shown := only(facts, "vetoed", "executed")):
+        return False
+    vetoed, executed = shown
+    before = (vetoed[2][0], vetoed[3]) < (executed[3][0], executed[4])
+    return vetoed[:2] == asked[:2] == executed[:2] and before
+
+
+def executed_at(asked: Request, facts: Facts) -> int | None:
+    shown = only(facts, "executed")
+    return shown[0][3][0] if shown and shown[0][:2] == asked[:2] else None
+
+
+def wrong_early(asked: Request, facts: Facts, terms: Terms) -> bool:
+    at = executed_at(asked, facts)
+    return at is not None and at <= asked.veto
+
+
+def wrong_late(asked: Request, facts: Facts, terms: Terms) -> bool:
+    at = executed_at(asked, facts)
+    return at is not None and at > asked.execution
+
+
+def wrong_receiver(asked: Request, facts: Facts, terms: Terms) -> bool:
+    shown = only(facts, "listed", "trusted") or only(facts, "listed", "executed")
+    if not shown or "network" not in terms:
+        return False
+    (network, burner, *_), named = shown
+    ours = int.from_bytes(network) == terms["network"]
+    return bool(ours and named[:2] == asked[:2] and named[2] != burner)
+
+
+REASONS: dict[str, Callable[[Request, Facts, Terms], bool]] = {
+    "signed": wrong_signed,
+    "unknown_task": wrong_unknown,
+    "window_passed": wrong_window,
+    "twice": wrong_twice,
+    "not_proved": wrong_proof,
+    "after_veto": wrong_after_veto,
+    "early": wrong_early,
+    "after_expiry": wrong_late,
+    "wrong_receiver": wrong_receiver,
+}
+
 CONDITIONS: dict[str, Condition] = {
     each.__name__: each
-    for each in (equivocation, invalid_response, missed_duty, bond_breach, rejected_response)
+    for each in (
+        *(equivocation, invalid_response, missed_duty, bond_breach, rejected_response),
+        wrongful_slashing,
+    )
 }
 
 

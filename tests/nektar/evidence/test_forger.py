@@ -36,7 +36,10 @@ from processors.conditions.equivocation import Equivocation
 from processors.conditions.invalid_response import InvalidResponse
 from processors.conditions.missed_duty import MissedDuty
 from processors.conditions.rejected_response import RejectedResponse
+from processors.conditions.wrongful_slashing import WrongfulSlashing
 from tests.devnet.contracts.conftest import Refused, Site, Task, in_one_block, on_anvil
+from tests.devnet.contracts.test_slashing import proof as proof_of
+from tests.devnet.contracts.test_trusted import BURNER, THIEF, call
 from tests.nektar.evidence.forger import KINDS, Known, Unfit
 from tests.processors.conditions.test_dispute_of_bond_breaches import ask_back
 from tests.processors.real_chain import found, gathered, reader
@@ -113,6 +116,26 @@ def too_late(site: Site, twin: Site) -> None:
             where.attest(operator, task, RIGHT)
 
 
+def on_a_word(site: Site, twin: Site) -> None:
+    """1 is to be slashed for what it did, for a Task that is none, for a signature that is not its own, and
+    once more for somebody else's good; on the look-alike 2 is."""
+    missed, equivocated = keccak(b"missed_duty"), keccak(b"equivocation")
+    for where, victim in ((site, 1), (twin, 2)):
+        task = where.submit()
+        in_one_block(where, *(attest(where, operator, task) for operator in range(4)))
+        arguments = proof_of(where, task, victim)
+        mine = where.sign(FORGER, task, WRONG)
+        false = where.abis["slashing_manager"].encode("proveEquivocation", *arguments[:-1], mine)
+        honest = where.operators[victim].account.address
+        asked = (
+            (missed, task.hash, honest, 1, BURNER, b""),
+            (missed, keccak(b"no task"), honest, 1, BURNER, b""),
+            (equivocated, task.hash, honest, 1, BURNER, false),
+            (missed, task.hash, honest, 1, THIEF, b""),
+        )
+        in_one_block(where, *((where.authority, *call(*each)) for each in asked))
+
+
 def attest(site: Site, operator: int, task: Task) -> tuple[Any, ...]:
     signature = site.sign(operator, task, RIGHT)
     arguments = (task.fields, RIGHT, task.members, operator, signature)
@@ -121,9 +144,12 @@ def attest(site: Site, operator: int, task: Task) -> tuple[Any, ...]:
 
 CONDITIONS: dict[str, Condition] = {
     each.name: each
-    for each in (Equivocation(), InvalidResponse(), MissedDuty(), BondBreach(), RejectedResponse())
+    for each in (
+        *(Equivocation(), InvalidResponse(), MissedDuty(), BondBreach(), RejectedResponse()),
+        WrongfulSlashing(),
+    )
 }
-STORIES: list[Callable[[Site, Site], None]] = [two_responses, too_late, three_misses]
+STORIES: list[Callable[[Site, Site], None]] = [two_responses, too_late, on_a_word, three_misses]
 FORKS: list[Callable[[Site], int]] = [on_a_fork]
 
 
@@ -249,6 +275,7 @@ def test_true_bundles_say_what_was_found_on_blocks_of_the_chain(world: World) ->
         **{("missed_duty", operator): 1 for operator in (2, 3)},
         ("bond_breach", 0): 1,
         ("rejected_response", 2): 1,
+        ("wrongful_slashing", 1): 6,
     }
     for finding, bundle in zip(world.findings, world.true, strict=True):
         verdict = judge(bundle, world.reader)

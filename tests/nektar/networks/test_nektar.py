@@ -298,7 +298,7 @@ def test_names_that_the_adapter_does_not_know_are_refused() -> None:
     for settings, says in (
         ({"contracts": {"taskmanager/old": "0x" + "11" * 20}}, "contracts: expected names .* task_manager.*"),
         ({"selector": {"avs": "0x" + "11" * 20}}, r"selector: .* knows \(network\); got 'avs'"),
-        ({"terms": {"veto_period": 3}}, r"terms: .* knows \(minimum, .*\); got 'veto_period'"),
+        ({"terms": {"veto_period": 3}}, r"terms: .* knows \(max_duration, .*\); got 'veto_period'"),
     ):
         with pytest.raises(ConfigError, match=says):
             require_known(configured(**settings), ADAPTER)

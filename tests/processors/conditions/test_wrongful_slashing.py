@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -14,9 +13,36 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 from immutables import Map
 
-from devnet.deploy import NETWORK as LISTED_AS
 from nektar import checkpoint
 from nektar import fold as calculus
+from nektar.evidence import bls
+from nektar.evidence.bundle import (
+    Bundle,
+    EventClaim,
+    ForgeryClaim,
+    StateClaim,
+    finding_id,
+    read,
+    write,
+)
+from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import EventSought, Sought
+from nektar.evidence.sought import Place as Where
+from nektar.evidence.verify import Accused, NotProved, Verdict, verify
+from nektar.facts import (
+    Accepted,
+    Executed,
+    Fact,
+    Forged,
+    Listed,
+    Member,
+    Requested,
+    Stored,
+    Submitted,
+    Trusted,
+    Vetoed,
+)
+from nektar.facts import Attested as AttestedFact
 from nektar.fold import Step
 from nektar.log import New, Undo
 from nektar.model import (
@@ -24,6 +50,7 @@ from nektar.model import (
     At,
     Attested,
     BlockClosed,
+    BlockRef,
     ChainEvent,
     Event,
     GapPassed,
@@ -40,17 +67,20 @@ from nektar.model import (
     SlashingTrusted,
     SlashingVetoed,
     TaskSubmitted,
+    UnknownContract,
 )
-from nektar.networks.encoding import encode_answer
+from nektar.networks.encoding import encode_answer, word
 from nektar.rows import Change, Finding
 from processors import past
-from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing, finding_id
-from tests.devnet.contracts.conftest import TERMS, on_anvil
+from processors.conditions import wrongful_slashing
+from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing, subject_of
+from tests.devnet.contracts.conftest import TERMS, Site, Task, in_one_block, on_anvil
 from tests.devnet.contracts.test_slashing import proof, prove
 from tests.devnet.contracts.test_trusted import BURNER as BURN
 from tests.devnet.contracts.test_trusted import THIEF as STOLEN
 from tests.devnet.contracts.test_trusted import ask, vetoed
-from tests.processors.real_chain import ADAPTER, log, network
+from tests.nektar.evidence import second
+from tests.processors.real_chain import found, gathered, network, reader
 from tests.processors.slashed import (
     BOND_BREACH,
     BURNER,
@@ -69,6 +99,7 @@ from tests.processors.slashed import (
 )
 from tests.processors.world import (
     CHAIN_ID,
+    MANAGER,
     OPERATORS,
     STRANGER,
     Rows,
@@ -80,7 +111,8 @@ from tests.processors.world import (
     task,
 )
 
-FOLD = WrongfulSlashing.detect
+CONDITION = WrongfulSlashing()
+FOLD = CONDITION.detect
 SEEDS = 400
 REASONS = {
     *("signed", "unknown_task", "window_passed", "twice", "not_proved"),
@@ -110,7 +142,7 @@ def oracle(events: Sequence[Event]) -> Found:
             newest = next(e.block for e in events[j:] if isinstance(e, BlockClosed))
             places = [at for e in (event, *others) if (at := e.at)]
             linked = any(blocks[at.block].level is not Level.PROVED for at in places)
-            name = finding_id(CHAIN_ID, event.slasher, event.request, reason)
+            name = named(event.slasher, event.request, reason, event.operator)
             level = Level.LINKED if linked else Level.PROVED
             found[name] = newest.number, level, {(at.block, at.log) for at in places}
     return found
@@ -245,14 +277,29 @@ def reached(moment: Moment, closed: Any) -> int:
     return int(closed.number if moment.unit == "block" else closed.time)
 
 
+def named(slasher: bytes, request: bytes, reason: str, operator: bytes) -> bytes:
+    """The finding's id."""
+    subject = subject_of(Address(slasher), Hash32(request), reason)
+    return finding_id("wrongful_slashing", CHAIN_ID, MANAGER, subject, operator)
+
+
+def events_of(sought: Sought) -> list[EventSought]:
+    return [each for each in sought.fetch if isinstance(each, EventSought)]
+
+
+def reason_of(finding: Finding) -> str:
+    return CONDITION.claims(finding).reason
+
+
 def told(rows: Rows) -> Found:
     found: Found = {}
     for row in rows.values():
         assert isinstance(row, Finding)
-        facts = json.loads(row.facts)
-        places = {(each["block"], each["log"]) for each in facts["events"].values()}
-        slasher, request = (bytes.fromhex(facts[name][2:]) for name in ("slasher", "request"))
-        assert row.id == finding_id(CHAIN_ID, Address(slasher), Hash32(request), facts["reason"])
+        sought = CONDITION.claims(row)
+        places = {(each.place.number, each.place.log) for each in events_of(sought)}
+        slasher, request = (bytes.fromhex(sought.notes[name][2:]) for name in ("slasher", "request"))
+        assert row.id == named(slasher, request, sought.reason, row.operator)
+        assert row.id == finding_id("wrongful_slashing", CHAIN_ID, MANAGER, sought.subject, row.operator)
         found[row.id] = row.block_number, row.level, places
     return found
 
@@ -268,7 +315,7 @@ def test_what_is_found_is_what_the_chain_contradicts(part: int) -> None:
             put(rows, changes)
             if isinstance(event, BlockClosed | GapPassed) and (changes or i == len(events) - 1):
                 assert told(rows) == oracle(events[: i + 1]), f"seed {seed}, after {event}"
-        met += [json.loads(row.facts)["reason"] for row in rows.values() if isinstance(row, Finding)]
+        met += [reason_of(row) for row in rows.values() if isinstance(row, Finding)]
     assert {*met} == REASONS
     assert min(met.count(reason) for reason in REASONS) > 3
 
@@ -335,7 +382,7 @@ def played(*events: Event, network: Network = NETWORK) -> tuple[Watch, list[Find
 
 
 def reasons(*events: Event, begin: Sequence[Event] = BEGIN, network: Network = NETWORK) -> list[str]:
-    return [json.loads(found.facts)["reason"] for found in play(*events, begin=begin, network=network)]
+    return [reason_of(found) for found in play(*events, begin=begin, network=network)]
 
 
 def test_a_finding_is_about_whom_it_hurts_and_names_the_slasher_and_the_events_it_rests_on() -> None:
@@ -343,16 +390,20 @@ def test_a_finding_is_about_whom_it_hurts_and_names_the_slasher_and_the_events_i
     (found,) = play(attested, *closed(4, 5, 6, 7, 8), asks(9), shows(9), *closed(9))
     assert (found.condition, found.operator, found.task_hash) == ("wrongful_slashing", ALICE, TASK.hash)
     assert (found.task_number, found.task_input, found.block_number, found.level) == (1, "10", 9, "proved")
-    assert found.id == finding_id(CHAIN_ID, TRUSTED, NAME, "signed")
-    places = {"requested": (9, 5), "task": (3, 0), "attested": (4, 3)}
-    assert json.loads(found.facts) == {
-        **{"chain_id": CHAIN_ID, "condition": MISSED_DUTY, "reason": "signed"},
-        **{"slasher": "0x" + TRUSTED.hex(), "request": "0x" + NAME.hex()},
-        "events": {
-            name: {"block": number, "hash": "0x" + block(number).hash.hex(), "log": log}
-            for name, (number, log) in places.items()
-        },
-    }
+    assert found.id == named(TRUSTED, NAME, "signed", ALICE)
+    sought = CONDITION.claims(found)
+    assert (sought.reason, sought.notes) == (
+        "signed",
+        {"condition": MISSED_DUTY, "slasher": "0x" + TRUSTED.hex(), "request": "0x" + NAME.hex()},
+    )
+    assert [(each.contract, each.place) for each in events_of(sought)] == [
+        (contract, Where(number, Octets(block(number).hash), tx, log))
+        for contract, number, tx, log in (
+            ("trusted_slasher", 9, 5, 5),
+            ("task_manager", 3, 0, 0),
+            ("task_manager", 4, 2, 3),
+        )
+    ]
 
 
 def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
@@ -412,9 +463,10 @@ SHOWN = {
 @pytest.mark.parametrize("why", SHOWN)
 def test_what_is_shown_and_proves_nothing_is_named(why: str) -> None:
     (found,) = play(*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, SHOWN[why]), *closed(9))
-    facts = json.loads(found.facts)
-    assert (facts["reason"], facts["why"]) == ("not_proved", why)
-    assert facts["events"]["trusted"]["log"] == 6
+    sought = CONDITION.claims(found)
+    assert (sought.reason, sought.notes["why"]) == ("not_proved", why)
+    assert [each.place.log for each in events_of(sought)] == [5, 6]
+    assert bool(sought.whole) == bool(sought.sets) == (why == "a signature is not the operator's")
 
 
 def test_a_right_answer_is_no_wrong_response_and_a_wrong_one_is() -> None:
@@ -454,8 +506,8 @@ def test_what_can_not_be_read_or_checked_accuses_nobody() -> None:
     life = [*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, forged), *closed(9)]
     assert reasons(*life, begin=BEGIN[3:]) == []
     assert reasons(*life, begin=BEGIN[1:]) == []
-    no_manager = msgspec.structs.replace(NETWORK, contracts={})
-    assert reasons(*life, network=no_manager) == []
+    with pytest.raises(UnknownContract):
+        reasons(*life, network=msgspec.structs.replace(NETWORK, contracts={}))
     # A condition that this version has never heard of.
     other = "0x" + keccak(b"impolite").hex()
     assert reasons(*closed(*range(4, 9)), asks(9, other), shows(9, b"nonsense"), *closed(9)) == []
@@ -464,7 +516,7 @@ def test_what_can_not_be_read_or_checked_accuses_nobody() -> None:
 def test_a_task_that_no_block_of_this_chain_holds_is_unknown_however_it_is_called_elsewhere() -> None:
     asking = asks(4, EQUIVOCATION, task_hash=UNHEARD)
     (found,) = play(asking, *closed(4))
-    assert json.loads(found.facts)["reason"] == "unknown_task"
+    assert reason_of(found) == "unknown_task"
     assert (found.task_hash, found.task_number, found.task_input) == (UNHEARD, 0, "")
     assert reasons(asks(4, MISSED_DUTY, task_hash=UNHEARD), *closed(4)) == ["unknown_task"]
     # Its own contract has checked that; and a Task of the same block is there when that is whole.
@@ -489,9 +541,9 @@ def test_a_log_that_may_lack_a_task_calls_none_unknown() -> None:
     assert reasons(asking, BlockClosed(block(9, level=Level.LINKED))) == []
     assert reasons(asking, *closed(9), begin=[*base, first, BlockClosed(block(3, level=Level.LINKED))]) == []
     # The next one's number shows that there was none, or that there was.
-    for next_, found in ((third, ["unknown_task"]), (fourth, [])):
+    for next_, expected in ((third, ["unknown_task"]), (fourth, [])):
         events = [*closed(4), GapPassed(5, 6), TaskSubmitted(next_.submitted, next_), *closed(7, 8)]
-        assert reasons(*events, asking, *closed(9)) == found
+        assert reasons(*events, asking, *closed(9)) == expected
     # Which is for good: a Task 0 begins nothing anew.
     zero, one = (task(At(7, n, 0), MEMBERS.hash, n, deadline=9, grace=3) for n in (0, 1))
     events = [TaskSubmitted(each.submitted, each) for each in (zero, one)]
@@ -503,9 +555,10 @@ def test_a_request_in_the_last_block_of_the_window_is_in_time() -> None:
     assert reasons(*closed(8), asks(last, EQUIVOCATION), *closed(last)) == []
     late = asks(last + 1, EQUIVOCATION)
     (found,) = play(*closed(8), late, *closed(last + 1))
-    facts = json.loads(found.facts)
-    assert (facts["reason"], facts["last"], set(facts["events"])) == (
-        *("window_passed", last, {"requested", "task"}),
+    sought = CONDITION.claims(found)
+    assert (sought.reason, [each.place.number for each in events_of(sought)]) == (
+        "window_passed",
+        [last + 1, 3],
     )
     assert reasons(*closed(8), msgspec.structs.replace(late, proved=True), *closed(last + 1)) == []
     assert reasons(*closed(8), asks(last + 1, MISSED_DUTY), *closed(last + 1)) == []
@@ -518,10 +571,11 @@ def test_of_two_requests_for_one_thing_the_second_is_too_many_and_never_the_prov
     proof = asks(4, EQUIVOCATION, b"p" * 32, slasher=PROVED, proved=True)
     another_proof = asks(4, EQUIVOCATION, b"q" * 32, slasher=STRANGER, proved=True)
 
-    def found(*events: Event) -> list[tuple[str, str]]:
-        facts = [json.loads(each.facts) for each in play(*events, *closed(4))]
-        assert {each["reason"] for each in facts} <= {"twice"}
-        return [(each["request"][2:4], each["other"]["request"][2:4]) for each in facts]
+    def found(*asked: SlashingRequested) -> list[tuple[str, str]]:
+        events = [msgspec.structs.replace(each, at=At(4, 5, 5 + i)) for i, each in enumerate(asked)]
+        sought = [CONDITION.claims(each) for each in play(*events, *closed(4))]
+        assert {each.reason for each in sought} <= {"twice"}
+        return [(each.notes["request"][2:4], each.notes["other_request"][2:4]) for each in sought]
 
     one, two, proved = (bytes(each.request[:1]).hex() for each in (first, second, proof))
     assert found(first, second) == [(two, one)]
@@ -546,10 +600,7 @@ def test_an_execution_after_a_veto_or_outside_of_its_window_is_found() -> None:
         with_veto = ["after_veto", *expected]
         assert reasons(*begun, veto, *closed(10), executes(at), *closed(at)) == with_veto
     (found,) = play(*begun, veto, *closed(10), executes(13), *closed(13))
-    events = json.loads(found.facts)["events"]
-    assert {name: each["block"] for name, each in events.items()} == {
-        **{"requested": 9, "vetoed": 10, "executed": 13},
-    }
+    assert [each.place.number for each in events_of(CONDITION.claims(found))] == [9, 10, 13]
     # Another's veto of the same name, or one that comes later.
     elsewhere = msgspec.structs.replace(veto, slasher=PROVED)
     assert reasons(*begun, elsewhere, *closed(10), executes(13), *closed(13)) == []
@@ -565,10 +616,12 @@ def test_a_receiver_who_is_not_the_burner_is_found_as_soon_as_it_is_named_and_on
     (found,) = play(
         *begun, shows(9, receiver=THIEF), *closed(9, 10, 11, 12), executes(13, THIEF), *closed(13)
     )
-    facts = json.loads(found.facts)
-    assert (facts["reason"], found.block_number) == ("wrong_receiver", 9)
-    assert (facts["receiver"], facts["burner"]) == ("0x" + THIEF.hex(), "0x" + BURNER.hex())
-    assert set(facts["events"]) == {"requested", "trusted", "listed"}
+    sought = CONDITION.claims(found)
+    assert (sought.reason, found.block_number) == ("wrong_receiver", 9)
+    assert (sought.notes["receiver"], sought.notes["burner"]) == ("0x" + THIEF.hex(), "0x" + BURNER.hex())
+    assert [each.contract for each in events_of(sought)] == [
+        *("trusted_slasher", "network_registry", "trusted_slasher")
+    ]
     (found,) = play(*begun, shows(9), *closed(9, 10, 11, 12), executes(13, THIEF), *closed(13))
     assert found.block_number == 13
     assert reasons(*begun, shows(9, receiver=None), *closed(9), executes(13, None), *closed(13)) == []
@@ -593,7 +646,7 @@ def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -
     assert changes == ()
     folded, (change,) = calculus.apply(FOLD, folded, New((new,), {}), [asking])
     assert isinstance(change.after, Finding)
-    assert json.loads(change.after.facts)["reason"] == "unknown_task"
+    assert reason_of(change.after) == "unknown_task"
     folded, (change,) = calculus.apply(FOLD, folded, Undo((new,), {}))
     assert isinstance(change.after, Finding)
     assert change.after.status == "retracted"
@@ -602,7 +655,7 @@ def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def test_requests_and_tasks_leave_the_state_and_of_a_task_ten_bytes_stay() -> None:
+def test_requests_and_tasks_leave_the_state_and_of_a_task_fifteen_bytes_stay() -> None:
     end, gone = 8 + WINDOW + LATE, 10 + KEPT
     state, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end - 1))
     assert (len(state.tasks), len(state.past), len(state.requests)) == (2, 0, 1)
@@ -613,15 +666,27 @@ def test_requests_and_tasks_leave_the_state_and_of_a_task_ten_bytes_stay() -> No
         assert (len(after.tasks), len(after.due), len(after.requests), len(after.open)) == (0, 0, 0, 0)
         assert (len(after.standing), len(after.missed)) == (0, 0)
         assert [each.holds for each in after.registry.sets.values()] == [0]
-        assert sum(map(len, after.past.values())) == 2 * 10
-        assert all(past.holds(after.past, each.hash) for each in (TASK, OTHER))
+        assert sum(map(len, after.past.values())) == 2 * 15
+        assert [past.find(after.past, each.hash) for each in (TASK, OTHER)] == [3, 3]
     # A Task that was is not one that never was, and its window has passed if anybody knows of one.
     unsaid = msgspec.structs.replace(NETWORK, terms={})
-    for task_hash, found in ((TASK.hash, ["window_passed"]), (UNHEARD, ["unknown_task"])):
+    for task_hash, expected in ((TASK.hash, ["window_passed"]), (UNHEARD, ["unknown_task"])):
         late = asks(3 * KEPT, EQUIVOCATION, task_hash=task_hash)
-        assert reasons(*closed(4, end, 2 * KEPT), late, *closed(3 * KEPT)) == found
-        found = [each for each in found if each != "window_passed"]
-        assert reasons(*closed(4, 9 + KEPT + LATE), late, *closed(3 * KEPT), network=unsaid) == found
+        assert reasons(*closed(4, end, 2 * KEPT), late, *closed(3 * KEPT)) == expected
+        expected = [each for each in expected if each != "window_passed"]
+        assert reasons(*closed(4, 9 + KEPT + LATE), late, *closed(3 * KEPT), network=unsaid) == expected
+
+
+def test_there_is_no_block_in_which_nobody_knows_that_the_window_has_passed() -> None:
+    """A Task is known by itself until its submission alone shows it, however long the longest may be."""
+    end = 8 + WINDOW + LATE
+    for longest in (12, 3 * LATE):
+        terms = {"slashing_window": WINDOW, "max_duration": longest}
+        net = msgspec.structs.replace(NETWORK, terms=terms)
+        for last in (end - 1, end, 3 + longest + WINDOW - 1, 3 + longest + WINDOW):
+            late = [*closed(4, last), asks(last + 1, EQUIVOCATION), *closed(last + 1)]
+            expected = ["window_passed"] if last + 1 > 8 + WINDOW else []
+            assert reasons(*late, network=net) == expected, (longest, last)
 
 
 def test_no_task_that_is_over_is_taken_for_another() -> None:
@@ -630,10 +695,10 @@ def test_no_task_that_is_over_is_taken_for_another() -> None:
     tasks.append(Hash32(tasks[0][:2] + tasks[1][2:]))
     known: past.Past = Map()
     for each in tasks[:6000]:
-        known = past.add(known, each)
-    assert all(past.holds(known, each) for each in tasks[:6000])
-    assert not any(past.holds(known, each) for each in tasks[6000:])
-    assert sum(map(len, known.values())) == 60_000
+        known = past.add(known, each, each[0] << 32)
+    assert all(past.find(known, each) == each[0] << 32 for each in tasks[:6000])
+    assert {past.find(known, each) for each in tasks[6000:]} == {None}
+    assert sum(map(len, known.values())) == 90_000
 
 
 def test_a_checkpoint_holds_all_that_is_found_later() -> None:
@@ -650,13 +715,204 @@ def test_a_checkpoint_holds_all_that_is_found_later() -> None:
     assert len(changes) == 4
 
 
+# --- what holds -------------------------------------------------------------------------------------
+
+
+def at(number: int) -> BlockRef:
+    return BlockRef(number, Hash32(bytes([number]) * 32))
+
+
+def requested(number: int, *, trusted: bool = True, **more: Any) -> Requested:
+    made = Requested(
+        *(TRUSTED if trusted else PROVED, NAME, ALICE, MISSED_DUTY, TASK.hash, not trusted),
+        *(Moment("block", 12), Moment("block", 15), at(number), (2, 2)),
+    )
+    return msgspec.structs.replace(made, **more)
+
+
+ASKED = requested(9)
+EQUIVOCATED = requested(9, condition=EQUIVOCATION)
+OTHER_OF_IT = requested(9, request=Hash32(b"o" * 32), place=(2, 1), condition=EQUIVOCATION)
+SUBMITTED = Submitted(TASK.preimage, at(3))
+HELD = Stored("task_manager", "_status.submittedBlock", (TASK.hash,), 3, at(40))
+UNKNOWN = Stored("task_manager", "_status.state", (TASK.hash,), 0, at(9))
+DONE = Executed(TRUSTED, NAME, BURNER, at(13), (3, 0), 1156)
+OVERRULED = Vetoed(TRUSTED, NAME, at(13), (2, 9))
+LIE = Trusted(TRUSTED, NAME, BURNER, SHOWN["a signature is not the operator's"], at(9))
+FALSE = Forged(TASK.hash, ALICE, Hash32(keccak(encode_answer(*WRONG))), signed(ALICE, WRONG, secret=2)[1])
+BURNS = Listed(ID, BURNER, at(1))
+ATTESTED = AttestedFact(TASK.hash, ALICE, at(8))
+ACCEPTED = Accepted(TASK.hash, Hash32(bytes(32)), (1,), at(5))
+PLACE = Member(TASK.hash, ALICE, 0, Hash32(bytes(32)))
+HOLDS: dict[str, list[list[Fact]]] = {
+    "signed": [[ASKED, SUBMITTED, ATTESTED], [ASKED, SUBMITTED, ACCEPTED, PLACE]],
+    "unknown_task": [[ASKED, UNKNOWN]],
+    "window_passed": [
+        [msgspec.structs.replace(EQUIVOCATED, at=at(8 + WINDOW + 1)), SUBMITTED],
+        [msgspec.structs.replace(EQUIVOCATED, at=at(3 + 12 + WINDOW + 1)), HELD],
+    ],
+    "twice": [
+        [EQUIVOCATED, OTHER_OF_IT],
+        [EQUIVOCATED, msgspec.structs.replace(OTHER_OF_IT, slasher=PROVED, proved=True, at=at(90))],
+    ],
+    "not_proved": [[EQUIVOCATED, LIE, FALSE], [EQUIVOCATED, msgspec.structs.replace(LIE, evidence=b"look")]],
+    "after_veto": [[ASKED, OVERRULED, DONE]],
+    "early": [[ASKED, msgspec.structs.replace(DONE, at=at(12))]],
+    "after_expiry": [[ASKED, msgspec.structs.replace(DONE, at=at(16))]],
+    "wrong_receiver": [
+        [ASKED, BURNS, msgspec.structs.replace(DONE, receiver=THIEF)],
+        [ASKED, BURNS, msgspec.structs.replace(LIE, receiver=THIEF)],
+    ],
+}
+# Reason → what a fact of it is changed to, so that nothing holds any more: (place in the list, changes).
+NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
+    "signed": [
+        (0, 0, {"condition": EQUIVOCATION}),
+        (0, 0, {"task_hash": None}),
+        (0, 1, {"task": OTHER.preimage}),
+        (0, 2, {"at": at(9)}),
+        (0, 2, {"operator": BOB}),
+        (0, 2, {"task_hash": OTHER.hash}),
+        (1, 2, {"non_signers": (0,)}),
+        (1, 2, {"task_hash": OTHER.hash}),
+        (1, 3, {"operator": BOB}),
+        (1, 3, {"task_hash": OTHER.hash}),
+    ],
+    "unknown_task": [
+        (0, 0, {"proved": True}),
+        (0, 0, {"task_hash": OTHER.hash}),
+        (0, 1, {"value": 1}),
+        (0, 1, {"at": at(8)}),
+        (0, 1, {"contract": "operator_registry"}),
+        (0, 1, {"name": "_status.submittedBlock"}),
+    ],
+    "window_passed": [
+        (0, 0, {"at": at(8 + WINDOW)}),
+        (0, 0, {"proved": True}),
+        (0, 0, {"condition": MISSED_DUTY}),
+        (0, 1, {"task": OTHER.preimage}),
+        (1, 0, {"at": at(3 + 12 + WINDOW)}),
+        (1, 1, {"value": 0}),
+        (1, 1, {"name": "_status.state"}),
+    ],
+    "twice": [
+        (0, 0, {"proved": True}),
+        (0, 0, {"task_hash": None}),
+        (0, 1, {"place": (2, 3)}),
+        (0, 1, {"place": (2, 2)}),
+        (0, 1, {"at": at(10)}),
+        (0, 1, {"operator": BOB}),
+        (0, 1, {"task_hash": OTHER.hash}),
+        (0, 1, {"condition": INVALID_RESPONSE}),
+        (0, 1, {"request": NAME}),
+    ],
+    "not_proved": [
+        (0, 0, {"request": OTHER.hash}),
+        (0, 1, {"request": OTHER.hash}),
+        (0, 1, {"slasher": PROVED}),
+        (0, 2, {"operator": BOB}),
+        (0, 2, {"digest": OTHER.hash}),
+        (0, 2, {"task_hash": OTHER.hash}),
+        (0, 2, {"signature": bytes(64)}),
+        (1, 1, {"evidence": b""}),
+    ],
+    "after_veto": [
+        (0, 1, {"at": at(14)}),
+        (0, 1, {"place": (3, 1)}),
+        (0, 1, {"slasher": PROVED}),
+        (0, 1, {"request": OTHER.hash}),
+        (0, 2, {"request": OTHER.hash}),
+    ],
+    "early": [(0, 1, {"at": at(13)}), (0, 1, {"request": OTHER.hash}), (0, 1, {"slasher": PROVED})],
+    "after_expiry": [
+        (0, 0, {"execution_deadline": None}),
+        (0, 0, {"execution_deadline": Moment("epoch", 1)}),
+        (0, 1, {"at": at(15)}),
+    ],
+    "wrong_receiver": [
+        (0, 1, {"network": UNHEARD}),
+        (0, 1, {"burner": THIEF}),
+        (0, 2, {"receiver": BURNER}),
+        (0, 2, {"receiver": None}),
+        (1, 2, {"receiver": BURNER}),
+        (1, 2, {"slasher": PROVED}),
+    ],
+}
+TOLD = {"slashing_window": WINDOW, "max_duration": 12, "network": int.from_bytes(ID)}
+
+
+def accused_of(reason: str, slasher: Address = TRUSTED) -> Accused:
+    return Accused(ALICE, subject_of(slasher, NAME, reason))
+
+
+@pytest.mark.parametrize("reason", sorted(REASONS))
+def test_each_reason_holds_for_what_shows_it_and_for_nothing_less_or_more(reason: str) -> None:
+    for facts in HOLDS[reason]:
+        CONDITION.holds(accused_of(reason), facts, TOLD)
+        CONDITION.holds(accused_of(reason), facts[::-1], TOLD)
+        less = [facts[:i] + facts[i + 1 :] for i in range(len(facts))]
+        others = [each for every in HOLDS.values() for these in every for each in these]
+        more = [[*facts, each] for each in others]
+        for these in (*less, *more):
+            with pytest.raises(NotProved):
+                CONDITION.holds(accused_of(reason), these, TOLD)
+        for accused in (
+            Accused(BOB, accused_of(reason).subject),
+            accused_of(reason, PROVED),
+            *(accused_of(each) for each in REASONS - {reason}),
+        ):
+            with pytest.raises(NotProved):
+                CONDITION.holds(accused, facts, TOLD)
+    for i, j, changes in NOT[reason]:
+        facts = list(HOLDS[reason][i])
+        facts[j] = msgspec.structs.replace(facts[j], **changes)
+        with pytest.raises(NotProved):
+            CONDITION.holds(accused_of(reason), facts, TOLD)
+
+
+def test_what_rests_on_a_term_needs_it() -> None:
+    needed = {name: [] for name in TOLD} | {  # type: ignore[var-annotated]
+        "slashing_window": [("window_passed", 0), ("window_passed", 1)],
+        "max_duration": [("window_passed", 1)],
+        "network": [("wrong_receiver", 0), ("wrong_receiver", 1)],
+    }
+    for name, of in needed.items():
+        terms = {each: number for each, number in TOLD.items() if each != name}
+        for reason, i in of:
+            with pytest.raises(NotProved, match=f"expected to know the contracts' {name}"):
+                CONDITION.holds(accused_of(reason), HOLDS[reason][i], terms)
+
+
+def test_a_request_of_before_is_no_proof_of_a_later_ones_place_in_another_block() -> None:
+    """The order of blocks comes first, then that of transactions, then that of logs."""
+    for before, after in (((8, (9, 9)), (9, (0, 0))), ((9, (1, 9)), (9, (2, 0))), ((9, (2, 1)), (9, (2, 2)))):
+        first, second = (
+            msgspec.structs.replace(each, at=at(number), place=place)
+            for each, (number, place) in ((OTHER_OF_IT, before), (EQUIVOCATED, after))
+        )
+        CONDITION.holds(accused_of("twice"), [second, first], TOLD)
+        pairs = ((second, first), (first, second))
+        swapped = [msgspec.structs.replace(a, at=b.at, place=b.place) for a, b in pairs]
+        with pytest.raises(NotProved):
+            CONDITION.holds(accused_of("twice"), swapped, TOLD)
+
+
 # --- a real chain -----------------------------------------------------------------------------------
 
 site = pytest.fixture(scope="module", name="site")(on_anvil)
+EQUIVOCATED_HASH, MISSED_HASH = keccak(b"equivocation"), keccak(b"missed_duty")
 
 
-@pytest.mark.real
-def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_right_is_not(site: Any) -> None:
+class Wrong(NamedTuple):
+    """What an authority that minds no rule does, and what is wrong with it."""
+
+    expected: set[tuple[bytes, str]]  # request, reason
+    right: set[bytes]  # requests with which nothing is wrong
+    old: Task
+
+
+@pytest.fixture(scope="module")
+def wrong(site: Site) -> Wrong:
     def request(of: Any, condition: bytes, operator: int = 0, to: str = BURN, shown: bytes = b"") -> Any:
         name = of if isinstance(of, bytes) else of.hash
         return ask(site, name, condition, operator, to, shown)["SlashingRequested"]
@@ -668,11 +924,20 @@ def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_ri
         expected.update((asked["requestId"], reason) for reason in of)
 
     expected = set[tuple[bytes, str]]()
-    equivocated, missed = (keccak(b"equivocation"), keccak(b"missed_duty"))
+    equivocated, missed = EQUIVOCATED_HASH, MISSED_HASH
     old, task = site.submit(n=10, window=2, grace=0), site.submit(n=10, window=20)
     site.attest(0, task, (2, 5))
     expect(request(task, missed), "signed")
     expect(request(keccak(b"another fork's"), missed), "unknown_task")
+    quorum = site.submit(n=91)
+    site.do(site.stranger, "task_manager", "respond", *site.response(quorum, (7, 13), [0, 2, 3]))
+    expect(request(quorum, missed, 2), "signed")
+
+    # Two in one block.
+    about = (keccak(b"invalid_response"), quorum.hash, site.operators[3].account.address, 1, BURN, b"")
+    calls = [(site.authority, "trusted_slasher", "request", *about)] * 2
+    asked = [told for name, told in in_one_block(site, *calls) if name == "SlashingRequested"]
+    expect(asked[1], "twice")
 
     # Operator 1 signed two responses: shown, proved beside it, and asked for once more.
     abi = site.abis["slashing_manager"]
@@ -684,13 +949,17 @@ def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_ri
     expect(right, "twice")  # since that: it was all right, and is one too many now
     false = abi.encode("proveEquivocation", *proof(site, task, 2)[:-1], site.sign(3, task, (13, 7)))
     expect(request(task, equivocated, 2, shown=false), "not_proved")
+    expect(request(quorum, equivocated, 2, shown=true), "not_proved")
 
-    # By the rules but for the receiver; and against them.
+    # All by the rules; but for the receiver; and against them.
+    silent = request(quorum, missed, 1)
+    shown = request(quorum, equivocated, 3, shown=abi.encode("proveEquivocation", *proof(site, quorum, 3)))
     stolen = request(task, missed, 3, to=STOLEN)
     expect(stolen, "wrong_receiver")
     site.mine_to(stolen["vetoDeadline"])
-    site.do(site.stranger, "trusted_slasher", "execute", stolen["requestId"])
     site.do(site.stranger, "slashing_manager", "execute", proved["requestId"])
+    for each in (silent, shown, stolen):
+        site.do(site.stranger, "trusted_slasher", "execute", each["requestId"])
     against = request(task, missed, 2)
     vetoed(site, against["requestId"])
     site.mine_to(against["vetoDeadline"])
@@ -704,16 +973,143 @@ def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_ri
     expect(late, "window_passed", "after_expiry")
     site.mine_to(late["executionDeadline"])
     execute(late)
+    return Wrong(expected, {each["requestId"] for each in (proved, shown, silent, asked[0])}, old)
 
-    home = msgspec.structs.replace(
-        network(site),
-        selector={"network": "0x" + LISTED_AS.hex()},
-        terms={"slashing_window": TERMS.slashing_window},
-    )
-    record, rows = log(site), Rows()
-    events = ADAPTER.events(home, record.tables)
-    _, changes = calculus.apply(FOLD, calculus.begin(FOLD, home), record, events)
-    put(rows, changes)
-    found = [json.loads(row.facts) for row in rows.values() if isinstance(row, Finding)]
-    assert {(bytes.fromhex(f["request"][2:]), f["reason"]) for f in found} == expected
-    assert len(found) == len(expected)
+
+@pytest.fixture(scope="module")
+def findings(site: Site, wrong: Wrong) -> list[Finding]:
+    return found(site, CONDITION)
+
+
+@pytest.fixture(scope="module")
+def bundles(site: Site, findings: list[Finding]) -> list[Bundle]:
+    return [gathered(site, CONDITION, finding) for finding in findings]
+
+
+def of_request(finding: Finding) -> bytes:
+    return bytes.fromhex(CONDITION.claims(finding).notes["request"][2:])
+
+
+def verdict_on(site: Site, bundle: Bundle) -> Verdict:
+    """Of both verifiers, which come to the same."""
+    told = reader(site)
+    another = second.Reader(told.chain_id, dict(told.contracts), terms=dict(told.terms))
+    try:
+        verdict = verify(bundle, told, lambda name: CONDITION.holds)
+    except NotProved:
+        with pytest.raises(second.Refused):
+            second.verify(write(bundle), another)
+        raise
+    assert second.verify(write(bundle), another).id == verdict.id
+    return verdict
+
+
+@pytest.mark.real
+def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_right_is_not(
+    wrong: Wrong, findings: list[Finding]
+) -> None:
+    told = [(of_request(each), reason_of(each)) for each in findings]
+    assert {*told} == wrong.expected
+    assert len(told) == len(wrong.expected)
+    assert {reason for _, reason in told} == REASONS
+    assert not {request for request, _ in told} & wrong.right
+
+
+@pytest.mark.real
+def test_all_of_it_is_proved_to_whoever_knows_the_contracts(
+    site: Site, findings: list[Finding], bundles: list[Bundle]
+) -> None:
+    for finding, bundle in zip(findings, bundles, strict=True):
+        assert read(write(bundle)) == bundle
+        verdict = verdict_on(site, bundle)
+        assert (verdict.id, verdict.accused.operator) == (finding.id, finding.operator)
+        assert max(block.number for block in verdict.canonical) == finding.block_number
+
+
+@pytest.mark.real
+def test_altered_evidence_is_refused(site: Site, findings: list[Finding], bundles: list[Bundle]) -> None:
+    replace = msgspec.structs.replace
+
+    def altered(finding: Finding, bundle: Bundle) -> Iterator[Bundle]:
+        slasher, request = Address(bytes(bundle.contracts["trusted_slasher"])), Hash32(of_request(finding))
+        claims = bundle.claims
+        for reason in REASONS - {reason_of(finding)}:
+            yield replace(bundle, subject=Octets(subject_of(slasher, request, reason)))
+        yield replace(bundle, operator=Octets(STRANGER))
+        for i, claim in enumerate(claims):
+            yield replace(bundle, claims=claims[:i] + claims[i + 1 :])
+            yield replace(bundle, claims=(*claims, claim))
+            if isinstance(claim, EventClaim):
+                for contract in ("task_manager", "slashing_manager", "network_registry"):
+                    if contract != claim.contract:
+                        named = {**bundle.contracts, contract: Octets(network(site).contract(contract))}
+                        other = (*claims[:i], replace(claim, contract=contract), *claims[i + 1 :])
+                        yield replace(bundle, contracts=named, claims=other)
+            if isinstance(claim, StateClaim):
+                for name in ("_status.state", "_status.submittedBlock"):
+                    (variable,) = claim.variables
+                    if name != variable.name:
+                        other = replace(claim, variables=(replace(variable, name=name),))
+                        yield replace(bundle, claims=(*claims[:i], other, *claims[i + 1 :]))
+            if isinstance(claim, ForgeryClaim):
+                for changes in (
+                    {"index": 3},
+                    {"response": Octets(encode_answer(7, 13))},
+                    {"signature": Octets()},
+                ):
+                    other = replace(claim, **changes)
+                    yield replace(bundle, claims=(*claims[:i], other, *claims[i + 1 :]))
+        for another in bundles:
+            if another is not bundle:
+                yield replace(bundle, subject=another.subject, operator=another.operator)
+
+    count = 0
+    for finding, bundle in zip(findings, bundles, strict=True):
+        for each in altered(finding, bundle):
+            count += 1
+            with pytest.raises(NotProved):
+                verdict_on(site, each)
+    assert count > 300
+
+
+@pytest.mark.real
+def test_a_true_signature_is_no_forgery(site: Site, findings: list[Finding], bundles: list[Bundle]) -> None:
+    """Else whoever shows a proof could be said to have shown none."""
+    (claim,) = (c for b in bundles for c in b.claims if isinstance(c, ForgeryClaim))
+    (bundle,) = (b for b in bundles if claim in b.claims)
+    x, y = site.sign(claim.index, Task(keccak(claim.task), (), []), (13, 7))
+    true = msgspec.structs.replace(claim, signature=Octets(word(x) + word(y)))
+    others = [each for each in bundle.claims if each is not claim]
+    for secret, says in (
+        (site.operators[claim.index].secret, "expected 64 bytes that are not the member's signature"),
+        (site.operators[3].secret, "the key in G2 is not the member's"),
+    ):
+        forgery = msgspec.structs.replace(true, key_g2=Octets(bls.public_keys(secret)[1]))
+        with pytest.raises(NotProved, match=says):
+            verdict_on(site, msgspec.structs.replace(bundle, claims=(*others, forgery)))
+
+
+@pytest.mark.real
+def test_a_burner_of_another_network_is_nobodys_business(
+    site: Site, findings: list[Finding], bundles: list[Bundle]
+) -> None:
+    (bundle,) = (b for f, b in zip(findings, bundles, strict=True) if reason_of(f) == "wrong_receiver")
+    told = reader(site)
+    for terms in ({}, {**told.terms, "network": told.terms["network"] + 1}):
+        with pytest.raises(NotProved):
+            verify(bundle, msgspec.structs.replace(told, terms=terms), lambda name: CONDITION.holds)
+
+
+@pytest.mark.real
+def test_of_a_task_that_is_long_over_the_contracts_storage_shows_it(
+    site: Site, wrong: Wrong, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run last: the chain goes on."""
+    monkeypatch.setattr(wrongful_slashing, "LATE", 0)
+    site.mine_to(max(site.head, wrong.old.end + TERMS.max_duration + TERMS.slashing_window))
+    asked = ask(site, wrong.old.hash, EQUIVOCATED_HASH, 2)["SlashingRequested"]
+    (finding,) = (each for each in found(site, CONDITION) if of_request(each) == asked["requestId"])
+    assert (reason_of(finding), finding.task_number) == ("window_passed", 0)
+    bundle = gathered(site, CONDITION, finding)
+    assert [type(claim) for claim in bundle.claims] == [EventClaim, StateClaim]
+    assert verdict_on(site, bundle).id == finding.id
