@@ -46,9 +46,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "cli.main", *map(str, arguments)]
 
 
-def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+def stderr(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What the command says on stderr, beside how far it has come, which slow ones say."""
-    return [line for line in done.stderr.splitlines() if line.startswith("nektar: ")]
+    return [line for line in done.stderr.splitlines() if not line.startswith("sample: ")]
 
 
 def nektar(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -140,7 +140,7 @@ def test_an_audit_names_each_lie_and_corrects_it_also_when_it_is_killed(
     shown = [line for line in done.stdout.splitlines() if line.startswith("  altered: block ")]
     assert len(shown) == 20
     assert all(line.endswith("reported by rpc") for line in shown)
-    assert len(said(done)) == 1
+    assert len(stderr(done)) == 1
     assert sums(tmp_path) == ALL
     again = ran(index(chain, tmp_path, "--audit", "--json"))
     assert again.returncode == 3
@@ -231,7 +231,7 @@ def test_a_mistake_is_one_clear_line(chain: Load, tmp_path: Path, change: tuple[
     done = subprocess.run(index(chain, tmp_path, *change), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert says in done.stderr
-    assert len(said(done)) == 1
+    assert len(stderr(done)) == 1
 
 
 def test_without_a_last_block_none_is_read_that_is_not_final(chain: Load, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_networks_name_is_refused_by_the_configuration_and_by_the_store(
     for done in (configured, stored):
         assert done.returncode == 2, done.stderr
         assert "--name: sample is a Network's" in done.stderr
-        assert len(said(done)) == 1
+        assert len(stderr(done)) == 1
 
 
 def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: Path) -> None:
@@ -269,4 +269,4 @@ def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: P
     assert done.returncode == 1
     assert "provider rpc" in done.stderr
     assert "127.0.0.1" not in done.stderr
-    assert len(said(done)) == 1
+    assert len(stderr(done)) == 1

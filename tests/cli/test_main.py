@@ -51,10 +51,10 @@ def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     [
         (["bogus"], 2, "No such command"),
         (["demo", "--seed", "x"], 2, "--seed"),
-        (["demo", "--kill", "king"], 2, "expected roles of indexer, collector, processors, prosecutor, store"),
+        (["demo", "--kill", "king"], 2, "expected roles of indexer, collector, processors, prosecutor"),
         (["demo", "--tasks", "3"], 2, "--tasks: expected at least 20"),
         (["watchers"], 2, "Missing command"),
-        (["up", "king"], 2, "expected one of indexer, collector, processors, prosecutor, store"),
+        (["up", "king"], 2, "expected one of indexer, collector, processors, prosecutor"),
         (["sql", "SELECT 1"], 2, "nektar init"),
         (["check", "--config", "/no/such/nektar.yaml"], 2, "/no/such/nektar.yaml"),
     ],
