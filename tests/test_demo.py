@@ -120,13 +120,13 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     }
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    compared = {"tasks", "operators", "traces", *plugins.names("nektar.conditions")}
+    compared = {"tasks", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
 
 
 def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # ms, so that none is cut off at the end
-    done = nektar(tmp_path, "demo", "--seed", "78")
+    done = nektar(tmp_path, "demo", "--seed", "78", "--tasks", "20")
     assert done.returncode == 0, account(done, tmp_path)
     exactly_right(json.loads((tmp_path / "build" / "demo" / "summary.json").read_text()))
     with closing(buses.open(f"sqlite://{tmp_path}/build/demo/bus")) as bus:

@@ -28,6 +28,7 @@ from nektar.model import (
 from tests.devnet.contracts.conftest import TERMS, Refused, Site, on_anvil
 from tests.processors.real_chain import ADAPTER, log, network
 from tests.processors.world import OPERATORS, block, set_of
+from tests.seeds import seeds
 
 MINIMUM = 100 * TOKEN
 SLASHER = "0x" + "1".rjust(64, "0")  # the slot that says who may slash, so that anything can be at any time
@@ -83,7 +84,7 @@ def act(site: Site, rng: random.Random, waiting: dict[int, object]) -> None:
             site.do(site.stranger, "operator_registry", "commitSet")
 
 
-@pytest.fixture(scope="module", params=range(3))
+@pytest.fixture(scope="module", params=range(seeds(1, 3)))
 def lived(request: pytest.FixtureRequest, site: Site) -> Iterator[Lived]:
     snapshot = site.chain.rpc("evm_snapshot")
     delegation, slasher = site.contracts["delegation"], site.admin.address.removeprefix("0x")
