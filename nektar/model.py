@@ -459,7 +459,7 @@ class Network(msgspec.Struct, frozen=True):
         """The address of a contract that a fold can't do without. Raises UnknownContract."""
         if name not in self.contracts:
             raise UnknownContract(
-                f"networks.{self.name}.contracts: expected {name}, which signatures and traces are bound to; "
+                f"networks.{self.name}.contracts: expected {name}, on which this rests; "
                 f"got {', '.join(sorted(self.contracts)) or 'none'}"
             )
         return self.contracts[name]

@@ -36,7 +36,7 @@ from nektar.fold import Fold
 from nektar.generations import FRESH_SECONDS
 from nektar.health import Health, words
 from nektar.log import NETWORK, STANDS_HEADER, Reading
-from nektar.model import Network
+from nektar.model import Network, UnknownContract, UnknownTerm
 from nektar.networks.adapter import Adapter
 from processors.followed import begun, followed
 from processors.following import Following, name_of, saved
@@ -294,17 +294,36 @@ def run(
     Returns once stopped. Raises BusError; and when no fold has a Network left, the first error by which one
     stopped. All that was put out before is kept.
     """
-    for fold in folds:
-        health.opened(fold.name)
+    opened = set[str]()
     while not stop.is_set():
         networks = followed(config, adapters, bus)
         interpreters = {log.key(n.name, n.generation): Interpreter(n, adapters[n.name]) for n in networks}
         begins = begun(networks, bus)
         with ExitStack() as stack:
             runners = [
-                stack.enter_context(Runner(bus, fold, networks, interpreters, begins)) for fold in folds
+                stack.enter_context(Runner(bus, fold, those, interpreters, begins))
+                for fold in folds
+                if (those := able(fold, networks))
             ]
+            for runner in runners:
+                if runner.name not in opened:
+                    health.opened(runner.name)
+                    opened.add(runner.name)
             _take_turns(runners, stop, health, partial(_still, networks, config, adapters, bus))
+
+
+def able(fold: Fold[Any], networks: Sequence[Network]) -> list[Network]:
+    """The Networks of which the configuration says all that the fold must know; of the others a line says
+    what it lacks, and the fold is off: a condition that is installed is not every Network's."""
+    found = []
+    for network in networks:
+        try:
+            fold.initial(network)
+        except (UnknownContract, UnknownTerm) as error:
+            _logger.warning("%s, %s: off: %s", fold.name, network.name, error)
+        else:
+            found.append(network)
+    return found
 
 
 def _still(networks: Sequence[Network], config: Config, adapters: Mapping[str, Adapter], bus: Bus) -> bool:

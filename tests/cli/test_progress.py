@@ -10,8 +10,8 @@ import pytest
 from cli.progress import Account, show_account
 
 SUMMARY: dict[str, Any] = {
-    "truth": [{"kind": "duty", "value": "signed"}],
-    "found": [{"kind": "duty", "value": "signed"}],
+    "truth": [{"kind": "duty", "condition": None, "value": "signed"}],
+    "found": [{"kind": "duty", "condition": None, "value": "signed"}],
     "precision": 1.0,
     "recall": 1.0,
     "counted": {"chain": 9, "store": 9},

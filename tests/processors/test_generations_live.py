@@ -41,6 +41,7 @@ pytestmark = pytest.mark.real
 PATIENCE = 90.0
 HISTORY = 250  # blocks before the first start, so that catching up takes a while
 FILTERED = ("task_manager", "operator_registry")  # at first; then the slashing manager comes too
+EQUIVOCATED = "condition = 'equivocation'"
 RIGHT, WRONG = (7, 13), (13, 7)
 site = pytest.fixture(on_anvil)
 
@@ -61,7 +62,12 @@ class Life:
         network = {"name": "home", "chain_id": CHAIN_ID, "rpc": ["a"], "poll": 0.02, **settings}
         network["contracts"] = {name: self.site.contracts[name] for name in contracts}
         limits = {"requests_per_second": 150, "in_flight": 4}
-        watcher = {"name": "w", "url": f"http://127.0.0.1:{self.serving.port}/", "secret": SECRET}
+        watcher = {
+            "name": "w",
+            "url": f"http://127.0.0.1:{self.serving.port}/",
+            "secret": SECRET,
+            "conditions": ["equivocation"],  # one of the two responses is wrong, too
+        }
         content = {
             "data_dir": "data",
             "providers": {"a": {"url": self.site.chain.url, "limits": limits}},
@@ -140,8 +146,8 @@ class Life:
 
     @property
     def found(self) -> Counter[str]:
-        """The Operators that findings are about, each as often as it is one."""
-        rows = self.sql("SELECT operator FROM findings WHERE status != 'retracted'")
+        """The Operators that have equivocated, each as often as it is found."""
+        rows = self.sql(f"SELECT operator FROM findings WHERE {EQUIVOCATED} AND status != 'retracted'")
         return Counter(row["operator"] for row in rows)
 
     def address(self, operator: int) -> str:
@@ -213,7 +219,7 @@ def test_what_was_found_is_seen_until_the_new_log_has_it_and_nobody_is_told_twic
         life.until(lambda: life.found == every)
         life.site.chain.mine(30)
         life.until(lambda: life.sql("SELECT max(number) AS n FROM blocks")[0]["n"] == life.site.head)
-        final = "SELECT count() AS n FROM findings WHERE status = 'final'"
+        final = f"SELECT count() AS n FROM findings WHERE {EQUIVOCATED} AND status = 'final'"
         life.until(lambda: life.sql(final)[0]["n"] == 3)
         life.until(lambda: sum(each.status == "final" for each in life.serving.receiver.kept) >= 3)
         spans = "SELECT DISTINCT SpanAttributes['nektar.generation'] AS g FROM otel_traces"
