@@ -41,6 +41,8 @@ KEYS = {
 }
 KEYS |= {"lost", "duplicated", "latency_ms", "webhooks", "spans", "provable"}
 
+# As few tasks as hold every condition.
+SHORT = ("--tasks", "20")
 # The pipeline's own spans.
 SPANS = """
 SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, ParentSpanId AS parent,
@@ -99,7 +101,7 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
     stale = tmp_path / "build" / "demo" / "summary.json"
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
-    done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", "--kill", ",".join(ROLES))
+    done = nektar(tmp_path, "demo", "--seed", "77", "--operators", "8", *SHORT, "--kill", ",".join(ROLES))
     assert done.returncode == 0, account(done, tmp_path)
     summary = json.loads(stale.read_text())
     exactly_right(summary)
@@ -126,7 +128,7 @@ def test_found_equals_truth_though_every_role_is_killed_once(tmp_path: Path) -> 
 
 def test_one_trace_goes_from_a_block_to_the_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # ms, so that none is cut off at the end
-    done = nektar(tmp_path, "demo", "--seed", "78", "--tasks", "20")
+    done = nektar(tmp_path, "demo", "--seed", "78", *SHORT)
     assert done.returncode == 0, account(done, tmp_path)
     exactly_right(json.loads((tmp_path / "build" / "demo" / "summary.json").read_text()))
     with closing(buses.open(f"sqlite://{tmp_path}/build/demo/bus")) as bus:
@@ -174,7 +176,7 @@ def test_on_a_kafka_that_held_another_run_found_equals_truth_too(kafka_url: str,
             writer.transaction(
                 [Message(NETWORK, key("devnet", 1), b"an earlier run's, which nobody may read")]
             )
-    done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", "--kill", ",".join(ROLES))
+    done = nektar(tmp_path, "demo", "--bus", kafka_url, "--seed", "77", *SHORT, "--kill", ",".join(ROLES))
     assert done.returncode == 0, account(done, tmp_path)
     summary = json.loads((tmp_path / "build" / "demo" / "summary.json").read_text())
     exactly_right(summary)

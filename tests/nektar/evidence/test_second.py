@@ -27,6 +27,7 @@ from tests.nektar.evidence.forger import KINDS, Unfit
 from tests.nektar.evidence.small_chain import READER, facts_of
 from tests.nektar.evidence.test_forger import World, _world, judge, known
 from tests.nektar.evidence.test_verify import called, chain, verdict_of, whole
+from tests.seeds import seeds
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "EVIDENCE.md").read_text("utf-8")
@@ -239,7 +240,7 @@ def test_both_come_to_the_same_on_forgeries(world: World, name: str) -> None:
     reader = second.Reader(
         world.reader.chain_id, dict(world.reader.contracts), terms=dict(world.reader.terms)
     )
-    for seed in range(12):
+    for seed in range(seeds(4, 12)):
         try:
             forgery = KINDS[name](random.Random(f"{name} {seed}"), known(world))
         except Unfit:

@@ -62,7 +62,6 @@ from tests.processors.world import (
     put,
     registered,
 )
-from tests.seeds import seeds
 
 CONDITION = BondBreach()
 FOLD = CONDITION.detect
@@ -70,7 +69,7 @@ MINIMUM, STAKE = 10, 20
 OTHER = Address(b"\x0d" * 20)
 CONTRACTS = {"task_manager": MANAGER, "operator_registry": OTHER, "delegation": OTHER}
 BONDED = Network("home", CHAIN_ID, CONTRACTS, terms={"minimum": MINIMUM})
-SEEDS = seeds(60, 120)
+SEEDS = 120
 
 
 class Truth(NamedTuple):

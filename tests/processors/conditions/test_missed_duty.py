@@ -66,11 +66,10 @@ from tests.processors.world import (
     set_of,
     task,
 )
-from tests.seeds import seeds
 
 CONDITION = MissedDuty()
 FOLD = CONDITION.detect
-SEEDS = seeds(30, 60)
+SEEDS = 60
 
 
 def network(allowance: int, window: int) -> world.Network:

@@ -110,11 +110,10 @@ from tests.processors.world import (
     signature,
     task,
 )
-from tests.seeds import seeds
 
 CONDITION = WrongfulSlashing()
 FOLD = CONDITION.detect
-SEEDS = seeds(120, 400)
+SEEDS = 400
 REASONS = {
     *("signed", "unknown_task", "window_passed", "twice", "not_proved"),
     *("after_veto", "early", "after_expiry", "wrong_receiver"),
