@@ -26,6 +26,7 @@ from nektar.bus.port import MAX_MESSAGE_BYTES, Bus, BusError, Delivered, Fenced,
 from nektar.log import CHECKPOINTS, OTLP_LOGS, OTLP_SPANS, PART_BYTES, Joiner, split
 from tests.nektar.bus.model import Model
 from tests.nektar.bus.reading import PATIENCE, S, T, everything, said, settle, take, texts, until
+from tests.seeds import seeds
 
 # Longer than a fetch that was under way is, and than until a member is heard of by its heartbeats alone.
 FETCHES_LAST = 0.1
@@ -548,7 +549,7 @@ class BusContract:
                 settle(bus, slow, quick)
         assert revoked[0] == frozenset(range(bus.partitions))
 
-    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("seed", range(seeds(1, 2)))
     def test_a_transformer_killed_at_random_puts_each_output_out_once(
         self, bus: Bus, bus_url: str, start: Any, seed: int
     ) -> None:
@@ -571,7 +572,7 @@ class BusContract:
         until(lambda: count(put_out(bus)) >= count(expected))
         assert put_out(bus) == expected
 
-    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("seed", range(seeds(1, 2)))
     def test_transformers_that_come_and_go_put_each_output_out_once(
         self, bus: Bus, bus_url: str, start: Any, seed: int
     ) -> None:
