@@ -383,15 +383,17 @@ def test_rate_limits_lower_the_pace_and_answers_raise_it_again() -> None:
 
 def test_whoever_asks_first_is_served_first_and_a_question_given_up_holds_nobody() -> None:
     seen: list[str] = []
+    asked = asyncio.Event()
 
     async def handler(body: Any) -> web.Response:
         seen.append(body["method"])
+        asked.set()
         await asyncio.sleep(0.01)
         return say(result(body, 1))
 
     async def use(provider: Provider) -> None:
         tasks = [asyncio.create_task(provider.call(f"m{n}")) for n in range(8)]
-        await asyncio.sleep(0.005)
+        await asked.wait()
         for given_up in (0, 3):  # one that is under way, one that waits
             tasks[given_up].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
