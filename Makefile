@@ -15,7 +15,7 @@ help:
 	@echo "make soak     twenty seeds, and kill -9 of each role            (ARGS='--seeds 3')"
 	@echo "make prove    every byte that a root covers, changed            (needs the corpora)"
 	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
-	@echo "make thorough the tests that take seeds, with many more of them"
+	@echo "make thorough the tests, with many more seeds, and those that take a minute"
 	@echo "make kill     an indexer killed at random moments, thirty runs on each bus"
 	@echo "make bench    measurements"
 	@echo "make bench-growth  the index at 10 k, 100 k and 1 M logs: speed and memory"
@@ -47,7 +47,7 @@ simulate: .venv/ready
 	$(PY) -m pytest -m slow tests/indexer/test_simulation.py $(ARGS)
 
 thorough: .venv/ready node_modules/ready
-	NEKTAR_THOROUGH=1 $(PY) -m pytest -n 2 -m "not slow" tests/processors tests/nektar $(ARGS)
+	NEKTAR_THOROUGH=1 $(PY) -m pytest -n 2 -m "not slow" $(ARGS)
 
 kill: .venv/ready node_modules/ready
 	$(PY) -m pytest -m slow tests/indexer/test_kills.py $(ARGS)

@@ -24,6 +24,7 @@ from nektar import plugins
 from nektar.bus.port import BusError, Message, partition_of
 from nektar.log import FINDINGS, NETWORK, key
 from nektar.role import ROLES
+from tests.seeds import thorough
 
 pytestmark = pytest.mark.real
 KEYS = {
@@ -168,6 +169,7 @@ def one_trace_goes_from_a_block_to_the_webhook(cwd: Path) -> None:
     assert begun <= {("nektar-indexer", "index"), ("nektar-collector", "collect")}
 
 
+@thorough
 def test_on_a_kafka_that_held_another_run_found_equals_truth_though_every_role_is_killed_once(
     kafka_url: str, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from nektar.store.client import records
 from tests.devnet.contracts.conftest import CHAIN_ID, Site, Task, on_anvil
 from tests.indexer.rules import records as log_records
 from tests.processors.told import SECRET, Serving
+from tests.seeds import thorough
 
 pytestmark = pytest.mark.real
 
@@ -228,6 +229,7 @@ def test_what_was_found_is_seen_until_the_new_log_has_it_and_nobody_is_told_twic
     assert life.standing == 2
 
 
+@thorough
 def test_killed_while_it_catches_up_it_ends_the_same_and_what_was_signed_comes_along(life: Life) -> None:
     rng = random.Random(os.environ.get("SEED", "5"))
     life.offend(0)

@@ -49,7 +49,7 @@ pytestmark = pytest.mark.real
 replace = msgspec.structs.replace
 RIGHT, WRONG = (7, 13), (13, 7)
 # Each of so many seeds is one forgery of every kind.
-SEEDS = seeds(60, 250)
+SEEDS = seeds(40, 250)
 # Of these one at least fools a verifier that does not look.
 ENOUGH = 250
 # The Operator whose key the forger has: it can prove of itself whatever it likes.

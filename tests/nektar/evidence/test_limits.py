@@ -47,6 +47,7 @@ from tests.nektar.evidence.small_chain import (
     sign,
     task_of,
 )
+from tests.seeds import thorough
 
 replace = msgspec.structs.replace
 # On a machine that does other things too; each takes some seconds at most where it has a core of its own.
@@ -92,6 +93,7 @@ def test_thousands_of_absences_over_thousands_of_blocks(long: SmallChain) -> Non
     assert "2000000 looks" in said(replace(shown, claims=tuple(claims[:600])))
 
 
+@thorough
 def test_thousands_of_absences_at_a_block_of_very_many_logs() -> None:
     """All of its logs are of the contract, and its bloom says that it may have any other."""
     chain = SmallChain()
@@ -116,6 +118,7 @@ def test_a_block_of_as_many_receipts_as_there_is_room_for() -> None:
     assert "not those of block 100" in said(shown)
 
 
+@thorough
 def test_signatures_of_keys_that_nobody_has_seen() -> None:
     keys = [bls.public_keys(10_000 + i) for i in range(1_024)]
     preimage = encode_members([(i.to_bytes(20), key, 1) for i, (key, _) in enumerate(keys)])
@@ -182,6 +185,7 @@ def test_variables_and_claims_without_end() -> None:
     assert "at most 4096 claims" in said(replace(shown, claims=(MemberClaim(Octets(b""), 0),) * 200_000))
 
 
+@thorough
 def test_lists_that_take_long_to_read() -> None:
     each = rlp.sequence([b"\xc0" * (MAX_BYTES // 2 - 4_000)])
     chain = SmallChain()
