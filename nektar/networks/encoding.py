@@ -17,6 +17,18 @@ TASK = "(bytes32,uint256,bytes32,bytes32,uint64,uint64,uint16,uint16,uint64)"
 PAIR = "(uint256,uint256)"  # an Answer, or a point of G1
 MEMBERS = f"(address,{PAIR},uint256)[]"
 
+# The proofs that SlashingManager checks.
+PROVE_EQUIVOCATION = f"proveEquivocation({TASK},{MEMBERS},uint256,{PAIR},{PAIR},{PAIR},{PAIR})"
+PROVE_EQUIVOCATION_IN_QUORUM = (
+    f"proveEquivocationInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],{PAIR},{PAIR})"
+)
+PROVE_INVALID_RESPONSE = f"proveInvalidResponse({TASK},{MEMBERS},uint256,{PAIR},{PAIR},uint256)"
+PROVE_INVALID_RESPONSE_IN_QUORUM = (
+    f"proveInvalidResponseInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],uint256)"
+)
+PROVE_MISSED_DUTY = f"proveMissedDuty({MEMBERS}[],({TASK},uint256,uint256,uint256[])[])"
+PROVE_BOND_BREACH = f"proveBondBreach({MEMBERS},uint256)"
+
 TASK_WORDS = 9  # taskType, input, parentHash, setHash, deadline, grace, two thresholds, number
 ANSWER_WORDS = 2  # p, q
 MEMBER_WORDS = 4  # operator, key.x, key.y, stake
@@ -65,9 +77,14 @@ def tuple_of(*parts: bytes) -> bytes:
     return heads + tails
 
 
+def selector(signature: str) -> bytes:
+    """What names the function of this signature in a call: four octets."""
+    return keccak(signature.encode())[:4]
+
+
 def call(signature: str, *parts: bytes) -> bytes:
     """The calldata of a call of the function of this signature."""
-    return keccak(signature.encode())[:4] + tuple_of(*parts)
+    return selector(signature) + tuple_of(*parts)
 
 
 def encode_task(fields: Sequence[int | bytes]) -> bytes:

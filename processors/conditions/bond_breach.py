@@ -26,7 +26,7 @@ from nektar.evidence.sought import Sought, StateSought, VariableSought
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import Fact, InSet, Stored
 from nektar.model import Address, Block, BlockClosed, Event, Hash32, Network, WithdrawalRequested
-from nektar.networks.encoding import MEMBERS, call, members, word
+from nektar.networks.encoding import PROVE_BOND_BREACH, call, members, word
 from nektar.operators import Committed, Registry
 from nektar.rows import Change, Finding
 from processors.conditions.condition import Dispute
@@ -88,10 +88,9 @@ class BondBreach:
     def dispute(self, bundle: Bundle) -> Dispute | None:
         """Calldata of SlashingManager.proveBondBreach, which holds while it is so."""
         member = next(claim for claim in bundle.claims if isinstance(claim, SetMemberClaim))
-        return Dispute("slashing_manager", call(_PROVE, members(bundle.sets[0]), word(member.index)))
-
-
-_PROVE = f"proveBondBreach({MEMBERS},uint256)"
+        return Dispute(
+            "slashing_manager", call(PROVE_BOND_BREACH, members(bundle.sets[0]), word(member.index))
+        )
 
 
 def _holds(accused: Accused, facts: Sequence[Fact]) -> None:

@@ -26,7 +26,15 @@ from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Accepted, Fact, Submitted
 from nektar.facts import Signed as SignedFact
 from nektar.model import Event, Level, Network
-from nektar.networks.encoding import MEMBERS, PAIR, TASK, call, is_answer, members, numbers, word
+from nektar.networks.encoding import (
+    PROVE_EQUIVOCATION,
+    PROVE_EQUIVOCATION_IN_QUORUM,
+    call,
+    is_answer,
+    members,
+    numbers,
+    word,
+)
 from nektar.rows import Change, Finding
 from processors.conditions import watch
 from processors.conditions.condition import Dispute
@@ -127,10 +135,11 @@ class Equivocation:
         about = (one.task, members(bundle.sets[0]), word(one.index))
         if quorum is None:
             signed = [part for claim in alone for part in (claim.response, claim.signature)]
-            return Dispute("slashing_manager", call(_PROVE, *about, *signed))
+            return Dispute("slashing_manager", call(PROVE_EQUIVOCATION, *about, *signed))
         accepted = quorum.response, numbers(quorum.non_signers)
         return Dispute(
-            "slashing_manager", call(_PROVE_IN_QUORUM, *about, *accepted, one.response, one.signature)
+            "slashing_manager",
+            call(PROVE_EQUIVOCATION_IN_QUORUM, *about, *accepted, one.response, one.signature),
         )
 
 
@@ -151,8 +160,6 @@ def _holds(accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) ->
 
 
 # SlashingManager's proofs.
-_PROVE = f"proveEquivocation({TASK},{MEMBERS},uint256,{PAIR},{PAIR},{PAIR},{PAIR})"
-_PROVE_IN_QUORUM = f"proveEquivocationInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],{PAIR},{PAIR})"
 
 
 # --- signatures -------------------------------------------------------------------------------------

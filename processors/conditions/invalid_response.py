@@ -31,8 +31,9 @@ from nektar.facts import Signed as SignedFact
 from nektar.model import Address, Event, Network
 from nektar.networks.answers import LIMIT, least_divisor, wrong_by_itself
 from nektar.networks.encoding import (
-    MEMBERS,
     PAIR,
+    PROVE_INVALID_RESPONSE,
+    PROVE_INVALID_RESPONSE_IN_QUORUM,
     TASK,
     BadEncoding,
     answer_of,
@@ -113,13 +114,20 @@ class InvalidResponse:
         if isinstance(signed, SignatureClaim):
             about = (signed.task, members(bundle.sets[0]), word(signed.index))
             return Dispute(
-                "slashing_manager", call(_PROVE, *about, signed.response, signed.signature, divisor)
+                "slashing_manager",
+                call(PROVE_INVALID_RESPONSE, *about, signed.response, signed.signature, divisor),
             )
         places = [member.operator for member in operator_set(bundle.sets[0]).members]
         about = (signed.task, members(bundle.sets[0]), word(places.index(Address(bundle.operator))))
         return Dispute(
             "slashing_manager",
-            call(_PROVE_IN_QUORUM, *about, signed.response, numbers(signed.non_signers), divisor),
+            call(
+                PROVE_INVALID_RESPONSE_IN_QUORUM,
+                *about,
+                signed.response,
+                numbers(signed.non_signers),
+                divisor,
+            ),
         )
 
     def challenge(self, bundle: Bundle) -> Dispute | None:
@@ -132,8 +140,6 @@ class InvalidResponse:
         return Dispute(TASK_MANAGER, call(_CHALLENGE, signed.task, signed.response, divisor))
 
 
-_PROVE = f"proveInvalidResponse({TASK},{MEMBERS},uint256,{PAIR},{PAIR},uint256)"
-_PROVE_IN_QUORUM = f"proveInvalidResponseInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],uint256)"
 _CHALLENGE = f"challenge({TASK},{PAIR},uint256)"
 
 

@@ -63,8 +63,7 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.networks.encoding import (
-    MEMBERS,
-    TASK,
+    PROVE_MISSED_DUTY,
     Dynamic,
     array,
     call,
@@ -208,7 +207,9 @@ class MissedDuty:
                 who = [member.operator for member in sets[place].members].index(Address(bundle.operator))
                 out = numbers(accepted.get(Hash32(keccak(fact.task)), ()))
                 misses.append(Dynamic(tuple_of(fact.task, word(place), word(who), out)))
-        return Dispute("slashing_manager", call(_PROVE, array([*map(members, bundle.sets)]), array(misses)))
+        return Dispute(
+            "slashing_manager", call(PROVE_MISSED_DUTY, array([*map(members, bundle.sets)]), array(misses))
+        )
 
 
 def _said(claim: EventClaim) -> Fact:
@@ -218,7 +219,6 @@ def _said(claim: EventClaim) -> Fact:
 
 
 # SlashingManager's proof. A miss is (task, the place of its set, the member's index, non-signers).
-_PROVE = f"proveMissedDuty({MEMBERS}[],({TASK},uint256,uint256,uint256[])[])"
 
 
 # --- what holds -------------------------------------------------------------------------------------

@@ -1,35 +1,11 @@
-"""Wrongful slashing: somebody is to be slashed, or was, and the chain itself says that they should not.
-
-| reason | what the chain says |
-|---|---|
-| signed         | a missed duty is claimed, and the Operator signed or attested that Task |
-| unknown_task   | no Task of this chain has the hash that the request names |
-| window_passed  | the request came after the slashing window of its Task |
-| twice          | the same was requested before: same condition, Task and Operator |
-| not_proved     | what is shown for it is no proof |
-| after_veto     | it was executed though it was overruled |
-| early          | it was executed while it could still be overruled |
-| after_expiry   | it was executed after its last block (or second) of execution |
-| wrong_receiver | what is taken goes elsewhere than to the Network's Burner, or is to |
+"""Wrongful slashing: somebody is to be slashed, or was, and the chain itself says that they should not, for
+one of several reasons (`reasons.py`).
 
 There is one finding for each request and reason, and not one for each request: reasons come at different
 times and with other evidence, what was found can't be altered, and a veto that was passed over is news to
 whoever knew that the request was wrong. `operator` is the one slashed, whom nothing is held against. What a
 finding is about (`subject_of`) is the hash of the request, its slasher and the reason: so a verdict is of one
 reason, and of what is shown for another it is refused.
-
-What is shown, always the request first:
-
-| reason | beside the request |
-|---|---|
-| signed         | the Task, and the Operator's attestation or its place among the signers of the response |
-| unknown_task   | that the TaskManager held no such Task after the request's block |
-| window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
-| twice          | the other request, which a proof stands behind or which came first |
-| not_proved     | what the authority showed and, where it is a signature, that this is not the Operator's |
-| after_veto     | the veto, and the execution after it |
-| early, after_expiry | the execution |
-| wrong_receiver | the Network's listing, and who is to get it or did |
 
 Whoever made the request is accused by this, so where the log may lack something, nothing is said:
 
@@ -54,8 +30,7 @@ slashed for any more (`terms.max_duration`). Its name and the block of its submi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from immutables import Map
@@ -94,7 +69,6 @@ from nektar.model import (
     GapPassed,
     Hash32,
     Level,
-    Moment,
     Network,
     NetworkListed,
     Responded,
@@ -115,11 +89,11 @@ from nektar.networks.encoding import (
 )
 from nektar.operators import UNKNOWN_TWIN, Registry
 from nektar.rows import Change, Finding
-from processors import past, shown
-from processors.shown import MISSED_DUTY, Signature
+from processors import past
+from processors.conditions import reasons
+from processors.conditions.flaws import MISSED_DUTY, Signature, flaw
+from processors.conditions.reasons import DURATION, NAME, WINDOW
 
-NAME = "wrongful_slashing"
-WINDOW, DURATION, NETWORK = "slashing_window", "max_duration", "network"
 _REGISTRY = "network_registry"
 KEPT = 100_000
 LATE = 7_200  # a day of 12-second blocks
@@ -242,218 +216,7 @@ class WrongfulSlashing:
 
     def holds(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
         """What is shown contradicts one request for one reason, and nothing else is shown."""
-        _holds(accused, facts, terms)
-
-
-def subject_of(slasher: Address, request: Hash32, reason: str) -> Hash32:
-    """What a finding is about. A request's name is its slasher's own."""
-    return Hash32(keccak(request + slasher + reason.encode()))
-
-
-# --- what holds -------------------------------------------------------------------------------------
-
-F = TypeVar("F")
-
-
-class _Given:
-    """Facts that are taken one by one: none may be left."""
-
-    def __init__(self, facts: Sequence[Fact]) -> None:
-        self._left = list(facts)
-
-    def take(self, kind: type[F], what: str, is_it: Callable[[F], bool]) -> F:
-        """The first such fact. Raises NotProved."""
-        found = self.take_if(kind, is_it)
-        if found is None:
-            raise NotProved(f"{NAME}: expected {what}; it is not shown")
-        return found
-
-    def take_if(self, kind: type[F], is_it: Callable[[F], bool]) -> F | None:
-        for i, fact in enumerate(self._left):
-            if isinstance(fact, kind) and is_it(fact):
-                del self._left[i]
-                return fact
-        return None
-
-    def require_all_taken(self) -> None:
-        if self._left:
-            what = type(self._left[0]).__name__
-            raise NotProved(f"{NAME}: expected what its reason needs, and no more; {what} is beyond")
-
-
-def _holds(accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
-    said, reason = _said(accused.subject, facts)
-    given = _Given(facts)
-    request = given.take(Requested, "the request that it is about", lambda fact: fact is said)
-    if request.operator != accused.operator:
-        raise NotProved(f"{NAME}: the request is to slash 0x{request.operator.hex()}, not who is named")
-    _REASONS[reason](request, given, terms)
-    given.require_all_taken()
-
-
-def _said(subject: Hash32, facts: Sequence[Fact]) -> tuple[Requested, str]:
-    """The request that a finding of this subject is about, and its reason. Raises NotProved."""
-    for fact in facts:
-        if isinstance(fact, Requested):
-            for reason in _REASONS:
-                if subject_of(fact.slasher, fact.request, reason) == subject:
-                    return fact, reason
-    raise NotProved(f"{NAME}: expected the request that it is about; it is not shown")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise NotProved(f"{NAME}: {otherwise}")
-
-
-def _task_of(request: Requested) -> Hash32:
-    if request.task_hash is None:
-        raise NotProved(f"{NAME}: the request is about no Task")
-    return request.task_hash
-
-
-def _term(terms: Mapping[str, int], name: str) -> int:
-    if name not in terms:
-        raise NotProved(f"{NAME}: expected to know the contracts' {name}; it is not told")
-    return terms[name]
-
-
-def _signed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    _require(request.condition == MISSED_DUTY, "the request is not for a missed duty")
-    task_hash, operator = _task_of(request), request.operator
-    task = given.take(Submitted, "its Task", lambda fact: keccak(fact.task) == task_hash)
-    attested = given.take_if(
-        of_claims.Attested, lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator)
-    )
-    if attested is not None:
-        end = sum(deadline_of(task.task))
-        _require(attested.at.number <= end, f"the Operator attested after block {end}")
-        return
-    accepted = given.take(
-        *(Accepted, "its attestation, or a response"), lambda fact: fact.task_hash == task_hash
-    )
-    member = given.take(
-        *(Member, "the Operator's place"),
-        lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator),
-    )
-    _require(member.index not in accepted.non_signers, "the Operator did not sign the accepted response")
-
-
-def _unknown_task(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    _require_trusted(request)
-    stored = _take_status(given, "state", _task_of(request))
-    _require(stored.value == 0, "the TaskManager knows the Task")
-    _require(stored.at.number >= request.at.number, "what was before the request shows nothing of it")
-
-
-def _window_passed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    _require_trusted(request)
-    _require(request.condition != MISSED_DUTY, "the window of missed duty is that of several Tasks")
-    window, task_hash = _term(terms, WINDOW), _task_of(request)
-    task = given.take_if(Submitted, lambda fact: keccak(fact.task) == task_hash)
-    if task is not None:
-        end = sum(deadline_of(task.task))
-    else:
-        stored = _take_status(given, "submittedBlock", task_hash)
-        _require(stored.value != 0, "the TaskManager does not know the Task")
-        end = stored.value + _term(terms, DURATION)
-    _require(request.at.number > end + window, f"the request came by block {end + window}")
-
-
-def _twice(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    _require_trusted(request)
-    about = (request.condition, _task_of(request), request.operator)
-    other = given.take(
-        *(Requested, "another request for the same"),
-        lambda fact: (fact.condition, fact.task_hash, fact.operator) == about,
-    )
-    _require((other.slasher, other.request) != (request.slasher, request.request), "it is one request")
-    _require(other.proved or _order(other) < _order(request), "the other request came later")
-
-
-def _not_proved(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    trusted = given.take(Trusted, "what was shown for it", lambda fact: _is_of(fact, request))
-
-    def is_forged(made: Signature) -> bool:
-        signed = Hash32(keccak(made.task)), Hash32(keccak(made.response)), made.signature
-        forged = given.take_if(
-            Forged,
-            lambda fact: (
-                fact.operator == made.members.members[made.place].operator
-                and (fact.task_hash, fact.digest, fact.signature) == signed
-            ),
-        )
-        return forged is not None
-
-    about = (request.condition, request.task_hash, request.operator)
-    _require(bool(shown.flaw(trusted.evidence, *about, is_forged)), "what was shown for it may prove it")
-
-
-def _after_veto(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    vetoed = given.take(Vetoed, "its veto", lambda fact: _is_of(fact, request))
-    executed = _take_execution(given, request)
-    _require(_order(vetoed) < _order(executed), "it was executed before it was overruled")
-
-
-def _early(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    late = _lateness(_take_execution(given, request), request.veto_deadline)
-    _require(late is not None and late <= 0, "it was executed when it could not be overruled any more")
-
-
-def _after_expiry(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    executed, until = _take_execution(given, request), request.execution_deadline
-    late = _lateness(executed, until) if until else None
-    _require(late is not None and late > 0, "it was executed when it could be")
-
-
-def _wrong_receiver(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
-    network = _term(terms, NETWORK)
-    listed = given.take(Listed, "the Network's listing", lambda fact: int.from_bytes(fact.network) == network)
-    named = given.take_if(Trusted, lambda fact: _is_of(fact, request)) or _take_execution(given, request)
-    _require(named.receiver not in (None, listed.burner), "it goes to the Network's Burner")
-
-
-_REASONS: Mapping[str, Callable[[Requested, _Given, Mapping[str, int]], None]] = {
-    "signed": _signed,
-    "unknown_task": _unknown_task,
-    "window_passed": _window_passed,
-    "twice": _twice,
-    "not_proved": _not_proved,
-    "after_veto": _after_veto,
-    "early": _early,
-    "after_expiry": _after_expiry,
-    "wrong_receiver": _wrong_receiver,
-}
-
-
-def _require_trusted(request: Requested) -> None:
-    _require(not request.proved, "the request's contract has checked that itself")
-
-
-def _take_status(given: _Given, field: str, task_hash: Hash32) -> Stored:
-    """What the TaskManager holds of a Task."""
-    which = (TASK_MANAGER, f"_status.{field}", (task_hash,))
-    return given.take(
-        *(Stored, f"the {field} of its Task"), lambda fact: (fact.contract, fact.name, fact.keys) == which
-    )
-
-
-def _take_execution(given: _Given, request: Requested) -> Executed:
-    return given.take(Executed, "its execution", lambda fact: _is_of(fact, request))
-
-
-def _is_of(fact: Trusted | Vetoed | Executed, request: Requested) -> bool:
-    return (fact.slasher, fact.request) == (request.slasher, request.request)
-
-
-def _order(fact: Requested | Vetoed | Executed) -> tuple[int, tuple[int, int]]:
-    return fact.at.number, fact.place
-
-
-def _lateness(executed: Executed, deadline: Moment) -> int | None:
-    """How long after the deadline that was, in its own unit; None: epochs are not counted."""
-    reached = {"block": executed.at.number, "timestamp": executed.time}.get(deadline.unit)
-    return None if reached is None else reached - deadline.value
+        reasons.holds(accused, facts, terms)
 
 
 # --- a block ----------------------------------------------------------------------------------------
@@ -685,7 +448,7 @@ def _check_proof(
         return True
 
     about = (request.of.condition, request.of.task_hash, request.of.operator)
-    if not (why := shown.flaw(said.evidence, *about, is_forged)):
+    if not (why := flaw(said.evidence, *about, is_forged)):
         return state, []
     case = _Case().event(state.slashers[said.slasher], at, said)
     for made, twin in forged:
@@ -764,9 +527,9 @@ def _find(
     """The finding, if it was not said before and what is shown for it holds."""
     request = state.requests[request.key]
     of = request.of
-    subject = subject_of(of.slasher, of.request, reason)
+    subject = reasons.subject_of(of.slasher, of.request, reason)
     try:
-        _holds(Accused(of.operator, subject), [of, *case.facts], state.terms)
+        reasons.holds(Accused(of.operator, subject), [of, *case.facts], state.terms)
     except NotProved:
         return state, []
     if reason in request.said:

@@ -73,7 +73,8 @@ from nektar.networks.encoding import encode_answer, word
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import wrongful_slashing
-from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing, subject_of
+from processors.conditions.reasons import subject_of
+from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing
 from tests.devnet.contracts.conftest import TERMS, Site, Task, in_one_block, on_anvil
 from tests.devnet.contracts.test_slashing import proof, prove
 from tests.devnet.contracts.test_trusted import BURNER as BURN

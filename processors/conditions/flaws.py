@@ -1,4 +1,4 @@
-"""What is shown for a slashing on somebody's word: calldata of a proof that no contract has looked at.
+"""What is wrong with a proof that is shown on somebody's word: calldata that no contract has looked at.
 
 `flaw` says why it proves nothing, where that is sure: to the fold, which knows keys and checks signatures
 with them, and to whoever checks evidence, to whom it is shown that one is false. What can't be read, and what
@@ -15,14 +15,18 @@ from nektar.model import G1, Address, Hash32, OperatorSet
 from nektar.networks.answers import refutes
 from nektar.networks.encoding import (
     ANSWER_WORDS,
-    MEMBERS,
-    PAIR,
-    TASK,
+    PROVE_BOND_BREACH,
+    PROVE_EQUIVOCATION,
+    PROVE_EQUIVOCATION_IN_QUORUM,
+    PROVE_INVALID_RESPONSE,
+    PROVE_INVALID_RESPONSE_IN_QUORUM,
+    PROVE_MISSED_DUTY,
     TASK_WORDS,
     BadEncoding,
     answer_of,
     input_of,
     operator_set,
+    selector,
     set_hash_of,
     word,
 )
@@ -32,26 +36,14 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
     for name in (b"equivocation", b"invalid_response", b"missed_duty", b"bond_breach")
 )
 
-
-def _selector(signature: str) -> bytes:
-    return keccak(signature.encode())[:4]
-
-
-_TWO_RESPONSES = _selector(f"proveEquivocation({TASK},{MEMBERS},uint256,{','.join([PAIR] * 4)})")
-_WRONG_RESPONSE = _selector(f"proveInvalidResponse({TASK},{MEMBERS},uint256,{PAIR},{PAIR},uint256)")
 # Condition → the functions that prove it.
 _PROOFS: Mapping[str, tuple[bytes, ...]] = {
-    EQUIVOCATION: (
-        _TWO_RESPONSES,
-        _selector(f"proveEquivocationInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],{PAIR},{PAIR})"),
-    ),
-    INVALID_RESPONSE: (
-        _WRONG_RESPONSE,
-        _selector(f"proveInvalidResponseInQuorum({TASK},{MEMBERS},uint256,{PAIR},uint256[],uint256)"),
-    ),
-    MISSED_DUTY: (_selector(f"proveMissedDuty({MEMBERS}[],({TASK},uint256,uint256,uint256[])[])"),),
-    BOND_BREACH: (_selector(f"proveBondBreach({MEMBERS},uint256)"),),
+    EQUIVOCATION: (selector(PROVE_EQUIVOCATION), selector(PROVE_EQUIVOCATION_IN_QUORUM)),
+    INVALID_RESPONSE: (selector(PROVE_INVALID_RESPONSE), selector(PROVE_INVALID_RESPONSE_IN_QUORUM)),
+    MISSED_DUTY: (selector(PROVE_MISSED_DUTY),),
+    BOND_BREACH: (selector(PROVE_BOND_BREACH),),
 }
+_TWO_RESPONSES, _WRONG_RESPONSE = selector(PROVE_EQUIVOCATION), selector(PROVE_INVALID_RESPONSE)
 # Words before the members, of the two proofs that are checked: Task, place of the members, index, what was
 # signed, and a divisor.
 _SIGNED = ANSWER_WORDS + 2
@@ -79,11 +71,11 @@ def flaw(
     be so."""
     if not evidence or condition not in _PROOFS:
         return ""
-    if (selector := evidence[:4]) not in _PROOFS[condition]:
+    if (proof := evidence[:4]) not in _PROOFS[condition]:
         return "it is no proof of that condition"
-    if selector not in _HEADS or task_hash is None:
+    if proof not in _HEADS or task_hash is None:
         return ""
-    head, words = _HEADS[selector], evidence[4:]
+    head, words = _HEADS[proof], evidence[4:]
     if words[TASK_WORDS * 32 : (TASK_WORDS + 1) * 32] != word(head * 32) or len(words) % 32:
         return ""  # encoded otherwise
     numbers = [int.from_bytes(words[i : i + 32], "big") for i in range(0, head * 32, 32)]
@@ -103,11 +95,9 @@ def flaw(
         (words[at : at + 64], G1(words[at + 64 : at + 128]))
         for at in range((TASK_WORDS + 2) * 32, (head - 1) * 32, _SIGNED * 32)
     ]
-    if selector == _TWO_RESPONSES and signed[0][0] == signed[1][0]:
+    if proof == _TWO_RESPONSES and signed[0][0] == signed[1][0]:
         return "its two responses are the same"
-    if selector == _WRONG_RESPONSE and not refutes(
-        input_of(task), *answer_of(signed[0][0]), numbers[head - 1]
-    ):
+    if proof == _WRONG_RESPONSE and not refutes(input_of(task), *answer_of(signed[0][0]), numbers[head - 1]):
         return "nothing shows that its response is wrong"
     if any(is_forged(Signature(task, members, index, *each)) for each in signed):
         return "a signature is not the operator's"
