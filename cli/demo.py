@@ -137,7 +137,7 @@ def run(
                     lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
                     f"{spans['sent']} spans to be stored",
                 )
-                provable = proved(config, lambda statement: _rows(sql, statement), pipeline.gives_up)
+                provable = proved(config, lambda statement: _rows(sql, statement), pipeline.gives_up())
                 received = home.receiver.tell({"report": 1})
                 moments = probe.finish()
             finally:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from nektar import plugins
+from cli.settings import conditions
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
@@ -30,13 +30,11 @@ class Provable(NamedTuple):
     wrong: str  # empty: all are proved
 
 
-def proved(config: Config, ask: Ask, patience: Callable[[], Callable[[], bool]]) -> Provable:
-    """Wait until every finding's proof is accepted, or `patience` has no more; then verify each bundle."""
-    names = plugins.names("nektar.conditions")
-    conditions = {name: plugins.load("nektar.conditions", name)() for name in names}
-    gives_up = patience()
+def proved(config: Config, ask: Ask, gives_up: Callable[[], bool]) -> Provable:
+    """Wait until every finding's proof is accepted, or nobody waits any more; then verify each bundle."""
+    known = conditions()
     while True:
-        found = {row["id"] for row in ask(_FOUND) if conditions[row["condition"]].dispute}
+        found = {row["id"] for row in ask(_FOUND) if known[row["condition"]].dispute}
         accepted = {row["id"] for row in ask(_ACCEPTED)}
         if found <= accepted or gives_up():
             break
@@ -46,7 +44,7 @@ def proved(config: Config, ask: Ask, patience: Callable[[], Callable[[], bool]])
     for row in ask(_EVIDENCE):
         try:
             bundle = bundles.read(row["bundle"].encode())
-            verdict = verify(bundle, readers[row["network"]], lambda name: conditions[name].holds)
+            verdict = verify(bundle, readers[row["network"]], lambda name: known[name].holds)
         except NektarError as error:
             why = f"{row['id']}: {error}"
             continue

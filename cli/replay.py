@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from cli.settings import adapters, folds, read_config
+from cli.settings import adapters, conditions, folds, read_config
 from cli.setup import CheckFailed
-from nektar import plugins
 from nektar.bus.port import Bus
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Provider
+from nektar.chain.rpc import open_providers
 from nektar.config import Config
 from nektar.model import Network
 
@@ -75,15 +74,10 @@ async def _prove_again(config: Config, bus: Bus, network: Network, as_json: bool
     from nektar.evidence.verify import NotProved
     from processors.reproof import prove_again
 
-    names = plugins.names("nektar.conditions")
-    conditions = {name: plugins.load("nektar.conditions", name)() for name in names}
+    reader = reader_of(config.network(network.name), network)
     async with AsyncExitStack() as opened:
-        providers = []
-        for name in config.network(network.name).rpc:
-            known = config.providers[name]
-            providers.append(await opened.enter_async_context(Provider(name, known.url, known.limits)))
-        code = reader_of(config.network(network.name)).code
-        found = await prove_again(bus, network, Pool(providers, lies=NotProved), conditions, code)
+        pool = Pool(await open_providers(config, network.name, opened), lies=NotProved)
+        found = await prove_again(bus, network, pool, conditions(), reader)
     differ = [each for each in found if each.difference]
     if as_json:
         print(

@@ -1,4 +1,4 @@
-"""What several commands need of the configuration: the file itself, adapters and folds by their names."""
+"""What several commands need: the configuration, and adapters, conditions and folds by their names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nektar.config import Config
 if TYPE_CHECKING:
     from nektar.fold import Fold
     from nektar.networks.adapter import Adapter
+    from processors.conditions.condition import Condition
 
 
 def read_config(path: Path | None, directory: Path | None) -> tuple[Config, Path]:
@@ -35,6 +36,11 @@ def adapters(config: Config) -> dict[str, Adapter]:
     return {n.name: plugins.load("nektar.networks", n.adapter)() for n in config.networks}
 
 
+def conditions() -> dict[str, Condition]:
+    """Every condition that this installation has, by its name."""
+    return {name: plugins.load("nektar.conditions", name)() for name in plugins.names("nektar.conditions")}
+
+
 def folds() -> list[Fold[Any]]:
     """Every fold that this installation has: the ledgers, and what each condition detects with."""
     from processors.folds.operators import Operators
@@ -42,5 +48,4 @@ def folds() -> list[Fold[Any]]:
     from processors.folds.tasks import Tasks
     from processors.folds.traces import Traces
 
-    conditions = [plugins.load("nektar.conditions", name)() for name in plugins.names("nektar.conditions")]
-    return [Tasks(), Operators(), Slashings(), Traces(), *(c.detect for c in conditions)]
+    return [Tasks(), Operators(), Slashings(), Traces(), *(each.detect for each in conditions().values())]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from cli.settings import adapters, folds, read_config
+from cli.settings import adapters, conditions, folds, read_config
 from nektar.config import Config, ConfigError
 from nektar.errors import NektarError
 from nektar.role import ROLES, ends_with_parent, log_to_stderr, stop_on_signals
@@ -87,7 +87,7 @@ def be(role: str, config: Config) -> None:
         elif role == "prosecutor":
             from processors import prosecutor
 
-            prosecutor.run(config, adapters(config), bus, stop, health)
+            prosecutor.run(config, conditions(), adapters(config), bus, stop, health)
         elif role == "store":
             from processors import sink
 

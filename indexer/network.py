@@ -22,7 +22,7 @@ from nektar.chain import abi
 from nektar.chain.abi import Abi
 from nektar.chain.anchor import parse as parse_anchor
 from nektar.chain.announced import Announced
-from nektar.chain.rpc import Provider, first_telling_block, no_contract
+from nektar.chain.rpc import Provider, first_telling_block, no_contract, open_providers
 from nektar.config import Config, ConfigError, NetworkConfig
 from nektar.errors import NektarError
 from nektar.health import READY_SECONDS, Health, words
@@ -35,10 +35,7 @@ logger = logging.getLogger(__name__)
 async def follow(config: Config, network: NetworkConfig, adapter: Adapter, bus: Bus, health: Health) -> None:
     """Follow the Network until cancelled. Raises NektarError where it can't go on."""
     async with AsyncExitStack() as opened:
-        providers = []
-        for name in network.rpc:
-            settings = config.providers[name]
-            providers.append(await opened.enter_async_context(Provider(name, settings.url, settings.limits)))
+        providers = await open_providers(config, network.name, opened)
         chain = Chain(config, network.name, adapter, providers, health, opened)
         source = await chain.source(network)
         logs = opened.enter_context(Logs(bus, network, adapter))

@@ -18,6 +18,8 @@ from nektar.rows import Change, DryRunRow, EvidenceRow, Finding, FindingStatus
 # is expected of another.
 MOST_ATTEMPTS = 8
 
+Key = tuple[str, int, bytes]  # by which a case is told: Network, generation, finding
+
 
 class Case(msgspec.Struct, frozen=True):
     """A finding whose evidence is gathered and tried."""

@@ -12,41 +12,32 @@ one transaction a turn. A restart goes on with the bundles that are made: a stat
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import msgspec
 
-from nektar import plugins
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
-from nektar.chain.abi import ErrorType, load
-from nektar.chain.pool import Pool
-from nektar.chain.rpc import Provider, RpcError
+from nektar.chain.rpc import RpcError
 from nektar.config import Config
 from nektar.errors import NektarError
-from nektar.evidence import bundle as bundles
-from nektar.evidence.gather import gather
-from nektar.evidence.reader import reader_of, terms_of
-from nektar.evidence.verify import NotProved, Reader, verify
 from nektar.generations import FRESH_SECONDS
 from nektar.health import Health
 from nektar.log import FINDINGS, Readings
-from nektar.model import BlockRef, Network, UnknownContract
+from nektar.model import Network
 from nektar.networks.adapter import Adapter
-from nektar.rows import Change, DryRunRow
+from nektar.rows import Change
 from processors import docket, kept, outputs
-from processors.conditions.condition import Condition, Dispute
-from processors.docket import Case
-from processors.dry_run import dry_run, newest
+from processors.conditions.condition import Condition
+from processors.docket import Case, Key
 from processors.followed import followed
 from processors.letters import letter, where
+from processors.proving import Done, Work
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +49,16 @@ AT_ONCE = 4
 # Seconds before a case is tried again that could not go on, which double up to the most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 
-Key = tuple[str, int, bytes]  # Network, generation, finding
-
 
 def run(
-    config: Config, adapters: Mapping[str, Adapter], bus: Bus, stop: threading.Event, health: Health
+    config: Config,
+    conditions: Mapping[str, Condition],
+    adapters: Mapping[str, Adapter],
+    bus: Bus,
+    stop: threading.Event,
+    health: Health,
 ) -> None:
     """Be the prosecutor role until `stop`. Raises BusError, NektarError."""
-    names = plugins.names("nektar.conditions")
-    conditions = {name: plugins.load("nektar.conditions", name)() for name in names}
     health.opened(NAME)
     with Work(config, adapters, conditions) as work, Prosecutor(bus, work) as prosecutor:
         looked = 0.0
@@ -76,118 +68,6 @@ def run(
                 looked = now
             prosecutor.turn(IDLE)
             health.level(NAME, prosecutor.level_at)
-
-
-class Done(NamedTuple):
-    """What came of working on a case: its bundle, or a dry run, or that there is nothing to run."""
-
-    bundle: bytes = b""
-    run: DryRunRow | None = None
-    nothing: bool = False
-
-
-class Work:
-    """What is asked of providers, in a thread of its own: one event loop, a pool for each Network."""
-
-    def __init__(
-        self, config: Config, adapters: Mapping[str, Adapter], conditions: Mapping[str, Condition]
-    ) -> None:
-        self._config = config
-        self._conditions = conditions
-        self._errors: dict[str, Mapping[bytes, ErrorType]] = {}
-        for network in config.networks:
-            abis = adapters[network.name].abi().values()
-            self._errors[network.name] = {k: v for abi in abis for k, v in load(abi).errors.items()}
-        self._networks: dict[tuple[str, int], Network] = {}
-        self._pools: dict[str, Pool] = {}
-        self._loop = asyncio.new_event_loop()
-        self._opened = AsyncExitStack()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self.start(self._open()).result()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.start(self._close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def look(self, networks: Sequence[Network]) -> None:
-        """Know these generations of the Networks."""
-        self._networks = {(network.name, network.generation): network for network in networks}
-
-    def knows(self, key: Key) -> bool:
-        """Whether the finding is of a log that is followed."""
-        return key[:2] in self._networks
-
-    def on(self, key: Key, case: Case) -> Future[Done | None]:
-        """Begin with what is to be done next about a case; None: not now."""
-        return self.start(self._next(self._networks[key[:2]], case))
-
-    async def _open(self) -> None:
-        for network in self._config.networks:
-            providers = []
-            for name in network.rpc:
-                known = self._config.providers[name]
-                providers.append(
-                    await self._opened.enter_async_context(Provider(name, known.url, known.limits))
-                )
-            self._pools[network.name] = Pool(providers, lies=NotProved)
-
-    async def _close(self) -> None:
-        mine = asyncio.current_task()
-        running = [task for task in asyncio.all_tasks() if task is not mine]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await self._opened.aclose()
-
-    async def _next(self, network: Network, case: Case) -> Done | None:
-        condition = self._conditions.get(case.finding.condition)
-        if condition is None:
-            return Done(nothing=True)
-        pool = self._pools[network.name]
-        if not case.bundle:
-            return Done(bundle=await pool.first(lambda each: self._gathered(each, network, condition, case)))
-        bundle = bundles.read(case.bundle.encode())
-        dispute = condition.dispute(bundle) if condition.dispute else None
-        if dispute is None:
-            return Done(nothing=True)
-        return await pool.first(lambda each: self._tried(each, network, case, dispute))
-
-    async def _gathered(
-        self, provider: Provider, network: Network, condition: Condition, case: Case
-    ) -> bytes:
-        """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
-        bundle = await gather(provider, network, case.finding, condition.claims(case.finding))
-        code = reader_of(self._config.network(network.name)).code
-        reader = Reader(network.chain_id, network.contracts, code, terms_of(network))
-        verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
-        if verdict.id != case.finding.id:
-            raise NotProved(
-                f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{case.finding.id.hex()}"
-            )
-        return bundles.write(bundle)
-
-    async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
-        """On the state of the finding's block first, then on those of later ones as they come."""
-        at: BlockRef = case.finding.block
-        if case.tried >= 0:
-            at = await newest(provider)
-            if at.number <= case.tried:
-                return None
-        errors = self._errors[network.name]
-        try:
-            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
-        except UnknownContract as error:
-            log.warning("%s: no dry run: %s", network.name, error)
-            return Done(nothing=True)
 
 
 class Waiting(msgspec.Struct):

@@ -15,10 +15,9 @@ from nektar.chain.pool import Pool
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
-from nektar.evidence.reader import terms_of
 from nektar.evidence.verify import Reader, verify
 from nektar.log import FINDINGS, ROWS, Readings
-from nektar.model import Hash32, Network
+from nektar.model import Network
 from nektar.rows import EvidenceRow, Finding, FindingStatus
 from nektar.store.schema import DELETED
 from processors import outputs
@@ -35,12 +34,11 @@ class Again(NamedTuple):
 
 
 async def prove_again(
-    bus: Bus, network: Network, pool: Pool, conditions: Mapping[str, Condition], code: Mapping[str, Hash32]
+    bus: Bus, network: Network, pool: Pool, conditions: Mapping[str, Condition], reader: Reader
 ) -> list[Again]:
-    """Each finding that stands, with whether the chain gives its evidence again; `code` is what a reader
-    expects at the contracts. Raises BusError."""
+    """Each finding that stands, with whether the chain gives its evidence again, and the reader accepts it.
+    Raises BusError."""
     kept = _evidence(bus, network)
-    reader = Reader(network.chain_id, network.contracts, code, terms_of(network))
     found = []
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)

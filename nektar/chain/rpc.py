@@ -22,6 +22,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -33,7 +34,7 @@ from yarl import URL
 from nektar.chain.faults import Fault, Kind, of_error, of_status
 from nektar.chain.jsonrpc import Malformed, check_density, parse_octets, quantity
 from nektar.chain.pace import Pace, Sent
-from nektar.config import ConfigError, Limits, NetworkConfig
+from nektar.config import Config, ConfigError, Limits, NetworkConfig
 from nektar.errors import NektarError
 
 TRIES = 4
@@ -489,6 +490,15 @@ async def without_code(provider: Provider, addresses: Sequence[str], head: int) 
             f"{', '.join(sorted(empty))}",
         )
     return frozenset(empty)
+
+
+async def open_providers(config: Config, network: str, opened: AsyncExitStack) -> list[Provider]:
+    """The Network's providers, which close with `opened`."""
+    providers = []
+    for name in config.network(network).rpc:
+        known = config.providers[name]
+        providers.append(await opened.enter_async_context(Provider(name, known.url, known.limits)))
+    return providers
 
 
 def first_telling_block(network: NetworkConfig) -> int:

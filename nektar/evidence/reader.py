@@ -9,14 +9,14 @@ from nektar.evidence.verify import Reader
 from nektar.model import Address, Hash32, Network
 
 
-def reader_of(network: NetworkConfig) -> Reader:
-    """The reader that nektar.yaml describes."""
-    return Reader(
-        chain_id=network.chain_id,
-        contracts={name: Address(bytes.fromhex(at[2:])) for name, at in network.contracts.items()},
-        code={name: Hash32(bytes.fromhex(each[2:])) for name, each in network.code.items()},
-        terms=terms_of(network),
-    )
+def reader_of(configured: NetworkConfig, generation: Network | None = None) -> Reader:
+    """The reader that nektar.yaml describes; of an older generation, one that goes by its contracts and
+    terms."""
+    code = {name: Hash32(bytes.fromhex(each[2:])) for name, each in configured.code.items()}
+    if generation is not None:
+        return Reader(generation.chain_id, generation.contracts, code, terms_of(generation))
+    contracts = {name: Address(bytes.fromhex(at[2:])) for name, at in configured.contracts.items()}
+    return Reader(configured.chain_id, contracts, code, terms_of(configured))
 
 
 def terms_of(network: Network | NetworkConfig) -> dict[str, int]:

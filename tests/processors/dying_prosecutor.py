@@ -16,7 +16,8 @@ from nektar.config import Config
 from processors import prosecutor
 from processors.conditions.equivocation import Equivocation
 from processors.followed import network_of
-from processors.prosecutor import Prosecutor, Work
+from processors.prosecutor import Prosecutor
+from processors.proving import Work
 from tests.processors.real_chain import ADAPTER
 
 PROVED = 2

@@ -23,6 +23,7 @@ from nektar.chain.rpc import Provider as Asked
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
 from nektar.evidence.bundle import Bundle
+from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import NotProved
 from nektar.log import DEAD, FINDINGS, ROWS
 from nektar.rows import Change, Finding
@@ -31,7 +32,8 @@ from processors import prosecutor as module
 from processors.conditions.condition import Condition, Dispute
 from processors.conditions.equivocation import Equivocation
 from processors.followed import network_of
-from processors.prosecutor import Prosecutor, Work
+from processors.prosecutor import Prosecutor
+from processors.proving import Work
 from processors.reproof import Again, prove_again
 from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
 from tests.processors.real_chain import ADAPTER, found, gathered
@@ -268,8 +270,9 @@ def test_the_chain_gives_the_evidence_again_and_what_is_not_the_same_is_told(
 
     async def again() -> list[Again]:
         async with Asked("p0", site.chain.url) as provider:
-            pool = Pool([provider], lies=NotProved)
-            return await prove_again(bus, network_of(of.networks[0]), pool, {"equivocation": CONDITION}, {})
+            pool, reader = Pool([provider], lies=NotProved), reader_of(of.networks[0])
+            network = network_of(of.networks[0])
+            return await prove_again(bus, network, pool, {"equivocation": CONDITION}, reader)
 
     assert [(each.same, each.difference) for each in asyncio.run(again())] == [(True, "")] * 2
     row = docket.evidence(findings[0], rows(bus, "evidence")[0]["bundle"].replace('"index":', '"index": '))

@@ -1,0 +1,138 @@
+"""What providers are asked for a finding: its evidence, verified, and what its contract says of the proof.
+
+None of them is believed: a bundle counts once the verifier has accepted it, and of several providers the
+first whose answer holds is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
+
+from nektar.chain.abi import ErrorType, load
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Provider, open_providers
+from nektar.config import Config
+from nektar.evidence import bundle as bundles
+from nektar.evidence.gather import gather
+from nektar.evidence.reader import reader_of
+from nektar.evidence.verify import NotProved, verify
+from nektar.model import BlockRef, Network, UnknownContract
+from nektar.networks.adapter import Adapter
+from nektar.rows import DryRunRow
+from processors.conditions.condition import Condition, Dispute
+from processors.docket import Case, Key
+from processors.dry_run import dry_run, newest
+
+log = logging.getLogger(__name__)
+
+
+class Done(NamedTuple):
+    """What came of working on a case: its bundle, or a dry run, or that there is nothing to run."""
+
+    bundle: bytes = b""
+    run: DryRunRow | None = None
+    nothing: bool = False
+
+
+class Work:
+    """What is asked of providers, in a thread of its own: one event loop, a pool for each Network."""
+
+    def __init__(
+        self, config: Config, adapters: Mapping[str, Adapter], conditions: Mapping[str, Condition]
+    ) -> None:
+        self._config = config
+        self._conditions = conditions
+        self._errors: dict[str, Mapping[bytes, ErrorType]] = {}
+        for network in config.networks:
+            abis = adapters[network.name].abi().values()
+            self._errors[network.name] = {k: v for abi in abis for k, v in load(abi).errors.items()}
+        self._networks: dict[tuple[str, int], Network] = {}
+        self._pools: dict[str, Pool] = {}
+        self._loop = asyncio.new_event_loop()
+        self._opened = AsyncExitStack()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.start(self._open()).result()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.start(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def look(self, networks: Sequence[Network]) -> None:
+        """Know these generations of the Networks."""
+        self._networks = {(network.name, network.generation): network for network in networks}
+
+    def knows(self, key: Key) -> bool:
+        """Whether the finding is of a log that is followed."""
+        return key[:2] in self._networks
+
+    def on(self, key: Key, case: Case) -> Future[Done | None]:
+        """Begin with what is to be done next about a case; None: not now."""
+        return self.start(self._next(self._networks[key[:2]], case))
+
+    async def _open(self) -> None:
+        for network in self._config.networks:
+            providers = await open_providers(self._config, network.name, self._opened)
+            self._pools[network.name] = Pool(providers, lies=NotProved)
+
+    async def _close(self) -> None:
+        mine = asyncio.current_task()
+        running = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._opened.aclose()
+
+    async def _next(self, network: Network, case: Case) -> Done | None:
+        condition = self._conditions.get(case.finding.condition)
+        if condition is None:
+            return Done(nothing=True)
+        pool = self._pools[network.name]
+        if not case.bundle:
+            return Done(bundle=await pool.first(lambda each: self._gathered(each, network, condition, case)))
+        bundle = bundles.read(case.bundle.encode())
+        dispute = condition.dispute(bundle) if condition.dispute else None
+        if dispute is None:
+            return Done(nothing=True)
+        return await pool.first(lambda each: self._tried(each, network, case, dispute))
+
+    async def _gathered(
+        self, provider: Provider, network: Network, condition: Condition, case: Case
+    ) -> bytes:
+        """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
+        bundle = await gather(provider, network, case.finding, condition.claims(case.finding))
+        reader = reader_of(self._config.network(network.name), network)
+        verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
+        if verdict.id != case.finding.id:
+            raise NotProved(
+                f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{case.finding.id.hex()}"
+            )
+        return bundles.write(bundle)
+
+    async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
+        """On the state of the finding's block first, then on those of later ones as they come."""
+        at: BlockRef = case.finding.block
+        if case.tried >= 0:
+            at = await newest(provider)
+            if at.number <= case.tried:
+                return None
+        errors = self._errors[network.name]
+        try:
+            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
+        except UnknownContract as error:
+            log.warning("%s: no dry run: %s", network.name, error)
+            return Done(nothing=True)
