@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import nektar.fold as calculus
-from nektar import checkpoint, plugins
+from cli.settings import folds
+from nektar import checkpoint
 from nektar.chain.keccak import keccak
 from nektar.log import Mark, New
 from nektar.model import (
@@ -27,6 +28,7 @@ from nektar.model import (
     Level,
     Network,
     OperatorRegistered,
+    OperatorSet,
     OperatorSetCommitted,
     Responded,
     Signed,
@@ -34,10 +36,6 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set
-from processors.folds.operators import Operators
-from processors.folds.slashings import Slashings
-from processors.folds.tasks import Tasks
-from processors.folds.traces import Traces
 
 OPERATORS = 1_000
 TASKS = 50
@@ -51,6 +49,8 @@ NETWORK = Network(
     terms=TERMS,
 )
 RESPONSE = encode_answer(7, 13)
+DIGEST = Hash32(keccak(RESPONSE))
+MEMBERS = [(Address((i + 1).to_bytes(20, "big")), G1((i + 1).to_bytes(64, "big"))) for i in range(OPERATORS)]
 
 
 def main() -> None:
@@ -59,16 +59,9 @@ def main() -> None:
     count = sum(len(events) + 1 for _, events in blocks)
     print(f"{OPERATORS:,} operators x {TASKS} tasks: {len(blocks)} blocks, {count:,} events")
     total = 0.0
-    for fold in all_folds():
+    for fold in folds():
         total += measure(fold, blocks, count)
     print(f"{'all folds':>17}: {count / total:>10,.0f} events/s")
-
-
-def all_folds() -> list[Any]:
-    """Every fold that the role runs."""
-    names = plugins.names("nektar.conditions")
-    conditions = [plugins.load("nektar.conditions", name)().detect for name in names]
-    return [Operators(), Tasks(), Slashings(), Traces(), *conditions]
 
 
 def measure(fold: Any, blocks: list[tuple[Block, list[ChainEvent]]], count: int) -> float:
@@ -93,38 +86,44 @@ def measure(fold: Any, blocks: list[tuple[Block, list[ChainEvent]]], count: int)
 
 def history() -> Iterator[tuple[Block, list[ChainEvent]]]:
     """Blocks and what happened in them: all register, a set, a task a block, and then their end."""
-    addresses = [Address((i + 1).to_bytes(20, "big")) for i in range(OPERATORS)]
-    keys = [G1((i + 1).to_bytes(64, "big")) for i in range(OPERATORS)]
-    committed = operator_set(encode_members([(a, k, 10**18) for a, k in zip(addresses, keys, strict=True)]))
-    digest = Hash32(keccak(RESPONSE))
+    committed = operator_set(encode_members([(a, k, 10**18) for a, k in MEMBERS]))
     opened: list[Task] = []
     parent = Hash32(bytes(32))
     for number in range(TASKS + WINDOW + GRACE + 2):
         events: list[ChainEvent] = []
         if number == 0:
-            for i, (address, key) in enumerate(zip(addresses, keys, strict=True)):
-                events.append(OperatorRegistered(At(0, i, 0), address, key, G2(bytes(128)), "local", 1))
-            events.append(OperatorSetCommitted(At(0, OPERATORS, 0), committed))
+            events += registered(committed)
         elif number <= TASKS:
-            opened.append(_task(number, committed.hash, parent))
+            opened.append(task(number, committed.hash, parent, WINDOW, GRACE))
             events.append(TaskSubmitted(opened[-1].submitted, opened[-1]))
         if 2 <= number <= TASKS + 1:
             about = opened[number - 2]
-            for i, (address, key) in enumerate(zip(addresses, keys, strict=True)):
+            for i, (address, key) in enumerate(MEMBERS):
                 at = At(number, i + 1, 0)
-                events.append(Attested(at, about.hash, address, digest, True))
-                events.append(Signed(at, about.hash, address, digest, key, RESPONSE))
+                events.append(Attested(at, about.hash, address, DIGEST, True))
+                events.append(Signed(at, about.hash, address, DIGEST, key, RESPONSE))
             if number % 2:
                 events.append(
-                    Responded(At(number, OPERATORS + 1, 0), about.hash, digest, (1, 2, 3), number + WINDOW)
+                    Responded(At(number, OPERATORS + 1, 0), about.hash, DIGEST, (1, 2, 3), number + WINDOW)
                 )
         block = Block(number, Hash32(keccak(parent)), parent, 12 * number, Level.PROVED, "p", "single:p")
         parent = block.hash
         yield block, events
 
 
-def _task(number: int, set_hash: Hash32, parent: Hash32) -> Task:
-    preimage = encode_task([bytes(32), 91, parent, set_hash, number + WINDOW, GRACE, 5000, 5000, number])
+def registered(committed: OperatorSet) -> list[ChainEvent]:
+    """The first block's events: all register, and are committed as a set."""
+    events: list[ChainEvent] = [
+        OperatorRegistered(At(0, i, 0), address, key, G2(bytes(128)), "local", 1)
+        for i, (address, key) in enumerate(MEMBERS)
+    ]
+    return [*events, OperatorSetCommitted(At(0, OPERATORS, 0), committed)]
+
+
+def task(number: int, set_hash: Hash32, parent: Hash32, window: int, grace: int) -> Task:
+    """The Task of this block, open for `window` blocks."""
+    deadline = number + window
+    preimage = encode_task([bytes(32), 91, parent, set_hash, deadline, grace, 5000, 5000, number])
     return Task(
         hash=Hash32(keccak(preimage)),
         number=number,
@@ -132,8 +131,8 @@ def _task(number: int, set_hash: Hash32, parent: Hash32) -> Task:
         input="91",
         set_hash=set_hash,
         submitted=At(number, 0, 0),
-        deadline=Deadline("block", number + WINDOW),
-        grace=GRACE,
+        deadline=Deadline("block", deadline),
+        grace=grace,
         response_threshold=5000,
         stake_threshold=5000,
         submitter=Address(bytes(20)),

@@ -171,7 +171,7 @@ class _Shown:
             raise NotProved(f"bundle: expected at most {LIMITS[what]} {what}; its claims ask for more")
 
     def require_all_used(self) -> None:
-        """One verdict has one bundle: what no claim needs is not there. Raises NotProved."""
+        """What no claim needs is not there. Raises NotProved."""
         if self._unused:
             kind, name = min(self._unused, key=str)
             raise NotProved(f"bundle: expected what its claims need, and no more; {kind} {name!r} is beyond")

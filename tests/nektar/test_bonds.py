@@ -14,6 +14,7 @@ from nektar.bonds import Bond, Bonds
 from nektar.model import (
     Address,
     At,
+    Block,
     BlockClosed,
     CollateralOpened,
     Delegated,
@@ -157,7 +158,7 @@ def test_a_log_that_begins_later_or_has_gaps_tells_nothing_that_is_not_so(lived:
     assert told > 100
 
 
-def linked(number: int):  # type: ignore[no-untyped-def]
+def linked(number: int) -> Block:
     return block(number, level=Level.LINKED)
 
 

@@ -1,0 +1,256 @@
+"""Wrongful slashings of a real chain: found, proved to both verifiers, and refused when they are altered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from eth_hash.auto import keccak
+
+from nektar.evidence import bls
+from nektar.evidence.bundle import (
+    Bundle,
+    EventClaim,
+    ForgeryClaim,
+    StateClaim,
+    read,
+    write,
+)
+from nektar.evidence.canonical import Octets
+from nektar.evidence.verify import NotProved, Verdict, verify
+from nektar.model import (
+    Address,
+    Hash32,
+)
+from nektar.networks.encoding import encode_answer, word
+from nektar.rows import Finding
+from processors.conditions import wrongful_slashing
+from processors.conditions.reasons import subject_of
+from tests.devnet.contracts.conftest import TERMS, Site, Task, in_one_block, on_anvil
+from tests.devnet.contracts.test_slashing import proof, prove
+from tests.devnet.contracts.test_trusted import BURNER as BURN
+from tests.devnet.contracts.test_trusted import THIEF as STOLEN
+from tests.devnet.contracts.test_trusted import ask, vetoed
+from tests.nektar.evidence import second
+from tests.processors.conditions.test_wrongful_slashing import CONDITION, REASONS, reason_of
+from tests.processors.real_chain import found, gathered, network, reader
+from tests.processors.world import (
+    STRANGER,
+)
+
+site = pytest.fixture(scope="module", name="site")(on_anvil)
+EQUIVOCATED_HASH, MISSED_HASH = keccak(b"equivocation"), keccak(b"missed_duty")
+
+
+class Wrong(NamedTuple):
+    """What an authority that minds no rule does, and what is wrong with it."""
+
+    expected: set[tuple[bytes, str]]  # request, reason
+    right: set[bytes]  # requests with which nothing is wrong
+    old: Task
+
+
+@pytest.fixture(scope="module")
+def wrong(site: Site) -> Wrong:
+    def request(of: Any, condition: bytes, operator: int = 0, to: str = BURN, shown: bytes = b"") -> Any:
+        name = of if isinstance(of, bytes) else of.hash
+        return ask(site, name, condition, operator, to, shown)["SlashingRequested"]
+
+    def execute(asked: Any) -> None:
+        site.do(site.authority, "trusted_slasher", "executeRegardless", asked["requestId"])
+
+    def expect(asked: Any, *of: str) -> None:
+        expected.update((asked["requestId"], reason) for reason in of)
+
+    expected = set[tuple[bytes, str]]()
+    equivocated, missed = EQUIVOCATED_HASH, MISSED_HASH
+    old, task = site.submit(n=10, window=2, grace=0), site.submit(n=10, window=20)
+    site.attest(0, task, (2, 5))
+    expect(request(task, missed), "signed")
+    expect(request(keccak(b"another fork's"), missed), "unknown_task")
+    quorum = site.submit(n=91)
+    site.do(site.stranger, "task_manager", "respond", *site.response(quorum, (7, 13), [0, 2, 3]))
+    expect(request(quorum, missed, 2), "signed")
+
+    # Two in one block.
+    about = (keccak(b"invalid_response"), quorum.hash, site.operators[3].account.address, 1, BURN, b"")
+    calls = [(site.authority, "trusted_slasher", "request", *about)] * 2
+    asked = [told for name, told in in_one_block(site, *calls) if name == "SlashingRequested"]
+    expect(asked[1], "twice")
+
+    # Operator 1 signed two responses: shown, proved beside it, and asked for once more.
+    abi = site.abis["slashing_manager"]
+    true = abi.encode("proveEquivocation", *proof(site, task, 1))
+    right = request(task, equivocated, 1, shown=true)
+    again = request(task, equivocated, 1, shown=true)
+    expect(again, "twice")
+    proved = site.do(*prove(site, *proof(site, task, 1)))["SlashingRequested"]
+    expect(right, "twice")  # since that: it was all right, and is one too many now
+    false = abi.encode("proveEquivocation", *proof(site, task, 2)[:-1], site.sign(3, task, (13, 7)))
+    expect(request(task, equivocated, 2, shown=false), "not_proved")
+    expect(request(quorum, equivocated, 2, shown=true), "not_proved")
+
+    # All by the rules; but for the receiver; and against them.
+    silent = request(quorum, missed, 1)
+    shown = request(quorum, equivocated, 3, shown=abi.encode("proveEquivocation", *proof(site, quorum, 3)))
+    stolen = request(task, missed, 3, to=STOLEN)
+    expect(stolen, "wrong_receiver")
+    site.mine_to(stolen["vetoDeadline"])
+    site.do(site.stranger, "slashing_manager", "execute", proved["requestId"])
+    for each in (silent, shown, stolen):
+        site.do(site.stranger, "trusted_slasher", "execute", each["requestId"])
+    against = request(task, missed, 2)
+    vetoed(site, against["requestId"])
+    site.mine_to(against["vetoDeadline"])
+    execute(against)
+    expect(against, "after_veto")
+    early = request(old, missed, 3)
+    execute(early)
+    expect(early, "early")
+    site.mine_to(old.end + TERMS.slashing_window)
+    late = request(old, equivocated, 3)
+    expect(late, "window_passed", "after_expiry")
+    site.mine_to(late["executionDeadline"])
+    execute(late)
+    return Wrong(expected, {each["requestId"] for each in (proved, shown, silent, asked[0])}, old)
+
+
+@pytest.fixture(scope="module")
+def findings(site: Site, wrong: Wrong) -> list[Finding]:
+    return found(site, CONDITION)
+
+
+@pytest.fixture(scope="module")
+def bundles(site: Site, findings: list[Finding]) -> list[Bundle]:
+    return [gathered(site, CONDITION, finding) for finding in findings]
+
+
+def of_request(finding: Finding) -> bytes:
+    return bytes.fromhex(CONDITION.claims(finding).notes["request"][2:])
+
+
+def verdict_on(site: Site, bundle: Bundle) -> Verdict:
+    """Of both verifiers, which come to the same."""
+    told = reader(site)
+    another = second.Reader(told.chain_id, dict(told.contracts), terms=dict(told.terms))
+    try:
+        verdict = verify(bundle, told, lambda name: CONDITION.holds)
+    except NotProved:
+        with pytest.raises(second.Refused):
+            second.verify(write(bundle), another)
+        raise
+    assert second.verify(write(bundle), another).id == verdict.id
+    return verdict
+
+
+@pytest.mark.real
+def test_what_a_malicious_authority_does_on_a_real_chain_is_found_and_what_is_right_is_not(
+    wrong: Wrong, findings: list[Finding]
+) -> None:
+    told = [(of_request(each), reason_of(each)) for each in findings]
+    assert {*told} == wrong.expected
+    assert len(told) == len(wrong.expected)
+    assert {reason for _, reason in told} == REASONS
+    assert not {request for request, _ in told} & wrong.right
+
+
+@pytest.mark.real
+def test_all_of_it_is_proved_to_whoever_knows_the_contracts(
+    site: Site, findings: list[Finding], bundles: list[Bundle]
+) -> None:
+    for finding, bundle in zip(findings, bundles, strict=True):
+        assert read(write(bundle)) == bundle
+        verdict = verdict_on(site, bundle)
+        assert (verdict.id, verdict.accused.operator) == (finding.id, finding.operator)
+        assert max(block.number for block in verdict.canonical) == finding.block_number
+
+
+@pytest.mark.real
+def test_altered_evidence_is_refused(site: Site, findings: list[Finding], bundles: list[Bundle]) -> None:
+    replace = msgspec.structs.replace
+
+    def altered(finding: Finding, bundle: Bundle) -> Iterator[Bundle]:
+        slasher, request = Address(bytes(bundle.contracts["trusted_slasher"])), Hash32(of_request(finding))
+        claims = bundle.claims
+        for reason in REASONS - {reason_of(finding)}:
+            yield replace(bundle, subject=Octets(subject_of(slasher, request, reason)))
+        yield replace(bundle, operator=Octets(STRANGER))
+        for i, claim in enumerate(claims):
+            yield replace(bundle, claims=claims[:i] + claims[i + 1 :])
+            yield replace(bundle, claims=(*claims, claim))
+            if isinstance(claim, EventClaim):
+                for contract in ("task_manager", "slashing_manager", "network_registry"):
+                    if contract != claim.contract:
+                        named = {**bundle.contracts, contract: Octets(network(site).contract(contract))}
+                        other = (*claims[:i], replace(claim, contract=contract), *claims[i + 1 :])
+                        yield replace(bundle, contracts=named, claims=other)
+            if isinstance(claim, StateClaim):
+                for name in ("_status.state", "_status.submittedBlock"):
+                    (variable,) = claim.variables
+                    if name != variable.name:
+                        other = replace(claim, variables=(replace(variable, name=name),))
+                        yield replace(bundle, claims=(*claims[:i], other, *claims[i + 1 :]))
+            if isinstance(claim, ForgeryClaim):
+                for changes in (
+                    {"index": 3},
+                    {"response": Octets(encode_answer(7, 13))},
+                    {"signature": Octets()},
+                ):
+                    other = replace(claim, **changes)
+                    yield replace(bundle, claims=(*claims[:i], other, *claims[i + 1 :]))
+        for another in bundles:
+            if another is not bundle:
+                yield replace(bundle, subject=another.subject, operator=another.operator)
+
+    count = 0
+    for finding, bundle in zip(findings, bundles, strict=True):
+        for each in altered(finding, bundle):
+            count += 1
+            with pytest.raises(NotProved):
+                verdict_on(site, each)
+    assert count > 300
+
+
+@pytest.mark.real
+def test_a_true_signature_is_no_forgery(site: Site, findings: list[Finding], bundles: list[Bundle]) -> None:
+    """Else whoever shows a proof could be said to have shown none."""
+    (claim,) = (c for b in bundles for c in b.claims if isinstance(c, ForgeryClaim))
+    (bundle,) = (b for b in bundles if claim in b.claims)
+    x, y = site.sign(claim.index, Task(keccak(claim.task), (), []), (13, 7))
+    true = msgspec.structs.replace(claim, signature=Octets(word(x) + word(y)))
+    others = [each for each in bundle.claims if each is not claim]
+    for secret, says in (
+        (site.operators[claim.index].secret, "expected 64 bytes that are not the member's signature"),
+        (site.operators[3].secret, "the key in G2 is not the member's"),
+    ):
+        forgery = msgspec.structs.replace(true, key_g2=Octets(bls.public_keys(secret)[1]))
+        with pytest.raises(NotProved, match=says):
+            verdict_on(site, msgspec.structs.replace(bundle, claims=(*others, forgery)))
+
+
+@pytest.mark.real
+def test_a_burner_of_another_network_is_nobodys_business(
+    site: Site, findings: list[Finding], bundles: list[Bundle]
+) -> None:
+    (bundle,) = (b for f, b in zip(findings, bundles, strict=True) if reason_of(f) == "wrong_receiver")
+    told = reader(site)
+    for terms in ({}, {**told.terms, "network": told.terms["network"] + 1}):
+        with pytest.raises(NotProved):
+            verify(bundle, msgspec.structs.replace(told, terms=terms), lambda name: CONDITION.holds)
+
+
+@pytest.mark.real
+def test_of_a_task_that_is_long_over_the_contracts_storage_shows_it(
+    site: Site, wrong: Wrong, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run last: the chain goes on."""
+    monkeypatch.setattr(wrongful_slashing, "LATE", 0)
+    site.mine_to(max(site.head, wrong.old.end + TERMS.max_duration + TERMS.slashing_window))
+    asked = ask(site, wrong.old.hash, EQUIVOCATED_HASH, 2)["SlashingRequested"]
+    (finding,) = (each for each in found(site, CONDITION) if of_request(each) == asked["requestId"])
+    assert (reason_of(finding), finding.task_number) == ("window_passed", 0)
+    bundle = gathered(site, CONDITION, finding)
+    assert [type(claim) for claim in bundle.claims] == [EventClaim, StateClaim]
+    assert verdict_on(site, bundle).id == finding.id
