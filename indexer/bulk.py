@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -99,20 +99,27 @@ async def index(
     Raises RpcError, Contradiction, StoreError.
     """
     links = Links()
-    with ThreadPoolExecutor(1, "insert") as inserting:
+    with ThreadPoolExecutor(1, "insert") as inserting, ExitStack() as held:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, inserting)
 
         async def begin() -> Begun:
             store = await in_thread(opened)
             filled = await in_thread(Filled, store, plan)
             again = await take_back(pool, plan, filled)
-            correction = Correction(store, plan, filled) if plan.level is Level.PROVED else None
+            told = Told(store, scopes(plan))
+            # What nobody told so far needs no look before each insert.
+            is_told = bool(filled.covered(Level.REPORTED)) or told.count(plan.blocks) > 0
+            correction = (
+                Correction(store, plan, filled, told) if plan.level is Level.PROVED and is_told else None
+            )
             there = filled.there()
             for each in there if plan.level is Level.PROVED else []:
                 links.add(each)
             left = filled.left([each.blocks for each in there], again)
             filled.clear(left)
-            return Begun(filled, correction, left, filled.cut_off(), Told(store, scopes(plan)))
+            if not (cut_off := filled.cut_off()):
+                held.enter_context(filled.merges_held())
+            return Begun(filled, correction, left, cut_off, told)
 
         begun = asyncio.create_task(begin())
         left = [plan.blocks] if is_new and not plan.audit else (await begun).left

@@ -71,9 +71,9 @@ def dissent(store: Store, plan: Plan, most: int) -> Dissent:
 class Correction:
     """Of the rows of a plan at level `proved`."""
 
-    def __init__(self, store: Store, plan: Plan, filled: Filled) -> None:
-        self._store, self._plan, self._filled = store, plan, filled
-        self._told = Told(store, scopes(plan))
+    def __init__(self, store: Store, plan: Plan, filled: Filled, told: Told) -> None:
+        """`told` are the rows of the plan's `scopes`."""
+        self._store, self._plan, self._filled, self._told = store, plan, filled, told
 
     def put(self, reads: Sequence[Read], rows: Decoded) -> None:
         """Name what was reported falsely of these blocks, insert their `rows`, and strike out what is false.

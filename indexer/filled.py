@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ from nektar.coverage import CoverageRow, UndecodedRow
 from nektar.errors import NektarError
 from nektar.model import Hash32, Level
 from nektar.store.migrate import make_tables
-from nektar.store.port import Store
+from nektar.store.port import Store, chdb_path
 from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arrow, stored
 
 # There is no log with offsets here. A row that was read better checked takes the place of one that was not.
@@ -45,6 +46,9 @@ SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows
 )
 """  # noqa: S608
 _RANGES_A_QUERY = 1_000  # a query has 256 KiB at most
+# Inserts whose parts are left unmerged: merges take a tenth of the CPU of an index of a million rows, and so
+# few parts are no burden on a query.
+INSERTS_UNMERGED = 50
 
 
 class OtherChain(NektarError):
@@ -80,6 +84,7 @@ class Filled:
         """
         self._store = store
         self._plan = plan
+        self._unmerged: int | None = None  # inserts whose parts are, while merges are held
         others = store.rows(
             f"SELECT chain_id FROM {_COVERAGE} FINAL WHERE network = {literal(plan.name)}"  # noqa: S608
             f" AND chain_id != {plan.chain_id} LIMIT 1"
@@ -146,6 +151,32 @@ class Filled:
                 if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
                     self._store.command(f"DELETE {where}")
 
+    @contextmanager
+    def merges_held(self) -> Iterator[None]:
+        """Merge nothing of what is inserted until there are INSERTS_UNMERGED inserts of it. Not on a server,
+        where others write too. Raises StoreError.
+
+        No row may be deleted meanwhile: that would wait for a merge.
+        """
+        if chdb_path(self._store.url) is None:
+            yield
+            return
+        self._unmerged = 0
+        self._merges("STOP")
+        try:
+            yield
+        finally:
+            self._merge()
+
+    def _merge(self) -> None:
+        if self._unmerged is not None:
+            self._unmerged = None
+            self._merges("START")
+
+    def _merges(self, word: str) -> None:
+        for table in {event.table for event in self._plan.events}:
+            self._store.command(f"SYSTEM {word} MERGES {quoted(table)}")
+
     def put(self, reads: Sequence[Read], rows: Decoded) -> None:
         """Insert the rows of what was read, of which `cover` is to say that they are there; and before, that
         they are about to be. Raises StoreError."""
@@ -154,6 +185,10 @@ class Filled:
             self.insert(_COVERAGE, table_of(CoverageRow, begun), deleted=True)
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
+        if self._unmerged is not None:
+            self._unmerged += 1
+            if self._unmerged == INSERTS_UNMERGED:
+                self._merge()
         self.say(UndecodedRow, rows.undecoded)
 
     def cover(self, reads: Sequence[Read], rows: Decoded) -> None:

@@ -439,8 +439,10 @@ def _question(calls: Sequence[Call]) -> bytes:
 
 def joined(bodies: Sequence[bytes]) -> bytes:
     """Responses to several requests as if they were one's: a list of all replies."""
-    replies = [body.strip() for body in bodies]
-    return b"[" + b",".join(each[1:-1] if each[:1] == b"[" else each for each in replies) + b"]"
+    parts: list[bytes | memoryview] = []
+    for reply in (body.strip() for body in bodies):
+        parts += (b",", memoryview(reply)[1:-1] if reply.startswith(b"[") else reply)
+    return b"".join((b"[", *parts[1:], b"]"))  # the one copy of them
 
 
 def _judged(error: _Error) -> Fault:
