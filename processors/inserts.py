@@ -83,6 +83,14 @@ class Insert(NamedTuple):
     token: str
 
 
+def joined(inserts: Sequence[Insert]) -> Insert:
+    """Inserts into one table as one."""
+    table, _, token = inserts[0]
+    if len(inserts) > 1:
+        token = f"joined:{_digest(''.join(each.token for each in inserts).encode())}"
+    return Insert(table, pa.concat_tables([each.rows for each in inserts]), token)
+
+
 def inserts(record: Delivered, value: bytes, known: Mapping[str, Table]) -> list[Insert]:
     """What `record`, whose parts joined are `value`, puts into the store, in the order of writing.
 

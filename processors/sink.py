@@ -3,6 +3,8 @@
 At least once, with effect exactly once. The record is the unit: one insert per record and table, with the
 token `generation:stream:partition:offset:table:digest`, by which the store drops an insert that it has
 seen; and with `version = generation << 48 | offset`, so that even one that it has forgotten changes nothing.
+Of processors' progress there is one insert for all records that came together, whose rows have those
+versions: read again in other company they stand twice until parts are merged, and count once.
 Offsets are committed after the inserts. Killed anywhere in between, it reads the same records again; and so
 it does where the store lacks what is committed (`stored.py`).
 
@@ -24,7 +26,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import Self
+from typing import NamedTuple, Self
 
 from opentelemetry.trace import use_span
 from opentelemetry.util.types import AttributeValue
@@ -45,7 +47,7 @@ from nektar.store.otel import delete_chain_spans
 from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, chdb_path, shown
 from nektar.store.schema import Table
 from nektar.store.serve import serve
-from processors.inserts import BrokenRecord, Insert, Place, inserts, is_of, place_of
+from processors.inserts import BrokenRecord, Insert, Place, inserts, is_of, joined, place_of
 from processors.letters import letter, where
 from processors.said import whole
 from processors.stored import GENERATIONS, Generations, positions, read_again, rows_stored
@@ -158,6 +160,7 @@ class Sink:
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
         self._drained = set[int]()  # partitions whose findings are taken as far as this poll knows of any
         self._behind = set[int]()  # partitions of which the store lacks findings
+        self._progress: list[_Progress] = []  # that waits for what else the poll brought
         self._committed = time.monotonic()
         self._stop: threading.Event | None = None
 
@@ -187,6 +190,7 @@ class Sink:
             for message in messages:
                 self._take(message)
                 self._between()
+            self._put_progress()
             if self._stored:
                 self._look_whether_to_cut_over()
         except _Stopped:
@@ -243,7 +247,12 @@ class Sink:
                 self._begin(place, ahead)
                 if not ahead:
                     self._standing.add((place.network, place.generation))
-                if not is_of(record, ChainSpan) or place.generation == self._generations.shown(place.network):
+                if is_of(record, ProgressRow):
+                    (row,) = to_store
+                    self._progress.append(_Progress(record, done, row))
+                elif not is_of(record, ChainSpan) or place.generation == self._generations.shown(
+                    place.network
+                ):
                     self._insert(to_store)
                 self._stored = True
         except (BrokenRecord, BrokenLog, SqlError) as error:
@@ -251,6 +260,20 @@ class Sink:
             return
         if done is not None:
             self._done[record.stream, record.partition] = done
+
+    def _put_progress(self) -> None:
+        """Store what processors said of their progress, all at once: after each block they say so together,
+        and an insert of one row takes as long as one of ten. Each row has its record's version still."""
+        waiting, self._progress = self._progress, []
+        try:
+            if waiting:
+                self._insert([joined([each.insert for each in waiting])])
+        except SqlError:
+            for each in waiting:  # to find which of them it is
+                try:
+                    self._insert([each.insert])
+                except SqlError as error:
+                    self._bury(each.record, each.done, error)
 
     def _insert(self, inserts: Sequence[Insert]) -> None:
         for table, rows, token in inserts:
@@ -349,6 +372,7 @@ class Sink:
             self._done.pop((message.stream, message.partition), None)
 
     def _commit(self) -> None:
+        self._put_progress()  # which offsets say that it is stored
         for (stream, partition), offset in self._done.items():
             try:
                 self._consumer.commit(stream, partition, offset)
@@ -406,6 +430,14 @@ class Sink:
         for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]
+
+
+class _Progress(NamedTuple):
+    """A record of progress that is still to be stored."""
+
+    record: Delivered
+    done: int | None  # offset below which all is stored then
+    insert: Insert
 
 
 class _Stopped(Exception):

@@ -167,6 +167,45 @@ def test_the_progress_of_several_processors_waits_for_findings_once(
     assert store.rows("SELECT count() FROM progress") == [(3,)]
 
 
+class Noting:
+    """A store that notes the tables of inserts, and refuses those of one processor's progress."""
+
+    def __init__(self, store: Store, refused: str = "") -> None:
+        self._store, self._refused, self.tables = store, refused, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        if table == "progress_rows" and self._refused in rows.column("processor").to_pylist():
+            raise SqlError("refused")
+        self.tables.append(table)
+        self._store.insert(table, rows, token)
+
+
+def test_progress_that_came_together_is_one_insert_of_rows_of_several_versions(
+    bus: Bus, store: Store
+) -> None:
+    put(bus, *(progress(1, name) for name in ("equivocation", "tasks", "tasks")), duties("owed"))
+    noting: Any = Noting(store)
+    drain(noting, bus)
+    assert noting.tables.count("progress_rows") == 1
+    assert noting.tables[-1] == "progress_rows"  # after what may be its consequences
+    versions = store.rows("SELECT processor, bitAnd(version, 0xffff) FROM progress_rows ORDER BY ALL")
+    assert versions == [("equivocation", 0), ("tasks", 1), ("tasks", 2)]
+    assert store.rows("SELECT processor FROM progress ORDER BY processor") == [("equivocation",), ("tasks",)]
+
+
+def test_of_progress_that_came_together_only_what_is_refused_is_a_dead_letter(bus: Bus, store: Store) -> None:
+    put(bus, *(progress(1, name) for name in ("equivocation", "odd", "tasks")))
+    noting: Any = Noting(store, "odd")
+    drain(noting, bus)
+    drain(noting, bus)
+    (letter,) = bus.read(DEAD, 0)
+    assert (letter.key, letter.headers["reason"]) == (f"store {ROWS}/0/1".encode(), b"refused")
+    assert store.rows("SELECT processor FROM progress ORDER BY processor") == [("equivocation",), ("tasks",)]
+
+
 def committed(of: Sink, stream: str) -> int | None:
     return of._consumer.committed(stream, 0)
 
