@@ -67,6 +67,9 @@ IDLE = 0.05
 AT_ONCE = 16
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
+# Seconds that what processors say of their progress waits at most for what others say of the same block,
+# while something comes.
+MOST_WAIT = 0.1
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
 
@@ -111,8 +114,8 @@ def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, heal
             health.waits(TELEMETRY, "the store's merges are behind")
         else:
             health.level(TELEMETRY, telemetry.level_at)
-        # Before it waits it looks whether there is more.
-        brought = networks.turn(0.0 if busy or brought else IDLE, stop)
+        # Before it waits it looks whether there is more, unless what it has waits for that.
+        brought = networks.turn(0.0 if busy or (brought and not networks.waits) else IDLE, stop)
         health.level(NETWORKS, networks.level_at)
 
 
@@ -177,6 +180,11 @@ class Sink:
         self._consumer.close()
 
     @property
+    def waits(self) -> bool:
+        """Whether something is not stored yet, for what may come with it."""
+        return bool(self._progress)
+
+    @property
     def level_at(self) -> float | None:
         """When the bus had nothing more than what is stored, in seconds since 1970, as far as is known."""
         return self._level.at
@@ -190,8 +198,9 @@ class Sink:
             for message in messages:
                 self._take(message)
                 self._between()
-            self._put_progress()
-            if self._stored:
+            if self._progress and not (messages and time.monotonic() - self._progress[0].since < MOST_WAIT):
+                self._put_progress()
+            if self._stored and not self._progress:  # which tells what a generation lacks
                 self._look_whether_to_cut_over()
         except _Stopped:
             self._commit()
@@ -239,7 +248,7 @@ class Sink:
     def _put_in(self, record: Delivered, done: int | None) -> None:
         try:
             # Rows tell whether the store is behind (`read_again`): none before the findings that it lacks.
-            if is_of(record, ProgressRow) or (record.stream == ROWS and record.partition in self._behind):
+            if record.stream == ROWS and record.partition in self._behind:
                 self._drain_findings(record.partition)
                 self._behind.discard(record.partition)
             if to_store := inserts(record, record.value, self._known):
@@ -249,7 +258,7 @@ class Sink:
                     self._standing.add((place.network, place.generation))
                 if is_of(record, ProgressRow):
                     (row,) = to_store
-                    self._progress.append(_Progress(record, done, row))
+                    self._progress.append(_Progress(record, done, row, time.monotonic()))
                 elif not is_of(record, ChainSpan) or place.generation == self._generations.shown(
                     place.network
                 ):
@@ -262,12 +271,16 @@ class Sink:
             self._done[record.stream, record.partition] = done
 
     def _put_progress(self) -> None:
-        """Store what processors said of their progress, all at once: after each block they say so together,
-        and an insert of one row takes as long as one of ten. Each row has its record's version still."""
+        """Store what processors said of their progress, all at once: after each block they say so one after
+        the other, and an insert of one row takes as long as one of ten. Each row has its record's version."""
+        if not self._progress:
+            return
+        for partition in {each.record.partition for each in self._progress}:
+            self._drain_findings(partition)
         waiting, self._progress = self._progress, []
+        self._stored = True
         try:
-            if waiting:
-                self._insert([joined([each.insert for each in waiting])])
+            self._insert([joined([each.insert for each in waiting])])
         except SqlError:
             for each in waiting:  # to find which of them it is
                 try:
@@ -338,7 +351,6 @@ class Sink:
         since all that it brought was committed before."""
         if partition in self._drained:
             return
-        self._drained.add(partition)
         source = FINDINGS, partition
         end = self._bus.end(FINDINGS, partition)
         while self._taken[source] < end and (
@@ -348,6 +360,7 @@ class Sink:
                 self._take(message)
                 self._between()
         self._taken[source] = max(end, self._taken[source])
+        self._drained.add(partition)
 
     def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
         """Write a dead letter, and with it that all before offset `done` is done with: not within a record
@@ -357,6 +370,8 @@ class Sink:
             if done is not None:
                 self._done[source] = done
             return
+        if message.stream == ROWS:  # of which the letter says how far it is stored
+            self._put_progress()
         self._write_letter(message, done, error)
 
     def _write_letter(self, message: Delivered, done: int | None, error: NektarError) -> None:
@@ -372,13 +387,13 @@ class Sink:
             self._done.pop((message.stream, message.partition), None)
 
     def _commit(self) -> None:
-        self._put_progress()  # which offsets say that it is stored
-        for (stream, partition), offset in self._done.items():
+        """Commit what is stored: of rows nothing, while progress among them waits."""
+        waiting = {(ROWS, each.record.partition) for each in self._progress}
+        for source in self._done.keys() - waiting:
             try:
-                self._consumer.commit(stream, partition, offset)
+                self._consumer.commit(*source, self._done.pop(source))
             except Fenced as error:
                 log.warning("%s", error)  # whoever has it now reads again what was not committed
-        self._done.clear()
         self._committed = time.monotonic()
 
     def _begin_anew(self) -> None:
@@ -427,6 +442,7 @@ class Sink:
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
         self._behind -= partitions
+        self._progress = [each for each in self._progress if each.record.partition not in partitions]
         for state in (self._half, self._taken, self._done, self._buried_below):
             for source in [s for s in state if s[1] in partitions]:
                 del state[source]
@@ -438,6 +454,7 @@ class _Progress(NamedTuple):
     record: Delivered
     done: int | None  # offset below which all is stored then
     insert: Insert
+    since: float  # of the monotonic clock
 
 
 class _Stopped(Exception):
