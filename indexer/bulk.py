@@ -106,19 +106,18 @@ async def index(
             store = await in_thread(opened)
             filled = await in_thread(Filled, store, plan)
             again = await take_back(pool, plan, filled)
-            told = Told(store, scopes(plan))
-            # What nobody told so far needs no look before each insert.
-            is_told = bool(filled.covered(Level.REPORTED)) or told.count(plan.blocks) > 0
-            correction = (
-                Correction(store, plan, filled, told) if plan.level is Level.PROVED and is_told else None
-            )
+            told, correction = Told(store, scopes(plan)), None
+            # Where nobody told anything so far, no insert needs a look at it.
+            if plan.level is Level.PROVED and (filled.covered(Level.REPORTED) or told.count(plan.blocks)):
+                correction = Correction(store, plan, filled, told)
             there = filled.there()
             for each in there if plan.level is Level.PROVED else []:
                 links.add(each)
             left = filled.left([each.blocks for each in there], again)
             filled.clear(left)
             if not (cut_off := filled.cut_off()):
-                held.enter_context(filled.merges_held())
+                await in_thread(filled.hold_merges)
+                held.callback(lambda: inserting.submit(filled.merge).result())
             return Begun(filled, correction, left, cut_off, told)
 
         begun = asyncio.create_task(begin())

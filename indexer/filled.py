@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -151,24 +150,18 @@ class Filled:
                 if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
                     self._store.command(f"DELETE {where}")
 
-    @contextmanager
-    def merges_held(self) -> Iterator[None]:
-        """Merge nothing of what is inserted until there are INSERTS_UNMERGED inserts of it. Not on a server,
-        where others write too. Raises StoreError.
+    def hold_merges(self) -> None:
+        """Merge nothing of what is inserted until there are INSERTS_UNMERGED inserts of it, or `merge` is
+        called. Not on a server, where others write too. Raises StoreError.
 
         No row may be deleted meanwhile: that would wait for a merge.
         """
-        if chdb_path(self._store.url) is None:
-            yield
-            return
-        self._unmerged = 0
-        self._merges("STOP")
-        try:
-            yield
-        finally:
-            self._merge()
+        if chdb_path(self._store.url) is not None:
+            self._unmerged = 0
+            self._merges("STOP")
 
-    def _merge(self) -> None:
+    def merge(self) -> None:
+        """Merge again, where merges are held. Raises StoreError."""
         if self._unmerged is not None:
             self._unmerged = None
             self._merges("START")
@@ -185,10 +178,10 @@ class Filled:
             self.insert(_COVERAGE, table_of(CoverageRow, begun), deleted=True)
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
-        if self._unmerged is not None:
+        if rows.events and self._unmerged is not None:
             self._unmerged += 1
             if self._unmerged == INSERTS_UNMERGED:
-                self._merge()
+                self.merge()
         self.say(UndecodedRow, rows.undecoded)
 
     def cover(self, reads: Sequence[Read], rows: Decoded) -> None:

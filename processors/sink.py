@@ -163,7 +163,7 @@ class Sink:
         self._buried_below: dict[tuple[str, int], int] = {}  # dead letters below it have been written
         self._drained = set[int]()  # partitions whose findings are taken as far as this poll knows of any
         self._behind = set[int]()  # partitions of which the store lacks findings
-        self._progress: list[_Progress] = []  # that waits for what else the poll brought
+        self._progress: list[_Progress] = []  # that waits for what others say of the same block
         self._committed = time.monotonic()
         self._stop: threading.Event | None = None
 
@@ -278,7 +278,6 @@ class Sink:
         for partition in {each.record.partition for each in self._progress}:
             self._drain_findings(partition)
         waiting, self._progress = self._progress, []
-        self._stored = True
         try:
             self._insert([joined([each.insert for each in waiting])])
         except SqlError:

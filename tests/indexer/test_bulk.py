@@ -15,7 +15,7 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk, proved, ranges, reads, reported
+from indexer import bulk, filled, proved, ranges, reads, reported
 from indexer.bulk import Progress, index
 from indexer.decode import LOST_A_BLOCK
 from indexer.plan import Plan
@@ -341,6 +341,28 @@ def test_what_is_read_is_inserted_and_decoded_before_it_takes_more_memory_than_i
     inserted = [after.logs - before.logs for before, after in itertools.pairwise(said)]
     assert max(inserted) == 500
     assert max(decoded) == 2 * a_block
+
+
+@pytest.mark.parametrize("most", [2, 1_000])
+def test_parts_are_left_unmerged_for_so_many_inserts_and_until_the_end(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 500)
+    monkeypatch.setattr(filled, "INSERTS_UNMERGED", most)
+    said: list[str] = []
+    command, insert = store.command, store.insert
+    monkeypatch.setattr(store, "command", lambda sql: said.append(sql) or command(sql))
+    monkeypatch.setattr(store, "insert", lambda *of: said.append(of[0]) or insert(*of))
+    whole = plan(chain)
+    run(store, Failing(chain.url, in_flight=1), whole)
+    (event,) = whole.events
+    ours = [each for each in said if event.table in each]
+    stop, start = f"SYSTEM STOP MERGES `{event.table}`", f"SYSTEM START MERGES `{event.table}`"
+    assert ours.count(stop) == ours.count(start) == 1
+    between = ours[ours.index(stop) : ours.index(start)].count(event.table)
+    assert between == min(most, ours.count(event.table))
+    assert ours.count(event.table) > 2
+    assert stored(store, whole.name) == expected(chain)
 
 
 @pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])

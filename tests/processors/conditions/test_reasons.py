@@ -210,11 +210,12 @@ def test_each_reason_holds_for_what_shows_it_and_for_nothing_less_or_more(reason
 
 
 def test_what_rests_on_a_term_needs_it() -> None:
-    needed = {name: [] for name in TOLD} | {  # type: ignore[var-annotated]
+    needed: dict[str, list[tuple[str, int]]] = {
         "slashing_window": [("window_passed", 0), ("window_passed", 1)],
         "max_duration": [("window_passed", 1)],
         "network": [("wrong_receiver", 0), ("wrong_receiver", 1)],
     }
+    assert needed.keys() == TOLD.keys()
     for name, of in needed.items():
         terms = {each: number for each, number in TOLD.items() if each != name}
         for reason, i in of:
