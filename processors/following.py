@@ -41,7 +41,7 @@ class Following(Generic[State]):
         self._counted = {"network": processor.network.name, "fold": fold}
         self.read = Reading()
         self.taken = put_out  # all records that begin below this offset are put out, or about to be
-        self._put_out = put_out  # … are put out, as the bus says
+        self._said = put_out  # … are put out, as the bus says
         self._anew = 0  # records that are taken, and not yet committed
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
@@ -82,9 +82,9 @@ class Following(Generic[State]):
     def moved(self, name: bytes) -> list[Message]:
         """What the transaction that puts out all that was taken says of the log: how far it is put out now,
         and a checkpoint where one is due."""
-        if self.taken == self._put_out:
+        if self.taken == self._said:
             return []
-        self._put_out = self.taken
+        self._said = self.taken
         said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
         if self._due and self.processor.folded:
             self._due, self._marks = False, 0

@@ -17,6 +17,7 @@ about what is put out already.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,10 @@ State = TypeVar("State")
 TRANSACTION_BYTES = 4 * 1024 * 1024
 # Records a turn: little enough that the runners of a process take turns within what Interpreters remember.
 BATCH = 64
+# How long what puts nothing out may stay unsaid, in seconds. Folded again it puts nothing out again, so that
+# only a restart's work and the group's lag, as others see it, grow by it; a transaction of each fold for each
+# record takes Kafka some 10 ms, and most folds have nothing to say of most records.
+QUIET_SECONDS = 5.0
 # How long an idle process waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.05
 _logger = logging.getLogger(__name__)
@@ -79,6 +84,7 @@ class _Share(Generic[State]):
         self._messages: list[Message] = []
         self._spans: list[Span] = []  # of putting them out
         self._bytes = 0
+        self._said_at = time.monotonic()
         self.start = min(
             (each.processor.start for key, each in logs.items() if key not in stopped), default=committed
         )
@@ -117,13 +123,22 @@ class _Share(Generic[State]):
             if older.name == network.name and older.generation < network.generation:
                 del self.logs[key]
                 self._over.add(key)
+                self._said_at = -math.inf  # no life that comes later follows them to here again
         return said
 
     def flush(self) -> None:
         """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
+        Where it puts nothing out, that may wait (QUIET_SECONDS).
 
         The group's offset stays below whatever is not put out: a record half read, or one that stopped a log.
         """
+        if self._messages or time.monotonic() - self._said_at > QUIET_SECONDS:
+            self._commit()
+        for span in self._spans:
+            span.end()
+        self._messages, self._spans, self._bytes = [], [], 0
+
+    def _commit(self) -> None:
         waiting = [each.taken for key, each in self.logs.items() if key in self._stopped or each.read.half]
         group_next = max(self._committed, min([self.read, *waiting]))
         moved = [
@@ -134,11 +149,9 @@ class _Share(Generic[State]):
         if self._messages or moved or group_next > self._committed:
             group = _group(self._processor)
             self._writer.transaction([*self._messages, *moved], {NETWORK: group_next}, group)
-        for span in self._spans:
-            span.end()
         for each in self.logs.values():
             each.committed()
-        self._messages, self._spans, self._bytes, self._committed = [], [], 0, group_next
+        self._committed, self._said_at = group_next, time.monotonic()
 
     def close(self) -> None:
         self._writer.close()
@@ -204,12 +217,10 @@ class Runner(Generic[State]):
         Raises Fenced where the group has given a partition to another meanwhile: nothing of it is put out.
         """
         batch = self._level.poll(timeout, BATCH)
-        touched: dict[int, _Share[State]] = {}
         for delivered in batch:
             share = self._shares.get(delivered.partition) or self._open(delivered.partition, ())
-            touched[delivered.partition] = share
             share.take(delivered)
-        for share in touched.values():
+        for share in self._shares.values():
             share.flush()
         self._level.took(batch)
         return len(batch)

@@ -208,6 +208,34 @@ def test_a_processor_whose_partition_was_taken_meanwhile_joins_again_and_doubles
     assert counted("nektar.processors.records") == {("gossip", "home"): 60}
 
 
+def test_what_puts_nothing_out_is_said_later_in_one_transaction_and_folded_again_until_then(
+    once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, expected = once(10)
+    with open_bus(copy(source, tmp_path / "bus")) as bus:
+        run_to_end(bus, [HOME])
+        quiet = [SignedBatch(())] * 20  # nothing that a fold could say anything of
+        write(bus, HOME, quiet)
+        with runner(bus, [HOME]) as each:
+            said = bus.end(CHECKPOINTS, 0)
+            while each.turn(0.0):
+                assert bus.end(CHECKPOINTS, 0) == said
+        with runner(bus, [HOME]) as each:
+            assert each.turn(0.0) >= len(quiet), "nobody has said that they are put out"
+            assert bus.end(CHECKPOINTS, 0) == said
+            monkeypatch.setattr(running, "QUIET_SECONDS", 0.0)
+            assert each.turn(0.0) == 0
+            assert each._consumer.committed(NETWORK, 0) == bus.end(NETWORK, 0)
+            there = bus.last(CHECKPOINTS, 0, b"gossip/home/1/put-out")
+            assert there is not None
+            assert int(there.value) == bus.end(NETWORK, 0)
+            said = bus.end(CHECKPOINTS, 0)
+            for _ in range(3):
+                each.turn(0.0)
+            assert bus.end(CHECKPOINTS, 0) == said, "once"
+        assert outputs(bus, HOME) == expected
+
+
 # --- what is large ----------------------------------------------------------------------------------
 
 
