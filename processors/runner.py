@@ -50,10 +50,11 @@ State = TypeVar("State")
 TRANSACTION_BYTES = 4 * 1024 * 1024
 # Records a turn: little enough that the runners of a process take turns within what Interpreters remember.
 BATCH = 64
-# How long what puts nothing out may stay unsaid, in seconds. Folded again it puts nothing out again, so that
-# only a restart's work and the group's lag, as others see it, grow by it; a transaction of each fold for each
-# record takes Kafka some 10 ms, and most folds have nothing to say of most records.
-QUIET_SECONDS = 5.0
+# How long the group's offset may stay where it is, and what puts nothing out unsaid, in seconds. Folded again
+# it puts nothing out again, so that only a restart's work and the group's lag, as others see it, grow by it,
+# while every fold's transaction is something that the next block waits for, and on Kafka an offset is a third
+# of one. Less than a lease, which a commit renews.
+QUIET_SECONDS = 2.0
 # How long an idle process waits for the bus before it looks whether to stop, in seconds.
 IDLE = 0.05
 _logger = logging.getLogger(__name__)
@@ -127,18 +128,19 @@ class _Share(Generic[State]):
         return said
 
     def flush(self) -> None:
-        """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints.
-        Where it puts nothing out, that may wait (QUIET_SECONDS).
+        """Commit everything taken, in one transaction: outputs, how far each log is put out, checkpoints, and
+        now and then the group's offset. Where it puts nothing out, that may wait (QUIET_SECONDS).
 
         The group's offset stays below whatever is not put out: a record half read, or one that stopped a log.
         """
-        if self._messages or time.monotonic() - self._said_at > QUIET_SECONDS:
-            self._commit()
+        due = time.monotonic() - self._said_at > QUIET_SECONDS
+        if self._messages or due:
+            self._commit(due)
         for span in self._spans:
             span.end()
         self._messages, self._spans, self._bytes = [], [], 0
 
-    def _commit(self) -> None:
+    def _commit(self, offset_due: bool) -> None:
         waiting = [each.taken for key, each in self.logs.items() if key in self._stopped or each.read.half]
         group_next = max(self._committed, min([self.read, *waiting]))
         moved = [
@@ -146,12 +148,13 @@ class _Share(Generic[State]):
             for key, each in self.logs.items()
             for message in each.moved(name_of(self._processor, key))
         ]
-        if self._messages or moved or group_next > self._committed:
-            group = _group(self._processor)
-            self._writer.transaction([*self._messages, *moved], {NETWORK: group_next}, group)
+        offset = {NETWORK: group_next} if offset_due and group_next > self._committed else {}
+        if self._messages or moved or offset:
+            self._writer.transaction([*self._messages, *moved], offset, _group(self._processor))
         for each in self.logs.values():
             each.committed()
-        self._committed, self._said_at = group_next, time.monotonic()
+        if offset_due:
+            self._committed, self._said_at = group_next, time.monotonic()
 
     def close(self) -> None:
         self._writer.close()

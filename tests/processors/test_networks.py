@@ -51,6 +51,7 @@ GROUP = "processors.gossip"
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "CHECKPOINT_MARKS", 3)
     monkeypatch.setattr(running, "BATCH", 4)
+    monkeypatch.setattr(running, "QUIET_SECONDS", -1.0)  # where the group's offset stands is of interest here
 
 
 @pytest.fixture
