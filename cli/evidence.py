@@ -118,10 +118,15 @@ def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -
     from nektar.store.client import records
 
     config, _ = read_config(config_path, directory)
+    head, _, tail = finding.lower().partition("…")  # as tables show it
     found = records(
         config,
-        "SELECT id, bundle FROM evidence WHERE startsWith(id, {id:String}) LIMIT 2",
-        id=finding.lower() if finding.startswith("0x") else f"0x{finding.lower()}",
+        """
+        SELECT id, bundle FROM evidence
+        WHERE startsWith(id, {head:String}) AND endsWith(id, {tail:String}) LIMIT 2
+        """,
+        head=head if head.startswith("0x") else f"0x{head}",
+        tail=tail,
     )
     if len({row["id"] for row in found}) != 1:
         what = "several findings begin so" if found else "the store has no evidence for it (yet)"

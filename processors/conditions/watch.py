@@ -47,8 +47,8 @@ from nektar.operators import Committed, Registry
 from nektar.rows import Change, Finding
 from processors import early
 
-# Blocks after deadline + grace in which what is signed can still be slashed for: the reference contracts'
-# slashing window (`SlashingManager.slashingWindow`, immutable there). Later proofs are refused.
+# Blocks after deadline + grace in which what is signed can still be slashed for, later proofs being refused,
+# where the Network's terms have no `slashing_window`: that of the reference contracts' deployment.
 SLASHING_WINDOW = 100_000
 
 # Tasks that are watched after their grace: some days of a busy Network, and some MB.
@@ -106,6 +106,7 @@ class Watch(msgspec.Struct, Generic[Kept], frozen=True):
     early: early.Waiting = early.Waiting()  # brought before their Task
     late: Map[int, Hash32] = Map()  # tasks whose grace is over, counted, some of them gone
     oldest: int = 0  # number of the oldest of these
+    window: int = SLASHING_WINDOW  # blocks after its grace for which a Task is watched
 
     def committed(self, watched: Watched[Kept]) -> Committed:
         """The set of a Task that is watched."""
@@ -132,7 +133,11 @@ class Listener(Protocol[Kept]):
 
 def begin(network: Network) -> Watch[Kept]:
     """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
-    return Watch(network.chain_id, network.contract("task_manager"))
+    return Watch(
+        network.chain_id,
+        network.contract("task_manager"),
+        window=network.terms.get("slashing_window", SLASHING_WINDOW),
+    )
 
 
 def step(state: Watch[Kept], event: Event, listener: Listener[Kept]) -> tuple[Watch[Kept], list[Change]]:
@@ -255,7 +260,7 @@ def _pass(state: Watch[Kept], first: int, last: int, due: Iterable[int]) -> Watc
     for block in due:
         for task_hash in sorted(state.due.get(block, Map())):
             watched = state.tasks[task_hash]
-            end = _grace_over(watched.task) + SLASHING_WINDOW
+            end = _grace_over(watched.task) + state.window
             if watched.signed and end > last:
                 state = _keep_late(state, task_hash, end)
             else:
@@ -272,7 +277,7 @@ def _keep_late(state: Watch[Kept], task_hash: Hash32, end: int) -> Watch[Kept]:
     while late[oldest] not in state.tasks or len(late) > LATEST:
         if (watched := state.tasks.get(late[oldest])) is not None:
             state = _forget(state, watched.task)
-            ends = _grace_over(watched.task) + SLASHING_WINDOW
+            ends = _grace_over(watched.task) + state.window
             rest = state.due[ends].delete(watched.task.hash)
             due = state.due.set(ends, rest) if rest else state.due.delete(ends)
             state = msgspec.structs.replace(state, due=due)

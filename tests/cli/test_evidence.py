@@ -152,6 +152,8 @@ def test_a_findings_bundle_and_its_unsigned_dispute_come_from_the_store(
     assert nektar("evidence", name, "-o", out, "--dir", home).returncode == 0
     assert out.read_bytes() == file.read_bytes()
     assert nektar("evidence", f"0x{name}", "--dir", home).stdout == file.read_text()
+    shown = f"0x{name[:8]}…{finding.id.hex()[-4:]}"  # as tables show it
+    assert nektar("evidence", shown, "--dir", home).stdout == file.read_text()
     assert "evidence" in refusal(nektar("evidence", "0xffff", "--dir", home), 1)
     transaction = json.loads(nektar("dispute", name, "--dir", home).stdout)
     assert transaction.keys() == {"chainId", "data", "to", "value"}

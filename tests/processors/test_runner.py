@@ -225,7 +225,9 @@ def test_what_puts_nothing_out_is_said_later_in_one_transaction_and_folded_again
             assert bus.end(CHECKPOINTS, 0) == said
             monkeypatch.setattr(running, "QUIET_SECONDS", 0.0)
             assert each.turn(0.0) == 0
-            assert each._consumer.committed(NETWORK, 0) == bus.end(NETWORK, 0), "the group's offset moves, too"
+            assert each._consumer.committed(NETWORK, 0) == bus.end(NETWORK, 0), (
+                "the group's offset moves, too"
+            )
             there = bus.last(CHECKPOINTS, 0, b"gossip/home/1/put-out")
             assert there is not None
             assert int(there.value) == bus.end(NETWORK, 0)

@@ -203,8 +203,8 @@ BEGIN: list[Event] = [
 NO_POINT = G1(b"\1" * 64)
 
 
-def play(*events: Event) -> tuple[Watch, list[Finding]]:
-    state, said = FOLD.initial(NETWORK), list[Change]()
+def play(*events: Event, network: Network = NETWORK) -> tuple[Watch, list[Finding]]:
+    state, said = FOLD.initial(network), list[Change]()
     for event in (*BEGIN, *events):
         state, changes = FOLD.step(state, event)
         said += changes
@@ -372,6 +372,13 @@ def test_a_task_that_somebody_signed_for_is_watched_for_the_slashing_window() ->
         assert found == []
         assert (len(state.tasks), len(state.due)) == (0, 0)
         assert [each.holds for each in state.registry.sets.values()] == [0]
+
+
+def test_how_long_a_task_is_watched_is_the_networks_term() -> None:
+    short = msgspec.structs.replace(NETWORK, terms={"slashing_window": 5})
+    for last, count in ((12, 1), (13, 0)):
+        told = (by_alice(0), BlockClosed(block(8)), BlockClosed(block(last)), by_alice(1))
+        assert len(play(*told, network=short)[1]) == count
 
 
 def test_a_task_that_nobody_signed_for_leaves_with_its_grace() -> None:
