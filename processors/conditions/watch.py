@@ -5,9 +5,8 @@ whoever reports them. What telemetry brings is heard at once, what a block holds
 which names it; what telemetry brings before the log has the Task waits for it (`processors/early.py`). None
 is verified here: a condition does so once one matters to it.
 
-A Task is watched until its grace is over, and one that somebody has signed a response to, alone or in a
-quorum, or is said to have, for the slashing window more; of these the LATEST, so that the state is bounded.
-The others leave with their grace: who signs for them first when that is over can't have misled anybody.
+A Task is watched until its grace is over, and for the slashing window more, in which whatever is signed can
+be slashed for; of those whose grace is over the LATEST, so that the state is bounded.
 """
 
 from __future__ import annotations
@@ -89,7 +88,6 @@ class Watched(msgspec.Struct, Generic[Kept], frozen=True):
     task: Task
     kept: Kept  # what the condition keeps of it
     block: Block | None = None  # of the submission, once it is closed
-    signed: bool = False  # whether anybody signed a response, or is said to have
     found: int = 0  # bitmap: Operators that a finding is about
 
 
@@ -225,8 +223,6 @@ def _heard(
         return state, []
     held = Held(signed.digest, signed.response, signed.signature, block)
     after, findings = listener.heard(state, watched, place, held)
-    if not after.signed:
-        after = msgspec.structs.replace(after, signed=True)
     return _with(state, watched, after), _said(findings)
 
 
@@ -238,7 +234,7 @@ def _accepted(
         return state, []
     signers = state.committed(watched).all_but(responded.non_signers)
     after, findings = listener.accepted(state, watched, Quorum(responded, block, signers))
-    return _with(state, watched, msgspec.structs.replace(after, signed=True)), _said(findings)
+    return _with(state, watched, after), _said(findings)
 
 
 def _with(state: Watch[Kept], before: Watched[Kept], after: Watched[Kept]) -> Watch[Kept]:
@@ -259,12 +255,10 @@ def _pass(state: Watch[Kept], first: int, last: int, due: Iterable[int]) -> Watc
     state = msgspec.structs.replace(state, early=early.passed(state.early, last - first + 1))
     for block in due:
         for task_hash in sorted(state.due.get(block, Map())):
-            watched = state.tasks[task_hash]
+            if (watched := state.tasks.get(task_hash)) is None:
+                continue  # gone with one that is kept here
             end = _grace_over(watched.task) + state.window
-            if watched.signed and end > last:
-                state = _keep_late(state, task_hash, end)
-            else:
-                state = _forget(state, watched.task)
+            state = _keep_late(state, task_hash, end) if end > last else _forget(state, watched.task)
         if block in state.due:
             state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state

@@ -38,6 +38,7 @@ from nektar.model import (
 from nektar.networks.encoding import encode_answer
 from nektar.rows import Change, Finding
 from processors import early
+from processors.conditions import watch
 from processors.conditions.equivocation import Equivocation, Watch
 from processors.conditions.watch import SLASHING_WINDOW
 from tests.processors.world import (
@@ -362,10 +363,11 @@ def test_nothing_waits_for_ever() -> None:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def test_a_task_that_somebody_signed_for_is_watched_for_the_slashing_window() -> None:
+@pytest.mark.parametrize("before", [(), (by_alice(0),)], ids=["nobody signed in time", "signed in time"])
+def test_a_task_is_watched_for_the_slashing_window(before: tuple[Event, ...]) -> None:
     end = 8 + SLASHING_WINDOW
-    watched = (by_alice(0), *(BlockClosed(block(n)) for n in (8, end - 1)))
-    state, found = play(*watched, by_alice(1))
+    watched = (*before, *(BlockClosed(block(n)) for n in (8, end - 1)))
+    state, found = play(*watched, by_alice(0), by_alice(1))
     assert len(found) == 1
     for last in (BlockClosed(block(end)), GapPassed(end, end + 5)):
         state, found = play(*watched, last, by_alice(1))
@@ -381,10 +383,21 @@ def test_how_long_a_task_is_watched_is_the_networks_term() -> None:
         assert len(play(*told, network=short)[1]) == count
 
 
-def test_a_task_that_nobody_signed_for_leaves_with_its_grace() -> None:
-    for last in (BlockClosed(block(8)), GapPassed(3, 20)):
-        state, found = play(last, by_alice(0), by_alice(1))
-        assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)
+def test_a_task_whose_window_ends_where_another_is_kept_in_its_place_leaves_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Task a block, as many as are kept in a window: each leaves for its window's end, and for the next."""
+    monkeypatch.setattr(watch, "LATEST", 8)
+    short = msgspec.structs.replace(NETWORK, terms={"slashing_window": 8})
+    told: list[Event] = []
+    for n in range(4, 80):
+        each = task(At(n, 0, 0), MEMBERS.hash, n, deadline=n + 2, grace=1)
+        told += [TaskSubmitted(each.submitted, each), BlockClosed(block(n))]
+    state, _ = play(*told, network=short)
+    assert len(state.late) <= 8
+    state, _ = play(*told, GapPassed(80, 100), network=short)
+    assert (len(state.tasks), len(state.due)) == (0, 0)
+    assert [each.holds for each in state.registry.sets.values()] == [0]
 
 
 def test_a_checkpoint_between_two_signatures_loses_neither() -> None:

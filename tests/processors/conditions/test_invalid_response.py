@@ -420,20 +420,15 @@ def response_of(finding: Finding) -> bytes:
 # --- what is kept -----------------------------------------------------------------------------------
 
 
-def test_a_task_that_somebody_signed_for_is_watched_for_the_slashing_window() -> None:
+@pytest.mark.parametrize("before", [(), (by_alice(RIGHT),)], ids=["nobody signed in time", "signed in time"])
+def test_a_task_is_watched_for_the_slashing_window(before: tuple[Event, ...]) -> None:
     end = 8 + SLASHING_WINDOW
-    begun = (by_alice(RIGHT), *(BlockClosed(block(n)) for n in (8, end - 1)))
+    begun = (*before, *(BlockClosed(block(n)) for n in (8, end - 1)))
     assert len(play(*begun, by_alice())[1]) == 1
     for last in (BlockClosed(block(end)), GapPassed(end, end + 5)):
         state, found = play(*begun, last, by_alice())
         assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)
         assert [each.holds for each in state.registry.sets.values()] == [0]
-
-
-def test_a_task_that_nobody_signed_for_leaves_with_its_grace() -> None:
-    for last in (BlockClosed(block(8)), GapPassed(3, 20)):
-        state, found = play(last, by_alice())
-        assert (found, len(state.tasks), len(state.due)) == ([], 0, 0)
 
 
 def test_whoever_is_in_a_quorum_is_watched_after_the_grace_and_of_all_these_tasks_the_latest(
