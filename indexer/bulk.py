@@ -116,8 +116,8 @@ async def index(
             left = filled.left([each.blocks for each in there], again)
             filled.clear(left)
             if not (cut_off := filled.cut_off()):
-                await in_thread(filled.hold_merges)
                 held.callback(lambda: inserting.submit(filled.merge).result())
+                await in_thread(filled.hold_merges)
             return Begun(filled, correction, left, cut_off, told)
 
         begun = asyncio.create_task(begin())

@@ -1,7 +1,8 @@
 """What a record of the bus puts into the store: inserts, in the order of writing. Pure.
 
 One record makes one insert a table, named by where the record stands: its version and its token follow from
-that, so that whoever reads it again writes the same.
+that, so that whoever reads it again writes the same. Several of one table may be `joined`, with these
+versions.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ IDLE = 0.05
 AT_ONCE = 16
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
-# Seconds that what processors say of their progress waits at most for what others say of the same block,
-# while something comes.
+# Seconds that what processors say of their progress waits for what others say of the same block, while
+# something comes, and no longer than the turn that is under way then.
 MOST_WAIT = 0.1
 # Readers' queries take moments; whoever holds the store longer is another store role.
 HELD_SECONDS = 5.0
@@ -174,10 +174,24 @@ class Sink:
         self._level = Level(self._consumer, STREAMS)
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self._consumer.close()
+    def __exit__(self, failed: type[BaseException] | None, *exc: object) -> None:
+        try:
+            if failed is None:  # what is taken is not left to whoever opens it next
+                self._end()
+        finally:
+            for writer in self._writers.values():
+                writer.close()
+            self._consumer.close()
+
+    def _end(self) -> None:
+        try:
+            self._put_progress()
+        except Fenced as error:
+            log.warning("%s", error)
+            return
+        except _Stopped:
+            return
+        self._commit()
 
     @property
     def waits(self) -> bool:
@@ -262,6 +276,8 @@ class Sink:
                 elif not is_of(record, ChainSpan) or place.generation == self._generations.shown(
                     place.network
                 ):
+                    if record.stream == ROWS:  # what the store has of rows is all below the last of them
+                        self._put_progress()
                     self._insert(to_store)
                 self._stored = True
         except (BrokenRecord, BrokenLog, SqlError) as error:
@@ -277,15 +293,17 @@ class Sink:
             return
         for partition in {each.record.partition for each in self._progress}:
             self._drain_findings(partition)
-        waiting, self._progress = self._progress, []
         try:
-            self._insert([joined([each.insert for each in waiting])])
+            self._insert([joined([each.insert for each in self._progress])])
+            self._progress = []
         except SqlError:
-            for each in waiting:  # to find which of them it is
+            while self._progress:  # to find which of them it is
+                each = self._progress[0]
                 try:
                     self._insert([each.insert])
                 except SqlError as error:
-                    self._bury(each.record, each.done, error)
+                    self._write_off(each.record, each.done, error)
+                del self._progress[0]
 
     def _insert(self, inserts: Sequence[Insert]) -> None:
         for table, rows, token in inserts:
@@ -364,14 +382,16 @@ class Sink:
     def _bury(self, message: Delivered, done: int | None, error: NektarError) -> None:
         """Write a dead letter, and with it that all before offset `done` is done with: not within a record
         that is half read, so that a letter may be written again by whoever is killed there."""
-        source = message.stream, message.partition
-        if message.offset < self._buried_below.get(source, 0):  # read again, and buried before
-            if done is not None:
-                self._done[source] = done
-            return
         if message.stream == ROWS:  # of which the letter says how far it is stored
             self._put_progress()
-        self._write_letter(message, done, error)
+        self._write_off(message, done, error)
+
+    def _write_off(self, message: Delivered, done: int | None, error: NektarError) -> None:
+        source = message.stream, message.partition
+        if message.offset >= self._buried_below.get(source, 0):
+            self._write_letter(message, done, error)
+        elif done is not None:  # read again, and buried before
+            self._done[source] = max(done, self._done.get(source, 0))
 
     def _write_letter(self, message: Delivered, done: int | None, error: NektarError) -> None:
         log.error("%s is a dead letter: %s", where(message), error)
@@ -382,15 +402,20 @@ class Sink:
         offsets = {message.stream: done} if done is not None else None
         letters = letter(message, message.value, error, message.key.partition(b"/")[0])
         self._writers[message.partition].transaction(letters, offsets, GROUP)
-        if done is not None:
-            self._done.pop((message.stream, message.partition), None)
+        source = message.stream, message.partition
+        if done is not None and self._done.get(source, 0) <= done:
+            self._done.pop(source, None)
 
     def _commit(self) -> None:
-        """Commit what is stored: of rows nothing, while progress among them waits."""
+        """Commit what is stored: of rows nothing, while progress among them waits; and of what is read again
+        nothing, since how far letters were written once must not be forgotten."""
         waiting = {(ROWS, each.record.partition) for each in self._progress}
         for source in self._done.keys() - waiting:
+            offset = self._done.pop(source)
+            if offset <= self._buried_below.get(source, 0):
+                continue
             try:
-                self._consumer.commit(*source, self._done.pop(source))
+                self._consumer.commit(*source, offset)
             except Fenced as error:
                 log.warning("%s", error)  # whoever has it now reads again what was not committed
         self._committed = time.monotonic()

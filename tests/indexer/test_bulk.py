@@ -27,6 +27,7 @@ from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider, Refused, Unreachable
 from nektar.config import Limits
 from nektar.model import Address, Level
+from nektar.store import embedded
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store, StoreHeld
@@ -362,6 +363,21 @@ def test_parts_are_left_unmerged_for_so_many_inserts_and_until_the_end(
     between = ours[ours.index(stop) : ours.index(start)].count(event.table)
     assert between == min(most, ours.count(event.table))
     assert ours.count(event.table) > 2
+    assert stored(store, whole.name) == expected(chain)
+
+
+def test_a_disk_with_no_room_for_another_definition_fails_no_run_that_has_stored_everything(
+    store: Store, chain: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plan(chain)
+    hold = filled.Filled.hold_merges
+
+    def full(of: filled.Filled) -> None:
+        hold(of)
+        monkeypatch.setattr(embedded, "DEFINITION_BYTES", 1 << 62)
+
+    monkeypatch.setattr(filled.Filled, "hold_merges", full)
+    run(store, Failing(chain.url, in_flight=1), whole)
     assert stored(store, whole.name) == expected(chain)
 
 

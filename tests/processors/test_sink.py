@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from nektar import bus as buses
 from nektar import generations
-from nektar.bus.port import Bus, Delivered, Message
+from nektar.bus.port import Bus, Delivered, Fenced, Message
 from nektar.config import Config, Listen, NetworkConfig
 from nektar.generations import Generations
 from nektar.health import Health
@@ -185,7 +186,7 @@ class Noting:
 def test_progress_that_came_together_is_one_insert_of_rows_of_several_versions(
     bus: Bus, store: Store
 ) -> None:
-    put(bus, *(progress(1, name) for name in ("equivocation", "tasks", "tasks")), duties("owed"))
+    put(bus, *(progress(1, name) for name in ("equivocation", "tasks", "tasks")), finding())
     noting: Any = Noting(store)
     drain(noting, bus)
     assert noting.tables.count("progress_rows") == 1
@@ -193,6 +194,53 @@ def test_progress_that_came_together_is_one_insert_of_rows_of_several_versions(
     versions = store.rows("SELECT processor, bitAnd(version, 0xffff) FROM progress_rows ORDER BY ALL")
     assert versions == [("equivocation", 0), ("tasks", 1), ("tasks", 2)]
     assert store.rows("SELECT processor FROM progress ORDER BY processor") == [("equivocation",), ("tasks",)]
+
+
+def test_progress_is_stored_before_the_rows_that_come_after_it(bus: Bus, store: Store) -> None:
+    put(bus, progress(1, "tasks"), progress(1, "equivocation"), duties("owed"), progress(1, "tasks"))
+    noting: Any = Noting(store)
+    drain(noting, bus)
+    assert [
+        table for table in noting.tables if table in ("progress_rows", "duties_rows", "duties_history_rows")
+    ] == [
+        "progress_rows",
+        "duties_history_rows",
+        "duties_rows",
+        "progress_rows",
+    ]
+
+
+def test_progress_that_waits_is_stored_when_the_role_ends(bus: Bus, store: Store) -> None:
+    put(bus, progress(1, "tasks"))
+    with Sink(store, bus, KNOWN) as opened:
+        assert opened.turn(1.0)
+        assert opened.waits
+    assert store.rows("SELECT processor FROM progress") == [("tasks",)]
+    with Sink(store, bus, KNOWN) as opened:
+        assert committed(opened, ROWS) == 1
+
+
+@pytest.mark.parametrize("after", [(), (duties("owed"),)], ids=["alone", "before rows"])
+def test_whoever_is_fenced_amid_a_letter_loses_no_progress_and_no_letter(
+    bus: Bus, store: Store, after: tuple[Message, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bus, progress(1, "odd"), progress(1, "good"), *after)
+    noting: Any = Noting(store, "odd")
+    with Sink(noting, bus, KNOWN) as opened:
+        write, asked = opened._write_letter, itertools.count()
+
+        def fenced_once(*of: Any) -> None:
+            if next(asked) == 0:
+                raise Fenced("another has had it meanwhile")
+            write(*of)
+
+        monkeypatch.setattr(opened, "_write_letter", fenced_once)
+        for _ in range(5):
+            opened.turn(0.0)
+        assert committed(opened, ROWS) == 2 + len(after)
+    assert [letter.headers["reason"] for letter in bus.read(DEAD, 0)] == [b"refused"]
+    assert store.rows("SELECT processor FROM progress") == [("good",)]
+    assert store.rows("SELECT count() FROM duties") == [(len(after),)]
 
 
 def test_of_progress_that_came_together_only_what_is_refused_is_a_dead_letter(bus: Bus, store: Store) -> None:

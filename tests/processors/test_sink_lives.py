@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nektar.bus.port import Delivered, Message
+from nektar.bus.port import Bus, Delivered, Message, read_all
 from nektar.coverage import DissentRow
 from nektar.log import (
     DEAD,
@@ -37,7 +37,7 @@ from nektar.rows import ROWS as ROWS_OF
 from nektar.rows import DutyRow, Finding, ProgressRow
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.port import Store, StoreDown, StoreMistake
+from nektar.store.port import SqlError, Store, StoreDown, StoreMistake
 from nektar.store.schema import row_table, rows_to_ipc
 from processors.inserts import BrokenRecord, inserts
 from processors.sink import Sink
@@ -46,6 +46,7 @@ from tests.nektar.logs import block, hash32
 from tests.nektar.store.things import CALL, PLAIN_EVENT, Things
 from tests.processors.logs_on_bus import open_bus, write
 from tests.processors.sunk import AWAY, BROKEN, Life, RowsFirst, drain, happened, ipc, tables, write_lives
+from tests.processors.test_sink import committed, duties, finding, progress, put
 
 KNOWN = abi_tables([Things()])
 # Those of rows that travel by themselves.
@@ -449,3 +450,63 @@ def test_junk_from_anybody_is_a_broken_record_and_nothing_else(
     record = Delivered(stream, 0, 1, name, value, headers, 0.0)
     with pytest.raises((BrokenRecord, BrokenLog)):
         inserts(record, value, KNOWN)
+
+
+class Moody:
+    """A store that refuses progress of "odd", and goes down before or after one insert in ten."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self._store, self._rng, self.down = store, rng, 0.1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def insert(self, table: str, rows: Any, token: str) -> None:
+        if table == "progress_rows" and "odd" in rows.column("processor").to_pylist():
+            raise SqlError("refused")
+        drawn = self._rng.random()
+        if drawn < self.down / 2:
+            raise StoreDown("before")
+        self._store.insert(table, rows, token)
+        if drawn < self.down:
+            raise StoreDown("after")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_any_lives_each_record_is_in_the_store_or_one_letter(
+    bus: Bus, store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    monkeypatch.setattr("processors.sink.MOST_WAIT", rng.choice([0.0, 0.01, 1.0]))
+    monkeypatch.setattr("processors.sink.COMMIT_EVERY", rng.choice([0.0, 0.25]))
+    monkeypatch.setattr("processors.sink.AT_ONCE", rng.choice([1, 2, 5, 16]))
+    junk = Message(ROWS, b"n", b"junk", {"table": b"progress", "generation": b"1"})
+    kinds = [progress(1, "tasks"), progress(1, "equivocation"), progress(1, "odd"), duties("owed"), junk]
+    left = [rng.choice([*kinds, finding(offset=n)]) for n in range(80)]
+    rows = sum(message.stream == ROWS for message in left)
+    moody: Any = Moody(store, rng)
+
+    def accounted() -> list[int]:
+        """The offsets of rows that are stored or in a letter."""
+        tables = ("progress_rows", "duties_history_rows")
+        asked = " UNION ALL ".join(
+            f"SELECT DISTINCT bitAnd(version, 0xffffffff) FROM {each}" for each in tables
+        )
+        letters = [int(letter.key.rpartition(b"/")[2]) for letter in read_all(bus, DEAD, 0)]
+        return sorted([*(offset for (offset,) in store.rows(asked)), *letters])
+
+    for life in range(1000):
+        moody.down = 0.1 if life < 20 else 0.0
+        try:
+            with Sink(moody, bus, KNOWN) as opened:
+                idle = 0
+                while idle < 3:
+                    if left and rng.random() < 0.5:
+                        put(bus, *left[:3])
+                        del left[:3]
+                    idle = 0 if opened.turn(0.0) or left or opened.waits else idle + 1
+                    assert {*range(committed(opened, ROWS) or 0)} <= {*accounted()}
+            break
+        except StoreDown:
+            pass
+    assert accounted() == [*range(rows)]
