@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from nektar.chain.abi import ErrorType, load
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Provider, open_providers
+from nektar.chain.rpc import Provider, Refused, open_providers
 from nektar.config import Config
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
@@ -124,15 +124,26 @@ class Work:
         return bundles.write(bundle)
 
     async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
-        """On the state of the finding's block first, then on those of later ones as they come."""
+        """On the state of the finding's block first, then on those of later ones as they come: at once where
+        the provider keeps that block's state no more, as most do for some hundred blocks alone."""
+
+        async def run(at: BlockRef) -> Done:
+            errors = self._errors[network.name]
+            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
+
         at: BlockRef = case.finding.block
         if case.tried >= 0:
             at = await newest(provider)
             if at.number <= case.tried:
                 return None
-        errors = self._errors[network.name]
         try:
-            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
+            try:
+                return await run(at)
+            except Refused:
+                later = await newest(provider)
+                if later.number <= at.number:
+                    raise
+                return await run(later)
         except UnknownContract as error:
             log.warning("%s: no dry run: %s", network.name, error)
             return Done(nothing=True)

@@ -20,6 +20,7 @@ from nektar import bus as buses
 from nektar.bus.port import Bus, Message, read_all
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider as Asked
+from nektar.chain.rpc import Refused
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
 from nektar.evidence.bundle import Bundle
@@ -206,6 +207,26 @@ def test_a_proof_that_holds_later_is_tried_again_in_later_blocks_and_each_attemp
     assert runs[0]["revert"].startswith("RequestUnknown(")
     assert runs[1]["revert"].startswith("VetoWindowOpen(")
     assert len(rows(bus, "evidence")) == 1
+
+
+def test_where_no_node_keeps_the_state_of_a_findings_block_its_proof_is_tried_on_the_newest(
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, gone = Asked.call, {"blockHash": "0x" + findings[0].block_hash.hex()}
+
+    async def pruned(self: Asked, method: str, *params: Any) -> Any:
+        if method == "eth_call" and params[1] == gone:
+            raise Refused(self.name, method, -32000, "missing trie node 12ab (path ) is not available")
+        return await ask(self, method, *params)
+
+    monkeypatch.setattr(Asked, "call", pruned)
+    site.chain.mine(2)
+    say(bus, findings[0])
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+    (run,) = rows(bus, "dry_runs")
+    assert run["accepted"]
+    assert run["block_number"] > findings[0].block_number
 
 
 def test_a_restart_goes_on_with_the_bundle_that_is_made(
