@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from cli.settings import read_config
@@ -19,7 +19,7 @@ from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import NotProved, Predicate, Reader, Verdict
 from nektar.evidence.verify import verify as verdict_on
 from nektar.model import Address, Hash32
-from processors.conditions.condition import Condition
+from processors.conditions.condition import Challenges, Condition
 
 _CONDITIONS = "nektar.conditions"
 
@@ -32,6 +32,12 @@ class OtherChain(NektarError):
     """The evidence proves what it says, on blocks that are not the chain's."""
 
     exit_code = 3
+
+
+class Unchecked(NektarError):
+    """The evidence was not checked, or not its blocks: nothing is said about it."""
+
+    exit_code = 4
 
 
 class NoEvidence(NektarError):
@@ -63,16 +69,12 @@ def verify(
 ) -> None:
     """Check a bundle offline, and its blocks against hashes or a provider where these are given.
 
-    Raises Refused; OtherChain, where a block is not the chain's.
+    Raises Refused; OtherChain, where a block is not the chain's; Unchecked, ConfigError.
     """
-    most = bundles.MAX_BYTES + 1  # who sends more is refused, and not read
-    if str(file) == "-":
-        text = sys.stdin.buffer.read(most)
-    else:
-        with file.open("rb") as opened:
-            text = opened.read(most)
+    known = {_hash_of(each) for each in block_hashes}
+    url = None if rpc is None else _url(configuration.resolve(rpc, "--rpc"))
     try:
-        bundle = bundles.read(text)
+        bundle = bundles.read(_read(file))
     except NotCanonical as error:
         raise Refused(f"{file}: refused: {error}") from error
     reader = (
@@ -85,24 +87,41 @@ def verify(
     except (NotProved, NektarError) as error:
         raise Refused(f"{file}: refused: {error}") from error
     checked = ""
-    if block_hashes:
-        _check_hashes(verdict, block_hashes)
+    if known:
+        _check_hashes(verdict, known)
         checked = "as given"
-    if rpc is not None:
-        _check_rpc(verdict, configuration.resolve(rpc, "--rpc"), reader.chain_id)
+    if url is not None:
+        _check_rpc(verdict, url, reader.chain_id)
         checked = "as the provider says"
     _show(verdict, checked, as_json)
 
 
-def dispute(finding: str, config_path: Path | None, directory: Path | None) -> None:
-    """Print the unsigned transaction that proves a finding to the slashing contract."""
+def _read(file: Path) -> bytes:
+    """What is in the file, or as much of it as shows that it is too large. Raises Unchecked."""
+    most = bundles.MAX_BYTES + 1
+    if str(file) == "-":
+        return sys.stdin.buffer.read(most)
+    try:
+        with file.open("rb") as opened:
+            return opened.read(most)
+    except OSError as error:
+        raise Unchecked(f"{file}: can't be read: {error.strerror}; name the bundle's file") from error
+
+
+def dispute(finding: str, challenge: bool, config_path: Path | None, directory: Path | None) -> None:
+    """Print the unsigned transaction that proves a finding to the slashing contract, or that overturns the
+    response that it is about."""
     bundle = bundles.read(_bundle_of(finding, config_path, directory))
     reader = _configured(bundle, config_path, directory, None)
     verdict_on(bundle, reader, _predicate)
     condition: Condition = plugins.load(_CONDITIONS, bundle.condition)()
-    call = condition.dispute(bundle) if condition.dispute else None
+    if challenge:
+        call = condition.challenge(bundle) if isinstance(condition, Challenges) else None
+    else:
+        call = condition.dispute(bundle) if condition.dispute else None
     if call is None:
-        raise NoEvidence(f"{bundle.condition}: the contracts have no proof of it; nothing can be sent")
+        what = "there is no response to overturn" if challenge else "the contracts have no proof of it"
+        raise NoEvidence(f"{bundle.condition}: {what}; nothing can be sent")
     if call.contract not in reader.contracts:
         raise ConfigError(f"contracts: expected {call.contract}, to which the proof goes; it is missing")
     transaction = {
@@ -174,7 +193,7 @@ def _told(
     numbers = {}
     for each in terms:
         name, _, number = each.partition("=")
-        if not number.isdecimal():
+        if not (number.isascii() and number.isdecimal()):
             raise ConfigError(f"--term: expected NAME=NUMBER; got {each!r}")
         numbers[name] = int(number)
     return Reader(chain_id, addresses, hashes, numbers)
@@ -194,10 +213,27 @@ def _octets(option: str, given: Sequence[str], size: int) -> dict[str, bytes]:
     return found
 
 
-def _check_hashes(verdict: Verdict, given: Sequence[str]) -> None:
-    known = {each.lower() for each in given}
+def _hash_of(given: str) -> bytes:
+    """Raises ConfigError."""
+    try:
+        found = bytes.fromhex(given.removeprefix("0x"))
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise ConfigError(f"--block-hash: expected 0x… with 32 bytes; got {given!r}")
+    return found
+
+
+def _url(given: str) -> str:
+    """Raises ConfigError, without what was given: it may hold a key."""
+    if not given.startswith(("http://", "https://")):
+        raise ConfigError("--rpc: expected a URL that begins with http:// or https://")
+    return given
+
+
+def _check_hashes(verdict: Verdict, known: Container[bytes]) -> None:
     for block in verdict.canonical:
-        if f"0x{block.hash.hex()}" not in known:
+        if block.hash not in known:
             raise OtherChain(
                 f"block {block.number}: the evidence rests on 0x{block.hash.hex()}, which is none of the "
                 "--block-hash that were given"
@@ -207,8 +243,8 @@ def _check_hashes(verdict: Verdict, given: Sequence[str]) -> None:
 def _check_rpc(verdict: Verdict, url: str, chain_id: int) -> None:
     import asyncio
 
-    from nektar.chain.jsonrpc import octets, parse_object
-    from nektar.chain.rpc import Call, Provider, check_chain_id
+    from nektar.chain.jsonrpc import Malformed, octets, parse_object
+    from nektar.chain.rpc import Call, Provider, RpcError, check_chain_id
 
     async def ask() -> list[bytes | None]:
         async with Provider("--rpc", url) as provider:
@@ -218,7 +254,13 @@ def _check_rpc(verdict: Verdict, url: str, chain_id: int) -> None:
             )
         return [None if each is None else octets(parse_object(each, "block"), "hash", 32) for each in answers]
 
-    for block, said in zip(verdict.canonical, asyncio.run(ask()), strict=True):
+    try:
+        answers = asyncio.run(ask())
+    except (RpcError, Malformed) as error:
+        raise Unchecked(
+            f"the evidence proves what it says; whether on the chain's blocks is open: {error}"
+        ) from error
+    for block, said in zip(verdict.canonical, answers, strict=True):
         if said != block.hash:
             other = f"has 0x{said.hex()}" if said else "has none"
             raise OtherChain(

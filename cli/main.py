@@ -258,7 +258,8 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check evidence, offline. Exit 0: proved; 1: refused; 3: proved, on blocks that are not the chain's."""
+    """Check evidence, offline. Exit 0: proved; 1: refused; 3: proved, on blocks that are not the chain's;
+    4: not checked, as the file can't be read or the provider does not answer; 2: a mistake in the options."""
     from cli.evidence import verify as run
 
     given = contract or [], code or [], term or [], rpc, block_hash or []
@@ -268,13 +269,19 @@ def verify(
 @app.command()
 def dispute(
     finding: Annotated[str, typer.Argument(help="A finding's id, or how it begins")],
+    challenge: Annotated[
+        bool,
+        typer.Option(
+            "--challenge", help="The one that overturns the accepted response that is wrong, instead"
+        ),
+    ] = False,
     config: ConfigOption = None,
     directory: DirOption = None,
 ) -> None:
     """The unsigned transaction that proves a finding to the slashing contract."""
     from cli.evidence import dispute as run
 
-    run(finding, config, directory)
+    run(finding, challenge, config, directory)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.sought import Sought
@@ -40,3 +40,11 @@ class Condition(Protocol):
     def dispute(self) -> Callable[[Bundle], Dispute | None] | None:
         """Of a bundle the call that proves it to the slashing contract, None where this bundle's can't be;
         None instead where the contracts have no such proof."""
+
+
+@runtime_checkable
+class Challenges(Protocol):
+    """A condition whose evidence can overturn a response that was accepted, until the contract's deadline."""
+
+    def challenge(self, bundle: Bundle) -> Dispute | None:
+        """Of a bundle the call that overturns the response, None where this bundle's can't."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from devnet.anvil import free_port
 from nektar import bus as buses
 from nektar.config import load
 from nektar.evidence import bundle as bundles
@@ -19,6 +20,7 @@ from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from processors import docket, outputs
 from processors.conditions.equivocation import Equivocation
+from processors.conditions.invalid_response import InvalidResponse
 from processors.sink import Sink
 from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
 from tests.processors.real_chain import ADAPTER, found, gathered
@@ -122,23 +124,38 @@ def test_what_is_altered_or_of_another_network_is_refused_in_one_line(home: Path
     assert "refused" in refusal(nektar("verify", file, "--dir", home), 1)
     file.write_text(text.replace('"equivocation"', '"sedition"'))
     assert "sedition" in refusal(nektar("verify", file, "--dir", home), 1)
-    assert "no such file" in refusal(nektar("verify", home / "nothing", "--dir", home), 1).lower()
+
+
+def test_what_could_not_be_checked_is_not_said_to_be_refused(home: Path, file: Path, tmp_path: Path) -> None:
+    assert "no such file" in refusal(nektar("verify", home / "nothing", "--dir", home), 4).lower()
+    assert "directory" in refusal(nektar("verify", tmp_path, "--dir", home), 4).lower()
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert "--rpc" in refusal(nektar("verify", file, "--dir", home, "--rpc", nobody), 4)
+
+
+@pytest.mark.parametrize(
+    "mistake", [("--rpc", "nonsense"), ("--block-hash", "zzz"), ("--block-hash", "0x11")]
+)
+def test_a_mistake_in_what_is_asked_is_said_to_be_one(
+    home: Path, file: Path, mistake: tuple[str, str]
+) -> None:
+    assert mistake[0] in refusal(nektar("verify", file, "--dir", home, *mistake), 2)
 
 
 def test_its_blocks_are_held_against_hashes_and_providers(site: Site, home: Path, file: Path) -> None:
     (block,) = json.loads(nektar("verify", file, "--dir", home, "--json").stdout)["blocks"]
     checked = nektar("verify", file, "--dir", home, "--block-hash", block["hash"], "--json")
     assert json.loads(checked.stdout)["blocks_checked"]
+    bare = block["hash"].removeprefix("0x").upper()
+    assert nektar("verify", file, "--dir", home, "--block-hash", bare).returncode == 0
     wrong = nektar("verify", file, "--dir", home, "--block-hash", "0x" + "00" * 32)
     assert str(block["number"]) in refusal(wrong, 3)
     assert nektar("verify", file, "--dir", home, "--rpc", site.chain.url).returncode == 0
 
 
-def test_a_findings_bundle_and_its_unsigned_dispute_come_from_the_store(
-    site: Site, home: Path, file: Path, finding: Finding
-) -> None:
-    config = load(home / "nektar.yaml")
-    row = docket.evidence(finding, file.read_text())
+def keep(home: Path, finding: Finding, bundle: str) -> None:
+    """In the store of this directory, as the prosecutor puts it out."""
+    config, row = load(home / "nektar.yaml"), docket.evidence(finding, bundle)
     messages = outputs.messages(Network("home", CHAIN_ID, {}), "prosecutor", 0, [Change(None, row)])
     with buses.open(config.bus_url) as bus, open_store(config.store_url) as store:
         with bus.writer("test", 0) as writer:
@@ -147,6 +164,25 @@ def test_a_findings_bundle_and_its_unsigned_dispute_come_from_the_store(
         with Sink(store, bus, {}) as sink:
             while sink.turn(0.0):
                 pass
+
+
+def test_the_challenge_of_a_wrong_response_is_printed_as_well(site: Site, home: Path) -> None:
+    condition = InvalidResponse()
+    site.attest(1, site.submit(n=77), (7, 13))
+    finding = max(found(site, condition), key=lambda each: each.block_number)
+    bundle = gathered(site, condition, finding)
+    keep(home, finding, bundles.write(bundle).decode())
+    printed = json.loads(nektar("dispute", finding.id.hex(), "--challenge", "--dir", home).stdout)
+    challenge = condition.challenge(bundle)
+    assert challenge is not None
+    assert printed["to"] == site.contracts["task_manager"]
+    assert printed["data"] == "0x" + challenge.calldata.hex()
+
+
+def test_a_findings_bundle_and_its_unsigned_dispute_come_from_the_store(
+    site: Site, home: Path, file: Path, finding: Finding
+) -> None:
+    keep(home, finding, file.read_text())
     name = finding.id.hex()[:10]
     out = home / "out.json"
     assert nektar("evidence", name, "-o", out, "--dir", home).returncode == 0
@@ -155,6 +191,7 @@ def test_a_findings_bundle_and_its_unsigned_dispute_come_from_the_store(
     shown = f"0x{name[:8]}…{finding.id.hex()[-4:]}"  # as tables show it
     assert nektar("evidence", shown, "--dir", home).stdout == file.read_text()
     assert "evidence" in refusal(nektar("evidence", "0xffff", "--dir", home), 1)
+    refusal(nektar("dispute", name, "--challenge", "--dir", home), 1)  # there is no response to overturn
     transaction = json.loads(nektar("dispute", name, "--dir", home).stdout)
     assert transaction.keys() == {"chainId", "data", "to", "value"}
     sent = site.chain.call(transaction["to"], bytes.fromhex(transaction["data"][2:]))
