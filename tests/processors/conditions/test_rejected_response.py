@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
 
+from nektar import checkpoint
+from nektar import fold as calculus
+from nektar.chain.keccak import keccak
+from nektar.evidence import sought
 from nektar.evidence.bundle import SignatureClaim
 from nektar.evidence.verify import Accused, NotProved, verify
 from nektar.facts import Called, Submitted
@@ -16,10 +20,12 @@ from nektar.model import (
     At,
     BlockClosed,
     BlockRef,
+    ChainEvent,
     Event,
     GapPassed,
     Hash32,
     Level,
+    OperatorSet,
     OperatorSetCommitted,
     Rejected,
     TaskSubmitted,
@@ -29,14 +35,19 @@ from nektar.rows import Change, Finding
 from processors.conditions.rejected_response import LATE, MOST, Desk, RejectedResponse
 from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil
 from tests.processors.real_chain import found, gathered, reader
+from tests.processors.test_reorgs import life, move
 from tests.processors.world import (
     ANSWERS,
     NETWORK,
     OPERATORS,
     STRANGER,
+    Rows,
+    World,
     block,
+    key_of,
     registered,
     set_of,
+    signature,
     signed,
     task,
 )
@@ -221,3 +232,67 @@ def test_seeds_of_random_calls_name_nobody_who_neither_sent_nor_signed() -> None
             member = None if call.index is None or call.index > 1 else (ALICE, BOB)[call.index]
             expected.append(member if member and keys[member] == secret else call.sender)
         assert [each.operator for each in findings] == expected, f"seed {seed}"
+
+
+class Refusing(World):
+    """Contracts that refuse responses, of whoever sends them and with whoever's signature."""
+
+    def _any(self, at: At) -> ChainEvent | None:
+        if self.rng.random() > 0.3 or (made := self._signed(at)) is None:
+            return super()._any(at)
+        transaction = Hash32(self.rng.randbytes(32))
+        sender, place = self.rng.choice([*OPERATORS, STRANGER]), self.rng.choice([None, 0, 1, 2, 9])
+        task_hash = made.task_hash if self.rng.random() < 0.9 else transaction
+        said = (made.digest, place, made.response, made.signature)
+        return Rejected(msgspec.structs.replace(at, log=-1), transaction, sender, task_hash, *said)
+
+
+def oracle(events: Sequence[Event]) -> dict[bytes, tuple[bytes, bytes]]:
+    """Transaction → (whom it names, Task), from all that happened, by brute force: of the keys of the Network
+    one must make the signature that is shown."""
+    sets = {e.set.hash: e.set for e in events if isinstance(e, OperatorSetCommitted)}
+    known, calls, named = dict[bytes, OperatorSet](), list[Rejected](), dict[bytes, tuple[bytes, bytes]]()
+    for event in events:
+        match event:
+            case TaskSubmitted(task=of) if of.set_hash in sets:
+                known.setdefault(of.hash, sets[of.set_hash])
+            case Rejected():
+                calls.append(event)
+            case BlockClosed():
+                for call in calls:
+                    members = known[call.task_hash].members if call.task_hash in known else ()
+                    who = call.sender
+                    if call.index is not None and call.index < len(members):
+                        member = members[call.index]
+                        secret = next(i for i in range(1, 200) if key_of(i)[0] == member.key)
+                        if call.signature == signature(secret, call.task_hash, keccak(call.response)):
+                            who = member.operator
+                    named[call.transaction] = who, call.task_hash if members else bytes(32)
+                calls = []
+    return named
+
+
+def test_after_any_reorgs_it_is_what_the_surviving_chain_shows() -> None:
+    retracted = by_signature = 0
+    for seed in range(25):
+        folded, rows = calculus.begin(FOLD, NETWORK), Rows()
+        for offset, written in enumerate(life(random.Random(f"refused {seed}"), 25, Refusing)):
+            folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
+            retracted += sum(
+                isinstance(change.after, Finding) and change.after.status == "retracted" for change in changes
+            )
+            move(rows, changes)
+            findings = [row for row in rows.values() if isinstance(row, Finding)]
+            said = {sought.read(each.facts).subject: (each.operator, each.task_hash) for each in findings}
+            assert said == oracle(written.standing), (seed, offset)
+            state = FOLD.initial(NETWORK)
+            for event in written.standing:
+                state, _ = FOLD.step(state, event)
+            assert checkpoint.to_json(folded.state) == checkpoint.to_json(state), (seed, offset)
+        by_signature += sum(
+            any(isinstance(claim, SignatureClaim) for claim in sought.read(each.facts).whole)
+            for each in rows.values()
+            if isinstance(each, Finding)
+        )
+    assert retracted > 5
+    assert by_signature > 5
