@@ -18,8 +18,8 @@ The rule, by which anyone comes to the same findings:
 * A miss counts for one finding only, and for none once the chain has counted it for a request
   (`MissCounted`).
 
-The contract proves it in blocks after the finding's (`MissedDuty.provable_from`), for its slashing window. As
-that begins with the last of the graces, no miss is too old for a finding that is new.
+The contract proves it in blocks after the finding's, in which the last of the graces still runs, for its
+slashing window. As that begins with the last of the graces, no miss is too old for a finding that is new.
 
 A Task leaves the state when all its misses have counted, or when no Task that is open or to come can lie in
 one window with it; with it go its misses and its set. So what is held is the open Tasks, as the ledger has
@@ -189,13 +189,8 @@ class MissedDuty:
         """One miss more than is allowed, of Tasks that were submitted in one window."""
         _holds(accused, facts, terms)
 
-    def provable_from(self, finding: Finding) -> int:
-        """The first block in which the contract accepts the proof, so the earliest for a dry run: in the
-        finding's own block the last of the graces still runs."""
-        return finding.block_number + 1
-
     def dispute(self, bundle: Bundle) -> Dispute | None:
-        """Calldata of SlashingManager.proveMissedDuty, which counts from `provable_from` on."""
+        """Calldata of SlashingManager.proveMissedDuty, which counts in blocks after the finding's."""
         sets = [operator_set(preimage) for preimage in bundle.sets]
         places = {committed.hash: place for place, committed in enumerate(sets)}
         said = [_said(claim) for claim in bundle.claims if isinstance(claim, EventClaim)]

@@ -106,7 +106,7 @@ def test_its_bundle_is_verified(site: Site, finding: Finding, bundle: Bundle) ->
 def test_the_contract_accepts_the_dispute_from_the_block_after_on(
     site: Site, finding: Finding, bundle: Bundle
 ) -> None:
-    calldata, first = disputed(site, bundle), CONDITION.provable_from(finding)
+    calldata, first = disputed(site, bundle), finding.block_number + 1
     assert said(site, calldata, first) == ""
     assert said(site, calldata, first - 1) == f"GraceNotPassed({first - 1})"
     named = ("requestIdOf", MISSED_DUTY, finding.task_hash, "0x" + finding.operator.hex())
