@@ -1,6 +1,6 @@
 """The role `collector`: takes telemetry by OTLP over HTTP, and puts it onto the bus.
 
-    POST /v1/traces, /v1/logs      protobuf or JSON, plain or gzip
+    POST /v1/traces, /v1/logs      protobuf or JSON, plain, gzip or zstd
 
 A request answered 200 is on the bus: its signed responses on their Networks' logs first (`signatures.py`),
 then its spans or records on `otlp_spans` or `otlp_logs`. Killed in between, it has answered nothing, and the
@@ -19,7 +19,6 @@ import hmac
 import logging
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +36,7 @@ from starlette.routing import Route
 from indexer import otlp, otlp_json
 from indexer.lanes import Lane
 from indexer.signatures import Found, Fresh, Signatures, records
+from indexer.unpack import ENCODINGS, NotPacked, TooLarge, unpacked
 from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
 from nektar.config import Config, NetworkConfig
@@ -60,9 +60,6 @@ _items = metrics.get_meter("nektar").create_counter(
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-# Gzip members of one body. A stock exporter sends one, whoever packs 64 KiB at a time as many as 65; of empty
-# ones a body holds 200,000, and each step from one to the next copies the rest.
-MAX_MEMBERS = 128
 # Of all requests under way together, as they came and as they were unpacked. A sender holds at most as much
 # as it leaves, so that others are taken whatever one of them does.
 MAX_HELD_BYTES = 32 * 1024 * 1024
@@ -236,13 +233,13 @@ class Collector:
                 room = _Share(self._room, sender)
                 if kind not in (PROTOBUF, JSON):
                     raise Refused(415, 3, f"content type: expected {PROTOBUF} or {JSON}; got {kind[:80]!r}")
-                gzip = _is_gzip(request)
+                encoding = _encoding(request)
                 async with asyncio.timeout(READ_SECONDS):
                     body = await _read(request, room)
                 async with asyncio.timeout(TURN_SECONDS) as waiting, self._turns[sender], self._turn:
                     waiting.reschedule(None)  # what is unpacked can't be given up, and takes room
                     taken = await asyncio.get_running_loop().run_in_executor(
-                        self._unpacking, self._take, signal, kind, gzip, body, sender, room
+                        self._unpacking, self._take, signal, kind, encoding, body, sender, room
                     )
                 del body
                 async with asyncio.timeout(COMMIT_SECONDS):
@@ -296,10 +293,17 @@ class Collector:
             )
         return names[0]
 
-    def _take(self, signal: Signal, kind: str, gzip: bool, body: bytes, sender: str, room: _Share) -> _Taken:
+    def _take(
+        self, signal: Signal, kind: str, encoding: str, body: bytes, sender: str, room: _Share
+    ) -> _Taken:
         """Unpack and check a request, in a thread. Raises Refused, BadRequest."""
-        if gzip:
-            body = _unzipped(body)
+        if encoding:
+            try:
+                body = unpacked(body, encoding, MAX_BODY_BYTES)
+            except NotPacked as error:
+                raise _bad(str(error)) from error
+            except TooLarge as error:
+                raise _large() from error
             room.take(len(body))
         request = parse(signal, body) if kind == PROTOBUF else otlp_json.parse(signal, body)
         check_size(signal, request)
@@ -423,33 +427,13 @@ async def _drop(request: Request) -> None:
                     return
 
 
-def _is_gzip(request: Request) -> bool:
+def _encoding(request: Request) -> str:
+    """How the body is packed; empty: it is not. Raises Refused."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip"):
-        raise Refused(415, 3, f"content encoding: expected gzip or none; got {encoding[:80]!r}")
-    return encoding == "gzip"
-
-
-def _unzipped(body: bytes) -> bytes:
-    """What was packed, in one gzip member or several; no more of it than is taken is ever unpacked. Raises
-    Refused."""
-    parts: list[bytes] = []
-    room = MAX_BODY_BYTES + 1
-    try:
-        while body and room:
-            if len(parts) == MAX_MEMBERS:
-                raise _bad(f"expected a body of at most {MAX_MEMBERS} gzip members; send one")
-            unpacking = zlib.decompressobj(wbits=31)  # gzip alone
-            parts.append(unpacking.decompress(body, room))
-            room -= len(parts[-1])
-            if room and not unpacking.eof:
-                raise _bad("expected a body in gzip; it ends too early")
-            body = unpacking.unused_data
-    except zlib.error as error:
-        raise _bad(f"expected a body in gzip; {error}") from None
-    if not room:
-        raise _large()
-    return b"".join(parts)
+    if encoding not in ("", "identity", *ENCODINGS):
+        known = ", ".join(ENCODINGS)
+        raise Refused(415, 3, f"content encoding: expected one of {known}, or none; got {encoding[:80]!r}")
+    return "" if encoding == "identity" else encoding
 
 
 def _hashed(token: str) -> bytes:
