@@ -143,7 +143,7 @@ def run(
             finally:
                 probe.stop()
             watching.say("judging")
-            verdict = _judge(truth, home, sql)
+            verdict = _judge(truth, home, scenario, sql)
             told = compare(lambda statement: _rows(sql, statement), due, moments["announced"], received)
             latency = latencies(config, moments["seen"]) | told.latencies
             summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
@@ -364,7 +364,7 @@ class _Murders:
         return [role for _, role in self._due]
 
 
-def _judge(truth: Truth, home: Home, sql: str) -> dict[str, Any]:
+def _judge(truth: Truth, home: Home, scenario: Scenario, sql: str) -> dict[str, Any]:
     """The verdict of a process that knows nothing of the pipeline."""
     case = truth.file.with_name("case.json")
     case.write_text(
@@ -376,6 +376,7 @@ def _judge(truth: Truth, home: Home, sql: str) -> dict[str, Any]:
                 "contracts": home.contracts,
                 "abi": home.abi,
                 "withheld": home.withheld,
+                "unsafe": scenario.unsafe,
             }
         )
     )

@@ -71,7 +71,7 @@ CALL_PLACE = (*EVENT_PLACE[:6], "sender", "address", "value", "status", "revert"
 
 def judge(case: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict on a case: {truth: {file, sha256}, sql, rpc, contracts: {name: address}, abi: {name: ABI},
-    withheld: [[first, last], …]}."""
+    withheld: [[first, last], …], unsafe: [block, …], that a reorg made so, as often as it did}."""
     written = Path(case["truth"]["file"]).read_bytes()
     if hashlib.sha256(written).hexdigest() != case["truth"]["sha256"]:
         raise SystemExit("the truth is not what it was before the run")
@@ -81,7 +81,7 @@ def judge(case: Mapping[str, Any]) -> dict[str, Any]:
     on_chain = Counter(_recount(case["rpc"], case["contracts"], case["abi"], case["withheld"]))
     in_store = Counter(_stored(case["sql"]))
     lost, beyond = on_chain - in_store, in_store - on_chain
-    said_twice = [*_said_twice(case["sql"]), *_said_again(case["sql"])]
+    said_twice = [*_said_twice(case["sql"]), *_said_again(case["sql"], case["unsafe"])]
     doubled = sum(beyond.values()) + len(said_twice)
     return {
         "right": Counter(truth) == Counter(found) and bool(truth) and not lost and not doubled,
@@ -316,13 +316,14 @@ def _said_twice(sql: str) -> Iterator[Row]:
                     yield history, *of_row, str(after["log_offset"])
 
 
-def _said_again(sql: str) -> Iterator[Row]:
+def _said_again(sql: str, unsafe: Iterable[int]) -> Iterator[Row]:
     """Lines of the histories that go back on an earlier one without a block undone under it: as often as
-    blocks of its number were undone, and no more, a row may be said as it stood before."""
+    blocks of its number were undone, and no more, a row may be said as it stood before. A finding may also as
+    often as its block was `safe` no more."""
     undone = Counter(row["number"] for row in query(sql, "SELECT number FROM blocks_rows WHERE is_deleted"))
-    for history, key, block in (
-        ("duties_history", ("task_hash", "operator"), "decided_block"),
-        ("findings_history", ("id",), "block_number"),
+    for history, key, block, may in (
+        ("duties_history", ("task_hash", "operator"), "decided_block", undone),
+        ("findings_history", ("id",), "block_number", undone + Counter(unsafe)),
     ):
         lines = query(sql, f"SELECT * FROM {history} ORDER BY log_offset, position")  # noqa: S608  named above
         standing: dict[Row, dict[str, Any]] = {}
@@ -334,7 +335,7 @@ def _said_again(sql: str) -> Iterator[Row]:
             if before is None or not _goes_back(before, line, block):
                 continue
             back[row, before[block]] += 1
-            if back[row, before[block]] > undone[before[block]]:
+            if back[row, before[block]] > may[before[block]]:
                 yield history, *row, str(line["log_offset"])
 
 

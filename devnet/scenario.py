@@ -77,6 +77,7 @@ class Scenario:
         self._scene = 0
         self._tasks = 0
         self.reorgs = 0  # that have happened
+        self.unsafe: list[int] = []  # blocks that a reorg made so, as often as it did
 
     @property
     def head(self) -> tuple[int, str]:
@@ -283,6 +284,7 @@ class Scenario:
             self._home.chain.rpc("anvil_dropAllTransactions")
             self._home.chain.reorg(depth)
         self.reorgs += 1
+        self.unsafe += (number - SLOTS for number in range(before[0] - depth + 1, before[0] + 1))
         self._settle()
         if self.head[1] == before[1]:
             raise DevnetError(f"a reorg of depth {depth} left block {before[0]} as it was")

@@ -35,7 +35,7 @@ def said_again(
         return lines if "duties_history" in statement else []
 
     monkeypatch.setattr(judge, "query", query)
-    return len([*judge._said_twice(""), *judge._said_again("")])
+    return len([*judge._said_twice(""), *judge._said_again("", [])])
 
 
 PENDING, SIGNED, GONE = ("pending", 5), ("signed", 7), ("gone", 7)
@@ -58,6 +58,27 @@ def test_what_a_reorg_took_back_may_be_said_again_once_for_each_time(monkeypatch
     assert said_again(monkeypatch, [PENDING, SIGNED, GONE], [7]) == 0
     assert said_again(monkeypatch, [PENDING, SIGNED, PENDING, SIGNED, PENDING, SIGNED], [7]) == 1
     assert said_again(monkeypatch, [PENDING, SIGNED, PENDING, SIGNED], [6, 8]) == 1
+
+
+def test_a_finding_is_seen_again_as_often_as_a_reorg_made_its_block_unsafe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seed 7: a reorg of block 161 moved `safe` below 153."""
+    statuses = ("seen", "safe", "seen", "safe", "final")
+    lines = [
+        {"network": "n", "id": "f", "status": status, "block_number": 153, "log_offset": offset}
+        for offset, status in enumerate(statuses)
+    ]
+
+    def query(sql: str, statement: str) -> list[dict[str, Any]]:
+        return lines if "findings_history" in statement else []
+
+    def again(*unsafe: int) -> int:
+        return len([*judge._said_again("", unsafe)])
+
+    monkeypatch.setattr(judge, "query", query)
+    assert again(153) == 0
+    assert again() == again(152) == 1
 
 
 def test_what_became_of_a_slashing_is_what_its_events_say() -> None:
