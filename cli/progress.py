@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,10 +104,7 @@ def show_account(account: Account) -> None:
     table = Table(title="found beside the truth", title_justify="left", box=None, header_style="bold")
     for column in ("", "value", "truth", "found"):
         table.add_column(column, justify="left" if column in ("", "value") else "right")
-    truth, found = (
-        Counter((f["condition"] or f["kind"], f["value"]) for f in summary[side])
-        for side in ("truth", "found")
-    )
+    truth, found = (Counter((_what(f), f["value"]) for f in summary[side]) for side in ("truth", "found"))
     for what, value in sorted(truth | found, key=lambda line: (line[0] != "duty", line)):
         counts = truth[what, value], found[what, value]
         style = "" if counts[0] == counts[1] else "bold red"
@@ -174,3 +172,9 @@ def show_account(account: Account) -> None:
         *((f"nektar replay {where}",) if account.bus_stays else ()),
     ):
         console.print(f"  .venv/bin/{command}", style="cyan", soft_wrap=True)
+
+
+def _what(fact: Mapping[str, Any]) -> str:
+    """What a line of the truth is about: a condition, with its reason where it has several."""
+    named = str(fact["condition"] or fact["kind"])
+    return f"{named}: {fact['reason']}" if fact["reason"] else named

@@ -14,7 +14,7 @@ from devnet.behaviour import (
     least_divisor,
 )
 from devnet.deploy import Terms
-from devnet.scenes import WINDOW, Breaches, PlannedTask, Reorg, Scene, SceneKind, Slashing, TaskKind
+from devnet.scenes import WINDOW, Breaches, PlannedTask, Reason, Reorg, Scene, SceneKind, Slashing, TaskKind
 
 # The first of these are played in an order that the seed shuffles; the last ones close every run, since they
 # make the sets smaller, and requests that nobody executes expire while they last.
@@ -233,11 +233,12 @@ def _slashings(behaviours: Sequence[Behaviour]) -> Iterator[Slashing]:
     for operator, executed in ((one, True), (two, True), (turncoat, False)):
         yield Slashing(operator, "invalid_response", proved=True, executed=executed)
     # They attested.
-    yield Slashing(honest, "missed_duty", vetoed=True, wrong=1)
-    yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=2)
-    yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=1)
-    yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=1)
-    yield Slashing(other, "equivocation", early=True, wrong=1)
-    yield Slashing(turncoat, "equivocation", elsewhere=True, executed=True, wrong=1)
+    yield Slashing(honest, "missed_duty", vetoed=True, wrong=(Reason.SIGNED,))
+    both = (Reason.SIGNED, Reason.AFTER_VETO)
+    yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=both)
+    yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=(Reason.NOT_PROVED,))
+    yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=(Reason.UNKNOWN_TASK,))
+    yield Slashing(other, "equivocation", early=True, wrong=(Reason.EARLY,))
+    yield Slashing(turncoat, "equivocation", elsewhere=True, executed=True, wrong=(Reason.WRONG_RECEIVER,))
     # Once more for what is proved: it expires like that.
-    yield Slashing(turncoat, "invalid_response", wrong=1)
+    yield Slashing(turncoat, "invalid_response", wrong=(Reason.TWICE,))

@@ -21,7 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-Fact: TypeAlias = tuple[str, str | None, str, str, str]
+Fact: TypeAlias = tuple[str, str | None, str, str, str, str]
+FACT = ("kind", "condition", "task", "operator", "value", "reason")
 Row: TypeAlias = tuple[str, ...]
 
 # What has no counterpart is listed up to this many; the counts are always whole.
@@ -100,11 +101,11 @@ def judge(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fact(record: Mapping[str, Any]) -> Fact:
-    return (record["kind"], record["condition"], record["task"], record["operator"], record["value"])
+    return cast(Fact, tuple(record[name] for name in FACT))
 
 
 def _record(fact: Fact) -> dict[str, Any]:
-    return dict(zip(("kind", "condition", "task", "operator", "value"), fact, strict=True))
+    return dict(zip(FACT, fact, strict=True))
 
 
 def _some(counter: Counter[Any]) -> list[Any]:
@@ -113,9 +114,11 @@ def _some(counter: Counter[Any]) -> list[Any]:
 
 def _found(sql: str) -> Iterable[Fact]:
     for row in query(sql, "SELECT task_input, operator, state FROM duties"):
-        yield ("duty", None, row["task_input"], row["operator"], row["state"])
-    for row in query(sql, "SELECT condition, task_input, operator, status FROM findings"):
-        yield ("finding", row["condition"], row["task_input"], row["operator"], row["status"])
+        yield ("duty", None, row["task_input"], row["operator"], row["state"], "")
+    reason = "JSONExtractString(facts, 'reason') AS reason"
+    for row in query(sql, f"SELECT condition, task_input, operator, status, {reason} FROM findings"):  # noqa: S608
+        said = row["condition"], row["task_input"], row["operator"], row["status"], row["reason"]
+        yield "finding", *said
 
 
 def _stored(sql: str) -> Iterator[Row]:

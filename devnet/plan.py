@@ -62,6 +62,7 @@ class Fact(msgspec.Struct, frozen=True, order=True):
     task: str  # empty: none
     operator: str
     value: str
+    reason: str = ""  # where a condition has several
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -120,15 +121,15 @@ class Plan(msgspec.Struct, frozen=True):
         """Every duty's last state and every finding's of these conditions, sorted. `addresses` are the
         operators', in order, and then the aggregator's."""
         facts = [
-            Fact(kind, condition, task, addresses[who], value)
-            for kind, condition, task, who, value in (*self._duties(), *self._findings())
+            Fact(kind, condition, task, addresses[who], value, reason)
+            for kind, condition, task, who, value, reason in (*self._duties(), *self._findings())
             if condition is None or condition in conditions
         ]
-        return sorted(facts, key=lambda f: (f.kind, f.condition or "", f.task, f.operator, f.value))
+        return sorted(facts, key=lambda f: (f.kind, f.condition or "", f.task, f.operator, f.reason, f.value))
 
     def _duties(self) -> Iterator[_Line]:
         for duty in self._owed():
-            yield "duty", None, str(duty.task.input), duty.operator, duty.state
+            yield _Line("duty", None, str(duty.task.input), duty.operator, duty.state)
 
     def _findings(self) -> Iterator[_Line]:
         for duty in self._owed():
@@ -137,23 +138,23 @@ class Plan(msgspec.Struct, frozen=True):
             status = "retracted" if once and duty.scene.kind is SceneKind.FINDING_LOST else "final"
             for condition, guilty in _GUILTY.items():
                 if behaviour in guilty:
-                    yield "finding", condition, str(duty.task.input), duty.operator, status
+                    yield _Line("finding", condition, str(duty.task.input), duty.operator, status)
         aggregator = self.operators
         for task in self._all_tasks():
             if task.aggregator is AggregatorBehaviour.FRAMING:
                 for _ in range(FORGED_RESPONSES):
-                    yield "finding", "rejected_response", str(task.input), aggregator, "final"
+                    yield _Line("finding", "rejected_response", str(task.input), aggregator, "final")
         for task, operator in self._missed_too_many():
-            yield "finding", "missed_duty", str(task.input), operator, "final"
+            yield _Line("finding", "missed_duty", str(task.input), operator, "final")
         for scene in self.scenes:
             if made := scene.breaches:
                 for operator in (made.lasting, made.mended):
-                    yield "finding", "bond_breach", "", operator, "final"
-                yield "finding", "bond_breach", "", made.lost, "retracted"
+                    yield _Line("finding", "bond_breach", "", operator, "final")
+                yield _Line("finding", "bond_breach", "", made.lost, "retracted")
             for slashing in scene.slashings:
                 about = str(scene.tasks[0].input) if slashing.of_task else ""
-                for _ in range(slashing.wrong):
-                    yield "finding", "wrongful_slashing", about, slashing.operator, "final"
+                for reason in slashing.wrong:
+                    yield _Line("finding", "wrongful_slashing", about, slashing.operator, "final", reason)
 
     def _missed_too_many(self) -> Iterator[tuple[PlannedTask, int]]:
         """The last task of each `miss_allowance` + 1 misses of one operator that lie in one window. Each
@@ -191,7 +192,15 @@ class Plan(msgspec.Struct, frozen=True):
                 yield scene.replaced
 
 
-_Line = tuple[str, str | None, str, int, str]  # a Fact, of an address by its place
+class _Line(NamedTuple):
+    """A Fact, of an address by its place."""
+
+    kind: str
+    condition: str | None
+    task: str
+    operator: int
+    value: str
+    reason: str = ""
 
 
 class _Duty(NamedTuple):

@@ -62,6 +62,18 @@ class SceneKind(enum.StrEnum):
     PENDING = "pending"  # the run ends before the deadline
 
 
+class Reason(enum.StrEnum):
+    """Why a request to slash is wrong, in the words in which it is found."""
+
+    SIGNED = "signed"  # a missed duty, of who attested
+    UNKNOWN_TASK = "unknown_task"  # for a Task that never was
+    TWICE = "twice"  # for what was asked for already
+    NOT_PROVED = "not_proved"  # on signatures that are nobody's
+    AFTER_VETO = "after_veto"  # executed in spite of one
+    EARLY = "early"  # executed while a veto still counted
+    WRONG_RECEIVER = "wrong_receiver"  # to the authority's own account
+
+
 class TaskKind(enum.StrEnum):
     """What happens to a task beside its operators' behaviour. Those of one plain scene may be of any kind."""
 
@@ -115,7 +127,7 @@ class Slashing(msgspec.Struct, frozen=True):
     vetoed: bool = False
     executed: bool = False  # when the window for a veto has passed, whatever became of that
     early: bool = False  # executed before that
-    wrong: int = 0  # so many reasons there are to say that it should not be
+    wrong: tuple[Reason, ...] = ()  # all the reasons that there are to say that it should not be
 
 
 class Scene(msgspec.Struct, frozen=True):

@@ -10,8 +10,17 @@ import pytest
 from cli.progress import Account, show_account
 
 SUMMARY: dict[str, Any] = {
-    "truth": [{"kind": "duty", "condition": None, "value": "signed"}],
-    "found": [{"kind": "duty", "condition": None, "value": "signed"}],
+    "truth": [
+        {"kind": "duty", "condition": None, "value": "signed", "reason": ""},
+        *(
+            {"kind": "finding", "condition": "wrongful_slashing", "value": "final", "reason": reason}
+            for reason in ("early", "twice", "twice")
+        ),
+    ],
+    "found": [
+        {"kind": "duty", "condition": None, "value": "signed", "reason": ""},
+        {"kind": "finding", "condition": "wrongful_slashing", "value": "final", "reason": "twice"},
+    ],
     "precision": 1.0,
     "recall": 1.0,
     "counted": {"chain": 9, "store": 9},
@@ -32,7 +41,10 @@ SUMMARY: dict[str, Any] = {
 
 def test_the_account_says_what_was_sent_told_and_asked(capsys: pytest.CaptureFixture[str]) -> None:
     show_account(Account(SUMMARY, Path("build/demo")))
-    lines = [line.split("  ", 1)[-1].strip() for line in map(str.strip, capsys.readouterr().out.splitlines())]
+    out = capsys.readouterr().out
+    lines = [line.split("  ", 1)[-1].strip() for line in map(str.strip, out.splitlines())]
+    told = {line.split("final")[0].strip(): line.split()[-2:] for line in out.splitlines() if "final" in line}
+    assert told == {"wrongful_slashing: early": ["1", "0"], "wrongful_slashing: twice": ["2", "1"]}
     assert "9 and 9 things compared: 0 lost, 0 doubled" in lines
     assert "5 sent by operators and the aggregator, 5 stored, 0 refused" in lines
     assert "3 of 4 findings verified offline, and 4 accepted by the slashing contract in a dry run" in lines

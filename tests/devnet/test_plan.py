@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
-from devnet.plan import CONDITIONS, MIN_OPERATORS, MIN_TASKS, Plan, PlanError, plan
+from devnet.plan import CONDITIONS, MIN_OPERATORS, MIN_TASKS, Fact, Plan, PlanError, plan
 from devnet.scenario import CLOSING_BLOCKS
-from devnet.scenes import ASKED, PlannedTask, Scene, SceneKind, TaskKind
+from devnet.scenes import ASKED, PlannedTask, Reason, Scene, SceneKind, TaskKind
 
 SIZES = {"operators": st.integers(MIN_OPERATORS, 12), "tasks": st.integers(MIN_TASKS, 60)}
 
@@ -22,14 +22,22 @@ def addresses(operators: int) -> list[str]:
     return [f"0x{i:040x}" for i in range(operators + 1)]
 
 
+def wrongs(run: Plan) -> list[Fact]:
+    """The slashings that should not be, in the truth."""
+    return [f for f in run.truth(addresses(run.operators)) if f.condition == "wrongful_slashing"]
+
+
 @example(seed=17222, operators=7, tasks=20)
 @given(seed=st.integers(0, 2**32), **SIZES)
-def test_every_run_holds_every_scene_behaviour_and_duty_state(seed: int, operators: int, tasks: int) -> None:
+def test_every_run_holds_every_scene_behaviour_reason_and_duty_state(
+    seed: int, operators: int, tasks: int
+) -> None:
     run = plan(seed, operators, tasks, reorgs=2)
     assert {scene.kind for scene in run.scenes} == set(SceneKind)
     assert {t.kind for s in run.scenes for t in s.tasks} == set(TaskKind)
     assert {b for s in run.scenes for t in s.tasks for b in t.behaviours} == set(Behaviour)
     assert {t.aggregator for s in run.scenes for t in s.tasks} == set(AggregatorBehaviour)
+    assert {f.reason for f in wrongs(run)} == set(Reason)
     truth = run.truth(addresses(operators))
     states = {f.value for f in truth if f.kind == "duty"}
     assert states == {"excused", "signed", "late", "pending", "unknown", "missed"}
@@ -146,8 +154,8 @@ def test_who_is_slashed_by_proof_colluded_and_every_other_request_is_wrong(
     for each in scene.slashings:
         colluded = task.behaviours[each.operator] in (Behaviour.COLLUDING, Behaviour.TURNCOAT)
         assert colluded if each.proved else each.wrong
-    wrong = [f for f in run.truth(addresses(operators)) if f.condition == "wrongful_slashing"]
-    assert len(wrong) == sum(each.wrong for each in scene.slashings)
+    wrong = wrongs(run)
+    assert len(wrong) == sum(len(each.wrong) for each in scene.slashings)
     assert {f.task for f in wrong} == {"", str(task.input)}
     ends = {(each.proved, each.vetoed, each.executed or each.early, each.early) for each in scene.slashings}
     assert ends == {
