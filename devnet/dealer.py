@@ -16,14 +16,13 @@ from devnet.behaviour import (
 from devnet.deploy import Terms
 from devnet.scenes import WINDOW, Breaches, PlannedTask, Reason, Reorg, Scene, SceneKind, Slashing, TaskKind
 
-# The first of these are played in an order that the seed shuffles; the last ones close every run, since they
-# make the sets smaller, and requests that nobody executes expire while they last.
-CLOSING = (SceneKind.SLASHED, SceneKind.UNDERBONDED, SceneKind.DEREGISTERED, SceneKind.PENDING)
+# The first of these are played in an order that the seed shuffles; the last ones close every run: stake must
+# be taken from sets that are whole, and who leaves them must not be needed for a quorum any more. Some tasks
+# have long been over by then, and requests that nobody executes expire while these scenes last.
+CLOSING = (SceneKind.SLASHED, SceneKind.DEREGISTERED, SceneKind.UNDERBONDED, SceneKind.PENDING)
 SHUFFLED = tuple(k for k in SceneKind if k is not SceneKind.PLAIN and k not in CLOSING)
-# What every run holds once beside its scenes, one of which is of colluders, and what a run of DEFAULT_TASKS
-# holds once more.
-ONCE = tuple(kind for kind in TaskKind if kind not in (TaskKind.PLAIN, TaskKind.COLLUDING))
-AGAIN = (TaskKind.FRAMED, TaskKind.NO_QUORUM, TaskKind.COLLUDING, TaskKind.CHALLENGED)
+# What every run holds beside its scenes, one of which is of colluders.
+SPECIAL = tuple(kind for kind in TaskKind if kind not in (TaskKind.PLAIN, TaskKind.COLLUDING))
 # How many operators misbehave is up to a third; which of these they do is dealt from a shuffled pack, so
 # that each comes up as often as the others.
 _MISBEHAVIOURS = (
@@ -52,12 +51,14 @@ class Dealer:
         self._others = order[4:]
         self._left_to_miss = Terms().miss_allowance  # for the one who is allowed to
         self._gone: set[int] = set()
+        self._rotated: set[int] = set()  # who has no other key left
+        self._slashed = 0  # scenes
 
     def cut(self, tasks: list[PlannedTask]) -> Iterator[Scene]:
         """Plain scenes of a few tasks each."""
         self.rng.shuffle(tasks)
         while tasks:
-            size = self.rng.randint(3, 5)
+            size = self.rng.randint(4, 6)
             yield Scene(SceneKind.PLAIN, tuple(tasks[:size]))
             tasks = tasks[size:]
 
@@ -113,16 +114,14 @@ class Dealer:
                 behaviours[one] = Behaviour.OFFLINE
         return PlannedTask(self._input(), tuple(behaviours), kind, aggregator, victims)
 
-    def scene(self, kind: SceneKind, again: bool) -> Scene:
-        """A scene that shows what `kind` says, mostly of one task; where the aggregator abandons one, of two
-        if every behaviour is to be there twice."""
+    def scene(self, kind: SceneKind) -> Scene:
+        """A scene of one task that shows what `kind` says."""
         behaviours = self._honest()
         aggregator = AggregatorBehaviour.HONEST
         victims: tuple[int, ...] = ()
         reorg, replaced, operator, breaches = None, None, None, None
         here = [i for i in range(self._operators) if i not in self._gone]
         one, two = self.rng.sample(here, 2)
-        tasks = 1
         match kind:
             case SceneKind.PAUSED | SceneKind.PENDING:
                 behaviours[one] = Behaviour.OFFLINE
@@ -132,7 +131,7 @@ class Dealer:
             case SceneKind.RESPONSE_LOST:
                 for i in self._absentees:
                     behaviours[i] = Behaviour.VANISHING
-                aggregator, tasks = AggregatorBehaviour.ABANDONING, 1 + again
+                aggregator = AggregatorBehaviour.ABANDONING
                 reorg = Reorg(after=2, depth=1, witnessed=True)
             case SceneKind.RESPONSE_RETURNS:
                 behaviours[one] = behaviours[two] = Behaviour.VANISHING
@@ -149,12 +148,16 @@ class Dealer:
                 reorg = Reorg(after=1, depth=2, witnessed=True)
             case SceneKind.ROTATED:
                 # Left out of the response, it attests after the rotation, with the key of the task's set.
-                operator, aggregator, victims = one, AggregatorBehaviour.CENSORING, (one,)
+                operator = self.rng.choice([i for i in here if i not in self._rotated])
+                aggregator, victims = AggregatorBehaviour.CENSORING, (operator,)
+                self._rotated.add(operator)
             case SceneKind.SLASHED:
                 colluding = self.task(TaskKind.COLLUDING)
-                return Scene(kind, (colluding,), slashings=tuple(_slashings(colluding.behaviours)))
+                slashings = _slashings(colluding.behaviours, overdue=self._slashed)
+                self._slashed += 1
+                return Scene(kind, (colluding,), slashings=tuple(slashings))
             case SceneKind.UNDERBONDED:
-                breaches = Breaches(*self.rng.sample(here[:-1], 3))  # the last one leaves by itself
+                breaches = Breaches(*self.rng.sample(here, 3))
                 reorg = Reorg(after=1, depth=1, witnessed=True)
                 self._gone.add(breaches.lasting)
             case SceneKind.DEREGISTERED:
@@ -162,11 +165,8 @@ class Dealer:
                 behaviours[operator] = Behaviour.OFFLINE
                 behaviours[self.rng.choice(here[:-1])] = Behaviour.SLOW
                 self._gone.add(operator)
-        planned = [
-            PlannedTask(self._input(), tuple(behaviours), TaskKind.PLAIN, aggregator, victims)
-            for _ in range(tasks)
-        ]
-        return Scene(kind, tuple(planned), reorg, replaced, operator, breaches)
+        planned = PlannedTask(self._input(), tuple(behaviours), TaskKind.PLAIN, aggregator, victims)
+        return Scene(kind, (planned,), reorg, replaced, operator, breaches)
 
     @property
     def _majority(self) -> int:
@@ -224,9 +224,10 @@ class Dealer:
         return n
 
 
-def _slashings(behaviours: Sequence[Behaviour]) -> Iterator[Slashing]:
+def _slashings(behaviours: Sequence[Behaviour], overdue: int) -> Iterator[Slashing]:
     """Those who collude are slashed by proof, one of them in vain; they and honest ones by an authority as
-    well, which asks for what it likes."""
+    well, which asks for what it likes. Each such scene has an `overdue` task of its own, or some would be
+    asked for twice."""
     turncoat = behaviours.index(Behaviour.TURNCOAT)
     one, two, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.COLLUDING)
     honest, other, third, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.HONEST)
@@ -238,7 +239,9 @@ def _slashings(behaviours: Sequence[Behaviour]) -> Iterator[Slashing]:
     yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=both)
     yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=(Reason.NOT_PROVED,))
     yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=(Reason.UNKNOWN_TASK,))
+    yield Slashing(honest, "equivocation", overdue=overdue, vetoed=True, wrong=(Reason.WINDOW_PASSED,))
     yield Slashing(other, "equivocation", early=True, wrong=(Reason.EARLY,))
+    yield Slashing(third, "invalid_response", late=True, wrong=(Reason.AFTER_EXPIRY,))
     yield Slashing(turncoat, "equivocation", elsewhere=True, executed=True, wrong=(Reason.WRONG_RECEIVER,))
     # Once more for what is proved: it expires like that.
     yield Slashing(turncoat, "invalid_response", wrong=(Reason.TWICE,))

@@ -18,7 +18,7 @@ import msgspec
 from devnet.agent import AgentConfig
 from devnet.anvil import anvil, free_port
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
-from devnet.deploy import NETWORK, TASK_TYPE, TOKEN, OperatorKeys, Terms, deploy, key_arguments
+from devnet.deploy import NETWORK, TASK_TYPE, TOKEN, OperatorKeys, deploy, key_arguments
 from devnet.plan import Plan
 from devnet.processes import Child, write_private
 from devnet.scenes import SLOTS
@@ -30,8 +30,8 @@ COMMITTEE = 3
 # Stakes differ, so that a threshold of stake and one of responses are not the same thing, and stay close
 # enough for any two thirds of the operators to hold half of it.
 STAKE, STAKE_STEP = 1_000 * TOKEN, 25 * TOKEN
-# What an operator may put up later.
-SPARE = 10 * TOKEN
+# What an operator may put up later; more than once, also in place of all that it has asked back.
+SPARE = 3 * STAKE
 # anvil answers nobody while it mines, and the more at once, the longer each takes.
 MINED_AT_ONCE = 100
 
@@ -104,7 +104,7 @@ class Home:
     def terms(self) -> dict[str, int]:
         """What nektar.yaml says that no event does."""
         names = ("miss_allowance", "miss_window", "minimum", "slashing_window", "max_duration")
-        return {name: getattr(Terms(), name) for name in names}
+        return {name: getattr(self._plan.terms, name) for name in names}
 
     @property
     def abi(self) -> dict[str, Any]:
@@ -128,6 +128,7 @@ class Home:
         deployment = deploy(
             *(self.chain, self.admin, self.submitter, keys, self.committee),
             others=[self.aggregator, self.watcher],
+            terms=self._plan.terms,
             authority=self.authority,
         )
         self._contracts = dict(deployment.contracts)

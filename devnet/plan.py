@@ -22,15 +22,15 @@ from devnet.behaviour import (
     AggregatorBehaviour,
     Behaviour,
 )
-from devnet.dealer import AGAIN, CLOSING, ONCE, SHUFFLED, Dealer
+from devnet.dealer import CLOSING, SHUFFLED, SPECIAL, Dealer
 from devnet.deploy import Terms
-from devnet.scenes import FORGED_RESPONSES, PlannedTask, Scene, SceneKind, TaskKind
+from devnet.scenes import ASKED, FORGED_RESPONSES, GRACE, TERMS, PlannedTask, Scene, SceneKind, TaskKind
 from nektar.errors import NektarError
 
 MIN_OPERATORS = 7
 MIN_TASKS = 20
-# From here on a run holds every behaviour at least twice.
-DEFAULT_TASKS = 28
+# From here on a run holds every scene, every behaviour and every reason at least twice.
+DEFAULT_TASKS = 40
 # What there can be findings of.
 CONDITIONS = frozenset(
     (
@@ -83,6 +83,21 @@ class Plan(msgspec.Struct, frozen=True):
         """The block in which each scene's tasks are submitted for good, counted from the first one after the
         deployment."""
         return [start for start, _ in self._places()]
+
+    @property
+    def terms(self) -> Terms:
+        """The Network's. Its slashing window is the longest that has passed for each overdue task when
+        somebody is to be slashed for it."""
+        if not self.scenes:
+            return Terms()
+        starts = self.starts
+        windows = [
+            start + ASKED - (starts[slashing.overdue] + self.scenes[slashing.overdue].window + GRACE)
+            for scene, start in zip(self.scenes, starts, strict=True)
+            for slashing in scene.slashings
+            if slashing.overdue is not None
+        ]
+        return msgspec.structs.replace(TERMS, slashing_window=min(windows, default=TERMS.slashing_window))
 
     @property
     def blocks(self) -> int:
@@ -152,7 +167,8 @@ class Plan(msgspec.Struct, frozen=True):
                     yield _Line("finding", "bond_breach", "", operator, "final")
                 yield _Line("finding", "bond_breach", "", made.lost, "retracted")
             for slashing in scene.slashings:
-                about = str(scene.tasks[0].input) if slashing.of_task else ""
+                tasks = scene.tasks if slashing.overdue is None else self.scenes[slashing.overdue].tasks
+                about = str(tasks[0].input) if slashing.of_task else ""
                 for reason in slashing.wrong:
                     yield _Line("finding", "wrongful_slashing", about, slashing.operator, "final", reason)
 
@@ -237,11 +253,12 @@ def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = DEFAULT_TASKS, 
         )
     if tasks < MIN_TASKS:
         raise PlanError(f"--tasks: expected at least {MIN_TASKS}, to hold every behaviour; got {tasks}")
-    again = tasks >= DEFAULT_TASKS
+    times = 2 if tasks >= DEFAULT_TASKS else 1
+    closing = [kind for kind in CLOSING for _ in range(times)]
     deal = Dealer(random.Random(f"nektar-plan-{seed}"), operators)  # noqa: S311  a run must be repeatable
-    scenes = [deal.scene(kind, again) for kind in SHUFFLED]
-    special = [deal.task(kind) for kind in (*ONCE, *(AGAIN if again else ()))]
-    plain = tasks - sum(len(scene.tasks) for scene in scenes) - len(special) - len(CLOSING)
+    scenes = [deal.scene(kind) for kind in SHUFFLED * times]
+    special = [deal.task(kind) for kind in SPECIAL * times]
+    plain = tasks - len(scenes) - len(special) - len(closing)
     if not 0 <= reorgs <= plain:
         raise PlanError(f"--reorgs: expected 0 to {plain} for {tasks} tasks; got {reorgs}")
     for left in reversed(range(reorgs)):
@@ -249,4 +266,4 @@ def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = DEFAULT_TASKS, 
         plain -= len(scenes[-1].tasks)
     scenes += deal.cut([*special, *(deal.plain_task() for _ in range(plain))])
     deal.rng.shuffle(scenes)
-    return Plan(seed, operators, (*scenes, *(deal.scene(kind, again) for kind in CLOSING)))
+    return Plan(seed, operators, (*scenes, *(deal.scene(kind) for kind in closing)))

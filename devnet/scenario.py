@@ -14,15 +14,17 @@ import msgspec
 from devnet.agent import member_tuples
 from devnet.behaviour import Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.chain import DevnetError
-from devnet.deploy import TOKEN, Terms, g1_argument
-from devnet.home import Home
+from devnet.deploy import TOKEN, g1_argument
+from devnet.home import STAKE, Home
 from devnet.plan import Plan
 from devnet.scenes import (
     ASKED,
     EXECUTED,
+    EXPIRED,
     GRACE,
     PROVED,
     SLOTS,
+    TERMS,
     THRESHOLD,
     TOO_EARLY,
     VETOED,
@@ -76,6 +78,7 @@ class Scenario:
         self._view.advance()
         self._scene = 0
         self._tasks = 0
+        self._over: dict[int, bytes] = {}  # tasks' inputs → hashes
         self.reorgs = 0  # that have happened
         self.unsafe: list[int] = []  # blocks that a reorg made so, as often as it did
 
@@ -105,6 +108,9 @@ class Scenario:
         if scene.kind is SceneKind.WITHHELD:
             deadline = self.head[0] + 1 + WINDOW
             home.withhold(deadline, deadline + 1)
+        if any(slashing.overdue is not None for slashing in scene.slashings):
+            # What is signed is found while its task's slashing window lasts, and those of the first end soon.
+            home.flush()
         tasks = (scene.replaced,) if scene.replaced else scene.tasks
         start = self._submit(scene, tasks)
         reorg = scene.reorg
@@ -123,6 +129,7 @@ class Scenario:
         _require(start == planned, scene, f"submits its tasks in block {planned}")
         for task in scene.tasks:
             self._check_end(scene, task)
+            self._over[task.input] = self._open(task).hash
         self._tasks += len(scene.tasks)
         if scene.kind is SceneKind.WITHHELD:
             # Of those blocks nobody knows what did not happen in them, until a set is committed anew.
@@ -198,15 +205,17 @@ class Scenario:
         """All ask their stake back, and two of them once more, when a reorg has taken that away."""
         again = (breaches.lasting, breaches.mended)
         for operator in ((*again, breaches.lost), again)[offset] if offset < 2 else ():
-            self._home.ask_back(operator, left=Terms().minimum - 1)
+            self._home.ask_back(operator, left=TERMS.minimum - 1)
         if offset == 2:
-            self._home.put_up(breaches.mended, TOKEN)
+            self._home.put_up(breaches.mended, STAKE)
 
     def _slash(self, slashing: Slashing, task: OpenTask, offset: int) -> None:
         """What is sent about a request to slash when the head is `offset` blocks past the submission."""
         home = self._home
         operator = home.operators[slashing.operator].address
         about = task.hash if slashing.of_task else keccak(task.hash)
+        if slashing.overdue is not None:
+            about = self._over[self._plan.scenes[slashing.overdue].tasks[0].input]
         condition = keccak(slashing.condition.encode())
         offence = (condition, about, operator)
         contract = "slashing_manager" if slashing.proved else "trusted_slasher"
@@ -224,15 +233,18 @@ class Scenario:
                 home.send(home.authority, contract, "request", *offence, TOKEN, receiver, evidence)
             case at if at == VETOED and slashing.vetoed:
                 request = home.call(contract, "requestIdOf", *offence, 0)
-                for member in home.committee[: Terms().veto_threshold]:
+                for member in home.committee[: TERMS.veto_threshold]:
                     home.send(member, "veto_committee", "vote", home.contracts[contract], request)
-            case at if at == (TOO_EARLY if slashing.early else EXECUTED - 1):
-                if slashing.proved and slashing.executed:
-                    request = home.call(contract, "requestIdOf", *offence)
-                    home.send(home.watcher, contract, "execute", request)
-                elif slashing.executed or slashing.early:
-                    request = home.call(contract, "requestIdOf", *offence, 0)
-                    home.send(home.authority, contract, "executeRegardless", request)
+            case at if at == EXECUTED - 1 and slashing.proved and slashing.executed:
+                request = home.call(contract, "requestIdOf", *offence)
+                home.send(home.watcher, contract, "execute", request)
+            case at if not slashing.proved and (
+                (at == TOO_EARLY and slashing.early)
+                or (at == EXECUTED - 1 and slashing.executed)
+                or (at == EXPIRED - 1 and slashing.late)
+            ):
+                request = home.call(contract, "requestIdOf", *offence, 0)
+                home.send(home.authority, contract, "executeRegardless", request)
 
     def _forged(self, task: OpenTask, operator: str) -> bytes:
         """A proof of equivocation with signatures of a made-up key."""

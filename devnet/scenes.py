@@ -27,8 +27,9 @@ import msgspec
 from devnet.behaviour import AggregatorBehaviour, Behaviour
 from devnet.deploy import Terms
 
-WINDOW = 8
-GRACE = 3
+# As short as they can be for all of the above to happen in its order, after a reorg as well: scenes are many.
+WINDOW = 6
+GRACE = 2
 # Anvil's finalized block is 2 · SLOTS behind the head; reorgs stay well above it.
 SLOTS = 8
 # Basis points of operators and of stake that must sign: a task may lose a third and still be answered.
@@ -37,11 +38,15 @@ THRESHOLD = 5000
 LONG_WINDOW = 100_000
 # So many responses a framing aggregator makes up for a task.
 FORGED_RESPONSES = 2
+# What a run has of its Network's terms but for the slashing window, which hangs on its scenes (`Plan.terms`):
+# there is just time for a veto and, after it, for an execution.
+TERMS = Terms(veto_window=3, execution_window=2)
 # Of a scene SLASHED the heads, in blocks after s, on which somebody proves an offence, which is as soon as
 # there is one; on which the authority asks for more, and some of that is vetoed, or executed early; and the
-# block with the other executions, when no veto counts any more.
+# blocks with the other executions: when no veto counts any more, and when they don't count either.
 PROVED, ASKED, VETOED, TOO_EARLY = 2, 3, 4, 5
-EXECUTED = ASKED + 1 + Terms().veto_window + 1
+EXECUTED = ASKED + 1 + TERMS.veto_window + 1
+EXPIRED = EXECUTED + TERMS.execution_window
 
 
 class SceneKind(enum.StrEnum):
@@ -67,10 +72,12 @@ class Reason(enum.StrEnum):
 
     SIGNED = "signed"  # a missed duty, of who attested
     UNKNOWN_TASK = "unknown_task"  # for a Task that never was
+    WINDOW_PASSED = "window_passed"  # for a Task that is over for too long
     TWICE = "twice"  # for what was asked for already
     NOT_PROVED = "not_proved"  # on signatures that are nobody's
     AFTER_VETO = "after_veto"  # executed in spite of one
     EARLY = "early"  # executed while a veto still counted
+    AFTER_EXPIRY = "after_expiry"  # executed when it could not be any more
     WRONG_RECEIVER = "wrong_receiver"  # to the authority's own account
 
 
@@ -121,12 +128,14 @@ class Slashing(msgspec.Struct, frozen=True):
     operator: int
     condition: str
     proved: bool = False
-    of_task: bool = True  # of the scene's task; else of one that never was
+    of_task: bool = True  # of the scene's task, or of an overdue one; else of one that never was
+    overdue: int | None = None  # the scene, by its place in the run, whose first task it is of
     forged: bool = False  # it shows signatures that are nobody's
     elsewhere: bool = False  # what is taken goes to the authority
     vetoed: bool = False
     executed: bool = False  # when the window for a veto has passed, whatever became of that
     early: bool = False  # executed before that
+    late: bool = False  # executed when the window for that has passed too
     wrong: tuple[Reason, ...] = ()  # all the reasons that there are to say that it should not be
 
 
@@ -154,7 +163,7 @@ class Scene(msgspec.Struct, frozen=True):
         if self.kind is SceneKind.PENDING:
             return 4
         if self.kind is SceneKind.SLASHED:
-            return EXECUTED
+            return EXPIRED
         too_late = any(Behaviour.TOO_LATE in task.behaviours for task in self.tasks)
         return WINDOW + GRACE + too_late
 

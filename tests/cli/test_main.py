@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cli import main
+from devnet.plan import DEFAULT_TASKS
 
 HEAVY = ("web3", "pyarrow", "chdb", "kafka", "aiohttp", "rich", "clickhouse_connect", "zksnake")
 
@@ -44,6 +48,10 @@ def test_every_command_is_in_the_help_and_has_help_of_its_own() -> None:
     assert "--seed" in nektar("demo", "--help").stdout
     assert "  test " in nektar("watchers", "--help").stdout
     assert "  build " in nektar("dashboards", "--help").stdout
+
+
+def test_a_demo_has_as_many_tasks_by_default_as_hold_everything_twice() -> None:
+    assert inspect.signature(main.demo).parameters["tasks"].default == DEFAULT_TASKS
 
 
 @pytest.mark.parametrize(

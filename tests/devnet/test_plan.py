@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
-from devnet.plan import CONDITIONS, MIN_OPERATORS, MIN_TASKS, Fact, Plan, PlanError, plan
+from devnet.plan import CONDITIONS, DEFAULT_TASKS, MIN_OPERATORS, MIN_TASKS, Fact, Plan, PlanError, plan
 from devnet.scenario import CLOSING_BLOCKS
-from devnet.scenes import ASKED, PlannedTask, Reason, Scene, SceneKind, TaskKind
+from devnet.scenes import ASKED, GRACE, TERMS, WINDOW, PlannedTask, Reason, Scene, SceneKind, TaskKind
+from processors.conditions.reasons import REASONS
 
 SIZES = {"operators": st.integers(MIN_OPERATORS, 12), "tasks": st.integers(MIN_TASKS, 60)}
 
@@ -25,6 +26,10 @@ def addresses(operators: int) -> list[str]:
 def wrongs(run: Plan) -> list[Fact]:
     """The slashings that should not be, in the truth."""
     return [f for f in run.truth(addresses(run.operators)) if f.condition == "wrongful_slashing"]
+
+
+def test_a_slashing_can_be_wrong_for_every_reason_that_can_be_found() -> None:
+    assert {*Reason} == REASONS.keys()
 
 
 @example(seed=17222, operators=7, tasks=20)
@@ -45,14 +50,24 @@ def test_every_run_holds_every_scene_behaviour_reason_and_duty_state(
 
 
 @given(seed=st.integers(0, 2**32), operators=SIZES["operators"])
-def test_a_run_by_default_holds_every_behaviour_and_condition_twice(seed: int, operators: int) -> None:
+def test_a_run_by_default_holds_every_scene_behaviour_condition_and_reason_twice(
+    seed: int, operators: int
+) -> None:
     run = plan(seed, operators)
     tasks = [t for s in run.scenes for t in s.tasks]
     done = Counter(b for t in tasks for b in t.behaviours)
     assert all(done[each] > 1 for each in Behaviour)
     assert all(sum(t.aggregator is each for t in tasks) > 1 for each in AggregatorBehaviour)
+    assert all(sum(s.kind is each for s in run.scenes) > 1 for each in SceneKind)
+    assert all(sum(t.kind is each for t in tasks) > 1 for each in TaskKind)
     final = [f for f in run.truth(addresses(operators)) if f.kind == "finding" and f.value == "final"]
     assert all(len({f.operator for f in final if f.condition == each}) > 1 for each in CONDITIONS)
+    assert all(sum(f.reason == each for f in final) > 1 for each in Reason)
+
+
+@given(seed=st.integers(0, 2**32), operators=SIZES["operators"])
+def test_a_run_by_default_takes_every_random_reorg_up_to_six(seed: int, operators: int) -> None:
+    assert plan(seed, operators, reorgs=6).reorgs == plan(seed, operators, reorgs=0).reorgs + 6
 
 
 @given(seed=st.integers(0, 2**32), **SIZES)
@@ -61,10 +76,11 @@ def test_a_run_has_as_many_tasks_as_asked_and_no_input_twice(seed: int, operator
     inputs = [t.input for s in run.scenes for t in s.tasks] + [
         s.replaced.input for s in run.scenes if s.replaced
     ]
-    assert len(inputs) == len(set(inputs)) == tasks + 1
+    times = 2 if tasks >= DEFAULT_TASKS else 1
+    assert len(inputs) == len(set(inputs)) == tasks + times
     assert run.tasks == tasks
     named = sum(s.reorg is not None and s.kind is not SceneKind.PLAIN for s in run.scenes)
-    assert named == 6
+    assert named == 6 * times
     assert run.reorgs == named + 3
 
 
@@ -149,23 +165,51 @@ def test_who_is_slashed_by_proof_colluded_and_every_other_request_is_wrong(
     seed: int, operators: int, tasks: int
 ) -> None:
     run = plan(seed, operators, tasks, reorgs=2)
-    (scene,) = (s for s in run.scenes if s.slashings)
-    (task,) = scene.tasks
-    for each in scene.slashings:
-        colluded = task.behaviours[each.operator] in (Behaviour.COLLUDING, Behaviour.TURNCOAT)
-        assert colluded if each.proved else each.wrong
-    wrong = wrongs(run)
-    assert len(wrong) == sum(len(each.wrong) for each in scene.slashings)
-    assert {f.task for f in wrong} == {"", str(task.input)}
-    ends = {(each.proved, each.vetoed, each.executed or each.early, each.early) for each in scene.slashings}
-    assert ends == {
-        *((True, False, True, False), (True, False, False, False)),  # executed, expired
-        *((False, True, False, False), (False, True, True, False)),  # vetoed, in vain too
-        *((False, False, True, True), (False, False, True, False), (False, False, False, False)),
-    }
-    # Those that nobody executes have expired when the run ends.
-    left = run.blocks + CLOSING_BLOCKS - run.starts[run.scenes.index(scene)] - ASKED - 1
-    assert left > Terms().veto_window + Terms().execution_window
+    slashed = [(s, start) for s, start in zip(run.scenes, run.starts, strict=True) if s.slashings]
+    for scene, start in slashed:
+        (task,) = scene.tasks
+        for each in scene.slashings:
+            colluded = task.behaviours[each.operator] in (Behaviour.COLLUDING, Behaviour.TURNCOAT)
+            assert (colluded and not each.wrong) if each.proved else each.wrong
+        ends = {(x.proved, x.vetoed, x.executed or x.early, x.early, x.late) for x in scene.slashings}
+        assert ends == {
+            *((True, False, True, False, False), (True, False, False, False, False)),  # executed, expired
+            *((False, True, False, False, False), (False, True, True, False, False)),  # vetoed, in vain too
+            *((False, False, True, True, False), (False, False, True, False, False)),
+            *((False, False, False, False, True), (False, False, False, False, False)),
+        }
+        # Those that nobody executes have expired when the run ends.
+        left = run.blocks + CLOSING_BLOCKS - start - ASKED - 1
+        assert left > TERMS.veto_window + TERMS.execution_window
+    found = wrongs(run)
+    assert len(found) == sum(len(each.wrong) for scene, _ in slashed for each in scene.slashings)
+    of_others = {f.task for f in found if f.reason not in (Reason.UNKNOWN_TASK, Reason.WINDOW_PASSED)}
+    assert of_others == {str(scene.tasks[0].input) for scene, _ in slashed}
+    assert {f.task for f in found if f.reason == Reason.UNKNOWN_TASK} == {""}
+
+
+@given(seed=st.integers(0, 2**32), **SIZES)
+def test_the_slashing_window_has_passed_for_overdue_tasks_and_for_nothing_else_that_is_asked(
+    seed: int, operators: int, tasks: int
+) -> None:
+    run = plan(seed, operators, tasks, reorgs=2)
+    starts, window = run.starts, run.terms.slashing_window
+    first = next(start for s, start in zip(run.scenes, starts, strict=True) if s.slashings)
+    assert starts[0] + WINDOW + GRACE + window > first  # what agents have reported by then is found
+    late = []
+    for scene, start in zip(run.scenes, starts, strict=True):
+        for each in scene.slashings:
+            of = start if each.overdue is None else starts[each.overdue]
+            late.append((each.overdue, start + ASKED + 1 - (of + WINDOW + GRACE + window)))
+    assert all((by > 0) == (overdue is not None) for overdue, by in late)
+    assert min(by for overdue, by in late if overdue is not None) == 1
+    assert len({overdue for overdue, _ in late if overdue is not None}) == sum(
+        bool(s.slashings) for s in run.scenes
+    )
+
+
+def test_a_chain_without_scenes_has_the_terms_of_a_network_that_lasts() -> None:
+    assert Plan(1, 7, ()).terms == Terms()
 
 
 @given(seed=st.integers(0, 2**32), **SIZES)
