@@ -36,6 +36,9 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
     for name in (b"equivocation", b"invalid_response", b"missed_duty", b"bond_breach")
 )
 
+# Those that are about a Task: others may have a set's hash in its place, or whatever a Network likes.
+OF_TASKS = frozenset({EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY})
+
 # Condition → the functions that prove it.
 _PROOFS: Mapping[str, tuple[bytes, ...]] = {
     EQUIVOCATION: (selector(PROVE_EQUIVOCATION), selector(PROVE_EQUIVOCATION_IN_QUORUM)),

@@ -12,6 +12,9 @@
 | after_expiry   | it was executed after its last block (or second) of execution |
 | wrong_receiver | what is taken goes elsewhere than to the Network's Burner, or is to |
 
+The first four are of conditions that are about a Task: of one that a Network has of its own nobody knows what
+stands in the place of the Task's hash.
+
 What is shown, always the request first:
 
 | reason | beside the request |
@@ -49,7 +52,7 @@ from nektar.facts import (
 )
 from nektar.model import Address, Hash32, Moment
 from nektar.networks.encoding import deadline_of
-from processors.conditions.flaws import MISSED_DUTY, Signature, flaw
+from processors.conditions.flaws import MISSED_DUTY, OF_TASKS, Signature, flaw
 
 NAME = "wrongful_slashing"
 # Terms of the contracts, by their names in the configuration.
@@ -115,10 +118,16 @@ def _require(holds: bool, otherwise: str) -> None:
         raise NotProved(f"{NAME}: {otherwise}")
 
 
+def task_of(request: Requested) -> Hash32 | None:
+    """The Task that a request is about; None where its condition is about none, or nobody knows."""
+    return request.task_hash if request.condition in OF_TASKS else None
+
+
 def _task_of(request: Requested) -> Hash32:
-    if request.task_hash is None:
+    task_hash = task_of(request)
+    if task_hash is None:
         raise NotProved(f"{NAME}: the request is about no Task")
-    return request.task_hash
+    return task_hash
 
 
 def _term(terms: Mapping[str, int], name: str) -> int:

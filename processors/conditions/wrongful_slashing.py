@@ -20,7 +20,7 @@ Whoever made the request is accused by this, so where the log may lack something
   (`selector.network`).
 * That no second or wrong response is known contradicts nothing, nor does what is shown and can't be read.
 * Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
-  could be shown.
+  could be shown. Of a condition that a Network has of its own it is not known what is in the place of a Task.
 
 A request leaves the state `KEPT` blocks after its last block of execution, a Task `LATE` ones after its
 slashing window (of `KEPT` blocks, where that is not known), or later, when no Task of its block could be
@@ -92,7 +92,7 @@ from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
 from processors.conditions.flaws import MISSED_DUTY, Signature, flaw
-from processors.conditions.reasons import DURATION, NAME, WINDOW
+from processors.conditions.reasons import DURATION, NAME, WINDOW, task_of
 
 _REGISTRY = "network_registry"
 KEPT = 100_000
@@ -154,9 +154,9 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def fact(self) -> bytes | None:
         """What it is for; None: that can be several things."""
-        if self.of.task_hash is None:
+        if (task_hash := task_of(self.of)) is None:
             return None
-        return keccak(self.of.condition.encode() + self.of.task_hash + self.of.operator)
+        return keccak(self.of.condition.encode() + task_hash + self.of.operator)
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -234,7 +234,8 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
             asked.append(event.slasher + event.request)
     for key in asked:
         request = state.requests[key]
-        if not request.of.proved and request.of.task_hash and _is_unknown(state, request.of.task_hash):
+        task_hash = task_of(request.of)
+        if not request.of.proved and task_hash and _is_unknown(state, task_hash):
             state, found = _find_stored(state, block, request, "unknown_task", "_status.state", 0)
             changes += found
     return (_pass(state, block.number) if block.number in state.due else state), changes
@@ -392,8 +393,7 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
 
 
 def _check_window(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
-    task_hash = request.of.task_hash
-    if task_hash is None:
+    if (task_hash := task_of(request.of)) is None:
         return state, []
     if (known := state.tasks.get(task_hash)) is None:
         if (submitted := past.find(state.past, task_hash)) is None:

@@ -39,7 +39,9 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
     "0x" + keccak(name).hex()
     for name in (b"equivocation", b"invalid_response", b"missed_duty", b"bond_breach")
 )
-CONDITIONS = [EQUIVOCATION, EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, MISSED_DUTY, BOND_BREACH]
+OWN = "0x" + 32 * "11"  # a condition that the Network has of its own
+CONDITIONS = [EQUIVOCATION, EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, MISSED_DUTY, BOND_BREACH, OWN]
+OF_TASKS = {EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY}
 # Blocks after a Task's grace in which it can be slashed for.
 WINDOW = 2
 TERMS = {**world.NETWORK.terms, "slashing_window": WINDOW, "max_duration": 12}

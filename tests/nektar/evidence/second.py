@@ -915,19 +915,22 @@ def wrong_signed(asked: Request, facts: Facts, terms: Terms) -> bool:
     return False
 
 
+OF_TASKS = [keccak(each) for each in (b"equivocation", b"invalid_response", b"missed_duty")]
+
+
 def status(shown: Any, asked: Request, name: str) -> bool:
     return bool(shown[:3] == ("task_manager", f"_status.{name}", (asked.task,)))
 
 
 def wrong_unknown(asked: Request, facts: Facts, terms: Terms) -> bool:
-    if asked.proved or not (shown := only(facts, "stored")):
+    if asked.proved or asked.condition not in OF_TASKS or not (shown := only(facts, "stored")):
         return False
     *_, value, number, _ = shown[0]
     return status(shown[0], asked, "state") and value == 0 and number >= asked.block[0]
 
 
 def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
-    if asked.proved or asked.condition == keccak(b"missed_duty") or "slashing_window" not in terms:
+    if asked.proved or asked.condition not in OF_TASKS[:2] or "slashing_window" not in terms:
         return False
     if shown := only(facts, "submitted"):
         if keccak(shown[0][0]) != asked.task:
@@ -944,7 +947,7 @@ def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
 
 
 def wrong_twice(asked: Request, facts: Facts, terms: Terms) -> bool:
-    if asked.proved or asked.task is None or not (shown := only(facts, "requested")):
+    if asked.proved or asked.condition not in OF_TASKS or not (shown := only(facts, "requested")):
         return False
     other = Request(*shown[0])
     before = (other.block[0], other.place) < (asked.block[0], asked.place)

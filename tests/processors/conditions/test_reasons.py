@@ -50,6 +50,7 @@ from tests.processors.slashed import (
     ID,
     INVALID_RESPONSE,
     MISSED_DUTY,
+    OWN,
     PROVED,
     THIEF,
     TRUSTED,
@@ -120,6 +121,7 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
     "unknown_task": [
         (0, 0, {"proved": True}),
         (0, 0, {"task_hash": OTHER.hash}),
+        (0, 0, {"condition": OWN}),
         (0, 1, {"value": 1}),
         (0, 1, {"at": at(8)}),
         (0, 1, {"contract": "operator_registry"}),
@@ -129,6 +131,7 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (0, 0, {"at": at(8 + WINDOW)}),
         (0, 0, {"proved": True}),
         (0, 0, {"condition": MISSED_DUTY}),
+        (0, 0, {"condition": OWN}),
         (0, 1, {"task": OTHER.preimage}),
         (1, 0, {"at": at(3 + 12 + WINDOW)}),
         (1, 1, {"value": 0}),

@@ -59,6 +59,8 @@ from tests.processors.slashed import (
     INVALID_RESPONSE,
     MISSED_DUTY,
     NETWORK,
+    OF_TASKS,
+    OWN,
     PROVED,
     PROVES,
     THIEF,
@@ -122,9 +124,10 @@ def wrongs(
     events: Sequence[Event], i: int, asked: SlashingRequested
 ) -> Iterator[tuple[str, int, list[ChainEvent]]]:
     """(reason, place in the list of the event that shows it, events that it rests on beside the request)."""
-    key, claim = (asked.slasher, asked.request), (asked.condition, asked.task_hash, asked.operator)
+    key, task_hash = (asked.slasher, asked.request), asked.task_hash if asked.condition in OF_TASKS else None
+    claim = asked.condition, task_hash, asked.operator
     submitted = next(
-        (j for j, e in enumerate(events) if isinstance(e, TaskSubmitted) and e.task.hash == asked.task_hash),
+        (j for j, e in enumerate(events) if isinstance(e, TaskSubmitted) and e.task.hash == task_hash),
         None,
     )
     if asked.condition == MISSED_DUTY and submitted is not None:
@@ -143,14 +146,14 @@ def wrongs(
             shown = events[first]
             assert isinstance(shown, Attested | Responded)
             yield "signed", max(i, first), [about, shown]
-    if not asked.proved and asked.task_hash and (j := surely_unknown(events, i, asked.task_hash)):
+    if not asked.proved and task_hash and (j := surely_unknown(events, i, task_hash)):
         yield "unknown_task", j, []
     if not asked.proved and submitted is not None and submitted < i and asked.condition != MISSED_DUTY:
         about = events[submitted]
         assert isinstance(about, TaskSubmitted)
         if asked.at.block > about.task.deadline.value + about.task.grace + WINDOW:
             yield "window_passed", i, [about]
-    if asked.task_hash and not asked.proved:
+    if task_hash and not asked.proved:
         same = [
             (j, e)
             for j, e in enumerate(events)
@@ -239,7 +242,7 @@ def repeats(events: Sequence[Event], j: int) -> bool:
 def is_flawed(event: SlashingTrusted, asked: SlashingRequested) -> bool:
     proves = PROVES[event.evidence]
     if event.evidence == b"look":
-        return True
+        return asked.condition != OWN
     return asked.task_hash is not None and proves != (asked.condition, asked.task_hash, asked.operator)
 
 
@@ -391,6 +394,9 @@ def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
         assert reasons(*before, answer, *after, asks(9, EQUIVOCATION), *closed(9)) == []
 
 
+NO_TASKS = Hash32(bytes(32)), MEMBERS.hash, Hash32(b"what a Network likes, 32 bytes..")
+
+
 def test_who_is_rightly_slashed_is_not_said_to_be_wronged() -> None:
     """All of it by the rules: the claim stands, is shown, waits for its veto and burns what it takes."""
     right = calldata(EQUIVOCATION, TASK, SECRETS, 0, [signed(ALICE, (2, 5)), signed(ALICE, (5, 2))])
@@ -401,6 +407,8 @@ def test_who_is_rightly_slashed_is_not_said_to_be_wronged() -> None:
         [asks(9, BOND_BREACH, task_hash=None), asks(9, BOND_BREACH, b"x" * 32, None), *closed(9)],
         [asks(9, slasher=PROVED, proved=True), *closed(9), executes(13, slasher=PROVED), *closed(13)],
         [asks(9, operator=STRANGER), *closed(9)],
+        *([asks(9, OWN, task_hash=of), asks(9, OWN, b"x" * 32, of), *closed(9)] for of in NO_TASKS),
+        [asks(8 + WINDOW + 1, OWN), *closed(8 + WINDOW + 1)],
     ]
     for life in lives:
         assert reasons(*closed(*range(4, 9)), *life, *closed(20)) == []

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from eth_hash.auto import keccak
 
-from nektar.evidence import bls
+from devnet.deploy import NETWORK
+from nektar.evidence import bls, sought
 from nektar.evidence.bundle import (
     Bundle,
     EventClaim,
@@ -19,10 +20,12 @@ from nektar.evidence.bundle import (
     write,
 )
 from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import Sought, StateSought, ToFetch, VariableSought
 from nektar.evidence.verify import NotProved, Verdict, verify
 from nektar.model import (
     Address,
     Hash32,
+    SlashingRequested,
 )
 from nektar.networks.encoding import encode_answer, word
 from nektar.rows import Finding
@@ -35,12 +38,13 @@ from tests.devnet.contracts.test_trusted import THIEF as STOLEN
 from tests.devnet.contracts.test_trusted import ask, vetoed
 from tests.nektar.evidence import second
 from tests.processors.conditions.test_wrongful_slashing import CONDITION, REASONS, reason_of
-from tests.processors.real_chain import found, gathered, network, reader
+from tests.processors.real_chain import ADAPTER, found, gathered, log, network, reader
 from tests.processors.world import (
     STRANGER,
 )
 
 site = pytest.fixture(scope="module", name="site")(on_anvil)
+OWN = keccak(b"impolite")
 EQUIVOCATED_HASH, MISSED_HASH = keccak(b"equivocation"), keccak(b"missed_duty")
 
 
@@ -50,6 +54,7 @@ class Wrong(NamedTuple):
     expected: set[tuple[bytes, str]]  # request, reason
     right: set[bytes]  # requests with which nothing is wrong
     old: Task
+    own: list[bytes]  # for a condition of the Network's own
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,10 @@ def wrong(site: Site) -> Wrong:
     quorum = site.submit(n=91)
     site.do(site.stranger, "task_manager", "respond", *site.response(quorum, (7, 13), [0, 2, 3]))
     expect(request(quorum, missed, 2), "signed")
+
+    # What a condition of the Network's own has in the place of a Task is its own, too.
+    site.do(site.admin, "network_registry", "allowCondition", NETWORK, OWN, True)
+    own = [request(bytes(32), OWN), request(bytes(32), OWN)]
 
     # Two in one block.
     about = (keccak(b"invalid_response"), quorum.hash, site.operators[3].account.address, 1, BURN, b"")
@@ -114,7 +123,8 @@ def wrong(site: Site) -> Wrong:
     expect(late, "window_passed", "after_expiry")
     site.mine_to(late["executionDeadline"])
     execute(late)
-    return Wrong(expected, {each["requestId"] for each in (proved, shown, silent, asked[0])}, old)
+    right = {each["requestId"] for each in (proved, shown, silent, asked[0], *own)}
+    return Wrong(expected, right, old, [each["requestId"] for each in own])
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +238,44 @@ def test_a_true_signature_is_no_forgery(site: Site, findings: list[Finding], bun
         forgery = msgspec.structs.replace(true, key_g2=Octets(bls.public_keys(secret)[1]))
         with pytest.raises(NotProved, match=says):
             verdict_on(site, msgspec.structs.replace(bundle, claims=(*others, forgery)))
+
+
+def said(
+    site: Site, reason: str, asked: bytes, *others: bytes, state: tuple[str, bytes] | None = None
+) -> Bundle:
+    """What somebody could show to say that these requests are wrong: true claims, of what they don't mean."""
+    record, net = log(site), network(site)
+    blocks = {block.number: block for block in record.blocks}
+    made = {e.request: e for e in ADAPTER.events(net, record.tables) if isinstance(e, SlashingRequested)}
+    fetch: list[ToFetch] = [
+        sought.event("trusted_slasher", blocks[e.at.block].ref, e.at)
+        for e in (made[each] for each in (asked, *others))
+    ]
+    if state is not None:
+        name, key = state
+        fetch.append(StateSought("task_manager", (VariableSought(name, (Octets(key),)),)))
+    about = made[Hash32(asked)]
+    subject = subject_of(about.slasher, about.request, reason)
+    head = record.blocks[-1]
+    finding = Finding(
+        *(b"", "wrongful_slashing", about.operator, bytes(32), 0, "", head.number, head.hash, head.time),
+        *(head.level, head.anchor),
+        facts=sought.write(Sought(Octets(subject), tuple(fetch))),
+    )
+    return gathered(site, CONDITION, finding)
+
+
+@pytest.mark.real
+def test_nobody_can_say_of_a_condition_of_the_networks_own_that_it_lacks_a_task(
+    site: Site, wrong: Wrong, findings: list[Finding]
+) -> None:
+    first, second_ = wrong.own
+    for bundle in (
+        said(site, "twice", second_, first),
+        said(site, "unknown_task", first, state=("_status.state", bytes(32))),
+    ):
+        with pytest.raises(NotProved, match="the request is about no Task"):
+            verdict_on(site, bundle)
 
 
 @pytest.mark.real
