@@ -30,7 +30,7 @@ slashed for any more (`terms.max_duration`). Its name and the block of its submi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from immutables import Map
@@ -197,7 +197,8 @@ class Detect:
             case BlockClosed(block=block):
                 return _closed(state, block)
             case GapPassed(last=last):
-                return _pass(msgspec.structs.replace(state, doubtful=last), last), []
+                due = sorted(each for each in state.due if each <= last)
+                return _pass(msgspec.structs.replace(state, doubtful=last), due), []
             case Signed() | VetoVoted():
                 return state, []
         return msgspec.structs.replace(state, open=(*state.open, event)), []
@@ -238,7 +239,7 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
         if not request.of.proved and task_hash and _is_unknown(state, task_hash):
             state, found = _find_stored(state, block, request, "unknown_task", "_status.state", 0)
             changes += found
-    return (_pass(state, block.number) if block.number in state.due else state), changes
+    return _pass(state, [block.number] if block.number in state.due else []), changes
 
 
 def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, list[Change]]:
@@ -578,9 +579,9 @@ def _kept(state: Watch, request: Asked) -> Watch:
     return msgspec.structs.replace(state, requests=state.requests.set(request.key, request))
 
 
-def _pass(state: Watch, last: int) -> Watch:
-    """Blocks up to `last` have passed: forget what leaves with them."""
-    for block in sorted(each for each in state.due if each <= last):
+def _pass(state: Watch, due: Iterable[int]) -> Watch:
+    """These blocks have passed: forget what leaves with them."""
+    for block in due:
         for key in sorted(state.due[block]):
             state = _forget_request(state, key) if key in state.requests else _forget_task(state, Hash32(key))
         state = msgspec.structs.replace(state, due=state.due.delete(block))

@@ -655,6 +655,25 @@ def test_requests_and_tasks_leave_the_state_and_of_a_task_fifteen_bytes_stay() -
         assert reasons(*closed(4, 9 + KEPT + LATE), late, *closed(3 * KEPT), network=unsaid) == expected
 
 
+class NeverScanned(dict[int, Map[bytes, None]]):
+    """What is due, which may only be asked for a block."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("a hundred thousand blocks were looked through")
+
+    def delete(self, block: int) -> NeverScanned:
+        return NeverScanned((key, self[key]) for key in self.keys() - {block})
+
+
+def test_a_block_looks_at_what_leaves_with_it_and_at_nothing_else() -> None:
+    end = 8 + WINDOW + LATE
+    state, _ = played(*BEGIN, asks(4), *closed(4, end - 1))
+    assert len(state.due) == 2
+    state = msgspec.structs.replace(state, due=NeverScanned(state.due.items()))  # type: ignore[arg-type]
+    after, _ = FOLD.step(state, *closed(end))
+    assert (len(after.tasks), len(after.requests), len(after.due)) == (0, 1, 1)
+
+
 def test_there_is_no_block_in_which_nobody_knows_that_the_window_has_passed() -> None:
     """A Task is known by itself until its submission alone shows it, however long the longest may be."""
     end = 8 + WINDOW + LATE
