@@ -66,14 +66,6 @@ class Refuted(msgspec.Struct, frozen=True):
     digest: Hash32
 
 
-class Attested(msgspec.Struct, frozen=True):
-    """The contract took in an Operator's own response."""
-
-    task_hash: Hash32
-    operator: Address
-    at: BlockRef
-
-
 class Requested(msgspec.Struct, frozen=True):
     """A contract was asked to slash somebody."""
 
@@ -166,7 +158,6 @@ Fact = (
     | Signed
     | Forged
     | Refuted
-    | Attested
     | Requested
     | Trusted
     | Vetoed

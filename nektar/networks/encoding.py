@@ -45,6 +45,11 @@ def word(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+def padded(address: bytes) -> bytes:
+    """The word that stands for an address."""
+    return address.rjust(32, b"\0")
+
+
 class Dynamic(bytes):
     """An argument whose place among a call's is taken by its offset (ABI, "dynamic types")."""
 

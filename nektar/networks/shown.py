@@ -11,7 +11,6 @@ from nektar.chain.keccak import keccak
 from nektar.chain.receipt import Entry
 from nektar.facts import (
     Accepted,
-    Attested,
     Executed,
     Fact,
     Listed,
@@ -94,6 +93,7 @@ class Slot(NamedTuple):
 VARIABLES = {
     "_status.state": Slot("task_manager", 3, mappings=1, size=1),
     "_status.submittedBlock": Slot("task_manager", 3, mappings=1, further=1, size=8),
+    "attestedDigest": Slot("task_manager", 6, mappings=2),
     "setHash": Slot("operator_registry", 2),
     "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),
     "_ends": Slot("operator_registry", 8, mappings=1, size=8),
@@ -134,8 +134,6 @@ def fact_of(
         return Submitted(data, at)
     if name == "Responded" and len(topics) == 3:
         return Accepted(topics[1], topics[2], _non_signers(data), at)
-    if name == "Attested" and len(topics) == 4 and len(data) == 6 * 32:
-        return Attested(topics[1], _address(topics[2]), at)
     if name == "SlashingRequested" and len(topics) == 4 and len(data) == 4 * 32:
         return _requested(contract, entry, at, place)
     if name == "RequestedOnTrust" and len(topics) == 3 and len(data) >= 3 * 32:

@@ -26,7 +26,7 @@ from nektar.evidence.sought import Sought, StateSought, VariableSought
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import Fact, InSet, Stored
 from nektar.model import Address, Block, BlockClosed, Event, Hash32, Network, WithdrawalRequested
-from nektar.networks.encoding import PROVE_BOND_BREACH, call, members, word
+from nektar.networks.encoding import PROVE_BOND_BREACH, call, members, padded, word
 from nektar.operators import Committed, Registry
 from nektar.rows import Change, Finding
 from processors.conditions.condition import Dispute
@@ -115,12 +115,8 @@ def _holds(accused: Accused, facts: Sequence[Fact]) -> None:
     registration = value(REGISTRY, "_keys.registration", member.key_hash)
     if not registration or value(REGISTRY, "_ends", word(registration)):
         raise NotProved("bond_breach: expected the Operator to be registered; it had left")
-    if not value(DELEGATION, "isUnderbonded", _padded(accused.operator)):
+    if not value(DELEGATION, "isUnderbonded", padded(accused.operator)):
         raise NotProved("bond_breach: expected less stake than the minimum, asked back; it was not so")
-
-
-def _padded(operator: bytes) -> bytes:
-    return operator.rjust(32, b"\0")
 
 
 def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
@@ -151,7 +147,7 @@ def _finding(state: Watch, newest: Committed, place: int, block: Block) -> Findi
             Stored(REGISTRY, "setHash", (), int.from_bytes(set_hash), at),
             Stored(REGISTRY, "_keys.registration", (key_hash,), some, at),
             Stored(REGISTRY, "_ends", (word(some),), 0, at),
-            Stored(DELEGATION, "isUnderbonded", (_padded(member.operator),), 1, at),
+            Stored(DELEGATION, "isUnderbonded", (padded(member.operator),), 1, at),
         ],
     )
     registry = StateSought(
@@ -162,7 +158,7 @@ def _finding(state: Watch, newest: Committed, place: int, block: Block) -> Findi
             VariableSought("_ends", (Octets(b""),)),
         ),
     )
-    underbonded = VariableSought("isUnderbonded", (Octets(_padded(member.operator)),))
+    underbonded = VariableSought("isUnderbonded", (Octets(padded(member.operator)),))
     return Finding(
         id=finding_id("bond_breach", state.chain_id, state.contract, set_hash, member.operator),
         condition="bond_breach",

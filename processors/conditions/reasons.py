@@ -19,7 +19,8 @@ What is shown, always the request first:
 
 | reason | beside the request |
 |---|---|
-| signed         | the Task, and the Operator's attestation or its place among the signers of the response |
+| signed         | that the TaskManager holds the Operator's attestation after some block; |
+|                | or the Task, the response to it, and the Operator's place among the signers |
 | unknown_task   | that the TaskManager held no such Task after the request's block |
 | window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
 | twice          | the other request, which a proof stands behind or which came first |
@@ -34,7 +35,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from nektar import facts as of_claims
 from nektar.chain.keccak import keccak
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
@@ -51,7 +51,7 @@ from nektar.facts import (
     Vetoed,
 )
 from nektar.model import Address, Hash32, Moment
-from nektar.networks.encoding import deadline_of
+from nektar.networks.encoding import deadline_of, padded
 from processors.conditions.flaws import MISSED_DUTY, OF_TASKS, Signature, flaw
 
 NAME = "wrongful_slashing"
@@ -139,17 +139,14 @@ def _term(terms: Mapping[str, int], name: str) -> int:
 def _signed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     _require(request.condition == MISSED_DUTY, "the request is not for a missed duty")
     task_hash, operator = _task_of(request), request.operator
-    task = given.take(Submitted, "its Task", lambda fact: keccak(fact.task) == task_hash)
-    attested = given.take_if(
-        of_claims.Attested, lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator)
-    )
-    if attested is not None:
-        end = sum(deadline_of(task.task))
-        _require(attested.at.number <= end, f"the Operator attested after block {end}")
+    which = (TASK_MANAGER, "attestedDigest", (task_hash, padded(operator)))
+    stored = given.take_if(Stored, lambda fact: (fact.contract, fact.name, fact.keys) == which)
+    if stored is not None:
+        # The TaskManager takes none in after the grace.
+        _require(stored.value != 0, "the Operator had attested nothing")
         return
-    accepted = given.take(
-        *(Accepted, "its attestation, or a response"), lambda fact: fact.task_hash == task_hash
-    )
+    given.take(*(Submitted, "its attestation, or its Task"), lambda fact: keccak(fact.task) == task_hash)
+    accepted = given.take(Accepted, "a response", lambda fact: fact.task_hash == task_hash)
     member = given.take(
         *(Member, "the Operator's place"),
         lambda fact: (fact.task_hash, fact.operator) == (task_hash, operator),

@@ -12,6 +12,8 @@ Whoever made the request is accused by this, so where the log may lack something
 * What a contract has checked before it took the request (`proved`) is not checked again: such a request is
   wrong where the Operator signed, and by what comes later. Of two for one thing, one of which is proved, it
   is the other that is one too many.
+* Who answered a Task is kept as bitmaps over its set, so that an attestation is shown by what the TaskManager
+  holds. Of a Task whose set was committed before the log begins nobody is known to have answered.
 * `unknown_task` is said at the end of the request's block, and only where every Task's number was seen, from
   1 on, and every block since the newest of them is proved. Of contracts that number their Tasks otherwise
   nothing is said.
@@ -35,7 +37,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from immutables import Map
 
-from nektar import facts as of_claims
 from nektar import operators
 from nektar.chain.keccak import keccak
 from nektar.evidence import bls, sought
@@ -85,6 +86,7 @@ from nektar.networks.encoding import (
     deadline_of,
     input_of,
     number_of,
+    padded,
     set_hash_of,
 )
 from nektar.operators import UNKNOWN_TWIN, Registry
@@ -98,6 +100,7 @@ _REGISTRY = "network_registry"
 KEPT = 100_000
 LATE = 7_200  # a day of 12-second blocks
 _NO_TASK = Hash32(bytes(32))
+_SOME = 1  # stands for any number above 0
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -127,7 +130,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     responded: Place | None = None
     digest: Hash32 | None = None  # of the response
     signers: int = 0  # bitmap, of the response
-    attested: Map[Address, Place] | None = None  # each one's first; None: nobody's, as of nearly all
+    attested: int = 0  # bitmap: who did so by itself
+    linked: int = 0  # bitmap: of these, those of whom only a block that is not proved says it
 
     @property
     def set_hash(self) -> Hash32:
@@ -314,12 +318,14 @@ def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple
 
 def _attested(state: Watch, event: Attested, at: Place, block: Block) -> tuple[Watch, list[Change]]:
     known = state.tasks.get(event.task_hash)
-    if known is None or at.block > known.end:
+    if known is None or not known.held or at.block > known.end:
         return state, []
-    attested = known.attested or Map()
-    if event.operator in attested:
+    place = state.registry.sets[known.set_hash].places.get(event.operator)
+    if place is None or known.attested >> place & 1:
         return state, []
-    known = msgspec.structs.replace(known, attested=attested.set(event.operator, at))
+    linked = 0 if at.level is Level.PROVED else 1 << place
+    attested = known.attested | 1 << place
+    known = msgspec.structs.replace(known, attested=attested, linked=known.linked | linked)
     return _answered(state, event.task_hash, known, block)
 
 
@@ -335,23 +341,24 @@ def _answered(state: Watch, task_hash: Hash32, known: Known, block: Block) -> tu
 def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
     task_hash, operator = request.of.task_hash, request.of.operator
     known = state.tasks.get(task_hash) if task_hash else None
-    if task_hash is None or known is None:
+    if task_hash is None or known is None or not known.held:
         return state, []
-    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
-    if known.attested and (at := known.attested.get(operator)) is not None:
-        case.event(TASK_MANAGER, at, of_claims.Attested(task_hash, operator, at.ref))
+    committed = state.registry.sets[known.set_hash]
+    if (place := committed.places.get(operator)) is None:
+        return state, []
+    if known.attested >> place & 1:
+        level = Level.LINKED if known.linked >> place & 1 else Level.PROVED
+        case = _Case().stored("attestedDigest", (task_hash, padded(operator)), _SOME, block.ref, level)
         return _find(state, block, request, "signed", case)
-    if known.responded and known.digest and known.held:
-        committed = state.registry.sets[known.set_hash]
-        place = committed.places.get(operator)
-        if place is not None and known.signers >> place & 1:
-            out = (each for each in range(len(committed.set.members)) if not known.signers >> each & 1)
-            accepted = Accepted(task_hash, known.digest, tuple(out), known.responded.ref)
-            case.event(TASK_MANAGER, known.responded, accepted)
-            key_hash = bls.key_hash(committed.set.members[place].key)
-            member = MemberClaim(Octets(known.task), place)
-            case.whole(member, Member(task_hash, operator, place, key_hash), committed.set.preimage)
-            return _find(state, block, request, "signed", case)
+    if known.responded and known.digest and known.signers >> place & 1:
+        out = (each for each in range(len(committed.set.members)) if not known.signers >> each & 1)
+        accepted = Accepted(task_hash, known.digest, tuple(out), known.responded.ref)
+        case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+        case.event(TASK_MANAGER, known.responded, accepted)
+        key_hash = bls.key_hash(committed.set.members[place].key)
+        member = MemberClaim(Octets(known.task), place)
+        case.whole(member, Member(task_hash, operator, place, key_hash), committed.set.preimage)
+        return _find(state, block, request, "signed", case)
     return state, []
 
 
@@ -507,11 +514,14 @@ class _Case:
         self.levels.append(place.level)
         return self
 
-    def stored(self, name: str, task_hash: Hash32, value: int, at: BlockRef) -> _Case:
-        """With what the TaskManager holds of a Task after the finding's block."""
-        variable = VariableSought(name, (Octets(task_hash),))
+    def stored(
+        self, name: str, keys: tuple[bytes, ...], value: int, at: BlockRef, level: Level = Level.PROVED
+    ) -> _Case:
+        """With what the TaskManager holds after the finding's block."""
+        variable = VariableSought(name, tuple(map(Octets, keys)))
         self.fetch.append(StateSought(TASK_MANAGER, (variable,)))
-        self.facts.append(Stored(TASK_MANAGER, name, (task_hash,), value, at))
+        self.facts.append(Stored(TASK_MANAGER, name, keys, value, at))
+        self.levels.append(level)
         return self
 
     def whole(self, claim: Whole, fact: Fact, set_: bytes) -> _Case:
@@ -569,7 +579,9 @@ def _find_stored(
     """The finding that what the TaskManager holds of the request's Task shows."""
     if request.of.task_hash is None:
         return state, []
-    return _find(state, block, request, reason, _Case().stored(name, request.of.task_hash, value, block.ref))
+    return _find(
+        state, block, request, reason, _Case().stored(name, (request.of.task_hash,), value, block.ref)
+    )
 
 
 # --- what is kept -----------------------------------------------------------------------------------

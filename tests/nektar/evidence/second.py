@@ -491,6 +491,7 @@ VARIABLES = {
     "isUnderbonded": ("delegation", 3, 1, 0, 1),
     "_status.state": ("task_manager", 3, 1, 0, 1),
     "_status.submittedBlock": ("task_manager", 3, 1, 1, 8),
+    "attestedDigest": ("task_manager", 6, 2, 0, 32),
 }
 
 
@@ -592,17 +593,15 @@ class Checked:
         return [("accepted", log.topics[1], log.topics[2], tuple(words[12:]), *where)]
 
     def slashing(self, name: str, claim: Any, log: Log, at: Block) -> tuple[Any, ...]:
-        """What is said of slashings, and of who attested."""
+        """What is said of slashings."""
         topics, data = log.topics, [log.data[i : i + 32] for i in range(0, len(log.data), 32)]
         sizes = {
-            **{"Attested": (4, 192), "SlashingRequested": (4, 128), "SlashingVetoed": (2, 0)},
+            **{"SlashingRequested": (4, 128), "SlashingVetoed": (2, 0)},
             **{"SlashingExecuted": (3, 64), "NetworkListed": (3, 32), "RequestedOnTrust": (3, len(log.data))},
         }
         need(sizes.get(name) == (len(topics), len(log.data)), "its arguments")
         block, about = (at.number, at.hash), (log.address, topics[1])
         place = claim["transaction"], claim["log"]
-        if name == "Attested":
-            return "attested", topics[1], address(topics[2]), *block
         if name == "SlashingVetoed":
             return "vetoed", *about, block, place
         if name == "SlashingExecuted":
@@ -904,10 +903,9 @@ def wrong_signed(asked: Request, facts: Facts, terms: Terms) -> bool:
     if asked.condition != keccak(b"missed_duty"):
         return False
     about = asked.task, asked.operator
-    if shown := only(facts, "submitted", "attested"):
-        submitted, attested = shown
-        of_it = keccak(submitted[0]) == asked.task and attested[:2] == about
-        return bool(of_it and attested[2] <= end_of(submitted[0]))
+    if shown := only(facts, "stored"):
+        which = "task_manager", "attestedDigest", (asked.task, asked.operator.rjust(32, b"\0"))
+        return bool(shown[0][:3] == which and shown[0][3] != 0)
     if shown := only(facts, "submitted", "accepted", "member"):
         submitted, accepted, member = shown
         of_it = keccak(submitted[0]) == asked.task == accepted[0] and member[:2] == about

@@ -38,7 +38,7 @@ __all__ = ["chain", "whole"]  # fixtures of theirs
 def fact(said: tuple[Any, ...]) -> first.Fact:
     """The second's fact as the first's."""
     kind, *rest = said
-    if kind in ("submitted", "accepted", "stored", "called", "attested"):
+    if kind in ("submitted", "accepted", "stored", "called"):
         *rest, number, hash_ = rest
         rest = [*rest, BlockRef(number, hash_)]
     kinds: dict[str, Any] = {
@@ -47,7 +47,6 @@ def fact(said: tuple[Any, ...]) -> first.Fact:
         "member": first.Member,
         "signed": first.Signed,
         "forged": first.Forged,
-        "attested": first.Attested,
         "stored": first.Stored,
         "absent": first.Absent,
         "refuted": first.Refuted,

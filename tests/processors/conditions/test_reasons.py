@@ -22,14 +22,13 @@ from nektar.facts import (
     Trusted,
     Vetoed,
 )
-from nektar.facts import Attested as AttestedFact
 from nektar.model import (
     Address,
     BlockRef,
     Hash32,
     Moment,
 )
-from nektar.networks.encoding import encode_answer
+from nektar.networks.encoding import encode_answer, padded
 from processors.conditions.reasons import subject_of
 from tests.processors.conditions.test_wrongful_slashing import (
     ALICE,
@@ -81,11 +80,11 @@ OVERRULED = Vetoed(TRUSTED, NAME, at(13), (2, 9))
 LIE = Trusted(TRUSTED, NAME, BURNER, SHOWN["a signature is not the operator's"], at(9))
 FALSE = Forged(TASK.hash, ALICE, Hash32(keccak(encode_answer(*WRONG))), signed(ALICE, WRONG, secret=2)[1])
 BURNS = Listed(ID, BURNER, at(1))
-ATTESTED = AttestedFact(TASK.hash, ALICE, at(8))
+ATTESTED = Stored("task_manager", "attestedDigest", (TASK.hash, padded(ALICE)), 1 << 255, at(9))
 ACCEPTED = Accepted(TASK.hash, Hash32(bytes(32)), (1,), at(5))
 PLACE = Member(TASK.hash, ALICE, 0, Hash32(bytes(32)))
 HOLDS: dict[str, list[list[Fact]]] = {
-    "signed": [[ASKED, SUBMITTED, ATTESTED], [ASKED, SUBMITTED, ACCEPTED, PLACE]],
+    "signed": [[ASKED, ATTESTED], [ASKED, SUBMITTED, ACCEPTED, PLACE]],
     "unknown_task": [[ASKED, UNKNOWN]],
     "window_passed": [
         [msgspec.structs.replace(EQUIVOCATED, at=at(8 + WINDOW + 1)), SUBMITTED],
@@ -109,10 +108,12 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
     "signed": [
         (0, 0, {"condition": EQUIVOCATION}),
         (0, 0, {"task_hash": None}),
-        (0, 1, {"task": OTHER.preimage}),
-        (0, 2, {"at": at(9)}),
-        (0, 2, {"operator": BOB}),
-        (0, 2, {"task_hash": OTHER.hash}),
+        (0, 1, {"value": 0}),
+        (0, 1, {"contract": "delegation"}),
+        (0, 1, {"name": "_status.state"}),
+        (0, 1, {"keys": (TASK.hash, padded(BOB))}),
+        (0, 1, {"keys": (OTHER.hash, padded(ALICE))}),
+        (1, 1, {"task": OTHER.preimage}),
         (1, 2, {"non_signers": (0,)}),
         (1, 2, {"task_hash": OTHER.hash}),
         (1, 3, {"operator": BOB}),

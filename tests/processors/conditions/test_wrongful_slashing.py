@@ -19,7 +19,7 @@ from nektar.evidence.bundle import (
     finding_id,
 )
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import EventSought, Sought
+from nektar.evidence.sought import EventSought, Sought, StateSought, VariableSought
 from nektar.evidence.sought import Place as Where
 from nektar.fold import Step
 from nektar.log import New, Undo
@@ -46,7 +46,7 @@ from nektar.model import (
     TaskSubmitted,
     UnknownContract,
 )
-from nektar.networks.encoding import encode_answer
+from nektar.networks.encoding import encode_answer, padded
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions.reasons import subject_of
@@ -112,11 +112,13 @@ def oracle(events: Sequence[Event]) -> Found:
                 firsts[reason] = j, others
         for reason, (j, others) in firsts.items():
             newest = next(e.block for e in events[j:] if isinstance(e, BlockClosed))
-            places = [at for e in (event, *others) if (at := e.at)]
-            linked = any(blocks[at.block].level is not Level.PROVED for at in places)
+            rests = [event, *others]
+            linked = any(blocks[e.at.block].level is not Level.PROVED for e in rests if e.at)
             name = named(event.slasher, event.request, reason, event.operator)
             level = Level.LINKED if linked else Level.PROVED
-            found[name] = newest.number, level, {(at.block, at.log) for at in places}
+            # Who attested is shown by what the contract holds, whatever said it.
+            shown = {(e.at.block, e.at.log) for e in rests if e.at and not isinstance(e, Attested)}
+            found[name] = newest.number, level, shown
     return found
 
 
@@ -145,7 +147,7 @@ def wrongs(
         if first is not None:
             shown = events[first]
             assert isinstance(shown, Attested | Responded)
-            yield "signed", max(i, first), [about, shown]
+            yield "signed", max(i, first), [shown] if isinstance(shown, Attested) else [about, shown]
     if not asked.proved and task_hash and (j := surely_unknown(events, i, task_hash)):
         yield "unknown_task", j, []
     if not asked.proved and submitted is not None and submitted < i and asked.condition != MISSED_DUTY:
@@ -203,14 +205,15 @@ def answers(events: Sequence[Event], submitted: int, j: int, operator: Address) 
     of = about.task
     if getattr(event, "task_hash", None) != of.hash:
         return False
+    sets = [e.set for e in events[:submitted] if isinstance(e, OperatorSetCommitted)]
+    members = [m.operator for s in sets[::-1] if s.hash == of.set_hash for m in s.members]
     if isinstance(event, Attested):
-        return event.operator == operator and event.at.block <= of.deadline.value + of.grace
+        in_time = event.at.block <= of.deadline.value + of.grace
+        return event.operator == operator and operator in members and in_time
     if not isinstance(event, Responded) or any(
         isinstance(e, Responded) and e.task_hash == of.hash for e in events[submitted:j]
     ):
         return False
-    sets = [e.set for e in events[:submitted] if isinstance(e, OperatorSetCommitted)]
-    members = [m.operator for s in sets[::-1] if s.hash == of.set_hash for m in s.members]
     assert event.non_signers is not None
     return operator in members and members.index(operator) not in event.non_signers
 
@@ -371,12 +374,14 @@ def test_a_finding_is_about_whom_it_hurts_and_names_the_slasher_and_the_events_i
     )
     assert [(each.contract, each.place) for each in events_of(sought)] == [
         (contract, Where(number, Octets(block(number).hash), tx, log))
-        for contract, number, tx, log in (
-            ("trusted_slasher", 9, 5, 5),
-            ("task_manager", 3, 0, 0),
-            ("task_manager", 4, 2, 3),
-        )
+        for contract, number, tx, log in (("trusted_slasher", 9, 5, 5),)
     ]
+    assert sought.fetch[1:] == (
+        StateSought(
+            "task_manager", (VariableSought("attestedDigest", (Octets(TASK.hash), Octets(padded(ALICE)))),)
+        ),
+    )
+    assert not sought.whole
 
 
 def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
@@ -395,6 +400,30 @@ def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
 
 
 NO_TASKS = Hash32(bytes(32)), MEMBERS.hash, Hash32(b"what a Network likes, 32 bytes..")
+
+
+def test_who_attested_in_a_block_that_is_not_proved_did_so_by_a_providers_word() -> None:
+    attested = Attested(At(4, 2, 3), TASK.hash, ALICE, Hash32(bytes(32)), True)
+    again = msgspec.structs.replace(attested, at=At(5, 2, 3))
+    linked, proved = (BlockClosed(block(4, level=level)) for level in (Level.LINKED, Level.PROVED))
+    for first, level in ((linked, "linked"), (proved, "proved")):
+        (found,) = play(attested, first, again, *closed(5, 6, 7, 8), asks(9), *closed(9))
+        assert found.level == level
+    # In a set that was committed before the log begins nobody has a place.
+    base = [e for e in BEGIN if not isinstance(e, OperatorSetCommitted)]
+    assert reasons(attested, *closed(*range(4, 9)), asks(9), *closed(9), begin=base) == []
+
+
+def test_a_task_that_all_attest_takes_a_bit_for_each_of_them() -> None:
+    """So that a hundred thousand Tasks of a thousand Operators take some MB, whoever answers them and how."""
+    attests = [
+        Attested(At(4, i, i), TASK.hash, each, Hash32(bytes(32)), True) for i, each in enumerate(SECRETS)
+    ]
+    state, _ = played(*BEGIN, *attests, *closed(4))
+    known, other = state.tasks[TASK.hash], state.tasks[OTHER.hash]
+    assert (known.attested, known.linked) == (0b11, 0)
+    without = msgspec.structs.replace(known, attested=0)
+    assert msgspec.structs.replace(without, at=other.at, task=other.task) == other
 
 
 def test_who_is_rightly_slashed_is_not_said_to_be_wronged() -> None:
