@@ -93,6 +93,7 @@ class Slot(NamedTuple):
 VARIABLES = {
     "_status.state": Slot("task_manager", 3, mappings=1, size=1),
     "_status.submittedBlock": Slot("task_manager", 3, mappings=1, further=1, size=8),
+    "_status.recordHash": Slot("task_manager", 3, mappings=1, further=3),
     "attestedDigest": Slot("task_manager", 6, mappings=2),
     "setHash": Slot("operator_registry", 2),
     "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),

@@ -1,20 +1,25 @@
 """What is wrong with a proof that is shown on somebody's word: calldata that no contract has looked at.
 
-`flaw` says why it proves nothing, where that is sure: to the fold, which knows keys and checks signatures
-with them, and to whoever checks evidence, to whom it is shown that one is false. What can't be read, and what
-there is nothing to check with, has no flaw: whoever asks accuses the one who shows it.
+`flaw` says why it proves nothing, where that is sure: to the fold, which knows what happened and checks
+signatures, and to whoever checks evidence, to whom the one thing is shown that contradicts it. It is read as
+the contract would read it, so what that can't read is no proof. What there is nothing to check with has no
+flaw: whoever asks accuses the one who shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 from nektar.chain.keccak import keccak
+from nektar.facts import Accepted, Requested, Trusted
 from nektar.model import G1, Address, Hash32, OperatorSet
 from nektar.networks.answers import refutes
+from nektar.networks.calldata import Calldata, Unreadable
 from nektar.networks.encoding import (
     ANSWER_WORDS,
+    MEMBER_WORDS,
     PROVE_BOND_BREACH,
     PROVE_EQUIVOCATION,
     PROVE_EQUIVOCATION_IN_QUORUM,
@@ -24,11 +29,12 @@ from nektar.networks.encoding import (
     TASK_WORDS,
     BadEncoding,
     answer_of,
+    deadline_of,
     input_of,
+    number_of,
     operator_set,
     selector,
     set_hash_of,
-    word,
 )
 
 EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
@@ -39,6 +45,9 @@ EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY, BOND_BREACH = (
 # Those that are about a Task: others may have a set's hash in its place, or whatever a Network likes.
 OF_TASKS = frozenset({EQUIVOCATION, INVALID_RESPONSE, MISSED_DUTY})
 
+# Misses that are no offence: a term of the contracts, by its name in the configuration.
+ALLOWANCE = "miss_allowance"
+
 # Condition → the functions that prove it.
 _PROOFS: Mapping[str, tuple[bytes, ...]] = {
     EQUIVOCATION: (selector(PROVE_EQUIVOCATION), selector(PROVE_EQUIVOCATION_IN_QUORUM)),
@@ -46,11 +55,19 @@ _PROOFS: Mapping[str, tuple[bytes, ...]] = {
     MISSED_DUTY: (selector(PROVE_MISSED_DUTY),),
     BOND_BREACH: (selector(PROVE_BOND_BREACH),),
 }
-_TWO_RESPONSES, _WRONG_RESPONSE = selector(PROVE_EQUIVOCATION), selector(PROVE_INVALID_RESPONSE)
-# Words before the members, of the two proofs that are checked: Task, place of the members, index, what was
-# signed, and a divisor.
-_SIGNED = ANSWER_WORDS + 2
-_HEADS = {_TWO_RESPONSES: TASK_WORDS + 2 + 2 * _SIGNED, _WRONG_RESPONSE: TASK_WORDS + 2 + _SIGNED + 1}
+_TWO, _TWO_IN_QUORUM, _WRONG, _WRONG_IN_QUORUM = map(
+    selector,
+    (
+        *(PROVE_EQUIVOCATION, PROVE_EQUIVOCATION_IN_QUORUM),
+        *(PROVE_INVALID_RESPONSE, PROVE_INVALID_RESPONSE_IN_QUORUM),
+    ),
+)
+# Words of their heads: Task, offset of the members, index, and what each has of responses (two words),
+# signatures (two), non-signers (their offset) and a divisor.
+_HEADS = {_TWO: 19, _TWO_IN_QUORUM: 18, _WRONG: 16, _WRONG_IN_QUORUM: 15}
+_MEMBERS, _INDEX, _FIRST = TASK_WORDS, TASK_WORDS + 1, TASK_WORDS + 2
+_SECOND = _FIRST + ANSWER_WORDS  # the first one's signature, or the offset of the non-signers
+_MISS_WORDS = TASK_WORDS + 3  # Task, place of its set, index, offset of the non-signers
 
 
 class Signature(NamedTuple):
@@ -63,45 +80,152 @@ class Signature(NamedTuple):
     signature: G1
 
 
-def flaw(
-    evidence: bytes,
-    condition: str,
-    task_hash: Hash32 | None,
-    operator: Address,
-    is_forged: Callable[[Signature], bool],
-) -> str:
-    """Why this does not prove that the Operator is in breach of the condition with this Task; empty: it may
-    be so."""
+class Chain(Protocol):
+    """What is known of the chain, or shown of it. A False says nothing."""
+
+    def is_forged(self, made: Signature) -> bool:
+        """Whether a signature is not the member's."""
+
+    def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:
+        """Whether the response that was accepted to a Task is such a one."""
+
+    def is_unanswered(self, task_hash: Hash32) -> bool:
+        """Whether no response to a Task was accepted by the block in which this was shown."""
+
+    def attested(self, task_hash: Hash32, operator: Address) -> bool:
+        """Whether an Operator attested a Task by itself."""
+
+
+def flaw(said: Trusted, request: Requested, chain: Chain, terms: Mapping[str, int]) -> str:
+    """Why what is shown for a request does not prove that its Operator is in breach of its condition with its
+    Task; empty: it may be so."""
+    evidence, condition = said.evidence, request.condition
     if not evidence or condition not in _PROOFS:
         return ""
-    if (proof := evidence[:4]) not in _PROOFS[condition]:
+    if evidence[:4] not in _PROOFS[condition]:
         return "it is no proof of that condition"
-    if proof not in _HEADS or task_hash is None:
-        return ""
-    head, words = _HEADS[proof], evidence[4:]
-    if words[TASK_WORDS * 32 : (TASK_WORDS + 1) * 32] != word(head * 32) or len(words) % 32:
-        return ""  # encoded otherwise
-    numbers = [int.from_bytes(words[i : i + 32], "big") for i in range(0, head * 32, 32)]
-    task = words[: TASK_WORDS * 32]
     try:
-        members = operator_set(word(32) + words[head * 32 :])
+        if condition == BOND_BREACH:
+            return _of_bond(Calldata(evidence, 2), request)
+        if request.task_hash is None:
+            return ""
+        if condition == MISSED_DUTY:
+            return _of_misses(Calldata(evidence, 2), said, request, chain, terms)
+        proof = evidence[:4]
+        return _of_responses(proof, Calldata(evidence, _HEADS[proof]), request, chain)
     except BadEncoding:
-        return ""
-    if keccak(task) != task_hash:
+        return "no contract can read it"
+
+
+def _of_responses(proof: bytes, shown: Calldata, request: Requested, chain: Chain) -> str:
+    task, index = shown.argument(0, TASK_WORDS), int.from_bytes(shown.argument(_INDEX))
+    members = operator_set(shown.members(*shown.array(_MEMBERS, MEMBER_WORDS), MEMBER_WORDS))
+    in_quorum = proof in (_TWO_IN_QUORUM, _WRONG_IN_QUORUM)
+    out = shown.numbers(*shown.array(_SECOND, 1)) if in_quorum else ()
+    task_hash, first = Hash32(keccak(task)), shown.argument(_FIRST, ANSWER_WORDS)
+    if task_hash != request.task_hash:
         return "it is about another task"
-    if members.hash != set_hash_of(task):
+    if why := _of_member(members, set_hash_of(task), index, request.operator):
+        return why
+    alone: list[tuple[bytes, G1]] = []
+    if not in_quorum:
+        alone.append((first, G1(shown.argument(_SECOND, 2))))
+    after = _SECOND + (1 if in_quorum else 2)
+    if proof in (_TWO, _TWO_IN_QUORUM):
+        other = shown.argument(after, ANSWER_WORDS)
+        if first == other:
+            return "its two responses are the same"
+        alone.append((other, G1(shown.argument(after + ANSWER_WORDS, 2))))
+    elif not refutes(input_of(task), *answer_of(first), int.from_bytes(shown.argument(after))):
+        return "nothing shows that its response is wrong"
+    if in_quorum:
+        if index in out:
+            return "the operator is not among those who signed its response"
+        record = Hash32(keccak(first)), out
+        if chain.accepted(task_hash, lambda fact: (fact.digest, fact.non_signers) != record):
+            return "its response is not the one that was accepted"
+        if chain.is_unanswered(task_hash):
+            return "no response was accepted"
+    if any(chain.is_forged(Signature(task, members, index, *each)) for each in alone):
+        return "a signature is not the operator's"
+    return ""
+
+
+class _Miss(NamedTuple):
+    """A Task that the Operator is said to have missed."""
+
+    task: bytes
+    members: OperatorSet | None  # None: none is given
+    place: int  # the Operator's
+    out: tuple[int, ...] | None  # of the accepted response; None: can't be read, which matters to one alone
+
+
+def _of_misses(
+    shown: Calldata, said: Trusted, request: Requested, chain: Chain, terms: Mapping[str, int]
+) -> str:
+    misses = _misses(shown, terms)
+    if not misses:
+        return "it has another number of misses than is needed"
+    if keccak(misses[-1].task) != request.task_hash:
+        return "it is about another task"
+    if any(number_of(later.task) <= number_of(earlier.task) for earlier, later in pairwise(misses)):
+        return "its tasks do not rise"
+    for miss in misses:
+        if miss.members is None:
+            return "its members are not those that the task committed to"
+        if why := _of_member(miss.members, set_hash_of(miss.task), miss.place, request.operator):
+            return why
+        if said.at.number <= sum(deadline_of(miss.task)):
+            return "the grace of a task is not over"
+        if why := _of_miss(miss, request.operator, chain):
+            return why
+    return ""
+
+
+def _of_miss(miss: _Miss, operator: Address, chain: Chain) -> str:
+    task_hash = Hash32(keccak(miss.task))
+    if chain.attested(task_hash, operator):
+        return "the operator attested a task"
+    if chain.accepted(task_hash, lambda fact: miss.place not in fact.non_signers):
+        return "the operator signed the response to a task"
+    if chain.accepted(task_hash, lambda fact: fact.non_signers != miss.out):
+        return "others did not sign the response to a task"
+    return ""
+
+
+def _misses(shown: Calldata, terms: Mapping[str, int]) -> list[_Miss]:
+    """Those that are looked at: as many as are needed at most, and the last alone where nobody says how many
+    these are; of more, none. So there is an end to what can be shown. Raises Unreadable, BadEncoding."""
+    sets, set_count = shown.array(0, 1)
+    arrays = [shown.array_below(sets, sets + 32 * i, MEMBER_WORDS) for i in range(set_count)]
+    start, count = shown.array(1, 1)
+    if ALLOWANCE in terms and count != terms[ALLOWANCE] + 1:
+        return []
+    found = []
+    for i in range(0 if ALLOWANCE in terms else max(0, count - 1), count):
+        at = shown.below(start, start + 32 * i, _MISS_WORDS)
+        place, index = (shown.number(at + 32 * (TASK_WORDS + j)) for j in range(2))
+        given = shown.members(*arrays[place], MEMBER_WORDS) if place < set_count else None
+        members = None if given is None else operator_set(given)
+        found.append(_Miss(shown.octets(at, TASK_WORDS), members, index, _non_signers(shown, at)))
+    return found
+
+
+def _non_signers(shown: Calldata, miss: int) -> tuple[int, ...] | None:
+    try:
+        return shown.numbers(*shown.array_below(miss, miss + 32 * (_MISS_WORDS - 1), 1))
+    except Unreadable:
+        return None
+
+
+def _of_bond(shown: Calldata, request: Requested) -> str:
+    members = operator_set(shown.members(*shown.array(0, MEMBER_WORDS), MEMBER_WORDS))
+    return _of_member(members, members.hash, int.from_bytes(shown.argument(1)), request.operator)
+
+
+def _of_member(members: OperatorSet, set_hash: Hash32, index: int, operator: Address) -> str:
+    if members.hash != set_hash:
         return "its members are not those that the task committed to"
-    index = numbers[TASK_WORDS + 1]
     if index >= len(members.members) or members.members[index].operator != operator:
         return "it is about another operator"
-    signed = [
-        (words[at : at + 64], G1(words[at + 64 : at + 128]))
-        for at in range((TASK_WORDS + 2) * 32, (head - 1) * 32, _SIGNED * 32)
-    ]
-    if proof == _TWO_RESPONSES and signed[0][0] == signed[1][0]:
-        return "its two responses are the same"
-    if proof == _WRONG_RESPONSE and not refutes(input_of(task), *answer_of(signed[0][0]), numbers[head - 1]):
-        return "nothing shows that its response is wrong"
-    if any(is_forged(Signature(task, members, index, *each)) for each in signed):
-        return "a signature is not the operator's"
     return ""

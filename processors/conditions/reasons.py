@@ -24,7 +24,9 @@ What is shown, always the request first:
 | unknown_task   | that the TaskManager held no such Task after the request's block |
 | window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
 | twice          | the other request, which a proof stands behind or which came first |
-| not_proved     | what the authority showed and, where it is a signature, that this is not the Operator's |
+| not_proved     | what the authority showed and, where it needs that, what contradicts it: that a signature |
+|                | is not the Operator's, the response that was accepted, that there was none, or that the |
+|                | TaskManager holds the Operator's attestation |
 | after_veto     | the veto, and the execution after it |
 | early, after_expiry | the execution |
 | wrong_receiver | the Network's listing, and who is to get it or did |
@@ -52,7 +54,7 @@ from nektar.facts import (
 )
 from nektar.model import Address, Hash32, Moment
 from nektar.networks.encoding import deadline_of, padded
-from processors.conditions.flaws import MISSED_DUTY, OF_TASKS, Signature, flaw
+from processors.conditions.flaws import MISSED_DUTY, OF_TASKS, Chain, Signature, flaw
 
 NAME = "wrongful_slashing"
 # Terms of the contracts, by their names in the configuration.
@@ -188,10 +190,20 @@ def _twice(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
 
 def _not_proved(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     trusted = given.take(Trusted, "what was shown for it", lambda fact: _is_of(fact, request))
+    why = flaw(trusted, request, _Shown(given, trusted.at.number), terms)
+    _require(bool(why), "what was shown for it may prove it")
 
-    def is_forged(made: Signature) -> bool:
+
+class _Shown(Chain):
+    """What facts say of the chain that contradicts a proof."""
+
+    def __init__(self, given: _Given, shown: int) -> None:
+        self._given = given
+        self._shown = shown  # block in which the proof was
+
+    def is_forged(self, made: Signature) -> bool:
         signed = Hash32(keccak(made.task)), Hash32(keccak(made.response)), made.signature
-        forged = given.take_if(
+        forged = self._given.take_if(
             Forged,
             lambda fact: (
                 fact.operator == made.members.members[made.place].operator
@@ -200,8 +212,26 @@ def _not_proved(request: Requested, given: _Given, terms: Mapping[str, int]) -> 
         )
         return forged is not None
 
-    about = (request.condition, request.task_hash, request.operator)
-    _require(bool(flaw(trusted.evidence, *about, is_forged)), "what was shown for it may prove it")
+    def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:
+        return (
+            self._given.take_if(Accepted, lambda fact: fact.task_hash == task_hash and is_it(fact))
+            is not None
+        )
+
+    def is_unanswered(self, task_hash: Hash32) -> bool:
+        which = (TASK_MANAGER, "_status.recordHash", (task_hash,), 0)
+        return self._stored(lambda fact: _which(fact, fact.value) == which and fact.at.number >= self._shown)
+
+    def attested(self, task_hash: Hash32, operator: Address) -> bool:
+        which = (TASK_MANAGER, "attestedDigest", (task_hash, padded(operator)), True)
+        return self._stored(lambda fact: _which(fact, fact.value != 0) == which)
+
+    def _stored(self, is_it: Callable[[Stored], bool]) -> bool:
+        return self._given.take_if(Stored, is_it) is not None
+
+
+def _which(stored: Stored, more: object) -> tuple[object, ...]:
+    return stored.contract, stored.name, stored.keys, more
 
 
 def _after_veto(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:

@@ -20,7 +20,8 @@ Whoever made the request is accused by this, so where the log may lack something
 * `window_passed` needs `terms.slashing_window`, and is not said of a missed duty: its window is that of the
   last of several Tasks, and the request names one. `wrong_receiver` needs the Network's listing
   (`selector.network`).
-* That no second or wrong response is known contradicts nothing, nor does what is shown and can't be read.
+* That no second or wrong response is known contradicts nothing. That none was accepted does, where every
+  block since the Task's submission is proved.
 * Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
   could be shown. Of a condition that a Network has of its own it is not known what is in the place of a Task.
 
@@ -32,7 +33,7 @@ slashed for any more (`terms.max_duration`). Its name and the block of its submi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from immutables import Map
@@ -93,7 +94,7 @@ from nektar.operators import UNKNOWN_TWIN, Registry
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
-from processors.conditions.flaws import MISSED_DUTY, Signature, flaw
+from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
 from processors.conditions.reasons import DURATION, NAME, WINDOW, task_of
 
 _REGISTRY = "network_registry"
@@ -129,7 +130,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     held: bool  # the registry holds its set
     responded: Place | None = None
     digest: Hash32 | None = None  # of the response
-    signers: int = 0  # bitmap, of the response
+    out: int | None = None  # bitmap, of the response: who did not sign it, if that is told
     attested: int = 0  # bitmap: who did so by itself
     linked: int = 0  # bitmap: of these, those of whom only a block that is not proved says it
 
@@ -228,7 +229,7 @@ class WrongfulSlashing:
 
 
 def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
-    events, changes, asked = state.open, list[Change](), list[bytes]()
+    events, changes, asked, shown = state.open, list[Change](), list[bytes](), list[SlashingTrusted]()
     doubtful = state.doubtful if block.level is Level.PROVED else block.number
     state = msgspec.structs.replace(state, open=(), doubtful=doubtful)
     for event in events:
@@ -237,6 +238,11 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
         changes += found
         if isinstance(event, SlashingRequested) and state.requests is not known:
             asked.append(event.slasher + event.request)
+        if isinstance(event, SlashingTrusted) and event.slasher + event.request in state.requests:
+            shown.append(event)
+    for event in shown:
+        state, found = _check_proof(state, event, block)
+        changes += found
     for key in asked:
         request = state.requests[key]
         task_hash = task_of(request.of)
@@ -247,8 +253,7 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
 
 
 def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, list[Change]]:
-    made = event.at or At(block.number, 0, -1)
-    at = Place(block.number, block.hash, made.tx, made.log, block.level)
+    at = _place(event, block)
     match event:
         case TaskSubmitted():
             return _submitted(state, event, at), []
@@ -271,6 +276,11 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
         case SlashingExecuted() if event.request:
             return _executed(state, event, at, block)
     return msgspec.structs.replace(state, registry=operators.step(state.registry, event)), []
+
+
+def _place(event: ChainEvent, block: Block) -> Place:
+    made = event.at or At(block.number, 0, -1)
+    return Place(block.number, block.hash, made.tx, made.log, block.level)
 
 
 # --- tasks ------------------------------------------------------------------------------------------
@@ -309,10 +319,13 @@ def _is_unknown(state: Watch, task_hash: Hash32) -> bool:
 
 def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple[Watch, list[Change]]:
     known = state.tasks.get(event.task_hash)
-    if known is None or not known.held or known.responded or event.non_signers is None:
+    if known is None or known.responded:
         return state, []
-    signers = state.registry.sets[known.set_hash].all_but(event.non_signers)
-    known = msgspec.structs.replace(known, responded=at, digest=event.digest, signers=signers)
+    out, named = None, event.non_signers
+    if known.held and named is not None:
+        committed = state.registry.sets[known.set_hash]
+        out = committed.everyone & ~committed.all_but(named)
+    known = msgspec.structs.replace(known, responded=at, digest=event.digest, out=out)
     return _answered(state, event.task_hash, known, block)
 
 
@@ -343,16 +356,11 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
     known = state.tasks.get(task_hash) if task_hash else None
     if task_hash is None or known is None or not known.held:
         return state, []
-    committed = state.registry.sets[known.set_hash]
-    if (place := committed.places.get(operator)) is None:
-        return state, []
-    if known.attested >> place & 1:
-        level = Level.LINKED if known.linked >> place & 1 else Level.PROVED
-        case = _Case().stored("attestedDigest", (task_hash, padded(operator)), _SOME, block.ref, level)
+    if _attests(state, task_hash, operator, block, case := _Case()):
         return _find(state, block, request, "signed", case)
-    if known.responded and known.digest and known.signers >> place & 1:
-        out = (each for each in range(len(committed.set.members)) if not known.signers >> each & 1)
-        accepted = Accepted(task_hash, known.digest, tuple(out), known.responded.ref)
+    committed, accepted = state.registry.sets[known.set_hash], _accepted(task_hash, known)
+    place = committed.places.get(operator)
+    if known.responded and accepted and place is not None and place not in accepted.non_signers:
         case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
         case.event(TASK_MANAGER, known.responded, accepted)
         key_hash = bls.key_hash(committed.set.members[place].key)
@@ -360,6 +368,14 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
         case.whole(member, Member(task_hash, operator, place, key_hash), committed.set.preimage)
         return _find(state, block, request, "signed", case)
     return state, []
+
+
+def _accepted(task_hash: Hash32, known: Known) -> Accepted | None:
+    """The response that was accepted to a Task, if it is told who signed it."""
+    if known.responded is None or known.digest is None or known.out is None:
+        return None
+    out = tuple(place for place in range(known.out.bit_length()) if known.out >> place & 1)
+    return Accepted(task_hash, known.digest, out, known.responded.ref)
 
 
 # --- requests ---------------------------------------------------------------------------------------
@@ -434,37 +450,72 @@ def _trusted(state: Watch, event: SlashingTrusted, at: Place, block: Block) -> t
     request = state.requests.get(event.slasher + event.request)
     if request is None:
         return state, []
-    said = Trusted(event.slasher, event.request, event.receiver, event.evidence, at.ref)
-    state, changes = _check_proof(state, block, request, said, at)
-    state, found = _check_receiver(state, block, state.requests[request.key], said, at)
-    return state, [*changes, *found]
+    return _check_receiver(state, block, request, _said(event, at), at)
 
 
-def _check_proof(
-    state: Watch, block: Block, request: Asked, said: Trusted, at: Place
-) -> tuple[Watch, list[Change]]:
-    forged: list[tuple[Signature, Octets]] = []  # with the key that shows it
+def _said(event: SlashingTrusted, at: Place) -> Trusted:
+    return Trusted(event.slasher, event.request, event.receiver, event.evidence, at.ref)
 
-    def is_forged(made: Signature) -> bool:
-        committed = state.registry.sets.get(made.members.hash)
+
+def _check_proof(state: Watch, event: SlashingTrusted, block: Block) -> tuple[Watch, list[Change]]:
+    """What is shown, at the end of its block: it is contradicted by what the TaskManager holds then."""
+    request, at = state.requests[event.slasher + event.request], _place(event, block)
+    said = _said(event, at)
+    case = _Case().event(state.slashers[said.slasher], at, said)
+    if not (why := flaw(said, request.of, _Log(state, block, case), state.terms)):
+        return state, []
+    return _find(state, block, request, "not_proved", case, why=why)
+
+
+class _Log(Chain):
+    """What the log says that contradicts a proof; what does is put into the case."""
+
+    def __init__(self, state: Watch, block: Block, case: _Case) -> None:
+        self._state, self._block, self._case = state, block, case
+
+    def is_forged(self, made: Signature) -> bool:
+        committed = self._state.registry.sets.get(made.members.hash)
         if committed is None or (twin := committed.twins[made.place]) == UNKNOWN_TWIN:
             return False
-        about = (Hash32(keccak(made.task)), Hash32(keccak(made.response)))
-        if bls.verify(twin, bls.signing_digest(state.chain_id, state.contract, *about), made.signature):
+        task_hash, digest = Hash32(keccak(made.task)), Hash32(keccak(made.response))
+        signed = bls.signing_digest(self._state.chain_id, self._state.contract, task_hash, digest)
+        if bls.verify(twin, signed, made.signature):
             return False
-        forged.append((made, Octets(twin)))
+        named = (Octets(made.task), made.place, Octets(twin), Octets(made.response), Octets(made.signature))
+        operator = made.members.members[made.place].operator
+        fact = Forged(task_hash, operator, digest, made.signature)
+        self._case.whole(ForgeryClaim(*named), fact, made.members.preimage)
         return True
 
-    about = (request.of.condition, request.of.task_hash, request.of.operator)
-    if not (why := flaw(said.evidence, *about, is_forged)):
-        return state, []
-    case = _Case().event(state.slashers[said.slasher], at, said)
-    for made, twin in forged:
-        named = (Octets(made.task), made.place, twin, Octets(made.response), Octets(made.signature))
-        task_hash, digest = Hash32(keccak(made.task)), Hash32(keccak(made.response))
-        fact = Forged(task_hash, request.of.operator, digest, made.signature)
-        case.whole(ForgeryClaim(*named), fact, made.members.preimage)
-    return _find(state, block, request, "not_proved", case, why=why)
+    def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:
+        known = self._state.tasks.get(task_hash)
+        accepted = _accepted(task_hash, known) if known else None
+        if known is None or known.responded is None or accepted is None or not is_it(accepted):
+            return False
+        self._case.event(TASK_MANAGER, known.responded, accepted)
+        return True
+
+    def is_unanswered(self, task_hash: Hash32) -> bool:
+        """Only where every block since its submission is proved."""
+        known = self._state.tasks.get(task_hash)
+        if known is None or known.responded or self._state.doubtful >= known.at.block:
+            return False
+        self._case.stored("_status.recordHash", (task_hash,), 0, self._block.ref)
+        return True
+
+    def attested(self, task_hash: Hash32, operator: Address) -> bool:
+        return _attests(self._state, task_hash, operator, self._block, self._case)
+
+
+def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: _Case) -> bool:
+    """Whether an Operator attested a Task: if so, the case shows it."""
+    known = state.tasks.get(task_hash)
+    place = state.registry.sets[known.set_hash].places.get(operator) if known and known.held else None
+    if known is None or place is None or not known.attested >> place & 1:
+        return False
+    level = Level.LINKED if known.linked >> place & 1 else Level.PROVED
+    case.stored("attestedDigest", (task_hash, padded(operator)), _SOME, block.ref, level)
+    return True
 
 
 def _executed(state: Watch, event: SlashingExecuted, at: Place, block: Block) -> tuple[Watch, list[Change]]:

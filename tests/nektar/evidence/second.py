@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import rlp
@@ -491,6 +492,7 @@ VARIABLES = {
     "isUnderbonded": ("delegation", 3, 1, 0, 1),
     "_status.state": ("task_manager", 3, 1, 0, 1),
     "_status.submittedBlock": ("task_manager", 3, 1, 1, 8),
+    "_status.recordHash": ("task_manager", 3, 1, 3, 32),
     "attestedDigest": ("task_manager", 6, 2, 0, 32),
 }
 
@@ -968,43 +970,165 @@ def proofs_of(name: str) -> list[bytes]:
     return [keccak(each.encode())[:4] for each in said[name]]
 
 
+class Calldata:
+    """As Solidity reads it."""
+
+    def __init__(self, data: bytes, head: int) -> None:
+        need(len(data) >= 4 + 32 * head, "the head")
+        self.data, self.size = data, len(data)
+
+    def at(self, position: int, words: int = 1) -> bytes:
+        part = b"" if position % 2**256 >= 2**255 else self.data[position : position + 32 * words]
+        return part + bytes(32 * words - len(part))
+
+    def number(self, position: int) -> int:
+        return int.from_bytes(self.at(position))
+
+    def array(self, word_: int, width: int) -> tuple[int, int]:
+        offset = self.number(4 + 32 * word_)
+        need(offset < 2**64 and 4 + offset + 32 <= self.size, "an array")
+        length = self.number(4 + offset)
+        need(length < 2**64 and 4 + offset + 32 + 32 * width * length <= self.size, "its elements")
+        return 4 + offset + 32, length
+
+    def leads(self, base: int, position: int, words: int) -> int:
+        offset = self.number(position)
+        need(with_sign(offset) < with_sign(self.size - base - 32 * words + 1), "what an offset leads to")
+        return (base + offset) % 2**256
+
+    def array_there(self, base: int, position: int, width: int) -> tuple[int, int]:
+        head = self.leads(base, position, 1)
+        length, start = self.number(head), (head + 32) % 2**256
+        need(length < 2**64 and with_sign(start) <= with_sign(self.size - 32 * width * length), "elements")
+        return start, length
+
+    def members(self, position: int, length: int) -> tuple[bytes, list[Member]]:
+        preimage = word(32) + word(length) + self.at(position, 4 * length)
+        return keccak(preimage), members_of(preimage)
+
+    def places(self, position: int, length: int) -> tuple[int, ...]:
+        return tuple(self.number(position + 32 * i) for i in range(length))
+
+
+def with_sign(number: int) -> int:
+    number %= 2**256
+    return number - 2**256 if number >= 2**255 else number
+
+
+def is_other(set_: tuple[bytes, list[Member]], expected: bytes, index: int, operator: bytes) -> bool:
+    """Whether the set is another, or the member in this place."""
+    hash_, members = set_
+    return hash_ != expected or index >= len(members) or members[index].operator != operator
+
+
+Shows = Callable[[tuple[Any, ...]], bool]
+
+
 def wrong_proof(asked: Request, facts: Facts, terms: Terms) -> bool:
-    forged = of(facts, "forged")
-    rest = [each for each in facts if each[0] != "forged"]
-    if not (shown := only(rest, "trusted")) or shown[0][:2] != asked[:2] or len(forged) > 1:
-        return False
-    evidence = shown[0][3]
+    trusted = [each for each in facts if each[0] == "trusted"]
+    more = [each for each in facts if each[0] != "trusted"]
     named = ("equivocation", "invalid_response", "missed_duty", "bond_breach")
     name = next((each for each in named if keccak(each.encode()) == asked.condition), "")
-    if not evidence or not name:
+    if len(trusted) != 1 or trusted[0][1:3] != asked[:2] or len(more) > 1 or not trusted[0][4] or not name:
         return False
-    if evidence[:4] not in proofs_of(name):
-        return not forged
-    if evidence[:4] != proofs_of(name)[0] or name not in named[:2] or asked.task is None:
-        return False
-    data, count = evidence[4:], 2 if name == "equivocation" else 1
-    head = 9 + 2 + 4 * count + (count == 1)
-    if len(data) % 32 or data[288:320] != word(32 * head):
-        return False
+    shown_in = trusted[0][5]
     try:
-        preimage = word(32) + data[32 * head :]
-        members = members_of(preimage)
+        contradictions = flaws(asked, name, trusted[0][4], shown_in, terms)
     except Refused:
-        return False
-    task, index = data[:288], int.from_bytes(data[320:352])
-    answers = [(data[at : at + 64], data[at + 64 : at + 128]) for at in range(352, 352 + 128 * count, 128)]
-    if keccak(task) != asked.task or keccak(preimage) != task[96:128]:
-        return not forged
-    if index >= len(members) or members[index].operator != asked.operator:
-        return not forged
-    n, p, q = (int.from_bytes(each) for each in (task[32:64], answers[0][0][:32], answers[0][0][32:]))
-    divisor = int.from_bytes(data[32 * head - 32 : 32 * head])
+        return not more
+    for each in contradictions:
+        if each is True:
+            return not more
+        if callable(each) and more and each(more[0]):
+            return True
+    return False
+
+
+def flaws(asked: Request, name: str, data: bytes, shown_in: int, terms: Terms) -> list[bool | Shows]:
+    """In turn: what is so or not by itself, or which fact would make it so. Refused: can't be read."""
+    if data[:4] not in proofs_of(name):
+        return [True]
+    if name == "bond_breach":
+        shown = Calldata(data, 2)
+        set_ = shown.members(*shown.array(0, 4))
+        return [is_other(set_, set_[0], shown.number(36), asked.operator)]
+    if asked.task is None:
+        return []
+    if name == "missed_duty":
+        return flaws_of_misses(asked, data, shown_in, terms)
+    return flaws_of_responses(asked, name, data, shown_in)
+
+
+def flaws_of_responses(asked: Request, name: str, data: bytes, shown_in: int) -> list[bool | Shows]:
+    twice, in_quorum = name == "equivocation", data[:4] == proofs_of(name)[1]
+    shown = Calldata(data, {(1, 0): 19, (1, 1): 18, (0, 0): 16, (0, 1): 15}[twice, in_quorum])
+    set_ = shown.members(*shown.array(9, 4))
+    out = shown.places(*shown.array(13, 1)) if in_quorum else ()
+    task, index, first = shown.at(4, 9), shown.number(4 + 320), shown.at(4 + 352, 2)
+    after = 4 + 32 * (14 if in_quorum else 15)
+    other, divisor = shown.at(after, 2), shown.number(after)
+    n, p, q = (int.from_bytes(each) for each in (task[32:64], first[:32], first[32:]))
     right = p >= 2 and p * q == n and not (1 < divisor < p and n % divisor == 0)
-    if answers[0][0] == answers[1][0] if count == 2 else right:
-        return not forged
-    return bool(forged) and any(
-        forged[0] == (asked.task, asked.operator, keccak(answer), signature) for answer, signature in answers
-    )
+    signed = [] if in_quorum else [(keccak(first), shown.at(4 + 416, 2))]
+    if twice:
+        signed.append((keccak(other), shown.at(after + 64, 2)))
+    record = keccak(first), out
+    hash_ = keccak(task)
+
+    def is_another(fact: tuple[Any, ...]) -> bool:
+        return bool(fact[:2] == ("accepted", hash_) and fact[2:4] != record)
+
+    def is_none(fact: tuple[Any, ...]) -> bool:
+        which = "stored", "task_manager", "_status.recordHash", (hash_,), 0
+        return bool(fact[:5] == which and fact[5] >= shown_in)
+
+    def is_forged(fact: tuple[Any, ...]) -> bool:
+        return fact[0] == "forged" and fact[1:3] == (hash_, asked.operator) and fact[3:5] in signed
+
+    return [
+        *(hash_ != asked.task, is_other(set_, task[96:128], index, asked.operator)),
+        *(first == other if twice else right, in_quorum and index in out),
+        *((is_another, is_none) if in_quorum else ()),
+        is_forged,
+    ]
+
+
+def flaws_of_misses(asked: Request, data: bytes, shown_in: int, terms: Terms) -> list[bool | Shows]:
+    shown = Calldata(data, 2)
+    sets, set_count = shown.array(0, 1)
+    arrays = [shown.array_there(sets, sets + 32 * i, 4) for i in range(set_count)]
+    start, count = shown.array(1, 1)
+    if count != terms.get("miss_allowance", max(count, 1) - 1) + 1:
+        return [True]
+    which = range(count) if "miss_allowance" in terms else [count - 1]
+    misses = [shown.leads(start, start + 32 * i, 12) for i in which]
+    tasks = [shown.at(at, 9) for at in misses]
+    numbers = [int.from_bytes(task[256:]) for task in tasks]
+    found: list[bool | Shows] = [
+        keccak(tasks[-1]) != asked.task,
+        any(later <= earlier for earlier, later in pairwise(numbers)),
+    ]
+    for at, task in zip(misses, tasks, strict=True):
+        place, index = shown.number(at + 288), shown.number(at + 320)
+        set_ = shown.members(*arrays[place]) if place < set_count else (b"", [])
+        try:
+            out = shown.places(*shown.array_there(at, at + 352, 1))
+        except Refused:
+            out = None
+        found.append(is_other(set_, task[96:128], index, asked.operator))
+        found.append(shown_in <= end_of(task))
+        found.append(shows_done(keccak(task), index, out, asked.operator))
+    return found
+
+
+def shows_done(hash_: bytes, index: int, out: tuple[int, ...] | None, operator: bytes) -> Shows:
+    def is_it(fact: tuple[Any, ...]) -> bool:
+        if fact[0] == "accepted":
+            return fact[1] == hash_ and (index not in fact[3] or fact[3] != out)
+        which = "stored", "task_manager", "attestedDigest", (hash_, operator.rjust(32, b"\0"))
+        return bool(fact[:4] == which and fact[4] != 0)
+
+    return is_it
 
 
 def wrong_after_veto(asked: Request, facts: Facts, terms: Terms) -> bool:

@@ -89,8 +89,16 @@ def wrong(site: Site) -> Wrong:
     asked = [told for name, told in in_one_block(site, *calls) if name == "SlashingRequested"]
     expect(asked[1], "twice")
 
-    # Operator 1 signed two responses: shown, proved beside it, and asked for once more.
+    # Of a quorum that there was none of, of one that was another, and of duties one of which was done.
     abi = site.abis["slashing_manager"]
+    for about, operator, answer in ((task, 0, (5, 2)), (quorum, 0, (7, 13))):
+        of = (about.fields, about.members, operator, answer, [], (13, 7), site.sign(operator, about, (13, 7)))
+        in_quorum = abi.encode("proveEquivocationInQuorum", *of)
+        expect(request(about, equivocated, operator, shown=in_quorum), "not_proved")
+    site.attest(1, task, (2, 5))
+    third = site.submit(n=10, window=2, grace=0)
+
+    # Operator 1 signed two responses: shown, proved beside it, and asked for once more.
     true = abi.encode("proveEquivocation", *proof(site, task, 1))
     right = request(task, equivocated, 1, shown=true)
     again = request(task, equivocated, 1, shown=true)
@@ -119,6 +127,9 @@ def wrong(site: Site) -> Wrong:
     execute(early)
     expect(early, "early")
     site.mine_to(old.end + TERMS.slashing_window)
+    misses = [(each.fields, 0, 1, out) for each, out in ((old, []), (task, []), (third, []))]
+    duties = abi.encode("proveMissedDuty", [task.members], misses)
+    expect(request(third, missed, 1, shown=duties), "not_proved")
     late = request(old, equivocated, 3)
     expect(late, "window_passed", "after_expiry")
     site.mine_to(late["executionDeadline"])
