@@ -79,6 +79,7 @@ class Requested(msgspec.Struct, frozen=True):
     execution_deadline: Moment | None
     at: BlockRef
     place: tuple[int, int]  # of its transaction in the block, and of its log among that one's
+    set_hash: Hash32 | None = None  # the OperatorSet that a breach of a bond is about
 
 
 class Trusted(msgspec.Struct, frozen=True):

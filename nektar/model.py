@@ -305,6 +305,7 @@ class SlashingRequested(msgspec.Struct, frozen=True, tag=True):
     captured: Moment | None = None  # whose stake is slashed; a later one that is executed voids this request
     execution_deadline: Deadline | None = None  # None: none, or the log does not say
     proved: bool = False  # the contract checked a proof; else somebody's word was enough
+    set_hash: Hash32 | None = None  # of a breach of a bond: the OperatorSet that it is about
 
 
 class SlashingTrusted(msgspec.Struct, frozen=True, tag=True):

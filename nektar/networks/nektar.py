@@ -272,6 +272,7 @@ def _cancelled(at: At, row: Values) -> Sequence[ChainEvent]:
 
 
 def _slashing_requested(at: At, row: Values, proved: bool) -> Sequence[ChainEvent]:
+    of_bond = row["condition"] == _BOND_BREACH
     requested = SlashingRequested(
         at=at,
         slasher=Address(row["address"]),
@@ -280,9 +281,10 @@ def _slashing_requested(at: At, row: Values, proved: bool) -> Sequence[ChainEven
         penalty=(Position(_COLLATERAL, row["amount"]),),
         veto_deadline=Deadline("block", row["vetoDeadline"]),
         condition="0x" + row["condition"].hex(),
-        task_hash=None if row["condition"] == _BOND_BREACH else Hash32(row["taskHash"]),
+        task_hash=None if of_bond else Hash32(row["taskHash"]),
         execution_deadline=Deadline("block", row["executionDeadline"]),
         proved=proved,
+        set_hash=Hash32(row["taskHash"]) if of_bond else None,
     )
     return (requested,)
 

@@ -160,6 +160,7 @@ def _requested(contract: str, entry: Entry, at: BlockRef, place: tuple[int, int]
         operator=_address(operator),
         condition="0x" + condition.hex(),
         task_hash=None if condition == _BOND_BREACH else Hash32(task),
+        set_hash=Hash32(task) if condition == _BOND_BREACH else None,
         proved=kind_of(contract) == PROVES,
         veto_deadline=Moment("block", int.from_bytes(veto)),
         execution_deadline=Moment("block", int.from_bytes(execution)),

@@ -220,6 +220,8 @@ def _non_signers(shown: Calldata, miss: int) -> tuple[int, ...] | None:
 
 def _of_bond(shown: Calldata, request: Requested) -> str:
     members = operator_set(shown.members(*shown.array(0, MEMBER_WORDS), MEMBER_WORDS))
+    if request.set_hash not in (None, members.hash):
+        return "its members are not the set that it is about"
     return _of_member(members, members.hash, int.from_bytes(shown.argument(1)), request.operator)
 
 

@@ -4,16 +4,16 @@
 |---|---|
 | signed         | a missed duty is claimed, and the Operator signed or attested that Task |
 | unknown_task   | no Task of this chain has the hash that the request names |
-| window_passed  | the request came after the slashing window of its Task |
-| twice          | the same was requested before: same condition, Task and Operator |
+| window_passed  | the request came after the slashing window of its Task and, of misses, of those before it |
+| twice          | the same was requested before: same condition, Task or, of a bond, set, and Operator |
 | not_proved     | what is shown for it is no proof |
 | after_veto     | it was executed though it was overruled |
 | early          | it was executed while it could still be overruled |
 | after_expiry   | it was executed after its last block (or second) of execution |
 | wrong_receiver | what is taken goes elsewhere than to the Network's Burner, or is to |
 
-The first four are of conditions that are about a Task: of one that a Network has of its own nobody knows what
-stands in the place of the Task's hash.
+The first four are of conditions that are about a Task, `twice` of a breach of a bond as well: of one that a
+Network has of its own nobody knows what stands in the place of the Task's hash.
 
 What is shown, always the request first:
 
@@ -54,7 +54,7 @@ from nektar.facts import (
 )
 from nektar.model import Address, Hash32, Moment
 from nektar.networks.encoding import deadline_of, padded
-from processors.conditions.flaws import MISSED_DUTY, OF_TASKS, Chain, Signature, flaw
+from processors.conditions.flaws import BOND_BREACH, MISSED_DUTY, OF_TASKS, Chain, Signature, flaw
 
 NAME = "wrongful_slashing"
 # Terms of the contracts, by their names in the configuration.
@@ -125,6 +125,12 @@ def task_of(request: Requested) -> Hash32 | None:
     return request.task_hash if request.condition in OF_TASKS else None
 
 
+def fact_of(request: Requested) -> tuple[str, Hash32, Address] | None:
+    """What a request is for, so that another is for the same; None: that can be several things."""
+    about = request.set_hash if request.condition == BOND_BREACH else task_of(request)
+    return None if about is None else (request.condition, about, request.operator)
+
+
 def _task_of(request: Requested) -> Hash32:
     task_hash = task_of(request)
     if task_hash is None:
@@ -165,10 +171,12 @@ def _unknown_task(request: Requested, given: _Given, terms: Mapping[str, int]) -
 
 def _window_passed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     _require_trusted(request)
-    _require(request.condition != MISSED_DUTY, "the window of missed duty is that of several Tasks")
     window, task_hash = _term(terms, WINDOW), _task_of(request)
     task = given.take_if(Submitted, lambda fact: keccak(fact.task) == task_hash)
-    if task is not None:
+    if task is not None and request.condition == MISSED_DUTY:
+        # Of several Tasks the request names the last: the others were submitted before it.
+        end = task.at.number + _term(terms, DURATION)
+    elif task is not None:
         end = sum(deadline_of(task.task))
     else:
         stored = _take_status(given, "submittedBlock", task_hash)
@@ -179,11 +187,9 @@ def _window_passed(request: Requested, given: _Given, terms: Mapping[str, int]) 
 
 def _twice(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     _require_trusted(request)
-    about = (request.condition, _task_of(request), request.operator)
-    other = given.take(
-        *(Requested, "another request for the same"),
-        lambda fact: (fact.condition, fact.task_hash, fact.operator) == about,
-    )
+    about = fact_of(request)
+    _require(about is not None, "the request is about no Task, and no set")
+    other = given.take(Requested, "another request for the same", lambda fact: fact_of(fact) == about)
     _require((other.slasher, other.request) != (request.slasher, request.request), "it is one request")
     _require(other.proved or _order(other) < _order(request), "the other request came later")
 

@@ -17,9 +17,9 @@ Whoever made the request is accused by this, so where the log may lack something
 * `unknown_task` is said at the end of the request's block, and only where every Task's number was seen, from
   1 on, and every block since the newest of them is proved. Of contracts that number their Tasks otherwise
   nothing is said.
-* `window_passed` needs `terms.slashing_window`, and is not said of a missed duty: its window is that of the
-  last of several Tasks, and the request names one. `wrong_receiver` needs the Network's listing
-  (`selector.network`).
+* `window_passed` needs `terms.slashing_window`. The window of a missed duty is that of the Task that ends
+  last, and the request names the one that was submitted last: so it has passed where that of the longest Task
+  had (`terms.max_duration`). `wrong_receiver` needs the Network's listing (`selector.network`).
 * That no second or wrong response is known contradicts nothing. That none was accepted does, where every
   block since the Task's submission is proved.
 * Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
@@ -95,7 +95,7 @@ from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
 from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
-from processors.conditions.reasons import DURATION, NAME, WINDOW, task_of
+from processors.conditions.reasons import DURATION, NAME, WINDOW, fact_of, task_of
 
 _REGISTRY = "network_registry"
 KEPT = 100_000
@@ -159,9 +159,10 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def fact(self) -> bytes | None:
         """What it is for; None: that can be several things."""
-        if (task_hash := task_of(self.of)) is None:
+        if (about := fact_of(self.of)) is None:
             return None
-        return keccak(self.of.condition.encode() + task_hash + self.of.operator)
+        condition, what, operator = about
+        return keccak(condition.encode() + what + operator)
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -393,6 +394,7 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         execution_deadline=event.execution_deadline,
         at=at.ref,
         place=at.order,
+        set_hash=event.set_hash,
     )
     request, until = Asked(asked, at), event.execution_deadline
     if request.key in state.requests:
@@ -409,7 +411,7 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         state = msgspec.structs.replace(state, missed=state.missed.set(asked.task_hash, keys))
         state, found = _check_signed(state, request, block)
         changes += found
-    elif not asked.proved:
+    if not asked.proved:
         state, found = _check_window(state, request, block)
         changes += found
     state, found = _check_twice(state, request, block)

@@ -144,6 +144,8 @@ class Slashed(World):
             execution_deadline=Moment(unit, last) if rng.random() < 0.9 else None,
             proved=slasher == PROVED,
         )
+        if made.condition == BOND_BREACH:
+            made = msgspec.structs.replace(made, task_hash=None, set_hash=SETS[at.block % 2])
         self._requests.append(made)
         self._trusted = made if slasher == TRUSTED and rng.random() < 0.9 else None
         return made

@@ -616,10 +616,10 @@ class Checked:
             rest = log.data[96:]
             need(len(rest) == -(-count // 32) * 32 and not any(rest[count:]), "evidence")
             return "trusted", *about, address(data[0]), rest[:count], *block
-        task = None if topics[2] == keccak(b"bond_breach") else data[0]
+        task, set_ = (None, data[0]) if topics[2] == keccak(b"bond_breach") else (data[0], None)
         proved = claim["contract"].split("/")[0] == "slashing_manager"
         until = int.from_bytes(data[2]), int.from_bytes(data[3])
-        return "requested", *about, address(topics[3]), topics[2], task, proved, *until, block, place
+        return "requested", *about, address(topics[3]), topics[2], task, proved, *until, block, place, set_
 
     def forgery(self, claim: Any) -> list[tuple[Any, ...]]:
         self.spend("signatures", 1)
@@ -878,6 +878,7 @@ class Request(NamedTuple):
     execution: int
     block: tuple[int, bytes]
     place: tuple[int, int]
+    set: bytes | None
 
 
 def wrongful_slashing(operator: bytes, subject: bytes, facts: Facts, terms: Terms) -> bool:
@@ -930,12 +931,16 @@ def wrong_unknown(asked: Request, facts: Facts, terms: Terms) -> bool:
 
 
 def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
-    if asked.proved or asked.condition not in OF_TASKS[:2] or "slashing_window" not in terms:
+    if asked.proved or asked.condition not in OF_TASKS or "slashing_window" not in terms:
         return False
     if shown := only(facts, "submitted"):
         if keccak(shown[0][0]) != asked.task:
             return False
         end = end_of(shown[0][0])
+        if asked.condition == keccak(b"missed_duty"):
+            if "max_duration" not in terms:
+                return False
+            end = shown[0][1] + terms["max_duration"]
     elif shown := only(facts, "stored"):
         value = shown[0][3]
         if not status(shown[0], asked, "submittedBlock") or value == 0 or "max_duration" not in terms:
@@ -947,11 +952,14 @@ def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
 
 
 def wrong_twice(asked: Request, facts: Facts, terms: Terms) -> bool:
-    if asked.proved or asked.condition not in OF_TASKS or not (shown := only(facts, "requested")):
+    if asked.proved or not (shown := only(facts, "requested")):
+        return False
+    if asked.condition not in OF_TASKS and asked.set is None:
         return False
     other = Request(*shown[0])
     before = (other.block[0], other.place) < (asked.block[0], asked.place)
-    return other[:2] != asked[:2] and other[2:5] == asked[2:5] and (other.proved or before)
+    same = (*other[2:5], other.set) == (*asked[2:5], asked.set)
+    return other[:2] != asked[:2] and same and (other.proved or before)
 
 
 def proofs_of(name: str) -> list[bytes]:
@@ -1051,7 +1059,7 @@ def flaws(asked: Request, name: str, data: bytes, shown_in: int, terms: Terms) -
     if name == "bond_breach":
         shown = Calldata(data, 2)
         set_ = shown.members(*shown.array(0, 4))
-        return [is_other(set_, set_[0], shown.number(36), asked.operator)]
+        return [asked.set not in (None, set_[0]), is_other(set_, set_[0], shown.number(36), asked.operator)]
     if asked.task is None:
         return []
     if name == "missed_duty":

@@ -249,7 +249,8 @@ def test_what_slashers_say(contract: str, slasher: Address, proved: bool) -> Non
         proved=proved,
     )
     of_no_task = row | {"condition": keccak(b"bond_breach")}
-    assert meaning(contract, "SlashingRequested", of_no_task).task_hash is None
+    breach = meaning(contract, "SlashingRequested", of_no_task)
+    assert (breach.task_hash, breach.set_hash) == (None, TASK_HASH)
     if proved:
         counted = meaning(contract, "MissCounted", row)
         assert counted == MissCounted(at, slasher, request, Hash32(TASK_HASH), ALICE)

@@ -152,7 +152,7 @@ def test_what_slashers_say() -> None:
         )
         breach = fact_of(contract, requested(keccak(b"bond_breach")), AT)
         assert isinstance(breach, Requested)
-        assert breach.task_hash is None
+        assert (breach.task_hash, breach.set_hash) == (None, TASK)
         overruled = log("SlashingVetoed", [REQUEST], [], [])
         assert fact_of(contract, overruled, AT, PLACE) == Vetoed(SLASHER, REQUEST, AT, PLACE)
         done = log("SlashingExecuted", [REQUEST, OPERATOR], ["uint256", "address"], [5, RECEIVER])

@@ -127,6 +127,7 @@ def why(
     evidence: bytes,
     *events: Event,
     task_hash: Hash32 | None = TASK.hash,
+    set_hash: Hash32 | None = None,
     at: int = 9,
     begin: Sequence[Event] = BEGIN,
     terms: dict[str, int] = TERMS,
@@ -134,7 +135,7 @@ def why(
     """What is found to be wrong with this; None: nothing."""
     network = msgspec.structs.replace(NETWORK, terms=terms)
     before = [*events, *closed(*range(6, at))]
-    asking = asks(at, condition, task_hash=task_hash)
+    asking = asks(at, condition, task_hash=task_hash, set_hash=set_hash)
     found = play(*closed(4), *before, asking, shows(at, evidence), *closed(at), begin=begin, network=network)
     claims = [CONDITION.claims(each) for each in found]
     notes = [each.notes["why"] for each in claims if each.reason == "not_proved"]
@@ -285,7 +286,10 @@ def test_a_breach_of_a_bond_is_of_the_member_that_is_to_be_slashed() -> None:
         (9, "it is about another operator"),
     ):
         evidence = call(PROVE_BOND_BREACH, SET, word(index))
-        assert why(BOND_BREACH, evidence, *closed(5), task_hash=None) == expected
+        for set_hash in (None, MEMBERS.hash):
+            assert why(BOND_BREACH, evidence, *closed(5), task_hash=None, set_hash=set_hash) == expected
+        other = "its members are not the set that it is about"
+        assert why(BOND_BREACH, evidence, *closed(5), task_hash=None, set_hash=TASK.hash) == other
 
 
 def test_what_contradicts_it_is_shown_and_nothing_else() -> None:
@@ -407,7 +411,10 @@ def test_both_verifiers_find_the_same_flaws_in_calldata_that_is_altered(part: in
     for condition, task_hash, proof in proofs:
         for evidence in mutants(rng, proof, 150):
             terms = rng.choice((TERMS, {}))
-            asked = requested(9, condition=condition, task_hash=task_hash)
+            set_hash = (
+                rng.choice((None, MEMBERS.hash, MEMBERS.hash, TASK.hash)) if task_hash is None else None
+            )
+            asked = requested(9, condition=condition, task_hash=task_hash, set_hash=set_hash)
             more = [
                 Trusted(TRUSTED, NAME, None, evidence, at),
                 *rng.choices(beside, k=rng.choice((0, 1, 1, 1, 2))),
@@ -419,7 +426,7 @@ def test_both_verifiers_find_the_same_flaws_in_calldata_that_is_altered(part: in
                 found = False
             request = second.Request(
                 *(asked.slasher, asked.request, asked.operator, bytes.fromhex(condition[2:]), task_hash),
-                *(False, 12, 15, (9, bytes(32)), (2, 2)),
+                *(False, 12, 15, (9, bytes(32)), (2, 2), set_hash),
             )
             assert second.wrong_proof(request, [as_second(each) for each in more], terms) == found, (
                 evidence.hex()

@@ -44,6 +44,7 @@ from tests.processors.conditions.test_wrongful_slashing import (
     signed,
 )
 from tests.processors.slashed import (
+    BOND_BREACH,
     BURNER,
     EQUIVOCATION,
     ID,
@@ -83,16 +84,20 @@ BURNS = Listed(ID, BURNER, at(1))
 ATTESTED = Stored("task_manager", "attestedDigest", (TASK.hash, padded(ALICE)), 1 << 255, at(9))
 ACCEPTED = Accepted(TASK.hash, Hash32(bytes(32)), (1,), at(5))
 PLACE = Member(TASK.hash, ALICE, 0, Hash32(bytes(32)))
+OF_BOND: dict[str, Any] = {"condition": BOND_BREACH, "task_hash": None, "set_hash": UNHEARD}
 HOLDS: dict[str, list[list[Fact]]] = {
     "signed": [[ASKED, ATTESTED], [ASKED, SUBMITTED, ACCEPTED, PLACE]],
     "unknown_task": [[ASKED, UNKNOWN]],
     "window_passed": [
         [msgspec.structs.replace(EQUIVOCATED, at=at(8 + WINDOW + 1)), SUBMITTED],
         [msgspec.structs.replace(EQUIVOCATED, at=at(3 + 12 + WINDOW + 1)), HELD],
+        [msgspec.structs.replace(ASKED, at=at(3 + 12 + WINDOW + 1)), SUBMITTED],
+        [msgspec.structs.replace(ASKED, at=at(3 + 12 + WINDOW + 1)), HELD],
     ],
     "twice": [
         [EQUIVOCATED, OTHER_OF_IT],
         [EQUIVOCATED, msgspec.structs.replace(OTHER_OF_IT, slasher=PROVED, proved=True, at=at(90))],
+        [msgspec.structs.replace(each, **OF_BOND) for each in (EQUIVOCATED, OTHER_OF_IT)],
     ],
     "not_proved": [[EQUIVOCATED, LIE, FALSE], [EQUIVOCATED, msgspec.structs.replace(LIE, evidence=b"look")]],
     "after_veto": [[ASKED, OVERRULED, DONE]],
@@ -134,6 +139,9 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (0, 0, {"condition": MISSED_DUTY}),
         (0, 0, {"condition": OWN}),
         (0, 1, {"task": OTHER.preimage}),
+        (2, 0, {"at": at(3 + 12 + WINDOW)}),
+        (2, 1, {"at": at(4)}),
+        (3, 1, {"value": 4}),
         (1, 0, {"at": at(3 + 12 + WINDOW)}),
         (1, 1, {"value": 0}),
         (1, 1, {"name": "_status.state"}),
@@ -148,6 +156,9 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (0, 1, {"task_hash": OTHER.hash}),
         (0, 1, {"condition": INVALID_RESPONSE}),
         (0, 1, {"request": NAME}),
+        (2, 0, {"set_hash": OTHER.hash}),
+        (2, 0, {"set_hash": None}),
+        (2, 1, {"condition": OWN}),
     ],
     "not_proved": [
         (0, 0, {"request": OTHER.hash}),
@@ -215,8 +226,8 @@ def test_each_reason_holds_for_what_shows_it_and_for_nothing_less_or_more(reason
 
 def test_what_rests_on_a_term_needs_it() -> None:
     needed: dict[str, list[tuple[str, int]]] = {
-        "slashing_window": [("window_passed", 0), ("window_passed", 1)],
-        "max_duration": [("window_passed", 1)],
+        "slashing_window": [("window_passed", i) for i in range(4)],
+        "max_duration": [("window_passed", i) for i in (1, 2, 3)],
         "network": [("wrong_receiver", 0), ("wrong_receiver", 1)],
     }
     assert needed.keys() == TOLD.keys()

@@ -62,6 +62,7 @@ from tests.processors.slashed import (
     OWN,
     PROVED,
     PROVES,
+    TERMS,
     THIEF,
     TRUSTED,
     WINDOW,
@@ -126,7 +127,7 @@ def wrongs(
 ) -> Iterator[tuple[str, int, list[ChainEvent]]]:
     """(reason, place in the list of the event that shows it, events that it rests on beside the request)."""
     key, task_hash = (asked.slasher, asked.request), asked.task_hash if asked.condition in OF_TASKS else None
-    claim = asked.condition, task_hash, asked.operator
+    claim = asked.condition, task_hash, asked.set_hash, asked.operator
     submitted = next(
         (j for j, e in enumerate(events) if isinstance(e, TaskSubmitted) and e.task.hash == task_hash),
         None,
@@ -149,17 +150,20 @@ def wrongs(
             yield "signed", max(i, first), [shown] if isinstance(shown, Attested) else [about, shown]
     if not asked.proved and task_hash and (j := surely_unknown(events, i, task_hash)):
         yield "unknown_task", j, []
-    if not asked.proved and submitted is not None and submitted < i and asked.condition != MISSED_DUTY:
+    if not asked.proved and submitted is not None and submitted < i:
         about = events[submitted]
         assert isinstance(about, TaskSubmitted)
-        if asked.at.block > about.task.deadline.value + about.task.grace + WINDOW:
+        end = about.task.deadline.value + about.task.grace
+        if asked.condition == MISSED_DUTY:
+            end = about.at.block + TERMS["max_duration"]
+        if asked.at.block > end + WINDOW:
             yield "window_passed", i, [about]
-    if task_hash and not asked.proved:
+    if (task_hash or asked.set_hash) and not asked.proved:
         same = [
             (j, e)
             for j, e in enumerate(events)
             if isinstance(e, SlashingRequested)
-            and (e.condition, e.task_hash, e.operator) == claim
+            and (e.condition, e.task_hash, e.set_hash, e.operator) == claim
             and not repeats(events, j)
         ]
         if (others := [(j, e) for j, e in same if j < i]) or any(e.proved for _, e in same):
@@ -551,7 +555,12 @@ def test_a_request_in_the_last_block_of_the_window_is_in_time() -> None:
         [last + 1, 3],
     )
     assert reasons(*closed(8), msgspec.structs.replace(late, proved=True), *closed(last + 1)) == []
-    assert reasons(*closed(8), asks(last + 1, MISSED_DUTY), *closed(last + 1)) == []
+    # Of a missed duty the window is that of the Task that ends last, of all that were submitted by then.
+    last = TASK.submitted.block + TERMS["max_duration"] + WINDOW
+    assert reasons(*closed(8), asks(last, MISSED_DUTY), *closed(last)) == []
+    assert reasons(*closed(8), asks(last + 1, MISSED_DUTY), *closed(last + 1)) == ["window_passed"]
+    short = msgspec.structs.replace(NETWORK, terms={"slashing_window": WINDOW})
+    assert reasons(*closed(8), asks(last + 1, MISSED_DUTY), *closed(last + 1), network=short) == []
     unsaid = msgspec.structs.replace(NETWORK, terms={})
     assert reasons(*closed(8), late, *closed(last + 1), network=unsaid) == []
 
@@ -578,6 +587,17 @@ def test_of_two_requests_for_one_thing_the_second_is_too_many_and_never_the_prov
     # The same name again is the same request; another Operator, Task or condition another thing.
     others = [{"operator": BOB}, {"task_hash": OTHER.hash}, {"condition": INVALID_RESPONSE}]
     assert found(first, first, *(msgspec.structs.replace(second, **each) for each in others[:1])) == []
+    # For the breach of a bond it is the set that is in the place of a Task.
+    of_bond = {"condition": BOND_BREACH, "task_hash": None}
+    breach = msgspec.structs.replace(first, **of_bond, set_hash=MEMBERS.hash)
+    again, elsewhere, proved_too = (
+        msgspec.structs.replace(each, **of_bond, set_hash=set_hash)
+        for each, set_hash in ((second, MEMBERS.hash), (second, UNHEARD), (proof, MEMBERS.hash))
+    )
+    assert found(breach, again) == [(two, one)]
+    assert found(breach, proved_too) == [(one, proved)]
+    assert found(proved_too, breach) == [(one, proved)]
+    assert found(breach, elsewhere) == []
     for each in others:
         assert found(first, msgspec.structs.replace(second, **each)) == []
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from eth_hash.auto import keccak
 
-from devnet.deploy import NETWORK
+from devnet.deploy import BOND_BREACH, NETWORK
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import (
     Bundle,
@@ -83,6 +83,11 @@ def wrong(site: Site) -> Wrong:
     site.do(site.admin, "network_registry", "allowCondition", NETWORK, OWN, True)
     own = [request(bytes(32), OWN), request(bytes(32), OWN)]
 
+    # For a breach of a bond it is the hash of a set.
+    set_hash = site.ask("operator_registry", "setHash")
+    breach = request(set_hash, BOND_BREACH)
+    expect(request(set_hash, BOND_BREACH), "twice")
+
     # Two in one block.
     about = (keccak(b"invalid_response"), quorum.hash, site.operators[3].account.address, 1, BURN, b"")
     calls = [(site.authority, "trusted_slasher", "request", *about)] * 2
@@ -134,7 +139,7 @@ def wrong(site: Site) -> Wrong:
     expect(late, "window_passed", "after_expiry")
     site.mine_to(late["executionDeadline"])
     execute(late)
-    right = {each["requestId"] for each in (proved, shown, silent, asked[0], *own)}
+    right = {each["requestId"] for each in (proved, shown, silent, breach, asked[0], *own)}
     return Wrong(expected, right, old, [each["requestId"] for each in own])
 
 
