@@ -32,6 +32,13 @@ class Member(msgspec.Struct, frozen=True):
     key_hash: Hash32
 
 
+class NotMember(msgspec.Struct, frozen=True):
+    """An Operator is not in the set that a Task committed to."""
+
+    task_hash: Hash32
+    operator: Address
+
+
 class InSet(msgspec.Struct, frozen=True):
     """An Operator is a member of an OperatorSet, whatever commits to that."""
 
@@ -64,6 +71,19 @@ class Refuted(msgspec.Struct, frozen=True):
 
     task_hash: Hash32
     digest: Hash32
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """A Task was called off."""
+
+    task_hash: Hash32
+    at: BlockRef
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """The Network was paused at this block: a pause began in it, or ended."""
+
+    at: BlockRef
 
 
 class Requested(msgspec.Struct, frozen=True):
@@ -155,10 +175,13 @@ Fact = (
     Submitted
     | Accepted
     | Member
+    | NotMember
     | InSet
     | Signed
     | Forged
     | Refuted
+    | Cancelled
+    | Paused
     | Requested
     | Trusted
     | Vetoed

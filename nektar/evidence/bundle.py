@@ -71,6 +71,15 @@ class SetMemberClaim(
     index: Natural  # the Operator's place in it
 
 
+class NonMemberClaim(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="non_member", tag_field="claim"
+):
+    """An Operator is not in the set that a Task committed to: it owes nothing."""
+
+    task: Octets
+    operator: Octets
+
+
 class SignatureClaim(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="signature", tag_field="claim"
 ):
@@ -156,6 +165,7 @@ Claim = (
     | CallClaim
     | MemberClaim
     | SetMemberClaim
+    | NonMemberClaim
     | SignatureClaim
     | AggregateClaim
     | ForgeryClaim

@@ -13,6 +13,7 @@ from nektar.evidence.bundle import (
     AggregateClaim,
     ForgeryClaim,
     MemberClaim,
+    NonMemberClaim,
     RefutationClaim,
     SetMemberClaim,
     SignatureClaim,
@@ -78,7 +79,15 @@ class StateSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     variables: tuple[VariableSought, ...]
 
 
-Whole = MemberClaim | SetMemberClaim | SignatureClaim | AggregateClaim | ForgeryClaim | RefutationClaim
+Whole = (
+    MemberClaim
+    | SetMemberClaim
+    | NonMemberClaim
+    | SignatureClaim
+    | AggregateClaim
+    | ForgeryClaim
+    | RefutationClaim
+)
 ToFetch = EventSought | CallSought | AbsenceSought | StateSought
 
 

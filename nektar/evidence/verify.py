@@ -31,6 +31,7 @@ from nektar.evidence.bundle import (
     EventClaim,
     ForgeryClaim,
     MemberClaim,
+    NonMemberClaim,
     RefutationClaim,
     SetMemberClaim,
     SignatureClaim,
@@ -38,7 +39,7 @@ from nektar.evidence.bundle import (
     Variable,
     finding_id,
 )
-from nektar.facts import Absent, Called, Fact, Forged, InSet, Member, Refuted, Signed, Stored
+from nektar.facts import Absent, Called, Fact, Forged, InSet, Member, NotMember, Refuted, Signed, Stored
 from nektar.model import G1, G2, Address, BlockRef, Hash32, OperatorSet
 from nektar.networks.answers import refutes, wrong_by_itself
 from nektar.networks.encoding import (
@@ -141,6 +142,7 @@ class _Shown:
         self._left = dict(LIMITS)
         self._unused: set[tuple[str, object]] = set()
         self._sets: dict[Hash32, OperatorSet] = {}
+        self._operators: dict[Hash32, frozenset[bytes]] = {}  # of sets, whose members are asked for
         newest = -1
         for part in bundle.blocks:
             header = _read("header", read_header, part.header)
@@ -197,6 +199,8 @@ class _Shown:
                 yield self._call(claim)
             case MemberClaim():
                 yield self._member(claim.task, claim.index)
+            case NonMemberClaim():
+                yield self._non_member(claim)
             case SetMemberClaim():
                 yield self._in_set(Hash32(claim.set), claim.index)
             case SignatureClaim():
@@ -328,6 +332,14 @@ class _Shown:
     def _member(self, task: bytes, index: int) -> Member:
         found = self._in_set(self._set(task).hash, index)
         return Member(Hash32(keccak(task)), found.operator, index, found.key_hash)
+
+    def _non_member(self, claim: NonMemberClaim) -> NotMember:
+        members = self._set(claim.task)
+        if members.hash not in self._operators:
+            self._operators[members.hash] = frozenset(member.operator for member in members.members)
+        if len(claim.operator) != 20 or claim.operator in self._operators[members.hash]:
+            raise NotProved("membership: expected an operator of 20 bytes that is not in the set")
+        return NotMember(Hash32(keccak(claim.task)), Address(claim.operator))
 
     def _signature(self, claim: SignatureClaim) -> Signed:
         self.spend("signatures", 1)

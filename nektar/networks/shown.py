@@ -11,9 +11,11 @@ from nektar.chain.keccak import keccak
 from nektar.chain.receipt import Entry
 from nektar.facts import (
     Accepted,
+    Cancelled,
     Executed,
     Fact,
     Listed,
+    Paused,
     Requested,
     Submitted,
     Trusted,
@@ -135,6 +137,10 @@ def fact_of(
         return Submitted(data, at)
     if name == "Responded" and len(topics) == 3:
         return Accepted(topics[1], topics[2], _non_signers(data), at)
+    if name == "TaskCancelled" and len(topics) == 2 and not data:
+        return Cancelled(topics[1], at)
+    if name in ("Paused", "Unpaused") and len(topics) == 1 and len(data) == 32:
+        return Paused(at)
     if name == "SlashingRequested" and len(topics) == 4 and len(data) == 4 * 32:
         return _requested(contract, entry, at, place)
     if name == "RequestedOnTrust" and len(topics) == 3 and len(data) >= 3 * 32:

@@ -3,6 +3,8 @@
 | reason | what the chain says |
 |---|---|
 | signed         | a missed duty is claimed, and the Operator signed or attested that Task |
+| no_duty        | the Operator is not in the set of its Task; or a missed duty is claimed, and the Task was |
+|                | cancelled, or the Network paused from its submission to its deadline |
 | unknown_task   | no Task of this chain has the hash that the request names |
 | window_passed  | the request came after the slashing window of its Task and, of misses, of those before it |
 | twice          | the same was requested before: same condition, Task or, of a bond, set, and Operator |
@@ -12,7 +14,7 @@
 | after_expiry   | it was executed after its last block (or second) of execution |
 | wrong_receiver | what is taken goes elsewhere than to the Network's Burner, or is to |
 
-The first four are of conditions that are about a Task, `twice` of a breach of a bond as well: of one that a
+The first five are of conditions that are about a Task, `twice` of a breach of a bond as well: of one that a
 Network has of its own nobody knows what stands in the place of the Task's hash.
 
 What is shown, always the request first:
@@ -21,6 +23,7 @@ What is shown, always the request first:
 |---|---|
 | signed         | that the TaskManager holds the Operator's attestation after some block; |
 |                | or the Task, the response to it, and the Operator's place among the signers |
+| no_duty        | that it is in no place of the set; or the Task, and its end or a pause's beginning or end |
 | unknown_task   | that the TaskManager held no such Task after the request's block |
 | window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
 | twice          | the other request, which a proof stands behind or which came first |
@@ -41,11 +44,14 @@ from nektar.chain.keccak import keccak
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
     Accepted,
+    Cancelled,
     Executed,
     Fact,
     Forged,
     Listed,
     Member,
+    NotMember,
+    Paused,
     Requested,
     Stored,
     Submitted,
@@ -162,6 +168,20 @@ def _signed(request: Requested, given: _Given, terms: Mapping[str, int]) -> None
     _require(member.index not in accepted.non_signers, "the Operator did not sign the accepted response")
 
 
+def _no_duty(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
+    _require_trusted(request)
+    task_hash, operator = _task_of(request), request.operator
+    about = (task_hash, operator)
+    if given.take_if(NotMember, lambda fact: (fact.task_hash, fact.operator) == about) is not None:
+        return
+    _require(request.condition == MISSED_DUTY, "the Operator may have signed what it did not owe")
+    task = given.take(Submitted, "its Task", lambda fact: keccak(fact.task) == task_hash)
+    if given.take_if(Cancelled, lambda fact: fact.task_hash == task_hash) is not None:
+        return
+    first, (deadline, _) = task.at.number, deadline_of(task.task)
+    given.take(Paused, "why nobody owed anything", lambda fact: first <= fact.at.number <= deadline)
+
+
 def _unknown_task(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     _require_trusted(request)
     stored = _take_status(given, "state", _task_of(request))
@@ -266,6 +286,7 @@ def _wrong_receiver(request: Requested, given: _Given, terms: Mapping[str, int])
 
 REASONS: Mapping[str, Callable[[Requested, _Given, Mapping[str, int]], None]] = {
     "signed": _signed,
+    "no_duty": _no_duty,
     "unknown_task": _unknown_task,
     "window_passed": _window_passed,
     "twice": _twice,

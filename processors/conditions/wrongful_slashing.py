@@ -14,6 +14,7 @@ Whoever made the request is accused by this, so where the log may lack something
   is the other that is one too many.
 * Who answered a Task is kept as bitmaps over its set, so that an attestation is shown by what the TaskManager
   holds. Of a Task whose set was committed before the log begins nobody is known to have answered.
+* `no_duty` is said of Tasks whose set is known, and of the newest PAUSES beginnings and ends of pauses.
 * `unknown_task` is said at the end of the request's block, and only where every Task's number was seen, from
   1 on, and every block since the newest of them is proved. Of contracts that number their Tasks otherwise
   nothing is said.
@@ -38,21 +39,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from immutables import Map
 
+from nektar import facts as of_claims
 from nektar import operators
 from nektar.chain.keccak import keccak
 from nektar.evidence import bls, sought
-from nektar.evidence.bundle import ForgeryClaim, MemberClaim, finding_id
+from nektar.evidence.bundle import ForgeryClaim, MemberClaim, NonMemberClaim, finding_id
 from nektar.evidence.canonical import Octets
 from nektar.evidence.reader import terms_of
 from nektar.evidence.sought import Sought, StateSought, ToFetch, VariableSought, Whole
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
     Accepted,
+    Cancelled,
     Executed,
     Fact,
     Forged,
     Listed,
     Member,
+    NotMember,
     Requested,
     Stored,
     Submitted,
@@ -73,13 +77,16 @@ from nektar.model import (
     Level,
     Network,
     NetworkListed,
+    Paused,
     Responded,
     Signed,
     SlashingExecuted,
     SlashingRequested,
     SlashingTrusted,
     SlashingVetoed,
+    TaskCancelled,
     TaskSubmitted,
+    Unpaused,
     VetoVoted,
 )
 from nektar.networks.encoding import (
@@ -100,6 +107,7 @@ from processors.conditions.reasons import DURATION, NAME, WINDOW, fact_of, task_
 _REGISTRY = "network_registry"
 KEPT = 100_000
 LATE = 7_200  # a day of 12-second blocks
+PAUSES = 1_000
 _NO_TASK = Hash32(bytes(32))
 _SOME = 1  # stands for any number above 0
 
@@ -132,6 +140,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     digest: Hash32 | None = None  # of the response
     out: int | None = None  # bitmap, of the response: who did not sign it, if that is told
     attested: int = 0  # bitmap: who did so by itself
+    cancelled: Place | None = None
     linked: int = 0  # bitmap: of these, those of whom only a block that is not proved says it
 
     @property
@@ -182,6 +191,7 @@ class Watch(msgspec.Struct, frozen=True):
     standing: Map[bytes, bytes] = Map()  # fact → key of the one request for it that is not too many
     missed: Map[Hash32, Map[bytes, None]] = Map()  # Task → keys of requests that claim a missed duty
     listed: tuple[Listed, Place] | None = None
+    pauses: tuple[Place, ...] = ()  # where one began or ended, of the newest
     due: Map[int, Map[bytes, None]] = Map()  # block → Tasks and requests that leave with it
     open: tuple[ChainEvent, ...] = ()  # in the block that is not closed yet
 
@@ -262,6 +272,10 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
             return _responded(state, event, at, block)
         case Attested():
             return _attested(state, event, at, block)
+        case TaskCancelled():
+            return _cancelled(state, event, at), []
+        case Paused() | Unpaused():
+            return msgspec.structs.replace(state, pauses=(*state.pauses, at)[-PAUSES:]), []
         case NetworkListed():
             listed = Listed(event.network, event.burner, at.ref)
             return msgspec.structs.replace(state, listed=(listed, at)), []
@@ -309,6 +323,14 @@ def _submitted(state: Watch, event: TaskSubmitted, at: Place) -> Watch:
         tasks=state.tasks.set(task.hash, Known(at, task.preimage, held)),
         due=_file(state.due, leaves, task.hash),
     )
+
+
+def _cancelled(state: Watch, event: TaskCancelled, at: Place) -> Watch:
+    known = state.tasks.get(event.task_hash)
+    if known is None or known.cancelled:
+        return state
+    known = msgspec.structs.replace(known, cancelled=at)
+    return msgspec.structs.replace(state, tasks=state.tasks.set(event.task_hash, known))
 
 
 def _is_unknown(state: Watch, task_hash: Hash32) -> bool:
@@ -412,10 +434,32 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         state, found = _check_signed(state, request, block)
         changes += found
     if not asked.proved:
-        state, found = _check_window(state, request, block)
-        changes += found
+        for check in (_check_duty, _check_window):
+            state, found = check(state, request, block)
+            changes += found
     state, found = _check_twice(state, request, block)
     return state, [*changes, *found]
+
+
+def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
+    """Whether the Operator owed its Task nothing: whatever excuses it happened before the request."""
+    task_hash, operator = task_of(request.of), request.of.operator
+    known = state.tasks.get(task_hash) if task_hash else None
+    if task_hash is None or known is None:
+        return state, []
+    committed = state.registry.sets[known.set_hash] if known.held else None
+    if committed and operator not in committed.places:
+        claim = NonMemberClaim(Octets(known.task), Octets(operator))
+        case = _Case().whole(claim, NotMember(task_hash, operator), committed.set.preimage)
+        return _find(state, block, request, "no_duty", case)
+    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+    deadline, _ = deadline_of(known.task)
+    paused = next((at for at in state.pauses if known.at.block <= at.block <= deadline), None)
+    if known.cancelled:
+        case.event(TASK_MANAGER, known.cancelled, Cancelled(task_hash, known.cancelled.ref))
+    elif paused:
+        case.event(TASK_MANAGER, paused, of_claims.Paused(paused.ref))
+    return _find(state, block, request, "no_duty", case)
 
 
 def _check_window(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:

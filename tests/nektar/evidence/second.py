@@ -116,6 +116,7 @@ CLAIMS = {
         }
     ),
     "member": fields({"task": octets, "index": natural}),
+    "non_member": fields({"task": octets, "operator": octets}),
     "set_member": fields({"set": octets, "index": natural}),
     "signature": fields(
         {"task": octets, "index": natural, "key_g2": octets, "response": octets, "signature": octets}
@@ -537,6 +538,7 @@ class Checked:
         sets = [raw(each) for each in bundle["sets"]]
         need(sets == sorted(set(sets)), "sorted sets")
         self.sets = {keccak(each): members_of(each) for each in sets}
+        self.named: dict[bytes, set[bytes]] = {}
 
     def all_used(self) -> bool:
         there = {("block", number) for number in self.blocks} | {("set", each) for each in self.sets}
@@ -595,14 +597,20 @@ class Checked:
         return [("accepted", log.topics[1], log.topics[2], tuple(words[12:]), *where)]
 
     def slashing(self, name: str, claim: Any, log: Log, at: Block) -> tuple[Any, ...]:
-        """What is said of slashings."""
+        """What is said of slashings, and of what nobody owes."""
         topics, data = log.topics, [log.data[i : i + 32] for i in range(0, len(log.data), 32)]
         sizes = {
             **{"SlashingRequested": (4, 128), "SlashingVetoed": (2, 0)},
+            **{"TaskCancelled": (2, 0), "Paused": (1, 32), "Unpaused": (1, 32)},
             **{"SlashingExecuted": (3, 64), "NetworkListed": (3, 32), "RequestedOnTrust": (3, len(log.data))},
         }
         need(sizes.get(name) == (len(topics), len(log.data)), "its arguments")
-        block, about = (at.number, at.hash), (log.address, topics[1])
+        block = at.number, at.hash
+        if "aused" in name:
+            return "paused", *block
+        if name == "TaskCancelled":
+            return "cancelled", topics[1], *block
+        about = log.address, topics[1]
         place = claim["transaction"], claim["log"]
         if name == "SlashingVetoed":
             return "vetoed", *about, block, place
@@ -640,6 +648,17 @@ class Checked:
         need(claim["index"] < len(members), "the member")
         found = members[claim["index"]]
         return [("member", keccak(task), found.operator, claim["index"], keccak(found.key))]
+
+    def non_member(self, claim: Any) -> list[tuple[Any, ...]]:
+        task, operator = raw(claim["task"]), raw(claim["operator"])
+        members = self.members(task)
+        need(len(operator) == 20 and operator not in self.operators(task[96:128], members), "no member")
+        return [("not member", keccak(task), operator)]
+
+    def operators(self, set_hash: bytes, members: list[Member]) -> set[bytes]:
+        if set_hash not in self.named:
+            self.named[set_hash] = {each.operator for each in members}
+        return self.named[set_hash]
 
     def set_member(self, claim: Any) -> list[tuple[Any, ...]]:
         hash_ = raw(claim["set"])
@@ -923,6 +942,21 @@ def status(shown: Any, asked: Request, name: str) -> bool:
     return bool(shown[:3] == ("task_manager", f"_status.{name}", (asked.task,)))
 
 
+def wrong_duty(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if asked.proved or asked.condition not in OF_TASKS:
+        return False
+    if shown := only(facts, "not member"):
+        return bool(shown[0] == (asked.task, asked.operator))
+    if asked.condition != keccak(b"missed_duty"):
+        return False
+    if shown := only(facts, "submitted", "cancelled"):
+        return bool(keccak(shown[0][0]) == asked.task == shown[1][0])
+    if shown := only(facts, "submitted", "paused"):
+        (task, first, _), (at, _) = shown
+        return bool(keccak(task) == asked.task and first <= at <= int.from_bytes(task[128:160]))
+    return False
+
+
 def wrong_unknown(asked: Request, facts: Facts, terms: Terms) -> bool:
     if asked.proved or asked.condition not in OF_TASKS or not (shown := only(facts, "stored")):
         return False
@@ -1173,6 +1207,7 @@ def wrong_receiver(asked: Request, facts: Facts, terms: Terms) -> bool:
 
 REASONS: dict[str, Callable[[Request, Facts, Terms], bool]] = {
     "signed": wrong_signed,
+    "no_duty": wrong_duty,
     "unknown_task": wrong_unknown,
     "window_passed": wrong_window,
     "twice": wrong_twice,

@@ -38,13 +38,16 @@ __all__ = ["chain", "whole"]  # fixtures of theirs
 def fact(said: tuple[Any, ...]) -> first.Fact:
     """The second's fact as the first's."""
     kind, *rest = said
-    if kind in ("submitted", "accepted", "stored", "called"):
+    if kind in ("submitted", "accepted", "stored", "called", "cancelled", "paused"):
         *rest, number, hash_ = rest
         rest = [*rest, BlockRef(number, hash_)]
     kinds: dict[str, Any] = {
         "submitted": first.Submitted,
         "accepted": first.Accepted,
         "member": first.Member,
+        "not member": first.NotMember,
+        "cancelled": first.Cancelled,
+        "paused": first.Paused,
         "signed": first.Signed,
         "forged": first.Forged,
         "stored": first.Stored,

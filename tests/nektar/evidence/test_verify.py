@@ -17,6 +17,7 @@ from nektar.evidence.bundle import (
     AbsenceClaim,
     Bundle,
     ForgeryClaim,
+    NonMemberClaim,
     Part,
     RefutationClaim,
     SetMemberClaim,
@@ -27,7 +28,18 @@ from nektar.evidence.bundle import (
 )
 from nektar.evidence.canonical import NotCanonical, Octets
 from nektar.evidence.verify import NotProved, Reader
-from nektar.facts import Absent, Accepted, Called, Forged, Member, Refuted, Signed, Stored, Submitted
+from nektar.facts import (
+    Absent,
+    Accepted,
+    Called,
+    Forged,
+    Member,
+    NotMember,
+    Refuted,
+    Signed,
+    Stored,
+    Submitted,
+)
 from nektar.model import G1, Address, Hash32
 from nektar.networks.encoding import encode_answer, encode_members, word
 from nektar.networks.shown import slot_of
@@ -663,6 +675,7 @@ def whole(chain: SmallChain) -> Bundle:
         chain.state(105, "operator_registry", ("_ends", (WHO,))),
         member(4),
         SetMemberClaim(Octets(keccak(SET)), 2),
+        NonMemberClaim(Octets(TASK), Octets(STRANGER)),
         signature(1),
         forgery(1),
         aggregate([0, 1, 3]),
@@ -676,7 +689,15 @@ def test_a_bundle_is_written_and_read_in_one_way(whole: Bundle) -> None:
     text = write(whole)
     assert read(text) == whole
     assert write(read(text)) == text
-    assert len(facts_of(read(text))) == 12
+    assert len(facts_of(read(text))) == 13
+
+
+def test_who_is_no_member_is_in_no_place_of_the_set(chain: SmallChain) -> None:
+    bundle = chain.bundle(NonMemberClaim(Octets(TASK), Octets(STRANGER)), sets=[SET])
+    assert facts_of(bundle) == [NotMember(TASK_HASH, STRANGER)]
+    for operator in (*OPERATORS, STRANGER[1:], STRANGER + b"\0", b""):
+        bundle = chain.bundle(NonMemberClaim(Octets(TASK), Octets(operator)), sets=[SET])
+        assert "that is not in the set" in refusal(bundle)
 
 
 def verdict_of(text: bytes, expected: Sequence[Any]) -> Any:

@@ -13,7 +13,7 @@ from eth_hash.auto import keccak
 from devnet import compile as compiler
 from devnet.compile import CONTRACTS, HERE, CompileError
 from nektar.chain.receipt import Entry
-from nektar.facts import Executed, Listed, Requested, Trusted, Vetoed
+from nektar.facts import Cancelled, Executed, Listed, Paused, Requested, Trusted, Vetoed
 from nektar.model import Address, BlockRef, Hash32, Moment
 from nektar.networks.encoding import BadEncoding, word
 from nektar.networks.nektar import NektarNetwork
@@ -168,6 +168,11 @@ def test_what_slashers_say() -> None:
 def test_what_others_say() -> None:
     listed = log("NetworkListed", [REQUEST, OPERATOR], ["address"], [RECEIVER])
     assert fact_of("network_registry", listed, AT) == Listed(REQUEST, RECEIVER, AT)
+    assert fact_of("task_manager", log("TaskCancelled", [TASK], [], []), AT) == Cancelled(TASK, AT)
+    for name in ("Paused", "Unpaused"):
+        assert fact_of("task_manager", log(name, [], ["address"], [RECEIVER]), AT) == Paused(AT)
+        with pytest.raises(BadEncoding):
+            fact_of("task_manager", log(name, [TASK], ["address"], [RECEIVER]), AT)
     values = [(7, 13), (1, 2), True, False]
     types = ["(uint256,uint256)", "(uint256,uint256)", "bool", "bool"]
     attested = log("Attested", [TASK, OPERATOR, DIGEST], types, values)

@@ -11,11 +11,14 @@ from eth_hash.auto import keccak
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import (
     Accepted,
+    Cancelled,
     Executed,
     Fact,
     Forged,
     Listed,
     Member,
+    NotMember,
+    Paused,
     Requested,
     Stored,
     Submitted,
@@ -84,9 +87,17 @@ BURNS = Listed(ID, BURNER, at(1))
 ATTESTED = Stored("task_manager", "attestedDigest", (TASK.hash, padded(ALICE)), 1 << 255, at(9))
 ACCEPTED = Accepted(TASK.hash, Hash32(bytes(32)), (1,), at(5))
 PLACE = Member(TASK.hash, ALICE, 0, Hash32(bytes(32)))
+OUTSIDE = NotMember(TASK.hash, ALICE)
 OF_BOND: dict[str, Any] = {"condition": BOND_BREACH, "task_hash": None, "set_hash": UNHEARD}
 HOLDS: dict[str, list[list[Fact]]] = {
     "signed": [[ASKED, ATTESTED], [ASKED, SUBMITTED, ACCEPTED, PLACE]],
+    "no_duty": [
+        [ASKED, OUTSIDE],
+        [EQUIVOCATED, OUTSIDE],
+        [ASKED, SUBMITTED, Cancelled(TASK.hash, at(5))],
+        [ASKED, SUBMITTED, Paused(at(6))],
+        [ASKED, SUBMITTED, Paused(at(3))],
+    ],
     "unknown_task": [[ASKED, UNKNOWN]],
     "window_passed": [
         [msgspec.structs.replace(EQUIVOCATED, at=at(8 + WINDOW + 1)), SUBMITTED],
@@ -123,6 +134,19 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (1, 2, {"task_hash": OTHER.hash}),
         (1, 3, {"operator": BOB}),
         (1, 3, {"task_hash": OTHER.hash}),
+    ],
+    "no_duty": [
+        (0, 0, {"proved": True}),
+        (0, 0, {"condition": OWN}),
+        (0, 1, {"operator": BOB}),
+        (0, 1, {"task_hash": OTHER.hash}),
+        (2, 0, {"proved": True}),
+        (2, 0, {"condition": EQUIVOCATION}),
+        (2, 1, {"task": OTHER.preimage}),
+        (2, 2, {"task_hash": OTHER.hash}),
+        (3, 0, {"condition": EQUIVOCATION}),
+        (3, 2, {"at": at(7)}),
+        (3, 2, {"at": at(2)}),
     ],
     "unknown_task": [
         (0, 0, {"proved": True}),

@@ -15,6 +15,7 @@ from immutables import Map
 from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.evidence.bundle import (
+    NonMemberClaim,
     finding_id,
 )
 from nektar.evidence.canonical import Octets
@@ -36,14 +37,17 @@ from nektar.model import (
     Network,
     NetworkListed,
     OperatorSetCommitted,
+    Paused,
     Position,
     Responded,
     SlashingExecuted,
     SlashingRequested,
     SlashingTrusted,
     SlashingVetoed,
+    TaskCancelled,
     TaskSubmitted,
     UnknownContract,
+    Unpaused,
 )
 from nektar.networks.encoding import encode_answer, padded
 from nektar.rows import Change, Finding
@@ -87,7 +91,7 @@ CONDITION = WrongfulSlashing()
 FOLD = CONDITION.detect
 SEEDS = 400
 REASONS = {
-    *("signed", "unknown_task", "window_passed", "twice", "not_proved"),
+    *("signed", "no_duty", "unknown_task", "window_passed", "twice", "not_proved"),
     *("after_veto", "early", "after_expiry", "wrong_receiver"),
 }
 
@@ -151,6 +155,8 @@ def wrongs(
     if not asked.proved and task_hash and (j := surely_unknown(events, i, task_hash)):
         yield "unknown_task", j, []
     if not asked.proved and submitted is not None and submitted < i:
+        if (others := owes_nothing(events, submitted, i, asked)) is not None:
+            yield "no_duty", i, others
         about = events[submitted]
         assert isinstance(about, TaskSubmitted)
         end = about.task.deadline.value + about.task.grace
@@ -208,8 +214,7 @@ def answers(events: Sequence[Event], submitted: int, j: int, operator: Address) 
     of = about.task
     if getattr(event, "task_hash", None) != of.hash:
         return False
-    sets = [e.set for e in events[:submitted] if isinstance(e, OperatorSetCommitted)]
-    members = [m.operator for s in sets[::-1] if s.hash == of.set_hash for m in s.members]
+    members = members_of(events, submitted)
     if isinstance(event, Attested):
         in_time = event.at.block <= of.deadline.value + of.grace
         return event.operator == operator and operator in members and in_time
@@ -219,6 +224,34 @@ def answers(events: Sequence[Event], submitted: int, j: int, operator: Address) 
         return False
     assert event.non_signers is not None
     return operator in members and members.index(operator) not in event.non_signers
+
+
+def owes_nothing(
+    events: Sequence[Event], submitted: int, i: int, asked: SlashingRequested
+) -> list[ChainEvent] | None:
+    """What shows that the Operator owed the Task nothing; None: it may have."""
+    about = events[submitted]
+    assert isinstance(about, TaskSubmitted)
+    if (members := members_of(events, submitted)) and asked.operator not in members:
+        return []
+    if asked.condition != MISSED_DUTY:
+        return None
+    for event in events[submitted:i]:
+        if isinstance(event, TaskCancelled) and event.task_hash == about.task.hash:
+            return [about, event]
+    first, last = about.at.block, about.task.deadline.value
+    for event in events[:i]:
+        if isinstance(event, Paused | Unpaused) and first <= event.at.block <= last:
+            return [about, event]
+    return None
+
+
+def members_of(events: Sequence[Event], submitted: int) -> list[Address]:
+    """Those of the set of the Task that was submitted, where it is known."""
+    about = events[submitted]
+    assert isinstance(about, TaskSubmitted)
+    sets = [e.set for e in events[:submitted] if isinstance(e, OperatorSetCommitted)]
+    return [m.operator for s in sets[::-1] if s.hash == about.task.set_hash for m in s.members]
 
 
 def surely_unknown(events: Sequence[Event], i: int, task_hash: Hash32) -> int:
@@ -402,6 +435,32 @@ def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
         assert reasons(*before, answer, *after, asks(9, EQUIVOCATION), *closed(9)) == []
 
 
+def test_who_is_in_no_place_of_the_tasks_set_owed_nothing_and_could_sign_nothing() -> None:
+    for condition in (MISSED_DUTY, EQUIVOCATION, INVALID_RESPONSE):
+        (found,) = play(*closed(*range(4, 9)), asks(9, condition, operator=STRANGER), *closed(9))
+        sought = CONDITION.claims(found)
+        assert (sought.reason, len(sought.fetch), sought.sets) == ("no_duty", 1, (MEMBERS.preimage,))
+        assert sought.whole == (NonMemberClaim(Octets(TASK.preimage), Octets(STRANGER)),)
+    # Of a set that nobody has seen nobody knows the members.
+    base = [e for e in BEGIN if not isinstance(e, OperatorSetCommitted)]
+    assert reasons(*closed(*range(4, 9)), asks(9, operator=STRANGER), *closed(9), begin=base) == []
+
+
+def test_nobody_misses_a_task_that_was_cancelled_or_was_open_in_a_pause() -> None:
+    def found(*events: Event, condition: str = MISSED_DUTY) -> list[str]:
+        return reasons(*closed(4), *events, *closed(6, 7, 8), asks(9, condition), *closed(9))
+
+    cancelled = TaskCancelled(At(5, 0, 0), TASK.hash)
+    assert found(cancelled, *closed(5)) == ["no_duty"]
+    assert found(msgspec.structs.replace(cancelled, task_hash=OTHER.hash), *closed(5)) == []
+    assert found(cancelled, *closed(5), condition=EQUIVOCATION) == []  # who signed two responses did
+    for event in (Paused, Unpaused):
+        for at, expected in ((2, []), (3, ["no_duty"]), (6, ["no_duty"]), (7, [])):
+            life = [*BEGIN, *closed(*range(4, 9)), asks(9), *closed(9)]
+            life.insert(life.index(BlockClosed(block(at))), event(At(at, 9, 9)))
+            assert reasons(*life, begin=[]) == expected
+
+
 NO_TASKS = Hash32(bytes(32)), MEMBERS.hash, Hash32(b"what a Network likes, 32 bytes..")
 
 
@@ -438,7 +497,7 @@ def test_who_is_rightly_slashed_is_not_said_to_be_wronged() -> None:
         [asks(9, EQUIVOCATION), shows(9), SlashingVetoed(At(9, 9, 9), TRUSTED, NAME), *closed(9)],
         [asks(9, BOND_BREACH, task_hash=None), asks(9, BOND_BREACH, b"x" * 32, None), *closed(9)],
         [asks(9, slasher=PROVED, proved=True), *closed(9), executes(13, slasher=PROVED), *closed(13)],
-        [asks(9, operator=STRANGER), *closed(9)],
+        [asks(9, slasher=PROVED, proved=True, operator=STRANGER), *closed(9)],
         *([asks(9, OWN, task_hash=of), asks(9, OWN, b"x" * 32, of), *closed(9)] for of in NO_TASKS),
         [asks(8 + WINDOW + 1, OWN), *closed(8 + WINDOW + 1)],
     ]

@@ -139,6 +139,18 @@ def wrong(site: Site) -> Wrong:
     expect(late, "window_passed", "after_expiry")
     site.mine_to(late["executionDeadline"])
     execute(late)
+    # Nobody missed what was called off, or open in a pause; and who is no member owes nothing at all.
+    stopped = site.submit(n=10, window=4, grace=0)
+    site.do(site.admin, "task_manager", "pause")
+    site.do(site.admin, "task_manager", "unpause")
+    cancelled = site.submit(n=10, window=4, grace=0)
+    site.do(site.submitter, "task_manager", "cancelTask", cancelled.fields)
+    site.mine_to(cancelled.end)
+    for each in (stopped, cancelled):
+        expect(request(each, missed, 3), "no_duty")
+    about = (equivocated, stopped.hash, site.stranger.address, 1, BURN, b"")
+    outside = site.do(site.authority, "trusted_slasher", "request", *about)["SlashingRequested"]
+    expect(outside, "no_duty")
     right = {each["requestId"] for each in (proved, shown, silent, breach, asked[0], *own)}
     return Wrong(expected, right, old, [each["requestId"] for each in own])
 
