@@ -52,6 +52,7 @@ class Dealer:
         self._left_to_miss = Terms().miss_allowance  # for the one who is allowed to
         self._gone: set[int] = set()
         self._rotated: set[int] = set()  # who has no other key left
+        self._excused: list[tuple[int, int]] = []  # who was offline in a pause, and the input of the task
         self._slashed = 0  # scenes
 
     def cut(self, tasks: list[PlannedTask]) -> Iterator[Scene]:
@@ -153,7 +154,7 @@ class Dealer:
                 self._rotated.add(operator)
             case SceneKind.SLASHED:
                 colluding = self.task(TaskKind.COLLUDING)
-                slashings = _slashings(colluding.behaviours, overdue=self._slashed)
+                slashings = _slashings(colluding.behaviours, self._slashed, *self._excused[self._slashed])
                 self._slashed += 1
                 return Scene(kind, (colluding,), slashings=tuple(slashings))
             case SceneKind.UNDERBONDED:
@@ -166,6 +167,8 @@ class Dealer:
                 behaviours[self.rng.choice(here[:-1])] = Behaviour.SLOW
                 self._gone.add(operator)
         planned = PlannedTask(self._input(), tuple(behaviours), TaskKind.PLAIN, aggregator, victims)
+        if kind is SceneKind.PAUSED:
+            self._excused.append((one, planned.input))
         return Scene(kind, (planned,), reorg, replaced, operator, breaches)
 
     @property
@@ -224,10 +227,12 @@ class Dealer:
         return n
 
 
-def _slashings(behaviours: Sequence[Behaviour], overdue: int) -> Iterator[Slashing]:
+def _slashings(
+    behaviours: Sequence[Behaviour], overdue: int, excused: int, paused: int
+) -> Iterator[Slashing]:
     """Those who collude are slashed by proof, one of them in vain; they and honest ones by an authority as
-    well, which asks for what it likes. Each such scene has an `overdue` task of its own, or some would be
-    asked for twice."""
+    well, which asks for what it likes. Each such scene has an `overdue` task of its own, and one that was
+    `paused` with somebody who is `excused`, or some would be asked for twice."""
     turncoat = behaviours.index(Behaviour.TURNCOAT)
     one, two, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.COLLUDING)
     honest, other, third, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.HONEST)
@@ -237,6 +242,7 @@ def _slashings(behaviours: Sequence[Behaviour], overdue: int) -> Iterator[Slashi
     yield Slashing(honest, "missed_duty", vetoed=True, wrong=(Reason.SIGNED,))
     both = (Reason.SIGNED, Reason.AFTER_VETO)
     yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=both)
+    yield Slashing(excused, "missed_duty", excused=paused, vetoed=True, wrong=(Reason.NO_DUTY,))
     yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=(Reason.NOT_PROVED,))
     yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=(Reason.UNKNOWN_TASK,))
     yield Slashing(honest, "equivocation", overdue=overdue, vetoed=True, wrong=(Reason.WINDOW_PASSED,))

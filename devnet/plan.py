@@ -24,7 +24,17 @@ from devnet.behaviour import (
 )
 from devnet.dealer import CLOSING, SHUFFLED, SPECIAL, Dealer
 from devnet.deploy import Terms
-from devnet.scenes import ASKED, FORGED_RESPONSES, GRACE, TERMS, PlannedTask, Scene, SceneKind, TaskKind
+from devnet.scenes import (
+    ASKED,
+    FORGED_RESPONSES,
+    GRACE,
+    TERMS,
+    PlannedTask,
+    Scene,
+    SceneKind,
+    Slashing,
+    TaskKind,
+)
 from nektar.errors import NektarError
 
 MIN_OPERATORS = 7
@@ -167,10 +177,15 @@ class Plan(msgspec.Struct, frozen=True):
                     yield _Line("finding", "bond_breach", "", operator, "final")
                 yield _Line("finding", "bond_breach", "", made.lost, "retracted")
             for slashing in scene.slashings:
-                tasks = scene.tasks if slashing.overdue is None else self.scenes[slashing.overdue].tasks
-                about = str(tasks[0].input) if slashing.of_task else ""
+                about = str(self.about(scene, slashing)) if slashing.of_task else ""
                 for reason in slashing.wrong:
                     yield _Line("finding", "wrongful_slashing", about, slashing.operator, "final", reason)
+
+    def about(self, scene: Scene, slashing: Slashing) -> int:
+        """The input of the task that a request is of which is made in this scene, where it is of one."""
+        if slashing.overdue is not None:
+            return self.scenes[slashing.overdue].tasks[0].input
+        return scene.tasks[0].input if slashing.excused is None else slashing.excused
 
     def _missed_too_many(self) -> Iterator[tuple[PlannedTask, int]]:
         """The last task of each `miss_allowance` + 1 misses of one operator that lie in one window. Each

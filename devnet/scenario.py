@@ -199,7 +199,8 @@ class Scenario:
             case SceneKind.UNDERBONDED, _ if scene.breaches:
                 self._breach(scene.breaches, offset)
         for slashing in scene.slashings:
-            self._slash(slashing, self._open(scene.tasks[0]), offset)
+            about = self._over.get(self._plan.about(scene, slashing))
+            self._slash(slashing, self._open(scene.tasks[0]), about, offset)
 
     def _breach(self, breaches: Breaches, offset: int) -> None:
         """All ask their stake back, and two of them once more, when a reorg has taken that away."""
@@ -209,13 +210,12 @@ class Scenario:
         if offset == 2:
             self._home.put_up(breaches.mended, STAKE)
 
-    def _slash(self, slashing: Slashing, task: OpenTask, offset: int) -> None:
-        """What is sent about a request to slash when the head is `offset` blocks past the submission."""
+    def _slash(self, slashing: Slashing, task: OpenTask, over: bytes | None, offset: int) -> None:
+        """What is sent about a request to slash, which is of the scene's `task`, of one that is `over` or of
+        none, when the head is `offset` blocks past the submission."""
         home = self._home
         operator = home.operators[slashing.operator].address
-        about = task.hash if slashing.of_task else keccak(task.hash)
-        if slashing.overdue is not None:
-            about = self._over[self._plan.scenes[slashing.overdue].tasks[0].input]
+        about = (over or task.hash) if slashing.of_task else keccak(task.hash)
         condition = keccak(slashing.condition.encode())
         offence = (condition, about, operator)
         contract = "slashing_manager" if slashing.proved else "trusted_slasher"

@@ -71,6 +71,7 @@ class Reason(enum.StrEnum):
     """Why a request to slash is wrong, in the words in which it is found."""
 
     SIGNED = "signed"  # a missed duty, of who attested
+    NO_DUTY = "no_duty"  # a missed duty, where a pause excused everybody
     UNKNOWN_TASK = "unknown_task"  # for a Task that never was
     WINDOW_PASSED = "window_passed"  # for a Task that is over for too long
     TWICE = "twice"  # for what was asked for already
@@ -128,8 +129,9 @@ class Slashing(msgspec.Struct, frozen=True):
     operator: int
     condition: str
     proved: bool = False
-    of_task: bool = True  # of the scene's task, or of an overdue one; else of one that never was
+    of_task: bool = True  # of the scene's task, or of one that is over; else of one that never was
     overdue: int | None = None  # the scene, by its place in the run, whose first task it is of
+    excused: int | None = None  # the input of the task that was open in a pause, which it is of
     forged: bool = False  # it shows signatures that are nobody's
     elsewhere: bool = False  # what is taken goes to the authority
     vetoed: bool = False

@@ -183,8 +183,11 @@ def test_who_is_slashed_by_proof_colluded_and_every_other_request_is_wrong(
         assert left > TERMS.veto_window + TERMS.execution_window
     found = wrongs(run)
     assert len(found) == sum(len(each.wrong) for scene, _ in slashed for each in scene.slashings)
-    of_others = {f.task for f in found if f.reason not in (Reason.UNKNOWN_TASK, Reason.WINDOW_PASSED)}
+    elsewhere = (Reason.UNKNOWN_TASK, Reason.WINDOW_PASSED, Reason.NO_DUTY)
+    of_others = {f.task for f in found if f.reason not in elsewhere}
     assert of_others == {str(scene.tasks[0].input) for scene, _ in slashed}
+    paused = {str(s.tasks[0].input) for s in run.scenes if s.kind is SceneKind.PAUSED}
+    assert {f.task for f in found if f.reason == Reason.NO_DUTY} == paused
     assert {f.task for f in found if f.reason == Reason.UNKNOWN_TASK} == {""}
 
 
@@ -199,6 +202,8 @@ def test_the_slashing_window_has_passed_for_overdue_tasks_and_for_nothing_else_t
     late = []
     for scene, start in zip(run.scenes, starts, strict=True):
         for each in scene.slashings:
+            if each.excused is not None:
+                continue  # a missed duty, whose window is that of the longest task
             of = start if each.overdue is None else starts[each.overdue]
             late.append((each.overdue, start + ASKED + 1 - (of + WINDOW + GRACE + window)))
     assert all((by > 0) == (overdue is not None) for overdue, by in late)
