@@ -4,7 +4,7 @@
 |---|---|
 | signed         | a missed duty is claimed, and the Operator signed or attested that Task |
 | no_duty        | the Operator is not in the set of its Task; or a missed duty is claimed, and the Task was |
-|                | cancelled, or the Network paused from its submission to its deadline |
+|                | cancelled, its grace was not over, or the Network was paused by its deadline |
 | unknown_task   | no Task of this chain has the hash that the request names |
 | window_passed  | the request came after the slashing window of its Task and, of misses, of those before it |
 | twice          | the same was requested before: same condition, Task or, of a bond, set, and Operator |
@@ -23,7 +23,8 @@ What is shown, always the request first:
 |---|---|
 | signed         | that the TaskManager holds the Operator's attestation after some block; |
 |                | or the Task, the response to it, and the Operator's place among the signers |
-| no_duty        | that it is in no place of the set; or the Task, and its end or a pause's beginning or end |
+| no_duty        | that it is in no place of the set; or the Task and, where its grace was over, its end or |
+|                | a pause's beginning or end |
 | unknown_task   | that the TaskManager held no such Task after the request's block |
 | window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
 | twice          | the other request, which a proof stands behind or which came first |
@@ -176,9 +177,11 @@ def _no_duty(request: Requested, given: _Given, terms: Mapping[str, int]) -> Non
         return
     _require(request.condition == MISSED_DUTY, "the Operator may have signed what it did not owe")
     task = given.take(Submitted, "its Task", lambda fact: keccak(fact.task) == task_hash)
+    first, (deadline, grace) = task.at.number, deadline_of(task.task)
+    if request.at.number <= deadline + grace:
+        return
     if given.take_if(Cancelled, lambda fact: fact.task_hash == task_hash) is not None:
         return
-    first, (deadline, _) = task.at.number, deadline_of(task.task)
     given.take(Paused, "why nobody owed anything", lambda fact: first <= fact.at.number <= deadline)
 
 

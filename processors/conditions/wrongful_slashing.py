@@ -453,7 +453,9 @@ def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list
         case = _Case().whole(claim, NotMember(task_hash, operator), committed.set.preimage)
         return _find(state, block, request, "no_duty", case)
     case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
-    deadline, _ = deadline_of(known.task)
+    deadline, grace = deadline_of(known.task)
+    if request.at.block <= deadline + grace:
+        return _find(state, block, request, "no_duty", case)
     paused = next((at for at in state.pauses if known.at.block <= at.block <= deadline), None)
     if known.cancelled:
         case.event(TASK_MANAGER, known.cancelled, Cancelled(task_hash, known.cancelled.ref))

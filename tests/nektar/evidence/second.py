@@ -949,6 +949,10 @@ def wrong_duty(asked: Request, facts: Facts, terms: Terms) -> bool:
         return bool(shown[0] == (asked.task, asked.operator))
     if asked.condition != keccak(b"missed_duty"):
         return False
+    if shown := only(facts, "submitted"):
+        return bool(keccak(shown[0][0]) == asked.task and asked.block[0] <= end_of(shown[0][0]))
+    if any(asked.block[0] <= end_of(task) for task, *_ in of(facts, "submitted")):
+        return False
     if shown := only(facts, "submitted", "cancelled"):
         return bool(keccak(shown[0][0]) == asked.task == shown[1][0])
     if shown := only(facts, "submitted", "paused"):

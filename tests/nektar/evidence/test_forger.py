@@ -278,7 +278,7 @@ def test_true_bundles_say_what_was_found_on_blocks_of_the_chain(world: World) ->
         **{("missed_duty", operator): 1 for operator in (2, 3)},
         ("bond_breach", 0): 1,
         ("rejected_response", 2): 1,
-        ("wrongful_slashing", 1): 6,
+        ("wrongful_slashing", 1): 8,
     }
     for finding, bundle in zip(world.findings, world.true, strict=True):
         verdict = judge(bundle, world.reader)

@@ -97,6 +97,7 @@ HOLDS: dict[str, list[list[Fact]]] = {
         [ASKED, SUBMITTED, Cancelled(TASK.hash, at(5))],
         [ASKED, SUBMITTED, Paused(at(6))],
         [ASKED, SUBMITTED, Paused(at(3))],
+        [msgspec.structs.replace(ASKED, at=at(8)), SUBMITTED],
     ],
     "unknown_task": [[ASKED, UNKNOWN]],
     "window_passed": [
@@ -147,6 +148,12 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (3, 0, {"condition": EQUIVOCATION}),
         (3, 2, {"at": at(7)}),
         (3, 2, {"at": at(2)}),
+        (3, 0, {"at": at(8)}),  # that it was too soon is enough
+        (2, 0, {"at": at(8)}),
+        (5, 0, {"at": at(9)}),
+        (5, 0, {"condition": EQUIVOCATION}),
+        (5, 0, {"proved": True}),
+        (5, 1, {"task": OTHER.preimage}),
     ],
     "unknown_task": [
         (0, 0, {"proved": True}),

@@ -236,6 +236,8 @@ def owes_nothing(
         return []
     if asked.condition != MISSED_DUTY:
         return None
+    if asked.at.block <= about.task.deadline.value + about.task.grace:
+        return [about]
     for event in events[submitted:i]:
         if isinstance(event, TaskCancelled) and event.task_hash == about.task.hash:
             return [about, event]
@@ -427,8 +429,9 @@ def test_who_signed_or_attested_did_not_miss_whatever_comes_first() -> None:
         before = closed(*range(4, at))
         after = closed(*range(at, 9))
         assert reasons(*before, answer, *after, asks(9), *closed(9)) == ["signed"]
-        assert reasons(asks(4), *before, answer, *after) == ["signed"]
-        assert reasons(*before, answer, asks(at), *closed(at)) == ["signed"]
+        # Before its grace was over it is wrong in any case.
+        assert reasons(asks(4), *before, answer, *after) == ["no_duty", "signed"]
+        assert reasons(*before, answer, asks(at), *closed(at)) == ["signed", "no_duty"]
         # Somebody else's answer, another Task, another claim.
         assert reasons(*before, answer, *after, asks(9, operator=BOB), *closed(9)) == []
         assert reasons(*before, answer, *after, asks(9, task_hash=OTHER.hash), *closed(9)) == []
@@ -444,6 +447,14 @@ def test_who_is_in_no_place_of_the_tasks_set_owed_nothing_and_could_sign_nothing
     # Of a set that nobody has seen nobody knows the members.
     base = [e for e in BEGIN if not isinstance(e, OperatorSetCommitted)]
     assert reasons(*closed(*range(4, 9)), asks(9, operator=STRANGER), *closed(9), begin=base) == []
+
+
+def test_nobody_has_missed_a_task_to_which_it_can_still_attest() -> None:
+    for at, expected in ((7, ["no_duty"]), (8, ["no_duty"]), (9, [])):
+        assert reasons(*closed(*range(4, at)), asks(at), *closed(at)) == expected
+    assert reasons(*closed(*range(4, 8)), asks(8, EQUIVOCATION), *closed(8)) == []
+    (found,) = play(*closed(*range(4, 8)), asks(8), *closed(8))
+    assert [each.place.number for each in events_of(CONDITION.claims(found))] == [8, 3]
 
 
 def test_nobody_misses_a_task_that_was_cancelled_or_was_open_in_a_pause() -> None:
@@ -705,7 +716,7 @@ def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -
     chain = [begun[0], *(msgspec.structs.replace(b, parent=a.hash) for a, b in pairwise(begun))]
     events = [e for e in BEGIN if not isinstance(e, BlockClosed)]
     old, new = (msgspec.structs.replace(block(4, salt=salt), parent=chain[-1].hash) for salt in (1, 2))
-    asking = asks(4, task_hash=third.hash)
+    asking = asks(4, EQUIVOCATION, task_hash=third.hash)
     folded, _ = calculus.apply(FOLD, calculus.begin(FOLD, NETWORK), New(tuple(chain), {}), events)  # type: ignore[arg-type]
     folded, changes = calculus.apply(
         FOLD, folded, New((old,), {}), [TaskSubmitted(third.submitted, third), asking]
