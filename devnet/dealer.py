@@ -238,10 +238,10 @@ def _slashings(
     honest, other, third, *_ = (i for i, each in enumerate(behaviours) if each is Behaviour.HONEST)
     for operator, executed in ((one, True), (two, True), (turncoat, False)):
         yield Slashing(operator, "invalid_response", proved=True, executed=executed)
-    # They attested.
-    yield Slashing(honest, "missed_duty", vetoed=True, wrong=(Reason.SIGNED,))
-    both = (Reason.SIGNED, Reason.AFTER_VETO)
-    yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=both)
+    # They attested, and could have done so later.
+    missed = (Reason.SIGNED, Reason.NO_DUTY)
+    yield Slashing(honest, "missed_duty", vetoed=True, wrong=missed)
+    yield Slashing(other, "missed_duty", vetoed=True, executed=True, wrong=(*missed, Reason.AFTER_VETO))
     yield Slashing(excused, "missed_duty", excused=paused, vetoed=True, wrong=(Reason.NO_DUTY,))
     yield Slashing(third, "equivocation", forged=True, vetoed=True, wrong=(Reason.NOT_PROVED,))
     yield Slashing(honest, "invalid_response", of_task=False, vetoed=True, wrong=(Reason.UNKNOWN_TASK,))

@@ -71,7 +71,7 @@ class Reason(enum.StrEnum):
     """Why a request to slash is wrong, in the words in which it is found."""
 
     SIGNED = "signed"  # a missed duty, of who attested
-    NO_DUTY = "no_duty"  # a missed duty, where a pause excused everybody
+    NO_DUTY = "no_duty"  # a missed duty, while it could still be done, or where a pause excused everybody
     UNKNOWN_TASK = "unknown_task"  # for a Task that never was
     WINDOW_PASSED = "window_passed"  # for a Task that is over for too long
     TWICE = "twice"  # for what was asked for already

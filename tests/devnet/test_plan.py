@@ -187,7 +187,7 @@ def test_who_is_slashed_by_proof_colluded_and_every_other_request_is_wrong(
     of_others = {f.task for f in found if f.reason not in elsewhere}
     assert of_others == {str(scene.tasks[0].input) for scene, _ in slashed}
     paused = {str(s.tasks[0].input) for s in run.scenes if s.kind is SceneKind.PAUSED}
-    assert {f.task for f in found if f.reason == Reason.NO_DUTY} == paused
+    assert {f.task for f in found if f.reason == Reason.NO_DUTY} == paused | of_others
     assert {f.task for f in found if f.reason == Reason.UNKNOWN_TASK} == {""}
 
 
