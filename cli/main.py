@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -282,6 +282,28 @@ def dispute(
     from cli.evidence import dispute as run
 
     run(finding, challenge, config, directory)
+
+
+@app.command()
+def token(
+    sender: Annotated[str, typer.Argument(help="An Operator's address; of others, the name in nektar.yaml")],
+    key: Annotated[
+        str, typer.Option(help="The sender's BN254 secret in hex: file:PATH, or ${NAME} of a variable")
+    ],
+    role: Annotated[
+        Literal["operator", "aggregator", "observer"], typer.Option(help="What the sender is to the Network")
+    ] = "operator",
+    days: Annotated[int, typer.Option(min=1, max=400, help="For how long it is valid")] = 30,
+    network: NetworkOption = None,
+    chain_id: Annotated[int | None, typer.Option(min=1, help="Instead of a nektar.yaml's")] = None,
+    audience: Annotated[str | None, typer.Option(help="Instead of a nektar.yaml's")] = None,
+    config: ConfigOption = None,
+    directory: DirOption = None,
+) -> None:
+    """Mint a token to send telemetry with: the value of OTEL_EXPORTER_OTLP_HEADERS."""
+    from cli.token import run
+
+    run(role, sender, key, days, network, chain_id, audience, config, directory)
 
 
 @app.command()

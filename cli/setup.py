@@ -53,10 +53,13 @@ listen:
   otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
   metrics: 127.0.0.1:9464              # /metrics, /healthz, /readyz of the first role; each next one's one up
 
-# Who may send traces and logs, each with a token of its own. While nobody is named, everyone may.
+# Who may send traces and logs. While this names nobody, everyone may.
 # telemetry:
-#   senders:
-#     operator-1: ${OPERATOR_1_TOKEN}
+#   audience: our-collector            # what tokens call it that Operators sign (`nektar token`)
+#   agents:                            # who else has a key of its own: its BN254 G1 in hex
+#     gateway: { role: aggregator, key: "0x…" }
+#   senders:                           # who sends by a token that is written here
+#     sidecar: ${SIDECAR_TOKEN}
 
 # watchers:                            # who is told of findings, by webhook (Standard Webhooks)
 #   - name: my-team
@@ -117,8 +120,7 @@ def check(config_path: Path | None, directory: Path | None) -> None:
     else:
         http.bind(config.listen.otlp, "listen.otlp").close()
         print(f"listen.otlp {config.listen.otlp}: free")
-    senders = config.telemetry.senders
-    print(f"telemetry.senders: {', '.join(senders) or 'nobody is named, so that everyone may send'}")
+    print(f"telemetry: taken from {config.telemetry.taken_from}")
     if config.listen.metrics.endswith(":0"):
         print(f"listen.metrics {config.listen.metrics}: each role takes any port that is free")
     else:
@@ -161,12 +163,13 @@ def _collects(config: Config) -> bool:
     from http.client import HTTPException
     from urllib.request import ProxyHandler, Request, build_opener
 
+    from nektar.monitor import own_token
     from nektar.store.client import CONNECT_TIMEOUT
 
     url = f"http://{reached_at(config.listen.otlp)}/v1/traces"
     headers = {"Content-Type": "application/x-protobuf"}
-    if config.telemetry.senders:
-        headers["Authorization"] = f"Bearer {next(iter(config.telemetry.senders.values()))}"
+    if token := next(iter(config.telemetry.senders.values()), "") or own_token(config):
+        headers["Authorization"] = f"Bearer {token}"
     try:
         request = Request(url, b"", headers, method="POST")
         with build_opener(ProxyHandler({})).open(request, timeout=CONNECT_TIMEOUT) as answer:

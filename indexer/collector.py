@@ -19,7 +19,7 @@ import hmac
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -34,6 +34,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from indexer import otlp, otlp_json
+from indexer.admission import Admission, Busy
 from indexer.lanes import Lane
 from indexer.signatures import Found, Fresh, Signatures, records
 from indexer.unpack import ENCODINGS, NotPacked, TooLarge, unpacked
@@ -47,6 +48,7 @@ from nektar.log import OTLP_SPANS, BrokenLog
 from nektar.monitor import own_token
 from nektar.otlp import SIGNALS, BadRequest, Signal, check_size, parse
 from nektar.telemetry import OWN, UNAUTHENTICATED
+from nektar.tokens import PREFIX, BadToken
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,10 @@ def _bad(why: str) -> Refused:
     return Refused(400, 3, why)
 
 
+def _unknown(why: str) -> Refused:
+    return Refused(401, 16, why, {"WWW-Authenticate": "Bearer"})
+
+
 def _large() -> Refused:
     return Refused(
         413, 8, f"expected a body of at most {MAX_BODY_BYTES} bytes, packed or not; send smaller batches"
@@ -110,8 +116,7 @@ def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None
     health.opened(PART)
     listening = bind(config.listen.otlp, "listen.otlp")
     with Collector(config, bus) as collector, Server(collector.app, listening) as server:
-        who = ", ".join(config.telemetry.senders) or "everyone, since telemetry.senders names nobody"
-        log.info("OTLP over HTTP at http://%s; takes it from %s", server.address, who)
+        log.info("OTLP over HTTP at http://%s; takes it from %s", server.address, config.telemetry.taken_from)
         said = 0.0
         while not stop.wait(LOOK_AT_STOP):
             collector.check()
@@ -135,6 +140,7 @@ class Collector:
     def __init__(self, config: Config, bus: Bus) -> None:
         self._bus = bus
         tokens = config.telemetry.senders
+        self._is_open = config.telemetry.is_open
         # Roles bring their own spans by a token that no sender has.
         self._senders = [
             (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(config))] if token
@@ -148,7 +154,10 @@ class Collector:
         self._unpacking = ThreadPoolExecutor(1, "otlp")
         # One request of each sender waits for it, and they take turns: whoever has many waits for himself.
         self._turn = asyncio.Lock()
-        self._turns = {name: asyncio.Lock() for name, _ in [*self._senders, (UNAUTHENTICATED, b"")]}
+        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        self._admission = Admission(config, bus, self._standing) if config.telemetry.audience else None
+        # Of its own: whoever is admitted need not wait for those who are not.
+        self._admitting = ThreadPoolExecutor(1, "admission")
         self._opened = ExitStack()
         try:
             self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
@@ -211,6 +220,7 @@ class Collector:
         self._closing.set()
         self._asking.join(LOOK_AT_STOP)
         self._unpacking.shutdown(cancel_futures=True)
+        self._admitting.shutdown(cancel_futures=True)
         self._opened.close()
 
     def __enter__(self) -> Self:
@@ -229,7 +239,7 @@ class Collector:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             room: _Share | None = None
             try:
-                sender = self._sender(request)
+                sender = await self._sender(request)
                 room = _Share(self._room, sender)
                 if kind not in (PROTOBUF, JSON):
                     raise Refused(415, 3, f"content type: expected {PROTOBUF} or {JSON}; got {kind[:80]!r}")
@@ -277,21 +287,35 @@ class Collector:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         return _error(kind, Refused(404, 12, "metrics are not taken here; export traces and logs"))
 
-    def _sender(self, request: Request) -> str:
-        """Whose token it is. All are compared, each in a time that tells nothing."""
-        if not self._senders:
+    async def _sender(self, request: Request) -> str:
+        """Whose token it is. Raises Refused, BusError.
+
+        Those of nektar.yaml are all compared, each in a time that tells nothing."""
+        if self._is_open:
             return UNAUTHENTICATED
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = _hashed(token.strip())
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if self._admission and token.startswith(PREFIX):
+            return await self._admitted(self._admission, token, request.client.host if request.client else "")
+        given = _hashed(token)
         names = [name for name, known in self._senders if hmac.compare_digest(given, known)]
-        if scheme.lower() != "bearer" or not names:
-            raise Refused(
-                401,
-                16,
-                "expected `Authorization: Bearer TOKEN` with a token of telemetry.senders",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        if not names:
+            known = " or one of `nektar token`" if self._admission else ""
+            raise _unknown(f"expected `Authorization: Bearer TOKEN` with a token of telemetry.senders{known}")
         return names[0]
+
+    async def _admitted(self, admission: Admission, token: str, peer: str) -> str:
+        """Whom a token names that is signed. Raises Refused, BusError."""
+        try:
+            if (sender := admission.known(token)) is None:
+                sender = await asyncio.get_running_loop().run_in_executor(
+                    self._admitting, admission.admit, token, peer
+                )
+        except BadToken as error:
+            raise _unknown(str(error)) from error
+        except Busy as error:
+            raise Refused(429, 8, f"{error}; send it again", {"Retry-After": RETRY_AFTER}) from error
+        return sender.name
 
     def _take(
         self, signal: Signal, kind: str, encoding: str, body: bytes, sender: str, room: _Share

@@ -57,8 +57,20 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Port = "127.0.0.1:9464"  # the first role's; each next role's is one higher (nektar/role.py)
 
 
+class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody of a Network who is no Operator, and sends telemetry by tokens of a key of its own."""
+
+    role: Literal["aggregator", "observer"]
+    key: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{128}$")]  # BN254 G1, x then y
+
+
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may send telemetry, and whether roles send their own."""
+
+    # What tokens that senders' keys sign call this collector; empty: such tokens are not taken.
+    audience: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    # Who else than Operators, whom the chain knows, may send by such a token, by name.
+    agents: dict[Name, Agent] = {}
 
     # Sender's name → its bearer token. With none, everyone may send, and is marked `unauthenticated`.
     senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
@@ -67,6 +79,18 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The token by which the collector knows roles' own spans; they need one only where senders have tokens
     # and the roles share no data_dir.
     own_token: Annotated[str, msgspec.Meta(pattern=r"^$|^\S{16,}$")] = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody is asked for a token."""
+        return not self.senders and not self.audience
+
+    @property
+    def taken_from(self) -> str:
+        """From whom telemetry is taken, in words."""
+        if self.is_open:
+            return "everyone, since telemetry names neither senders nor an audience"
+        return ", ".join([*self.senders, *self.agents, *(["registered Operators"] if self.audience else [])])
 
 
 class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

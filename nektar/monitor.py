@@ -120,13 +120,13 @@ def address(role: str, config: Config) -> str:
 
 def own_token(config: Config) -> str:
     """The bearer token by which the collector knows roles' own spans: `telemetry.own_token`, else a secret
-    under the data directory, made by the first role that needs it. Empty where senders have no tokens either,
+    under the data directory, made by the first role that needs it. Empty where nobody is asked for one,
     and where no role sends spans there.
 
     Raises ConfigError where it can be neither read nor written.
     """
     of = config.telemetry
-    if of.own_token or not of.senders or of.own is not True:
+    if of.own_token or of.is_open or of.own is not True:
         return of.own_token
     path = Path(config.data_dir) / "own.token"
     try:

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from nektar import trace
+from nektar import registered, trace
 from nektar.bus.port import Message
 from nektar.fold import Span
 from nektar.log import AHEAD_HEADER, FINDINGS, ROWS, split
 from nektar.model import Hash32, Network
-from nektar.rows import Change, Finding, ProgressRow, Row
+from nektar.rows import Change, Finding, OperatorRow, ProgressRow, Row
 from nektar.store.schema import columns, rows_to_ipc
 
 # JavaScript and many JSON readers keep integers as doubles, exact up to here.
@@ -41,9 +41,11 @@ def messages(
 
     Rows: a message per table, by name, `progress` last: who reads it has read what it speaks of. A row that
     is gone is sent as it was last, `is_deleted` set.
+    Of an Operator, too, what its key is now (`registered.py`).
     Findings: an event each; `ID/OFFSET` names the version, since one record changes a finding once at most.
     Both in the order of their keys, so that no map's order and no hash seed is in them.
     """
+    said: list[Message] = []
     tables: dict[str, list[tuple[Row, bool]]] = {}
     findings: list[Finding] = []
     for change in sorted(changes, key=_key):
@@ -52,9 +54,11 @@ def messages(
             findings.append(row)
         elif row is not None:
             tables.setdefault(row.table, []).append((row, change.after is None))
+            if isinstance(row, OperatorRow):
+                after = None if change.after is None else row
+                said.append(registered.message(network.name, network.generation, row.operator, after))
     headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
     headers |= trace.header(traceparent) | ({AHEAD_HEADER: b"1"} if ahead else {})
-    said: list[Message] = []
     for table, rows in sorted(tables.items(), key=lambda named: (named[0] == ProgressRow.table, named[0])):
         said += _carried(
             ROWS, network, rows_to_ipc(type(rows[0][0]), rows), headers | {"table": table.encode()}

@@ -60,6 +60,8 @@ def replay(bus: Bus, network: Network, adapter: Adapter, fold: Fold[Any]) -> Rep
         except NektarError as error:
             raise broken_at(delivered, error) from error
         for offset, message in said:
+            if message.stream not in stands:
+                continue  # of which the newest alone is kept
             for part in (
                 message.stream.encode(),
                 *map(_line, sorted(message.headers.items())),

@@ -116,7 +116,7 @@ def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: 
     path = write(tmp_path, chain.url, contracts={}, telemetry={"senders": {"operator-1": "t" * 16}})
     otlp = load(path).listen.otlp
     done = nektar("check", "--config", path)
-    assert f"listen.otlp {otlp}: free\ntelemetry.senders: operator-1\n" in done.stdout
+    assert f"listen.otlp {otlp}: free\ntelemetry: taken from operator-1\n" in done.stdout
     host, _, port = otlp.rpartition(":")
     with socket.create_server((host, int(port))):
         refused(nektar("check", "--config", path), "listen.otlp", otlp, "another port")

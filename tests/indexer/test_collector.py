@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 from indexer import collector
 from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
 from indexer.signatures import Signatures
-from nektar import trace
+from nektar import registered, trace
 from nektar.bus.port import (
     Broken,
     Bus,
@@ -37,10 +37,14 @@ from nektar.bus.port import (
 )
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Config, Listen, NetworkConfig, Telemetry
+from nektar.evidence import bls
+from nektar.evidence.canonical import Octets
 from nektar.health import Health
 from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
+from nektar.rows import OperatorRow
+from nektar.tokens import Claims, Role, mint
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
 from tests.nektar.bus.reading import until
@@ -82,10 +86,13 @@ class Client:
 
 @contextmanager
 def serving(
-    bus: Any, senders: Mapping[str, str] = {}, networks: tuple[NetworkConfig, ...] = ()
+    bus: Any,
+    senders: Mapping[str, str] = {},
+    networks: tuple[NetworkConfig, ...] = (),
+    audience: str = "",
 ) -> Iterator[str]:
     with TemporaryDirectory() as data_dir:
-        telemetry = Telemetry(senders=dict(senders))
+        telemetry = Telemetry(senders=dict(senders), audience=audience)
         config = Config(providers={}, networks=networks, data_dir=data_dir, telemetry=telemetry)
         with Collector(config, bus) as made, Server(made.app, bind("127.0.0.1:0", "listen.otlp")) as server:
             yield server.address
@@ -260,6 +267,33 @@ def test_groups_without_items_are_not_on_the_bus(client: Client, bus: SqliteBus)
     answer = client.post(gzip.compress(request.SerializeToString()), content_encoding="gzip")
     assert (answer.status, "empty ones counted" in answer.why) == (400, True)
     assert len(told(bus)) == 1
+
+
+def test_a_token_that_an_operator_has_signed_says_who_sends(bus: SqliteBus) -> None:
+    operator, secret = "0x" + "a1" * 20, 11
+    key, twin = bls.public_keys(secret)
+    row = OperatorRow(bytes.fromhex(operator[2:]), key, "eu", 1, 0, True, 1, 0)
+    with bus.writer("folds", partition_of(HOME.name, bus.partitions)) as writer:
+        writer.transaction([registered.message(HOME.name, HOME.generation, row.operator, row)])
+    claims = Claims(
+        HOME.name, HOME.chain_id, "here", Role.OPERATOR, operator, int(time.time()) + 60, Octets(twin)
+    )
+    body = sound().SerializeToString()
+    with serving(bus, networks=(HOME,), audience="here") as address:
+        answer = Client(address).post(body)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert "nektar token" in answer.why
+        other = mint(secret, msgspec.structs.replace(claims, audience="there"))
+        answer = Client(address, other).post(body)
+        assert (answer.status, "audience" in answer.why) == (401, True)
+        assert Client(address, mint(secret, claims)).post(body).status == 200
+        stolen = msgspec.structs.replace(claims, key=Octets(bls.public_keys(7)[1]))
+        forged = [mint(7, msgspec.structs.replace(stolen, expires=claims.expires - i)) for i in range(30)]
+        answers = [Client(address, each).post(body) for each in forged]
+        assert {each.status for each in answers} == {401, 429}
+        assert {each.headers["retry-after"] for each in answers if each.status == 429} == {"1"}
+    (message,) = told(bus)
+    assert message.headers["sender"] == operator.encode()
 
 
 def test_other_paths_and_methods(client: Client) -> None:
