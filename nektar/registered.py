@@ -11,7 +11,7 @@ import msgspec
 from nektar.bus.port import Bus, Message, partition_of
 from nektar.log import CHECKPOINTS
 from nektar.model import G1, Address
-from nektar.rows import OperatorRow
+from nektar.rows import Change, OperatorRow, Row
 
 
 class Registered(msgspec.Struct, frozen=True, array_like=True):
@@ -21,10 +21,13 @@ class Registered(msgspec.Struct, frozen=True, array_like=True):
     deregistered: int  # first block without duties for new Tasks; 0: it is registered
 
 
-def message(network: str, generation: int, address: bytes, row: OperatorRow | None) -> Message:
-    """What is said of an Operator; of None, that the registry does not know it."""
-    said = b"" if row is None else _encoder.encode(Registered(row.bls_key, row.deregistered_block))
-    return Message(CHECKPOINTS, _name(network, generation, address), said)
+def messages(network: str, generation: int, change: Change) -> list[Message]:
+    """What the change of an OperatorRow says; nothing, where that is the same as before."""
+    before, after = _said(change.before), _said(change.after)
+    row = change.after or change.before
+    if before == after or not isinstance(row, OperatorRow):
+        return []
+    return [Message(CHECKPOINTS, _name(network, generation, row.operator), after)]
 
 
 def read(bus: Bus, network: str, generation: int, address: Address) -> Registered | None:
@@ -41,6 +44,13 @@ def key_of(registered: Registered | None) -> G1 | None:
     if registered is None or registered.deregistered:
         return None
     return G1(registered.key)
+
+
+def _said(row: Row | None) -> bytes:
+    """Empty: the registry does not know the Operator."""
+    if not isinstance(row, OperatorRow):
+        return b""
+    return _encoder.encode(Registered(row.bls_key, row.deregistered_block))
 
 
 def _name(network: str, generation: int, address: bytes) -> bytes:

@@ -55,8 +55,7 @@ def messages(
         elif row is not None:
             tables.setdefault(row.table, []).append((row, change.after is None))
             if isinstance(row, OperatorRow):
-                after = None if change.after is None else row
-                said.append(registered.message(network.name, network.generation, row.operator, after))
+                said += registered.messages(network.name, network.generation, change)
     headers = {"generation": str(network.generation).encode(), "processor": processor.encode()}
     headers |= trace.header(traceparent) | ({AHEAD_HEADER: b"1"} if ahead else {})
     for table, rows in sorted(tables.items(), key=lambda named: (named[0] == ProgressRow.table, named[0])):

@@ -17,7 +17,7 @@ from nektar.bus.port import Bus, partition_of
 from nektar.config import Agent, Config, NetworkConfig, Telemetry
 from nektar.evidence import bls
 from nektar.evidence.canonical import Octets
-from nektar.rows import OperatorRow
+from nektar.rows import Change, OperatorRow
 from nektar.tokens import BadToken, Claims, Role
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
@@ -64,8 +64,9 @@ def say(bus: Bus, operator: str, secret: int | None, deregistered: int = 0) -> N
     address, row = bytes.fromhex(operator[2:]), None
     if secret:
         row = OperatorRow(address, bls.public_keys(secret)[0], "eu", 1, 0, True, 1, deregistered)
+    known = OperatorRow(address, bytes(64), "eu", 1, 0, True, 1, 0)
     with bus.writer("folds", partition_of("home", bus.partitions)) as writer:
-        writer.transaction([registered.message("home", 1, address, row)])
+        writer.transaction(registered.messages("home", 1, Change(known, row)))
 
 
 def token(sender: str = ALICE, role: Role = Role.OPERATOR, secret: int | None = None, /, **other: Any) -> str:

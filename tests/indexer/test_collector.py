@@ -43,7 +43,7 @@ from nektar.health import Health
 from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
-from nektar.rows import OperatorRow
+from nektar.rows import Change, OperatorRow
 from nektar.tokens import Claims, Role, mint
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
@@ -274,7 +274,7 @@ def test_a_token_that_an_operator_has_signed_says_who_sends(bus: SqliteBus) -> N
     key, twin = bls.public_keys(secret)
     row = OperatorRow(bytes.fromhex(operator[2:]), key, "eu", 1, 0, True, 1, 0)
     with bus.writer("folds", partition_of(HOME.name, bus.partitions)) as writer:
-        writer.transaction([registered.message(HOME.name, HOME.generation, row.operator, row)])
+        writer.transaction(registered.messages(HOME.name, HOME.generation, Change(None, row)))
     claims = Claims(
         HOME.name, HOME.chain_id, "here", Role.OPERATOR, operator, int(time.time()) + 60, Octets(twin)
     )
