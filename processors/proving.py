@@ -124,25 +124,24 @@ class Work:
         return bundles.write(bundle)
 
     async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
-        """On the state of the finding's block first, then on those of later ones as they come: at once where
-        the provider keeps that block's state no more, as most do for some hundred blocks alone."""
+        """On the state of the finding's block first, once that is the newest no more: a node that is asked
+        for its newest block may import the next one under the call, and answer for that (anvil does). Then on
+        those of later ones as they come: at once where the provider keeps that block's state no more, as most
+        do for some hundred blocks alone."""
 
         async def run(at: BlockRef) -> Done:
             errors = self._errors[network.name]
             return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
 
-        at: BlockRef = case.finding.block
-        if case.tried >= 0:
-            at = await newest(provider)
-            if at.number <= case.tried:
-                return None
+        later = await newest(provider)
+        if later.number <= max(case.tried, case.finding.block_number):
+            return None
         try:
+            if case.tried >= 0:
+                return await run(later)
             try:
-                return await run(at)
+                return await run(case.finding.block)
             except Refused:
-                later = await newest(provider)
-                if later.number <= at.number:
-                    raise
                 return await run(later)
         except UnknownContract as error:
             log.warning("%s: no dry run: %s", network.name, error)

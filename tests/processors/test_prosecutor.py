@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import subprocess
 import sys
@@ -27,8 +28,9 @@ from nektar.evidence.bundle import Bundle
 from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import NotProved
 from nektar.log import DEAD, FINDINGS, ROWS
+from nektar.model import BlockRef
 from nektar.rows import Change, Finding
-from processors import docket, outputs
+from processors import docket, dry_run, outputs, proving
 from processors import prosecutor as module
 from processors.conditions.condition import Condition, Dispute
 from processors.conditions.equivocation import Equivocation
@@ -56,6 +58,7 @@ def findings(site: Site) -> list[Finding]:
     for operator in (0, 1):
         for answer in (RIGHT, WRONG):
             site.attest(operator, task, answer)
+    site.chain.mine()  # their block is the newest no more
     return sorted(found(site, CONDITION), key=lambda each: each.id)
 
 
@@ -207,6 +210,25 @@ def test_a_proof_that_holds_later_is_tried_again_in_later_blocks_and_each_attemp
     assert runs[0]["revert"].startswith("RequestUnknown(")
     assert runs[1]["revert"].startswith("VetoWindowOpen(")
     assert len(rows(bus, "evidence")) == 1
+
+
+def test_a_proof_is_not_tried_while_its_findings_block_is_the_newest_which_may_change_under_the_call(
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = itertools.count()
+
+    async def still(provider: Asked) -> BlockRef:
+        return findings[0].block if next(asked) < 5 else await dry_run.newest(provider)
+
+    monkeypatch.setattr(proving, "newest", still)
+    say(bus, findings[0])
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: next(asked) >= 3)
+        assert rows(bus, "evidence")
+        assert rows(bus, "dry_runs") == []
+        until(lambda: bool(rows(bus, "dry_runs")))
+    (run,) = rows(bus, "dry_runs")
+    assert (run["accepted"], run["block_number"]) == (True, findings[0].block_number)
 
 
 def test_where_no_node_keeps_the_state_of_a_findings_block_its_proof_is_tried_on_the_newest(
