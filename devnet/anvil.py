@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devnet.chain import Chain, DevnetError
@@ -25,6 +26,9 @@ BLOCK_GAS = 1_000_000_000
 BLOCK_SECONDS = 12
 # 2026-01-01T00:00:00Z: a run's block times, like all else in it, don't depend on when it is run.
 GENESIS_TIME = 1_767_225_600
+
+# Connections are given ports from 32,768 on by Linux, from 49,152 on by macOS.
+PORTS = range(15_000, 32_768)
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
@@ -76,11 +80,13 @@ def anvil(*, chain_id: int, slots: int, genesis_time: int = GENESIS_TIME) -> Ite
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on now, and below those that connections are given by chance:
+    one of these is taken, now and then, before whoever is told of it listens."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _start(
