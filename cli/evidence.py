@@ -261,11 +261,11 @@ def _check_rpc(verdict: Verdict, url: str, chain_id: int) -> None:
             f"the evidence proves what it says; whether on the chain's blocks is open: {error}"
         ) from error
     for block, said in zip(verdict.canonical, answers, strict=True):
+        about = f"block {block.number}: the evidence rests on 0x{block.hash.hex()}; the provider"
+        if said is None:
+            raise Unchecked(f"{about} has none of that number, or not yet")
         if said != block.hash:
-            other = f"has 0x{said.hex()}" if said else "has none"
-            raise OtherChain(
-                f"block {block.number}: the evidence rests on 0x{block.hash.hex()}; the provider {other}"
-            )
+            raise OtherChain(f"{about} has 0x{said.hex()}")
 
 
 def _show(verdict: Verdict, checked: str, as_json: bool) -> None:

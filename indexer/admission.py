@@ -89,27 +89,25 @@ class Admission:
         return _sender(found.claims)
 
     def admit(self, token: str, peer: str) -> Sender:
-        """Who sent it, from this network address. Asks the bus, and may verify: not in an event loop.
+        """Who sent it, from this network address. Asks the bus, and may verify: not in an event loop, and by
+        one thread at a time.
 
         Raises BadToken, Busy, BusError.
         """
         with self._lock:
-            found = self._known.get(token)
-        claims, signature = (found.claims, None) if found else tokens.read(token)
+            found = self._known.pop(token, None)  # so that whoever is refused pays for the next one
+        claims, signature = tokens.read(token)
         self._check(claims)
         if found is None:
             self._pay(peer)
         key = self._key(claims)
         if key is None:
             raise BadToken(f"{claims.role} {claims.sender}: {claims.network} knows no such one, or no more")
-        if found is None or found.key != key:
-            if signature is None:
-                _, signature = tokens.read(token)
-            if not (bls.keys_match(key, G2(claims.key)) and tokens.is_signed(claims, signature)):
-                raise BadToken(f"{claims.role} {claims.sender}: its key has not signed this; mint another")
+        verified = found is not None and found.key == key
+        if not verified and not (bls.keys_match(key, G2(claims.key)) and tokens.is_signed(claims, signature)):
+            raise BadToken(f"{claims.role} {claims.sender}: its key has not signed this; mint another")
         with self._lock:
             self._known[token] = _Known(claims, key, self._clock())
-            self._known.move_to_end(token)
             while len(self._known) > KNOWN:
                 self._known.popitem(last=False)
         return _sender(claims)

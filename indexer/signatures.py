@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 PER_MINUTE = 1_200
 # Signatures of a sender that are remembered: those of half an hour at full budget, in some MB.
 REMEMBERED = 32_768
+# Of an Operator, who brings its own: one of a Task each second. Of a thousand of them that are some 40 MB.
+OPERATORS_PER_MINUTE, OPERATORS_REMEMBERED = 60, 256
 # The longest preimage of a digest. The reference contracts' is 64 bytes.
 MAX_RESPONSE_BYTES = 1_024
 SCHEME = "bls-bn254"
@@ -101,7 +103,11 @@ class Signatures:
         if _MARK not in body:
             return Fresh([], [])
         with self._lock:
-            known = self._senders.setdefault(sender, _Sender(self._per_minute, self._clock()))
+            if (known := self._senders.get(sender)) is None:
+                budget = self._per_minute, REMEMBERED
+                if telemetry.is_operators(sender):
+                    budget = OPERATORS_PER_MINUTE, OPERATORS_REMEMBERED
+                known = self._senders[sender] = _Sender(*budget, self._clock())
             found: dict[bytes, Found] = {}
             for place, signed in _signed(signal, request, sender):
                 for network in self._networks.get(place, ()):
@@ -120,11 +126,12 @@ class Signatures:
 class _Sender:
     """What a sender has brought, and what is left of its budget."""
 
-    def __init__(self, per_minute: int, now: float) -> None:
+    def __init__(self, per_minute: int, remembered: int, now: float) -> None:
         self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
         # Paid for and being written; whoever gets no answer sends the same again.
         self._under_way: dict[bytes, Future[None]] = {}
         self._per_minute = per_minute
+        self._remembered = remembered
         self._left = float(per_minute)
         self._at = now
         self._dropped = 0
@@ -159,7 +166,7 @@ class _Sender:
             else:
                 self._left += 1
                 waited_for.set_exception(BusError("a signed response, sent before, was not written"))
-        while len(self.written) > REMEMBERED:
+        while len(self.written) > self._remembered:
             self.written.popitem(last=False)
 
     def _say(self, now: float, sender: str) -> None:

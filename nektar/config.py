@@ -220,10 +220,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
                 f"{where}: listen.metrics: {first} to {first + len(ROLES) - 1} are the roles', one each, and "
                 f"listen.{name} is {port}: choose another for one of the two"
             )
-    if taken := [name for name in RESERVED if name in config.telemetry.senders]:
-        raise ConfigError(
-            f"{where}: telemetry.senders: {taken[0]} is the pipeline's own name; give the sender another"
-        )
+    _check_senders(config.telemetry, where)
     told = [watcher.name for watcher in config.watchers]
     if len(set(told)) != len(told):
         raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")
@@ -299,6 +296,25 @@ def find(config: Path | None, directory: Path | None) -> Path:
     if directory is not None:
         return directory / "nektar.yaml"
     return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
+
+
+def _check_senders(telemetry: Telemetry, where: str) -> None:
+    """Raises ConfigError where one sender could be taken for another, or for nobody."""
+    for named, kind in ((telemetry.senders, "senders"), (telemetry.agents, "agents")):
+        if taken := [name for name in RESERVED if name in named]:
+            raise ConfigError(
+                f"{where}: telemetry.{kind}: {taken[0]} is the pipeline's own name; give the sender another"
+            )
+        if taken := [name for name in named if name.startswith("0x")]:
+            raise ConfigError(
+                f"{where}: telemetry.{kind}: expected a name that is no Operator's address; got {taken[0]!r}"
+            )
+    if taken := sorted(telemetry.senders.keys() & telemetry.agents.keys()):
+        raise ConfigError(f"{where}: telemetry: {taken[0]} is among senders and among agents; keep one")
+    if telemetry.agents and not telemetry.audience:
+        raise ConfigError(
+            f"{where}: telemetry.audience: expected what tokens of telemetry.agents call this collector"
+        )
 
 
 def resolve(value: str, where: str) -> str:

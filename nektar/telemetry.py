@@ -37,6 +37,11 @@ OWN = "nektar"
 RESERVED = (UNAUTHENTICATED, CHAIN, OWN)
 
 
+def is_operators(sender: str) -> bool:
+    """Whether a sender is an Operator, who brings what it signed itself: there may be many of them."""
+    return sender.startswith("0x")
+
+
 def task_ids(chain_id: int, contract: bytes, task_hash: bytes) -> tuple[bytes, bytes]:
     """(trace id of 16 bytes, id of the root span of 8 bytes) of a Task. `contract` has 20 bytes."""
     if len(contract) != 20 or len(task_hash) != 32:

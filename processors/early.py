@@ -12,9 +12,12 @@ import msgspec
 from immutables import Map
 
 from nektar.model import Hash32, Signed
+from nektar.telemetry import is_operators
 
 # Of one bringer at a time: an Aggregator reports a set of a thousand Operators at once. Some 400 bytes each.
 MOST = 1024
+# Of an Operator, who brings its own, of a Task each: of a thousand of them some 26 MB.
+MOST_OF_OPERATOR = 64
 # Blocks that a signature waits: a day of 12-second blocks, so that after an indexer that was down so long the
 # blocks that it catches up with still find what was brought meanwhile, which stands before them in the log.
 BLOCKS = 7_200
@@ -39,7 +42,8 @@ class Waiting(msgspec.Struct, frozen=True):
 def wait(waiting: Waiting, signed: Signed) -> Waiting:
     """`signed` waits, too."""
     queue = waiting.queues.get(signed.brought_by, ())
-    queue = (*queue, Early(waiting.next, waiting.passed, signed))[-MOST:]
+    most = MOST_OF_OPERATOR if is_operators(signed.brought_by) else MOST
+    queue = (*queue, Early(waiting.next, waiting.passed, signed))[-most:]
     return msgspec.structs.replace(
         waiting, queues=waiting.queues.set(signed.brought_by, queue), next=waiting.next + 1
     )

@@ -201,13 +201,18 @@ def _misses(shown: Calldata, terms: Mapping[str, int]) -> list[_Miss]:
     start, count = shown.array(1, 1)
     if ALLOWANCE in terms and count != terms[ALLOWANCE] + 1:
         return []
-    found = []
+    found, read = [], dict[bytes, OperatorSet]()
     for i in range(0 if ALLOWANCE in terms else max(0, count - 1), count):
         at = shown.below(start, start + 32 * i, _MISS_WORDS)
         place, index = (shown.number(at + 32 * (TASK_WORDS + j)) for j in range(2))
-        given = shown.members(*arrays[place], MEMBER_WORDS) if place < set_count else None
-        members = None if given is None else operator_set(given)
-        found.append(_Miss(shown.octets(at, TASK_WORDS), members, index, _non_signers(shown, at)))
+        task, members = shown.octets(at, TASK_WORDS), None
+        if place < set_count:
+            given = shown.members(*arrays[place], MEMBER_WORDS)
+            # Members are read where the Task committed to them, once: a forged proof may show very many, and
+            # for each of its Tasks.
+            if (hash_ := keccak(given)) == set_hash_of(task):
+                members = read[hash_] = read.get(hash_) or operator_set(given)
+        found.append(_Miss(task, members, index, _non_signers(shown, at)))
     return found
 
 

@@ -178,6 +178,25 @@ def test_a_flood_of_bad_tokens_costs_its_peer_and_no_one_else(
     assert admission.admit(token(BOB), "flood").name == BOB
 
 
+@pytest.mark.parametrize("now", [99, None], ids=["rotated", "gone"])
+def test_whoever_was_admitted_once_pays_like_anybody_when_the_key_is_another(
+    admission: Admission, bus: Bus, clock: Clock, now: int | None
+) -> None:
+    made, refused, busy = token(), 0, 0
+    admission.admit(made, "peer")
+    say(bus, ALICE, now)
+    clock.now += FRESH_SECONDS + 0.01
+    for _ in range(100):
+        try:
+            admission.admit(made, "peer")
+        except Busy:
+            busy += 1
+        except BadToken:
+            refused += 1
+    assert refused <= A_PEER + 1
+    assert refused + busy == 100
+
+
 def test_what_is_remembered_is_bounded(admission: Admission, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KNOWN", 3)
     monkeypatch.setattr(module, "PEERS", 3)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
-from indexer.signatures import MAX_RESPONSE_BYTES, SCHEME, Fresh, Signatures, records
+from indexer.signatures import MAX_RESPONSE_BYTES, OPERATORS_PER_MINUTE, SCHEME, Fresh, Signatures, records
 from nektar import telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
 from nektar.config import NetworkConfig
@@ -182,6 +182,13 @@ def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCap
         assert len(fresh(signatures, flood[4])) == 3
     assert len(caplog.records) == 2
     assert "sender peer: 55 signed" in caplog.text
+
+
+def test_an_operator_brings_its_own_and_so_fewer() -> None:
+    signatures = Signatures([HOME], clock=lambda: 0.0)
+    flood = spans(*[attributes(i) for i in range(2 * OPERATORS_PER_MINUTE)])
+    assert len(fresh(signatures, flood, "0x" + "a1" * 20)) == OPERATORS_PER_MINUTE
+    assert len(fresh(signatures, flood, "gateway")) == 2 * OPERATORS_PER_MINUTE
 
 
 def test_a_record_of_many_travels_whole() -> None:

@@ -83,6 +83,27 @@ def test_a_network_says_which_part_of_shared_contracts_it_is() -> None:
     assert network.terms == {"veto_period": 259200}
 
 
+KEY = "0x" + "11" * 64
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "says"),
+    [
+        ("{audience: us, agents: {nektar: {role: observer, key: KEY}}}", "agents: nektar is the pipeline's"),
+        ("{senders: {chain: 0123456789abcdef}}", "senders: chain is the pipeline's"),
+        ("{audience: us, agents: {'0xa1': {role: observer, key: KEY}}}", "no Operator's address; got '0xa1'"),
+        (
+            "{audience: us, senders: {eye: 0123456789abcdef}, agents: {eye: {role: observer, key: KEY}}}",
+            "eye is among senders and among agents",
+        ),
+        ("{agents: {eye: {role: observer, key: KEY}}}", "telemetry.audience: expected"),
+    ],
+)
+def test_one_sender_is_never_taken_for_another_or_for_nobody(telemetry: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse(GOOD + f"telemetry: {telemetry.replace('KEY', repr(KEY))}")
+
+
 def test_two_networks_of_one_name_are_refused() -> None:
     twice = GOOD + GOOD.split("networks:\n")[1]
     with pytest.raises(ConfigError, match="share a name"):

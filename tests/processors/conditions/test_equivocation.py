@@ -343,6 +343,13 @@ def test_a_flood_by_one_bringer_pushes_out_no_other_ones_and_of_its_own_the_olde
     assert len(after(*mine, *junk("peer", early.MOST - 1))) == 0
 
 
+def test_of_an_operator_fewer_wait_since_it_brings_its_own() -> None:
+    own = "0x" + ALICE.hex()
+    mine = [msgspec.structs.replace(by_alice(i), brought_by=own) for i in (0, 1)]
+    assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 2))) == 1
+    assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 1))) == 0
+
+
 def test_what_can_never_matter_does_not_wait() -> None:
     odd = msgspec.structs.replace(by_alice(0), response=b"no answer", digest=Hash32(keccak(b"no answer")))
     unlike = msgspec.structs.replace(by_alice(0), response=encode_answer(9, 9))
