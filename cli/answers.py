@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 # The services of what the pipeline reports of itself, as much as it takes: nobody else counts it.
 _OWN = {f"nektar-{role}" for role in ROLES}
 _DECIDED = ("signed", "late", "missed")
-_TOKEN = 10**18
+_MILLIONTH = 10**12  # of a token
 
 
 class Between(NamedTuple):
@@ -148,7 +148,7 @@ def _standing(known: Known) -> dict[str, tuple[object, ...]]:
     stakes = known.chain["stakes"]
     return {
         operator: (
-            *(region, stakes.get(operator, 0) / _TOKEN, operator in stakes),
+            *(region, stakes.get(operator, 0) // _MILLIONTH / 1e6, operator in stakes),
             dict(Counter(fact.value for fact in _duties(known) if fact.operator.lower() == operator)),
         )
         for operator, region in known.chain["regions"].items()

@@ -143,7 +143,8 @@ def operators(config_path: Path | None, directory: Path | None, as_json: bool) -
     found = records(
         config,
         """
-        SELECT o.operator AS operator, o.region AS region, o.stake / 1e18 AS stake_tokens, o.in_set AS in_set,
+        SELECT o.operator AS operator, o.region AS region,
+               intDiv(o.stake, 1000000000000) / 1e6 AS stake_tokens, o.in_set AS in_set,
                countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
                countIf(d.state = 'missed') AS missed, countIf(d.state = 'unknown') AS unknown,
                countIf(d.state = 'excused') AS excused, countIf(d.state = 'pending') AS pending,

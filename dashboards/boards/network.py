@@ -161,9 +161,11 @@ ORDER BY condition = 'all', condition""",  # noqa: S608
             description="Operators, their stake in tokens in the newest OperatorSet, and how they kept the "
             "Duties of the range.",
             kind="table",
-            # Stake in tokens: wei would be floats of 22 digits in Grafana.
+            # Stake in tokens: wei would be floats of 22 digits in Grafana. To a millionth, in whole numbers
+            # first: ClickHouse makes 830.25e18 a float that is 830.2499999999999e18.
             sql=f"""SELECT
-  o.operator AS operator, any(o.region) AS region, any(o.stake) / 1e18 AS stake, any(o.in_set) AS in_set,
+  o.operator AS operator, any(o.region) AS region, intDiv(any(o.stake), 1000000000000) / 1e6 AS stake,
+  any(o.in_set) AS in_set,
   {_BY_OPERATOR}
 FROM operators AS o
 LEFT JOIN {_DUTIES} AS d ON d.network = o.network AND d.operator = o.operator
