@@ -71,7 +71,7 @@ def verify(
 
     Raises Refused; OtherChain, where a block is not the chain's; Unchecked, ConfigError.
     """
-    known = {_hash_of(each) for each in block_hashes}
+    known = {_hex("--block-hash", each, 32) for each in block_hashes}
     url = None if rpc is None else _url(configuration.resolve(rpc, "--rpc"))
     try:
         bundle = bundles.read(_read(file))
@@ -201,26 +201,18 @@ def _told(
 
 def _octets(option: str, given: Sequence[str], size: int) -> dict[str, bytes]:
     """What NAME=0x… says. Raises ConfigError."""
-    found = {}
-    for each in given:
-        name, _, value = each.partition("=")
-        try:
-            found[name] = bytes.fromhex(value.removeprefix("0x"))
-        except ValueError:
-            found[name] = b""
-        if len(found[name]) != size:
-            raise ConfigError(f"{option}: expected NAME=0x… with {size} bytes; got {each!r}")
-    return found
+    named = (each.partition("=") for each in given)
+    return {name: _hex(f"{option} {name}", value, size) for name, _, value in named}
 
 
-def _hash_of(given: str) -> bytes:
+def _hex(option: str, given: str, size: int) -> bytes:
     """Raises ConfigError."""
     try:
         found = bytes.fromhex(given.removeprefix("0x"))
     except ValueError:
         found = b""
-    if len(found) != 32:
-        raise ConfigError(f"--block-hash: expected 0x… with 32 bytes; got {given!r}")
+    if len(found) != size:
+        raise ConfigError(f"{option}: expected 0x… with {size} bytes; got {given!r}")
     return found
 
 

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from indexer.budget import Budget
 from nektar import registered, tokens
 from nektar.bus.port import Bus
 from nektar.config import Config, NetworkConfig
@@ -76,8 +77,8 @@ class Admission:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._all = _Budget(ALL, clock())
-        self._peers: OrderedDict[str, _Budget] = OrderedDict()
+        self._all = Budget(ALL, 1.0, clock())
+        self._peers: OrderedDict[str, Budget] = OrderedDict()
 
     def known(self, token: str) -> Sender | None:
         """Who sent it, where that was seen a moment ago; takes no time."""
@@ -131,35 +132,18 @@ class Admission:
             return self._keys.get((claims.sender, claims.role))
         network = self._networks[claims.network]
         address = Address(bytes.fromhex(claims.sender[2:]))
-        said = registered.read(self._bus, network.name, self._standing(network), address)
-        return registered.key_of(said)
+        return registered.key_of(self._bus, network.name, self._standing(network), address)
 
     def _pay(self, peer: str) -> None:
         """For a verification. Raises Busy."""
         now = self._clock()
         with self._lock:
-            budget = self._peers.setdefault(peer, _Budget(A_PEER, now))
+            budget = self._peers.setdefault(peer, Budget(A_PEER, 1.0, now))
             self._peers.move_to_end(peer)
             while len(self._peers) > PEERS:
                 self._peers.popitem(last=False)
             if not (budget.take(now) and self._all.take(now)):
                 raise Busy("too many tokens are new here")
-
-
-class _Budget:
-    """So many a second, and as many at once."""
-
-    def __init__(self, a_second: int, now: float) -> None:
-        self._most = self._left = float(a_second)
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        self._left = min(self._most, self._left + (now - self._at) * self._most)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def _sender(claims: Claims) -> Sender:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from indexer.budget import Budget
 from nektar import telemetry, trace
 from nektar.bus.port import BusError, Message
 from nektar.chain.keccak import keccak
@@ -130,10 +131,8 @@ class _Sender:
         self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
         # Paid for and being written; whoever gets no answer sends the same again.
         self._under_way: dict[bytes, Future[None]] = {}
-        self._per_minute = per_minute
+        self._budget = Budget(per_minute, 60.0, now)
         self._remembered = remembered
-        self._left = float(per_minute)
-        self._at = now
         self._dropped = 0
         self._said = -60.0
 
@@ -141,16 +140,13 @@ class _Sender:
         self, wanted: Iterable[bytes], now: float, sender: str
     ) -> tuple[list[bytes], list[Future[None]]]:
         """Those of `wanted` that the budget allows, which are under way from now on; and those that are."""
-        self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
-        self._at = now
         allowed, others = list[bytes](), list[Future[None]]()
         for digest in wanted:
             if other := self._under_way.get(digest):
                 others.append(other)
-            elif self._left < 1:
+            elif not self._budget.take(now):
                 self._dropped += 1
             else:
-                self._left -= 1
                 self._under_way[digest] = Future()
                 allowed.append(digest)
         self._say(now, sender)
@@ -164,7 +160,7 @@ class _Sender:
                 self.written[digest] = None
                 waited_for.set_result(None)
             else:
-                self._left += 1
+                self._budget.give_back()
                 waited_for.set_exception(BusError("a signed response, sent before, was not written"))
         while len(self.written) > self._remembered:
             self.written.popitem(last=False)
@@ -176,7 +172,7 @@ class _Sender:
                 "sender %s: %d signed responses beyond %d a minute are not on the log; their spans are kept",
                 sender,
                 self._dropped,
-                self._per_minute,
+                self._budget.most,
             )
             self._dropped, self._said = 0, now
 

@@ -72,7 +72,8 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Who else than Operators, whom the chain knows, may send by such a token, by name.
     agents: dict[Name, Agent] = {}
 
-    # Sender's name → its bearer token. With none, everyone may send, and is marked `unauthenticated`.
+    # Sender's name → its bearer token. With none, and no audience, everyone may send, and is marked
+    # `unauthenticated`.
     senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
     # Where roles send their own spans: true is to `listen.otlp`, else the base URL of another collector.
     own: bool | Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")] = True

@@ -24,6 +24,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from typing import NamedTuple, Self
@@ -184,13 +185,8 @@ class Sink:
             self._consumer.close()
 
     def _end(self) -> None:
-        try:
+        with suppress(Fenced, _Stopped):  # then whoever has it next reads again what is not committed
             self._put_progress()
-        except Fenced as error:
-            log.warning("%s", error)
-            return
-        except _Stopped:
-            return
         self._commit()
 
     @property
