@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from nektar.chain.abi import ErrorType, load
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Provider, Refused, open_providers
+from nektar.chain.rpc import Provider, RpcError, open_providers
 from nektar.config import Config
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
@@ -108,7 +108,14 @@ class Work:
         dispute = condition.dispute(bundle) if condition.dispute else None
         if dispute is None:
             return Done(nothing=True)
-        return await pool.first(lambda each: self._tried(each, network, case, dispute))
+        if case.tried < 0:
+            try:
+                return await pool.first(lambda each: self._tried_first(each, network, case, dispute))
+            except (
+                RpcError
+            ) as error:  # nobody keeps that state, as most nodes do for some hundred blocks alone
+                log.info("%s: %s; its proof is tried on a later block", network.name, error)
+        return await pool.first(lambda each: self._tried_later(each, network, case, dispute))
 
     async def _gathered(
         self, provider: Provider, network: Network, condition: Condition, case: Case
@@ -123,26 +130,30 @@ class Work:
             )
         return bundles.write(bundle)
 
-    async def _tried(self, provider: Provider, network: Network, case: Case, dispute: Dispute) -> Done | None:
-        """On the state of the finding's block first, once that is the newest no more: a node that is asked
-        for its newest block may import the next one under the call, and answer for that (anvil does). Then on
-        those of later ones as they come: at once where the provider keeps that block's state no more, as most
-        do for some hundred blocks alone."""
-
-        async def run(at: BlockRef) -> Done:
-            errors = self._errors[network.name]
-            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
-
-        later = await newest(provider)
-        if later.number <= max(case.tried, case.finding.block_number):
+    async def _tried_first(
+        self, provider: Provider, network: Network, case: Case, dispute: Dispute
+    ) -> Done | None:
+        """On the state of the finding's block, once that is the newest no more: a node that is asked for its
+        newest block may import the next one under the call, and answer for that (anvil does)."""
+        if (await newest(provider)).number <= case.finding.block_number:
             return None
+        return await self._run(provider, network, case, dispute, case.finding.block)
+
+    async def _tried_later(
+        self, provider: Provider, network: Network, case: Case, dispute: Dispute
+    ) -> Done | None:
+        """On the newest state, once that is a later one than was tried."""
+        at = await newest(provider)
+        if at.number <= max(case.tried, case.finding.block_number):
+            return None
+        return await self._run(provider, network, case, dispute, at)
+
+    async def _run(
+        self, provider: Provider, network: Network, case: Case, dispute: Dispute, at: BlockRef
+    ) -> Done:
+        errors = self._errors[network.name]
         try:
-            if case.tried >= 0:
-                return await run(later)
-            try:
-                return await run(case.finding.block)
-            except Refused:
-                return await run(later)
+            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
         except UnknownContract as error:
             log.warning("%s: no dry run: %s", network.name, error)
             return Done(nothing=True)

@@ -231,24 +231,25 @@ def test_a_proof_is_not_tried_while_its_findings_block_is_the_newest_which_may_c
     assert (run["accepted"], run["block_number"]) == (True, findings[0].block_number)
 
 
+@pytest.mark.parametrize("keeps", [None, "p1"], ids=["nobody keeps it", "one of two does"])
 def test_where_no_node_keeps_the_state_of_a_findings_block_its_proof_is_tried_on_the_newest(
-    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch, keeps: str | None
 ) -> None:
     ask, gone = Asked.call, {"blockHash": "0x" + findings[0].block_hash.hex()}
 
     async def pruned(self: Asked, method: str, *params: Any) -> Any:
-        if method == "eth_call" and params[1] == gone:
+        if method == "eth_call" and params[1] == gone and self.name != keeps:
             raise Refused(self.name, method, -32000, "missing trie node 12ab (path ) is not available")
         return await ask(self, method, *params)
 
     monkeypatch.setattr(Asked, "call", pruned)
     site.chain.mine(2)
     say(bus, findings[0])
-    with prosecuting(bus, config(site)) as until:
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
         until(lambda: bool(rows(bus, "dry_runs")))
     (run,) = rows(bus, "dry_runs")
     assert run["accepted"]
-    assert run["block_number"] > findings[0].block_number
+    assert (run["block_number"] > findings[0].block_number) == (keeps is None)
 
 
 def test_a_restart_goes_on_with_the_bundle_that_is_made(
