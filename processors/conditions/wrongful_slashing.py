@@ -46,7 +46,7 @@ from nektar.evidence import bls, sought
 from nektar.evidence.bundle import ForgeryClaim, MemberClaim, NonMemberClaim, finding_id
 from nektar.evidence.canonical import Octets
 from nektar.evidence.reader import terms_of
-from nektar.evidence.sought import Sought, StateSought, ToFetch, VariableSought, Whole
+from nektar.evidence.sought import Sought
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
     Accepted,
@@ -58,7 +58,6 @@ from nektar.facts import (
     Member,
     NotMember,
     Requested,
-    Stored,
     Submitted,
     Trusted,
     Vetoed,
@@ -69,7 +68,6 @@ from nektar.model import (
     Attested,
     Block,
     BlockClosed,
-    BlockRef,
     ChainEvent,
     Event,
     GapPassed,
@@ -101,6 +99,7 @@ from nektar.operators import UNKNOWN_TWIN, Registry
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
+from processors.conditions.exhibits import Exhibits, Place
 from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
 from processors.conditions.reasons import DURATION, NAME, WINDOW, fact_of, task_of
 
@@ -110,24 +109,6 @@ LATE = 7_200  # a day of 12-second blocks
 PAUSES = 1_000
 _NO_TASK = Hash32(bytes(32))
 _SOME = 1  # stands for any number above 0
-
-
-class Place(msgspec.Struct, frozen=True, array_like=True):
-    """Where an event of the chain stands, by which it is shown."""
-
-    block: int
-    hash: Hash32
-    tx: int
-    log: int
-    level: Level
-
-    @property
-    def ref(self) -> BlockRef:
-        return BlockRef(self.block, self.hash)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.tx, self.log
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
@@ -379,12 +360,12 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
     known = state.tasks.get(task_hash) if task_hash else None
     if task_hash is None or known is None or not known.held:
         return state, []
-    if _attests(state, task_hash, operator, block, case := _Case()):
+    if _attests(state, task_hash, operator, block, case := Exhibits()):
         return _find(state, block, request, "signed", case)
     committed, accepted = state.registry.sets[known.set_hash], _accepted(task_hash, known)
     place = committed.places.get(operator)
     if known.responded and accepted and place is not None and place not in accepted.non_signers:
-        case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+        case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
         case.event(TASK_MANAGER, known.responded, accepted)
         key_hash = bls.key_hash(committed.set.members[place].key)
         member = MemberClaim(Octets(known.task), place)
@@ -450,9 +431,9 @@ def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list
     committed = state.registry.sets[known.set_hash] if known.held else None
     if committed and operator not in committed.places:
         claim = NonMemberClaim(Octets(known.task), Octets(operator))
-        case = _Case().whole(claim, NotMember(task_hash, operator), committed.set.preimage)
+        case = Exhibits().whole(claim, NotMember(task_hash, operator), committed.set.preimage)
         return _find(state, block, request, "no_duty", case)
-    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+    case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
     deadline, grace = deadline_of(known.task)
     if request.at.block <= deadline + grace:
         return _find(state, block, request, "no_duty", case)
@@ -471,7 +452,7 @@ def _check_window(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
         if (submitted := past.find(state.past, task_hash)) is None:
             return state, []
         return _find_stored(state, block, request, "window_passed", "_status.submittedBlock", submitted)
-    case = _Case().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
+    case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
     return _find(state, block, request, "window_passed", case)
 
 
@@ -488,7 +469,7 @@ def _check_twice(state: Watch, request: Asked, block: Block) -> tuple[Watch, lis
         request, other = other, request
     elif request.of.proved:
         return state, []  # two contracts that check proofs
-    case = _Case().event(state.slashers[other.of.slasher], other.at, other.of)
+    case = Exhibits().event(state.slashers[other.of.slasher], other.at, other.of)
     notes = {"other_request": _hex(other.of.request), "other_slasher": _hex(other.of.slasher)}
     return _find(state, block, state.requests[request.key], "twice", case, **notes)
 
@@ -509,7 +490,7 @@ def _check_proof(state: Watch, event: SlashingTrusted, block: Block) -> tuple[Wa
     """What is shown, at the end of its block: it is contradicted by what the TaskManager holds then."""
     request, at = state.requests[event.slasher + event.request], _place(event, block)
     said = _said(event, at)
-    case = _Case().event(state.slashers[said.slasher], at, said)
+    case = Exhibits().event(state.slashers[said.slasher], at, said)
     if not (why := flaw(said, request.of, _Log(state, block, case), state.terms)):
         return state, []
     return _find(state, block, request, "not_proved", case, why=why)
@@ -518,7 +499,7 @@ def _check_proof(state: Watch, event: SlashingTrusted, block: Block) -> tuple[Wa
 class _Log(Chain):
     """What the log says that contradicts a proof; what does is put into the case."""
 
-    def __init__(self, state: Watch, block: Block, case: _Case) -> None:
+    def __init__(self, state: Watch, block: Block, case: Exhibits) -> None:
         self._state, self._block, self._case = state, block, case
 
     def is_forged(self, made: Signature) -> bool:
@@ -555,7 +536,7 @@ class _Log(Chain):
         return _attests(self._state, task_hash, operator, self._block, self._case)
 
 
-def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: _Case) -> bool:
+def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: Exhibits) -> bool:
     """Whether an Operator attested a Task: if so, the case shows it."""
     known = state.tasks.get(task_hash)
     place = state.registry.sets[known.set_hash].places.get(operator) if known and known.held else None
@@ -573,10 +554,10 @@ def _executed(state: Watch, event: SlashingExecuted, at: Place, block: Block) ->
     contract, changes = state.slashers[done.slasher], list[Change]()
     if vetoed := request.vetoed:
         veto = Vetoed(done.slasher, done.request, vetoed.ref, vetoed.order)
-        case = _Case().event(contract, vetoed, veto).event(contract, at, done)
+        case = Exhibits().event(contract, vetoed, veto).event(contract, at, done)
         state, changes = _find(state, block, request, "after_veto", case)
     for reason in ("early", "after_expiry"):
-        state, found = _find(state, block, request, reason, _Case().event(contract, at, done))
+        state, found = _find(state, block, request, reason, Exhibits().event(contract, at, done))
         changes += found
     state, found = _check_receiver(state, block, request, done, at)
     return state, [*changes, *found]
@@ -588,7 +569,7 @@ def _check_receiver(
     if said.receiver is None or state.listed is None:
         return state, []
     listed, place = state.listed
-    case = _Case().event(_REGISTRY, place, listed).event(state.slashers[said.slasher], at, said)
+    case = Exhibits().event(_REGISTRY, place, listed).event(state.slashers[said.slasher], at, said)
     notes = {"receiver": _hex(said.receiver), "burner": _hex(listed.burner)}
     return _find(state, block, request, "wrong_receiver", case, **notes)
 
@@ -596,53 +577,18 @@ def _check_receiver(
 # --- findings ---------------------------------------------------------------------------------------
 
 
-class _Case:
-    """What is shown for a finding, and the facts that it establishes."""
-
-    def __init__(self) -> None:
-        self.fetch: list[ToFetch] = []
-        self.claims: list[Whole] = []
-        self.sets: list[Octets] = []
-        self.facts: list[Fact] = []
-        self.levels: list[Level] = []
-
-    def event(self, contract: str, place: Place, fact: Fact) -> _Case:
-        """With this event of a contract."""
-        self.fetch.append(sought.event(contract, place.ref, At(place.block, place.tx, place.log)))
-        self.facts.append(fact)
-        self.levels.append(place.level)
-        return self
-
-    def stored(
-        self, name: str, keys: tuple[bytes, ...], value: int, at: BlockRef, level: Level = Level.PROVED
-    ) -> _Case:
-        """With what the TaskManager holds after the finding's block."""
-        variable = VariableSought(name, tuple(map(Octets, keys)))
-        self.fetch.append(StateSought(TASK_MANAGER, (variable,)))
-        self.facts.append(Stored(TASK_MANAGER, name, keys, value, at))
-        self.levels.append(level)
-        return self
-
-    def whole(self, claim: Whole, fact: Fact, set_: bytes) -> _Case:
-        """With this claim, which needs an OperatorSet."""
-        self.claims.append(claim)
-        self.sets.append(Octets(set_))
-        self.facts.append(fact)
-        return self
-
-
 def _find(
-    state: Watch, block: Block, request: Asked, reason: str, case: _Case, **notes: str
+    state: Watch, block: Block, request: Asked, reason: str, case: Exhibits, **notes: str
 ) -> tuple[Watch, list[Change]]:
     """The finding, if it was not said before and what is shown for it holds."""
     request = state.requests[request.key]
     of = request.of
     subject = reasons.subject_of(of.slasher, of.request, reason)
+    if reason in request.said:
+        return state, []
     try:
         reasons.holds(Accused(of.operator, subject), [of, *case.facts], state.terms)
     except NotProved:
-        return state, []
-    if reason in request.said:
         return state, []
     state = _kept(state, msgspec.structs.replace(request, said=(*request.said, reason)))
     known = state.tasks.get(of.task_hash) if of.task_hash else None
@@ -679,7 +625,7 @@ def _find_stored(
     if request.of.task_hash is None:
         return state, []
     return _find(
-        state, block, request, reason, _Case().stored(name, (request.of.task_hash,), value, block.ref)
+        state, block, request, reason, Exhibits().stored(name, (request.of.task_hash,), value, block.ref)
     )
 
 

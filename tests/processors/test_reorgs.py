@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.fold import Fold
 from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
-from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Signed
+from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Network, Signed
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
 from processors.conditions.invalid_response import InvalidResponse
@@ -240,6 +240,33 @@ def test_what_is_said_once_final_is_what_the_final_chain_alone_says_and_nothing_
             assert said == alone, (seed, offset)
         said_at_all += len(said)
     assert said_at_all > 100
+
+
+def retracted_in_lives(
+    fold: Fold[Any],
+    network: Network,
+    lives: Iterable[Sequence[Written]],
+    told: Callable[[Rows], object],
+    oracle: Callable[[Sequence[Event]], object],
+) -> int:
+    """How many findings were retracted in these lives of a log, after each record of which `told` of what
+    stands is what the oracle says of the chain that survives, and the state is that of this chain alone."""
+    retracted = 0
+    for number, life_ in enumerate(lives):
+        folded, rows = calculus.begin(fold, network), Rows()
+        for offset, written in enumerate(life_):
+            folded, changes = calculus.apply(fold, folded, written.record, written.events, offset)
+            retracted += sum(
+                isinstance(change.after, Finding) and change.after.status == FindingStatus.RETRACTED
+                for change in changes
+            )
+            move(rows, changes)
+            assert told(rows) == oracle(written.standing), (number, offset)
+            state = fold.initial(network)
+            for event in written.standing:
+                state, _ = fold.step(state, event)
+            assert checkpoint.to_json(folded.state) == checkpoint.to_json(state), (number, offset)
+    return retracted
 
 
 def fork(world: World, rng: random.Random) -> World:

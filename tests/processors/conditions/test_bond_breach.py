@@ -13,7 +13,6 @@ from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import checkpoint
-from nektar import fold as calculus
 from nektar.evidence import bls
 from nektar.evidence.bundle import FORMAT, Bundle, SetMemberClaim, finding_id
 from nektar.evidence.canonical import Octets
@@ -48,7 +47,7 @@ from nektar.model import (
 from nektar.networks.encoding import encode_members, operator_set, word
 from nektar.rows import Change, Finding
 from processors.conditions.bond_breach import BondBreach, Watch
-from tests.processors.test_reorgs import life, move
+from tests.processors.test_reorgs import life, retracted_in_lives
 from tests.processors.world import (
     CHAIN_ID,
     FIRST,
@@ -237,21 +236,8 @@ def test_what_is_found_is_what_was_so(part: int) -> None:
 
 
 def test_after_any_reorgs_it_is_what_the_surviving_chain_shows() -> None:
-    retracted = 0
-    for seed in range(25):
-        folded, rows = calculus.begin(FOLD, BONDED), Rows()
-        for offset, written in enumerate(life(random.Random(f"bonded lives {seed}"), 25, Bonded)):
-            folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
-            retracted += sum(
-                isinstance(change.after, Finding) and change.after.status == "retracted" for change in changes
-            )
-            move(rows, changes)
-            assert told(rows) == oracle(written.standing), (seed, offset)
-            state = FOLD.initial(BONDED)
-            for event in written.standing:
-                state, _ = FOLD.step(state, event)
-            assert checkpoint.to_json(folded.state) == checkpoint.to_json(state), (seed, offset)
-    assert retracted > 5
+    lives = (life(random.Random(f"bonded lives {seed}"), 25, Bonded) for seed in range(25))
+    assert retracted_in_lives(FOLD, BONDED, lives, told, oracle) > 5
 
 
 # --- one rule at a time -----------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from eth_hash.auto import keccak
 from immutables import Map
 
 from nektar import checkpoint
-from nektar import fold as calculus
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import (
     FORMAT,
@@ -53,7 +52,7 @@ from processors.conditions import watch
 from processors.conditions.invalid_response import InvalidResponse, Watch
 from processors.conditions.watch import SLASHING_WINDOW
 from tests.processors.conditions.test_equivocation import forgotten, is_true
-from tests.processors.test_reorgs import life, move
+from tests.processors.test_reorgs import life, retracted_in_lives
 from tests.processors.world import (
     CHAIN_ID,
     MANAGER,
@@ -214,17 +213,8 @@ def test_what_is_found_is_what_was_signed(
 
 
 def test_after_any_reorgs_it_is_what_the_surviving_chain_shows() -> None:
-    retracted = 0
-    for seed in range(12):
-        folded, rows = calculus.begin(FOLD, NETWORK), Rows()
-        for offset, written in enumerate(life(random.Random(f"wrong lives {seed}"), 20, Answering)):
-            folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
-            retracted += sum(
-                isinstance(change.after, Finding) and change.after.status == "retracted" for change in changes
-            )
-            move(rows, changes)
-            assert told(rows) == oracle(written.standing), (seed, offset)
-    assert retracted > 5
+    lives = (life(random.Random(f"wrong lives {seed}"), 20, Answering) for seed in range(12))
+    assert retracted_in_lives(FOLD, NETWORK, lives, told, oracle) > 5
 
 
 # --- what it must not fall for ----------------------------------------------------------------------

@@ -1,0 +1,65 @@
+"""What contradicts a slashing: what is to be shown of it, and the facts that this establishes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nektar.evidence import sought
+from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import StateSought, ToFetch, VariableSought, Whole
+from nektar.evidence.verify import TASK_MANAGER
+from nektar.facts import Fact, Stored
+from nektar.model import At, BlockRef, Hash32, Level
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where an event of the chain stands, by which it is shown."""
+
+    block: int
+    hash: Hash32
+    tx: int
+    log: int
+    level: Level
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.block, self.hash)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.tx, self.log
+
+
+class Exhibits:
+    """What is shown for a finding, beside the request that it is about."""
+
+    def __init__(self) -> None:
+        self.fetch: list[ToFetch] = []
+        self.claims: list[Whole] = []
+        self.sets: list[Octets] = []
+        self.facts: list[Fact] = []
+        self.levels: list[Level] = []
+
+    def event(self, contract: str, place: Place, fact: Fact) -> Exhibits:
+        """With this event of a contract."""
+        self.fetch.append(sought.event(contract, place.ref, At(place.block, place.tx, place.log)))
+        self.facts.append(fact)
+        self.levels.append(place.level)
+        return self
+
+    def stored(
+        self, name: str, keys: tuple[bytes, ...], value: int, at: BlockRef, level: Level = Level.PROVED
+    ) -> Exhibits:
+        """With what the TaskManager holds after the finding's block."""
+        variable = VariableSought(name, tuple(map(Octets, keys)))
+        self.fetch.append(StateSought(TASK_MANAGER, (variable,)))
+        self.facts.append(Stored(TASK_MANAGER, name, keys, value, at))
+        self.levels.append(level)
+        return self
+
+    def whole(self, claim: Whole, fact: Fact, set_: bytes) -> Exhibits:
+        """With this claim, which needs an OperatorSet."""
+        self.claims.append(claim)
+        self.sets.append(Octets(set_))
+        self.facts.append(fact)
+        return self
