@@ -35,6 +35,7 @@ MEMBER_WORDS = 4  # operator, key.x, key.y, stake
 _INPUT, _SET_HASH, _DEADLINE, _GRACE, _NUMBER = 1, 3, 4, 5, 8
 # The contracts' own bound on a set is far below this.
 MAX_MEMBERS = 100_000
+_NO_BYTES = bytes(12)  # before an address
 
 
 class BadEncoding(NektarError):
@@ -152,19 +153,25 @@ def encode_members(members: Sequence[tuple[bytes, bytes, int]]) -> bytes:
     return head + b"".join(bytes(12) + operator + key + word(stake) for operator, key, stake in members)
 
 
+def members_of(preimage: bytes) -> range:
+    """Where each of the members that abi.encode(Member[]) stands for begins. Raises BadEncoding for anything
+    that does not encode back to the same bytes."""
+    count, size = int.from_bytes(preimage[32:64], "big"), MEMBER_WORDS * 32
+    if count > MAX_MEMBERS or preimage[:32] != word(32) or len(preimage) != 64 + count * size:
+        raise BadEncoding(f"Member[]: expected 64 bytes and {size} a member; got {len(preimage)}")
+    starts = range(64, len(preimage), size)
+    if any(preimage[start : start + 12] != _NO_BYTES for start in starts):
+        raise BadEncoding("Member[]: an address with dirty upper bytes")
+    return starts
+
+
 def operator_set(preimage: bytes, asset: str = "") -> OperatorSet:
     """The OperatorSet that abi.encode(Member[]) stands for; `asset` names the collateral.
 
     Raises BadEncoding for anything that does not encode back to the same bytes.
     """
-    count = int.from_bytes(preimage[32:64], "big")
-    size = MEMBER_WORDS * 32
-    if count > MAX_MEMBERS or preimage[:32] != word(32) or len(preimage) != 64 + count * size:
-        raise BadEncoding(f"Member[]: expected 64 bytes and {size} a member; got {len(preimage)}")
     members = []
-    for start in range(64, len(preimage), size):
-        if any(preimage[start : start + 12]):
-            raise BadEncoding("Member[]: an address with dirty upper bytes")
+    for start in members_of(preimage):
         operator = Address(preimage[start + 12 : start + 32])
         stake = int.from_bytes(preimage[start + 96 : start + 128], "big")
         members.append(Member(operator, G1(preimage[start + 32 : start + 96]), (Position(asset, stake),)))

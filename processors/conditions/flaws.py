@@ -31,6 +31,7 @@ from nektar.networks.encoding import (
     answer_of,
     deadline_of,
     input_of,
+    members_of,
     number_of,
     operator_set,
     selector,
@@ -208,9 +209,11 @@ def _misses(shown: Calldata, terms: Mapping[str, int]) -> list[_Miss]:
         task, members = shown.octets(at, TASK_WORDS), None
         if place < set_count:
             given = shown.members(*arrays[place], MEMBER_WORDS)
-            # Members are read where the Task committed to them, once: a forged proof may show very many, and
-            # for each of its Tasks.
-            if (hash_ := keccak(given)) == set_hash_of(task):
+            # Members are made of what the Task committed to alone, and once: a forged proof may show very
+            # many, and for each of its Tasks.
+            if (hash_ := keccak(given)) != set_hash_of(task):
+                members_of(given)
+            else:
                 members = read[hash_] = read.get(hash_) or operator_set(given)
         found.append(_Miss(task, members, index, _non_signers(shown, at)))
     return found

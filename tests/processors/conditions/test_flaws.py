@@ -266,6 +266,10 @@ def test_a_missed_duty_is_of_its_operator_and_ends_with_the_requests_task_and_no
         (missed(first, last, sets=[ALONE]), "its members are not those that the task committed to"),
     ):
         assert shown(evidence) == expected
+    dirty = members(MEMBERS.preimage[:64] + b"\1" + MEMBERS.preimage[65:])
+    for sets in ([SET, dirty], [dirty, SET]):  # read before anything is held against the chain
+        evidence = missed(miss(place=0), miss(OTHER, place=1), sets=sets)
+        assert shown(evidence, *attested) == "no contract can read it"
     assert shown(missed(first, last, sets=[SET, ALONE])) is None
     assert shown(missed(miss(place=1), last, sets=[SET, SET])) is None
     assert shown(missed(first, last), at=8) == "the grace of a task is not over"
