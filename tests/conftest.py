@@ -13,6 +13,7 @@ from pathlib import Path
 
 import py_ecc
 import pytest
+from hypothesis import settings
 
 from devnet.chain import DevnetError
 from devnet.kafka import copied, kafka
@@ -26,6 +27,10 @@ pytest.register_assert_rewrite("tests.nektar.bus.contract")
 # role's process has it.
 assert py_ecc.__name__
 sys.setrecursionlimit(1_000)
+
+# How long an example takes is the machine's, which other tests keep busy; what is to be quick is in bench/.
+settings.register_profile("nektar", deadline=None)
+settings.load_profile("nektar")
 
 REQUIRED = [name for name in os.environ.get("NEKTAR_REQUIRE", "").split(",") if name]
 

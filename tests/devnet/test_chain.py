@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devnet.anvil import BLOCK_SECONDS, GENESIS_TIME, anvil, find_anvil
@@ -188,7 +188,6 @@ def test_nobody_listening_is_one_clear_line():
     data=st.binary(max_size=300),
     creates=st.booleans(),
 )
-@settings(deadline=None)  # the first example imports the oracle
 def test_transactions_are_signed_as_eth_account_signs_them(key, chain_id, nonce, value, data, creates):
     import eth_account
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import otlp
@@ -305,7 +305,6 @@ def test_a_resource_is_weighed_once_though_it_has_many_scopes() -> None:
     assert empty.times == 0
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SIGNALS).flatmap(lambda s: st.tuples(st.just(s), requests(s))))
 def test_without_its_empty_groups_a_request_says_the_same(made: tuple[Any, Any]) -> None:
     signal, request = made
@@ -397,7 +396,6 @@ def test_a_resource_of_many_scopes_stands_once_in_a_message() -> None:
     assert told(SPANS, [parse(SPANS, message.value) for message in made]) == told(SPANS, [request])
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SIGNALS).flatmap(lambda s: st.tuples(st.just(s), requests(s))))
 def test_what_is_left_of_any_request_is_sound(made: tuple[Any, Any]) -> None:
     signal, request = made

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import otlp_json
@@ -18,7 +18,6 @@ from tests.otlp import CORPORA, requests, spans, to_json
 ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal), requests(signal)))
 
 
-@settings(deadline=None)
 @given(ANY)
 def test_what_a_client_writes_is_read_as_it_was(made: tuple[Signal, object]) -> None:
     signal, request = made
@@ -26,7 +25,6 @@ def test_what_a_client_writes_is_read_as_it_was(made: tuple[Signal, object]) -> 
     assert again.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
 
 
-@settings(deadline=None)
 @given(ANY)
 def test_all_but_ids_is_read_as_protobuf_reads_it(made: tuple[Signal, object]) -> None:
     signal, request = made
@@ -149,7 +147,6 @@ def test_a_list_of_more_than_may_be_is_refused_unread() -> None:
         otlp_json.parse(LOGS, body(many))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_no_bytes_raise_anything_else(body: bytes) -> None:
     for signal in SIGNALS:

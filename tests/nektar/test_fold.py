@@ -158,13 +158,13 @@ def check_restarts(log: Sequence[Written], rng: random.Random) -> None:
     assert (again.state, again.open) == (folded.state, folded.open)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_undone_blocks_leave_nothing_behind(rng: random.Random) -> None:
     check_reorg_equivalence(list(random_log(rng, 15)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_a_restart_from_any_checkpoint_says_the_same(rng: random.Random) -> None:
     check_restarts(list(random_log(rng, 15)), rng)

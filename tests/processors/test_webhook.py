@@ -270,7 +270,7 @@ def test_a_receiver_that_drips_is_given_its_time_and_no_more() -> None:
     assert got == Answer(Outcome.LATER, "no answer within 0.3 s")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail))
 def test_junk_for_an_answer_is_no_answer_and_nothing_worse(junk: bytes) -> None:
     with raw(saying(junk)) as url:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.real
 words = st.binary(min_size=32, max_size=32) | st.sampled_from(
     [bytes(32), b"\xff" * 32, bls.P.to_bytes(32, "big"), (bls.P - 1).to_bytes(32, "big")]
 )
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(digest=words)

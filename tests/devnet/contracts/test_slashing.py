@@ -378,7 +378,7 @@ moves = st.lists(
 
 
 @given(moves=moves)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_delegation_owes_never_more_than_it_holds(deployed, moves):
     """Whatever is delegated, asked back, slashed and withdrawn, in whatever order, the books balance."""
     site = deployed

@@ -32,7 +32,7 @@ def rows(
     return dict(zip(kept.tolist(), found, strict=True)), dict(refused)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), SIGNATURES)
 def test_what_eth_abi_encodes_is_what_the_columns_hold(data: st.DataObject, types: list[Drawn]) -> None:
     given_ = data.draw(st.lists(st.tuples(*(each.values for each in types)), max_size=4))
@@ -56,7 +56,7 @@ def mutations(draw: st.DrawFn, body: bytes) -> bytes:
     return body[:at] if kind == "cut" else body + draw(st.binary(min_size=1, max_size=40))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), SIGNATURES, st.booleans())
 def test_what_eth_abi_refuses_is_refused_and_the_rows_beside_it_are_not(
     data: st.DataObject, types: list[Drawn], exact: bool
@@ -165,7 +165,7 @@ def damaged(rng: random.Random, body: bytes) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), SIGNATURES)
 def test_a_batch_gives_what_its_rows_give_one_by_one(data: st.DataObject, types: list[Drawn]) -> None:
     bodies = [encode(types, list(data.draw(st.tuples(*(each.values for each in types))))) for _ in range(3)]

@@ -63,7 +63,7 @@ def parsed(body: bytes) -> Logs:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_text_says_what_a_parse_says(seed: int, count: int) -> None:
     body = answer(some(seed, count))
     found = regular(body)

@@ -82,7 +82,7 @@ def test_every_real_receipt_and_transaction_is_proved_in_its_block_and_in_its_pl
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=300), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_ordered_proofs_are_the_yellow_papers(items: list[bytes], data: st.DataObject) -> None:
     trie = Reference({rlp.number(i): item for i, item in enumerate(items)})
     index = data.draw(st.integers(0, len(items) - 1))
@@ -105,7 +105,7 @@ KEYS = st.binary(min_size=4, max_size=4) | st.lists(
     KEYS,
     st.randoms(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_a_trie_holds_and_what_it_lacks_is_proved_and_nothing_else(
     pairs: dict[bytes, bytes], absent: bytes, rng: random.Random
 ) -> None:
@@ -129,7 +129,7 @@ JUNK = st.recursive(st.binary(max_size=40), lambda inner: st.lists(inner, max_si
     JUNK | st.lists(JUNK, min_size=17, max_size=17) | st.tuples(st.binary(max_size=5), JUNK).map(list),
     st.binary(max_size=4),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_root_of_anything_raises_nothing_but_bad_proof(node: Any, key: bytes) -> None:
     encoded = rlp.encode(node)
     is_refused(keccak(encoded), key, (encoded,))

@@ -37,7 +37,6 @@ def fuzz(examples: int) -> settings:
     """So many examples, times NEKTAR_FUZZ."""
     return settings(
         max_examples=int(examples * float(os.environ.get("NEKTAR_FUZZ", "1"))),
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
 

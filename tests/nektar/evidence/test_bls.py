@@ -39,7 +39,7 @@ SECRET, DIGEST = 123456789, b"\x11" * 32
 
 
 @given(secret=secrets, digest=digests)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_keys_and_signatures_are_py_ecc_s(secret, digest):
     key, twin = bls.public_keys(secret)
     assert key == bytes1(oracle.multiply(oracle.G1, secret))
@@ -68,7 +68,7 @@ def test_a_digest_hashes_to_the_first_point_at_or_after_it(digest):
 
 
 @given(secret=secrets, other=secrets, digest=digests, flipped=st.integers(0, 64 * 8 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_signature_verifies_under_its_key_and_digest_alone(secret, other, digest, flipped):
     _, twin = bls.public_keys(secret)
     signature = bls.sign(secret, digest)
@@ -81,7 +81,7 @@ def test_a_signature_verifies_under_its_key_and_digest_alone(secret, other, dige
 
 
 @given(several=st.lists(secrets, min_size=1, max_size=6, unique=True), digest=digests)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_aggregates_are_those_of_the_summed_secret(several, digest):
     whole = sum(several) % R
     if whole == 0:
@@ -258,14 +258,14 @@ def test_whatever_is_sent_is_answered(key, twin, digest, signature):
 
 
 @given(secret=secrets)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_subgroup_check_lets_in_every_key(secret):
     x1, x0, y1, y0 = words(bls.public_keys(secret)[1])
     assert bls._in_subgroup((x0, x1), (y0, y1))
 
 
 @given(start=st.integers(0, P - 1), secret=secrets)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_subgroup_check_is_multiplication_by_the_order(start, secret):
     """A point with a part in the subgroup and a part beside it is out, as r · Q shows by brute force."""
     stray = oracle2(off_the_subgroup(start))
@@ -328,7 +328,7 @@ def test_a_digest_that_is_not_32_bytes_is_refused():
 @given(
     chain_id=st.integers(1, 2**63), contract=st.binary(min_size=20, max_size=20), task=digests, digest=digests
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_signing_digest_is_eip_712(chain_id, contract, task, digest):
     from eth_account.messages import encode_typed_data
     from eth_utils.crypto import keccak

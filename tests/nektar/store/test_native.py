@@ -29,7 +29,7 @@ def read_by_connect(data: bytes, block_info: bool = False) -> tuple[tuple[str, .
     return tuple(found.column_names), found.result_rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(min_size=1, max_size=300), st.text(max_size=300))
 @example("x" * 127, "y" * 128)
 @example("x" * 16384, "")

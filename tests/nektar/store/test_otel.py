@@ -134,7 +134,6 @@ def test_a_trace_is_found_by_its_table_of_times(telemetry: Store) -> None:
 # --- what it may be like ----------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(made=ANY)
 def test_any_request_makes_rows_and_the_same_from_json(made: tuple[Signal, Any]) -> None:
     signal, request = made
@@ -148,7 +147,7 @@ def test_any_request_makes_rows_and_the_same_from_json(made: tuple[Signal, Any])
 def test_the_store_takes_any_rows(telemetry: Store, signal: Signal) -> None:
     taken = []
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(otlp.requests(signal))
     def take(request: Any) -> None:
         table = rows(signal, request, "me")

@@ -73,7 +73,7 @@ def shown(value: Any, field: Any) -> Any:
 numbers = iter(range(1, 1 << 40))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=st.lists(ROW, min_size=1, max_size=5))
 def test_what_the_log_holds_comes_out_of_the_store_byte_for_byte_and_views_show_it_for_people(
     store: Store, drawn: list[dict[str, Any]]
