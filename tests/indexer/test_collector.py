@@ -20,8 +20,9 @@ import pytest
 import zstandard
 from google.rpc.status_pb2 import Status
 
-from indexer import collector
-from indexer.collector import JSON, MAX_BODY_BYTES, PROTOBUF, Collector
+from indexer import collector, intake, otlp_http
+from indexer.intake import MAX_BODY_BYTES, Intake
+from indexer.otlp_http import JSON, PROTOBUF
 from indexer.signatures import Signatures
 from nektar import registered, trace
 from nektar.bus.port import (
@@ -94,7 +95,8 @@ def serving(
     with TemporaryDirectory() as data_dir:
         telemetry = Telemetry(senders=dict(senders), audience=audience)
         config = Config(providers={}, networks=networks, data_dir=data_dir, telemetry=telemetry)
-        with Collector(config, bus) as made, Server(made.app, bind("127.0.0.1:0", "listen.otlp")) as server:
+        listening = bind("127.0.0.1:0", "listen.otlp")
+        with Intake(config, bus) as made, Server(otlp_http.application(made), listening) as server:
             yield server.address
 
 
@@ -438,14 +440,14 @@ def test_attempts_that_fail_cost_nothing_of_what_a_sender_may_bring(bus: SqliteB
 def test_what_is_committed_after_its_request_was_given_up_is_on_the_log_once(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 0.2)
     faulty = Faulty(bus)
     faulty.open.clear()
     body = sound(1, attributes=attributes(1)).SerializeToString()
     with serving(faulty, networks=(HOME,)) as address:
         client = Client(address)
         assert client.post(body).status == 503
-        monkeypatch.setattr(collector, "COMMIT_SECONDS", 30.0)
+        monkeypatch.setattr(intake, "COMMIT_SECONDS", 30.0)
         faulty.open.set()
         later = sound(
             1, seed=1, attributes=attributes(2)
@@ -459,7 +461,7 @@ def test_what_is_committed_after_its_request_was_given_up_is_on_the_log_once(
 def test_what_is_sent_again_while_it_is_being_written_is_on_the_log_once(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch, fault: BusError | None
 ) -> None:
-    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
     faulty.open.clear()
     if fault:
@@ -494,13 +496,13 @@ def test_who_gives_up_waiting_for_anothers_write_leaves_it_be(
     faulty.open.clear()
     body = sound(1, attributes=attributes(1)).SerializeToString()
     with serving(faulty, networks=(HOME,)) as address, ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+        monkeypatch.setattr(intake, "COMMIT_SECONDS", 60.0)
         first = pool.submit(Client(address).post, body)
         while not faulty.begun.wait(1):
             assert not first.done()
-        monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.1)
+        monkeypatch.setattr(intake, "COMMIT_SECONDS", 0.1)
         assert [Client(address).post(body).status for _ in range(3)] == [503] * 3
-        monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+        monkeypatch.setattr(intake, "COMMIT_SECONDS", 60.0)
         faulty.open.set()
         assert first.result().status == 200
         assert Client(address).post(body).status == 200
@@ -508,7 +510,7 @@ def test_who_gives_up_waiting_for_anothers_write_leaves_it_be(
 
 
 def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
     faulty.open.clear()
     request = sound(1).SerializeToString()
@@ -525,10 +527,8 @@ def test_requests_that_come_together_share_a_commit(bus: SqliteBus, monkeypatch:
 def test_more_than_can_be_held_is_turned_away_until_there_is_room(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        collector, "MAX_HELD_BYTES", 4_000_000
-    )  # of which one sender leaves as much as it holds
-    monkeypatch.setattr(collector, "COMMIT_SECONDS", 60.0)
+    monkeypatch.setattr(intake, "MAX_HELD_BYTES", 4_000_000)  # of which one sender leaves as much as it holds
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 60.0)
     faulty = Faulty(bus)
     faulty.open.clear()
     body = sound(8, attributes=[("t", "x" * 50_000)]).SerializeToString()  # 0.4 MB
@@ -568,24 +568,24 @@ class Unpacking:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read, self.of = 0, list[str]()
         self.goes_on = threading.Event()
-        read, take = collector._read, Collector._take
+        read, take = otlp_http._read, Intake._take
 
         async def reading(*given: Any) -> bytes:
             body = await read(*given)
             self.read += 1
             return body
 
-        def taking(collector: Collector, *given: Any) -> Any:
-            self.of.append(given[4])  # the sender
+        def taking(intake: Intake, *given: Any) -> Any:
+            self.of.append(given[2])  # the sender
             assert self.goes_on.wait(60)
-            return take(collector, *given)
+            return take(intake, *given)
 
-        monkeypatch.setattr(collector, "_read", reading)
-        monkeypatch.setattr(Collector, "_take", taking)
+        monkeypatch.setattr(otlp_http, "_read", reading)
+        monkeypatch.setattr(Intake, "_take", taking)
 
 
 def test_senders_take_turns_at_being_unpacked(bus: SqliteBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(intake, "TURN_SECONDS", 60.0)
     unpacking, body = Unpacking(monkeypatch), sound().SerializeToString()
     with serving(bus, TOKENS) as address, ThreadPoolExecutor(20) as pool:
         many, one = Client(address, TOKENS["operator-1"]), Client(address, TOKENS["aggregator"])
@@ -601,7 +601,7 @@ def test_senders_take_turns_at_being_unpacked(bus: SqliteBus, monkeypatch: pytes
 def test_whoever_has_waited_too_long_for_a_turn_is_to_send_again(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(intake, "TURN_SECONDS", 0.1)
     unpacking, body = Unpacking(monkeypatch), sound().SerializeToString()
     with serving(bus, TOKENS) as address, ThreadPoolExecutor(1) as pool:
         first = pool.submit(Client(address, TOKENS["operator-1"]).post, body)
@@ -618,7 +618,7 @@ def test_whoever_has_waited_too_long_for_a_turn_is_to_send_again(
 def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(
     bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "COMMIT_SECONDS", 0.2)
     faulty = Faulty(bus)
     faulty.open.clear()
     body = sound(1).SerializeToString()
@@ -626,7 +626,7 @@ def test_a_bus_that_takes_too_long_is_given_up_and_nothing_breaks(
         client = Client(address)
         assert [client.post(body).status for _ in range(3)] == [503] * 3
         faulty.open.set()
-        monkeypatch.setattr(collector, "COMMIT_SECONDS", 30.0)
+        monkeypatch.setattr(intake, "COMMIT_SECONDS", 30.0)
         assert client.post(body).status == 200
     # The first may have been in its transaction; those that nobody waited for any more were not written.
     assert len(told(bus)) in (1, 2)

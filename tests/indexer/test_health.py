@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from indexer import collector, follow, role
+from indexer import collector, follow, intake, role
 from indexer.follow import Follower
 from indexer.lanes import Lane
 from indexer.source import Source
@@ -227,15 +227,15 @@ class Going:
 def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
     how: str, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector, "ASK_EVERY", 0.01)
-    made = list[collector.Collector]()
+    monkeypatch.setattr(intake, "ASK_EVERY", 0.01)
+    made = list[intake.Intake]()
 
-    class Kept(collector.Collector):
+    class Kept(intake.Intake):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             made.append(self)
 
-    monkeypatch.setattr(collector, "Collector", Kept)
+    monkeypatch.setattr(collector, "Intake", Kept)
     config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0"))
     going: Any = Going(bus)
     health, stop = Health(), threading.Event()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import otlp
-from indexer.collector import MAX_BODY_BYTES
+from indexer.intake import MAX_BODY_BYTES
 from indexer.otlp import AHEAD, BACK, MAX_OWN_BYTES, count, drop_empty, messages, refuse
 from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.log import PART_BYTES
