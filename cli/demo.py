@@ -33,11 +33,12 @@ from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
 from cli.proofs import proved
-from cli.reported import Reporters
+from cli.reported import AUDIENCE, Reporters, telemetry
 from cli.reported import wrong as spans_wrong
 from cli.settings import read_config
 from cli.told import Findings, compare, watcher
 from cli.up import STOP_SECONDS, end_all, supervised
+from devnet.agent import Reports
 from devnet.anvil import free_port
 from devnet.home import Home
 from devnet.judge import query
@@ -89,7 +90,7 @@ def run(
         if role not in ROLES:
             raise ConfigError(f"--kill: expected roles of {', '.join(ROLES)}; got {role!r}")
     the_plan = plan(seed, operators, tasks, reorgs)
-    reporters = Reporters.of(operators)
+    reports = Reports(f"http://127.0.0.1:{free_port()}", NETWORK, AUDIENCE)
     bus = demo_bus.own(bus) if bus else None
     _clear(keep)
     if bus:
@@ -97,8 +98,9 @@ def run(
     with (
         TemporaryDirectory(prefix="nektar-truth-") as apart,
         Watching(the_plan.blocks) as watching,
-        Home(the_plan, keep, reporters.url, reporters.tokens) as home,
+        Home(the_plan, keep, reports) as home,
     ):
+        reporters = Reporters(home, the_plan, reports)
         addresses = [*(operator.address for operator in home.operators), home.aggregator.address]
         facts = the_plan.truth(addresses, plugins.names("nektar.conditions"))
         truth = Truth.write(Path(apart), facts)
@@ -107,10 +109,11 @@ def run(
             f"truth of {len(truth.facts)} facts fixed, sha256 {truth.sha256[:16]}"
         )
         home.start()
-        config_path, sql = _write_config(keep, home, bus, reporters)
+        config_path, sql = _write_config(keep, home, bus, reports)
         config, _ = read_config(config_path, None)
         with _pipeline(config_path) as pipeline:
             pipeline.wait_until(lambda: _answers(sql), "the store to answer SQL")
+            pipeline.wait_until(reporters.are_admitted, "the collector to know who reports")
             probe = Child("probe", "devnet.probe", home.chain.ws_url, sql)
             try:
                 murders = _Murders(victims, the_plan, keep)
@@ -132,7 +135,8 @@ def run(
                     pipeline.wait_until(findings.told, "the watcher to be told of every finding")
                     due = findings.due()
                 reported = home.flush()
-                spans = {key: sum(each[key] for each in reported.values()) for key in ("sent", "refused")}
+                spans = reporters.counted(reported)
+                pipeline.wait_until(reporters.are_known, "the collector to know whose keys count in the end")
                 pipeline.wait_until(
                     lambda: reporters.stored(lambda statement: _rows(sql, statement)) >= spans["sent"],
                     f"{spans['sent']} spans to be stored",
@@ -215,7 +219,7 @@ def _clear(keep: Path) -> None:
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters) -> tuple[Path, str]:
+def _write_config(keep: Path, home: Home, bus: str | None, reports: Reports) -> tuple[Path, str]:
     """The demo's nektar.yaml, and the URL at which it will answer SQL."""
     listen = f"127.0.0.1:{free_port()}"
     config = {
@@ -233,8 +237,8 @@ def _write_config(keep: Path, home: Home, bus: str | None, reporters: Reporters)
                 "code": home.code,
             }
         ],
-        "listen": {"sql": listen, "otlp": reporters.address, "metrics": "127.0.0.1:0"},
-        "telemetry": {"senders": dict(reporters.tokens)},
+        "listen": {"sql": listen, "otlp": reports.url.removeprefix("http://"), "metrics": "127.0.0.1:0"},
+        "telemetry": telemetry(home),
         **({"bus": bus} if bus else {}),
         "watchers": [watcher(*home.start_receiver())],
     }

@@ -9,10 +9,13 @@ from pathlib import Path
 import yaml
 
 from cli.demo import NETWORK
+from cli.reported import AUDIENCE, telemetry
+from devnet.agent import Reports
 from devnet.deploy import Terms
 from devnet.home import Home
 from devnet.plan import Plan
 from devnet.scenes import GRACE, THRESHOLD, WINDOW
+from nektar.config import Listen
 from nektar.role import stop_on_signals
 
 # A task every so many blocks: one is always open, and the chain does not fill with them.
@@ -26,7 +29,8 @@ def run(*, seed: int, operators: int, block_time: float, history: int, out: Path
     out.mkdir(parents=True, exist_ok=True)
     stop = stop_on_signals()
     rng = random.Random(f"nektar-devnet-{seed}")  # noqa: S311  repeatable on purpose
-    with Home(Plan(seed, operators, ()), out) as home:
+    otlp = Listen().otlp
+    with Home(Plan(seed, operators, ()), out, Reports(f"http://{otlp}", NETWORK, AUDIENCE)) as home:
         home.start(history)
         config = {
             "data_dir": ".",
@@ -42,6 +46,8 @@ def run(*, seed: int, operators: int, block_time: float, history: int, out: Path
                     "terms": home.terms,
                 }
             ],
+            "listen": {"otlp": otlp},
+            "telemetry": telemetry(home),
         }
         path = out / "nektar.yaml"
         text = "# Written by `nektar devnet`.\n" + yaml.safe_dump(config, sort_keys=False)

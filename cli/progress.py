@@ -125,8 +125,8 @@ def show_account(account: Account) -> None:
         (
             "spans",
             f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
-            f"{spans['refused']} refused",
-            spans["stored"] == spans["sent"] and not spans["refused"],
+            f"{spans['refused']} refused, {spans['refused_of_left']} of them from operators that had left",
+            spans["stored"] == spans["sent"] and spans["refused"] == spans["refused_of_left"],
         ),
         (
             "evidence",

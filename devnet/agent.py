@@ -21,11 +21,21 @@ import msgspec
 from devnet.chain import Account, Chain, Contract, load_abi
 from devnet.reporter import Reporter
 from devnet.view import OpenTask, View
+from nektar.bearer import Bearer
 from nektar.evidence import bls
 from nektar.role import stop_on_signals
+from nektar.tokens import Role
 
 # Eight agents at 50 looks a second cost about a tenth of one core.
 POLL_SECONDS = 0.02
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """A collector, and the name that a Network has there."""
+
+    url: str  # without a path
+    network: str
+    audience: str
 
 
 class AgentConfig(msgspec.Struct, frozen=True):
@@ -37,10 +47,18 @@ class AgentConfig(msgspec.Struct, frozen=True):
     contracts: dict[str, str]
     private_key: str
     aggregator: str  # URL; for the aggregator itself where it listens
-    bls_secrets: tuple[str, ...] = ()  # decimal; newest last
+    bls_secrets: tuple[str, ...] = ()  # decimal; newest last; of the aggregator the one that tokens are of
     behaviours: dict[str, msgspec.Raw] = {}
-    collector: str = ""  # URL to which it reports its work; empty: it does not
-    token: str = ""  # that names it there
+    reports: Reports | None = None  # where it reports its work; None: it does not
+
+
+def bearer(config: AgentConfig, reports: Reports) -> Bearer:
+    """How the agent says there who it is: an Operator by whichever of its keys the chain has now."""
+    is_operator = config.name != "aggregator"
+    role = Role.OPERATOR if is_operator else Role.AGGREGATOR
+    sender = Account.from_key(config.private_key).address.lower() if is_operator else config.name
+    secrets = [int(secret) for secret in config.bls_secrets]
+    return Bearer(reports.network, config.chain_id, reports.audience, role, sender, secrets)
 
 
 class Agent:
@@ -56,7 +74,9 @@ class Agent:
         manager = config.contracts["task_manager"]
         self._turn = threading.Lock()
         self._held = False
-        self.reporter = Reporter(config.name, config.collector, config.token, config.chain_id, manager)
+        known_by = bearer(config, config.reports) if config.reports else None
+        url = config.reports.url if config.reports else ""
+        self.reporter = Reporter(config.name, url, known_by, config.chain_id, manager)
 
     def run(self, act: Callable[[], None]) -> None:
         """Act on each new head until SIGTERM; say so on standard output."""

@@ -15,14 +15,17 @@ from typing import Any, Self
 
 import msgspec
 
-from devnet.agent import AgentConfig
+from devnet.agent import AgentConfig, Reports, bearer
 from devnet.anvil import anvil, free_port
 from devnet.chain import Account, Chain, Contract, DevnetError, load_abi
 from devnet.deploy import NETWORK, TASK_TYPE, TOKEN, OperatorKeys, deploy, key_arguments
 from devnet.plan import Plan
 from devnet.processes import Child, write_private
 from devnet.scenes import SLOTS
+from nektar.bearer import Bearer
 from nektar.chain.keccak import keccak
+from nektar.evidence import bls
+from nektar.model import G1
 
 CHAIN_ID = 31337
 REGIONS = ("eu-west", "us-east", "ap-south")
@@ -42,14 +45,11 @@ class Home:
     Addresses are there before `start`.
     """
 
-    def __init__(
-        self, plan: Plan, directory: Path, collector: str = "", tokens: Mapping[str, str] | None = None
-    ) -> None:
-        """`collector` is where agents report to, with the token that `tokens` has for each by its name."""
+    def __init__(self, plan: Plan, directory: Path, reports: Reports | None = None) -> None:
+        """`reports` is where agents report to; None: they don't."""
         self._plan = plan
         self._directory = directory
-        self._collector = collector
-        self._tokens = tokens or {}
+        self._reports = reports
         self._stack = ExitStack()
         self._contracts: dict[str, str] = {}
         self._abi: dict[str, Contract] = {}
@@ -66,6 +66,7 @@ class Home:
         self.aggregator = self._account("aggregator")
         self.operators = [self._account(f"operator-{i}") for i in range(plan.operators)]
         self.agents: list[Child] = []
+        self._configs: dict[str, AgentConfig] = {}
         self.receiver: Child
         self.withheld: list[tuple[int, int]] = []  # block ranges whose receipts the proxy does not serve
         self.proxy_url = ""
@@ -79,10 +80,18 @@ class Home:
     ) -> None:
         self._stack.close()
 
-    @staticmethod
-    def agent_names(operators: int) -> list[str]:
-        """Who reports, by the names that tokens are for."""
-        return ["aggregator", *(f"operator-{i}" for i in range(operators))]
+    @property
+    def aggregator_key(self) -> G1:
+        """By which the aggregator is known to a collector; nothing on the chain is."""
+        return bls.public_keys(self._secret("aggregator", 0))[0]
+
+    def bearer(self, agent: str, number: int) -> Bearer:
+        """What names an agent to the collector by its first key alone, or by its second."""
+        if self._reports is None:
+            raise DevnetError("nobody reports to a collector")
+        config = self._configs[agent]
+        secrets = config.bls_secrets[number : number + 1]
+        return bearer(msgspec.structs.replace(config, bls_secrets=secrets), self._reports)
 
     @property
     def code(self) -> dict[str, str]:
@@ -138,7 +147,8 @@ class Home:
         self._start_proxy()
         url = f"http://127.0.0.1:{free_port()}"
         addresses = [account.address for account in self.operators]
-        self._start_agent("aggregator", self.aggregator, url, (), self._plan.aggregator(addresses))
+        known_by = (str(self._secret("aggregator", 0)),)
+        self._start_agent("aggregator", self.aggregator, url, known_by, self._plan.aggregator(addresses))
         for i, account in enumerate(self.operators):
             # Both of an operator's keys: which one counts is what the task's set says.
             secrets = (str(self._secret(i, 0)), str(self._secret(i, 1)))
@@ -237,9 +247,9 @@ class Home:
             aggregator=aggregator,
             bls_secrets=secrets,
             behaviours={task: msgspec.Raw(msgspec.json.encode(b)) for task, b in behaviours.items()},
-            collector=self._collector,
-            token=self._tokens.get(name, ""),
+            reports=self._reports,
         )
+        self._configs[name] = config
         folder = self._directory / "agents"
         folder.mkdir(parents=True, exist_ok=True)
         path = write_private(folder / f"{name}.json", msgspec.json.encode(config))
@@ -254,9 +264,10 @@ class Home:
     def _account(self, name: str) -> Account:
         return Account(self._bytes(name))
 
-    def _secret(self, operator: int, number: int) -> int:
-        """The operator's BLS secret: below 2^253, so below the group's order."""
-        return int.from_bytes(self._bytes(f"bls-{operator}-{number}"), "big") >> 3
+    def _secret(self, agent: int | str, number: int) -> int:
+        """A BLS secret of an operator, by its place, or of the aggregator: below 2^253, so below the group's
+        order."""
+        return int.from_bytes(self._bytes(f"bls-{agent}-{number}"), "big") >> 3
 
     def _bytes(self, name: str) -> bytes:
         return hashlib.sha256(f"nektar-devnet-{self._plan.seed}-{name}".encode()).digest()

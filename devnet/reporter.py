@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import requests
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -20,6 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from devnet.view import OpenTask
 from nektar import telemetry
+from nektar.bearer import Bearer
 from nektar.evidence import bls
 from nektar.networks.encoding import encode_answer
 
@@ -34,12 +36,12 @@ FLUSH_MS = 180_000
 class Reporter:
     """Reports as `service`, an agent of this TaskManager on this chain."""
 
-    def __init__(self, service: str, url: str, token: str, chain_id: int, contract: str) -> None:
+    def __init__(self, service: str, url: str, known_by: Bearer | None, chain_id: int, contract: str) -> None:
         """`url`: where the collector listens, without a path; empty: report nothing."""
         self._identity: dict[str, str | int] = {telemetry.CHAIN_ID: chain_id, telemetry.CONTRACT: contract}
         self._chain_id = chain_id
         self._contract = bytes.fromhex(contract[2:])
-        self._exporter = _Exporter(url, token) if url else None
+        self._exporter = _Exporter(url, known_by) if url else None
         self._provider = TracerProvider(resource=Resource({"service.name": service}))
         if self._exporter:
             processor = BatchSpanProcessor(self._exporter, schedule_delay_millis=GATHER_MS)
@@ -69,6 +71,9 @@ class Reporter:
         return self._exporter.counted if self._exporter else {"sent": 0, "refused": 0}
 
     def close(self) -> None:
+        """Without what is not sent yet, which `flush` is for: a collector that is gone is not waited for."""
+        if self._exporter:
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
         self._provider.shutdown()
 
 
@@ -85,9 +90,10 @@ def signed(answer: tuple[int, int], signature: bytes) -> dict[str, str]:
 class _Exporter(OTLPSpanExporter):
     """The stock exporter, counting spans of requests that were answered 200, and of those that never were."""
 
-    def __init__(self, url: str, token: str) -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else None
-        super().__init__(f"{url}/v1/traces", headers=headers, timeout=PATIENCE, compression=Compression.Gzip)
+    def __init__(self, url: str, known_by: Bearer | None) -> None:
+        session = requests.Session()
+        session.auth = known_by
+        super().__init__(f"{url}/v1/traces", timeout=PATIENCE, compression=Compression.Gzip, session=session)
         self._lock = threading.Lock()
         self._sent = self._refused = 0
         # A collector that is being restarted is no news: what counts is counted.

@@ -102,6 +102,7 @@ class Scenario:
         """A scene whose tasks the plan has submitted in block `planned`."""
         home = self._home
         if scene.kind is SceneKind.DEREGISTERED:
+            home.flush()  # what it reports from its deregistration on is refused
             home.send(home.operators[_who(scene)], "operator_registry", "deregister")
             home.ask_back(_who(scene), left=0)  # in the same block, after that: so it may
             self._mine()
