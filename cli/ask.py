@@ -123,7 +123,12 @@ def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
             UNION ALL
             SELECT Timestamp, if(ServiceName = sender, sender, concat(sender, ' (', ServiceName, ')')),
                    SpanName, round(Duration / 1e6, 1), SpanAttributes['nektar.operator']
-            FROM (SELECT *, ResourceAttributes['nektar.sender'] AS sender FROM otel_traces)
+            FROM (
+                SELECT *, ResourceAttributes['nektar.sender.network'] AS of,
+                       concat(ResourceAttributes['nektar.sender'],
+                              if(of IN ('', {network:String}), '', concat(' of ', of))) AS sender
+                FROM otel_traces
+            )
             WHERE TraceId IN {traces:Array(String)} AND sender != {chain:String}
             ORDER BY Timestamp LIMIT {spans:UInt32} BY sender
         ) ORDER BY time, who, what

@@ -24,6 +24,7 @@ from nektar.config import Config, NetworkConfig
 from nektar.errors import NektarError
 from nektar.evidence import bls
 from nektar.model import G1, G2, Address
+from nektar.senders import Sender
 from nektar.tokens import BadToken, Claims, Role
 
 # For how long a key is the sender's without looking again, in seconds.
@@ -32,14 +33,6 @@ FRESH_SECONDS = 1.0
 A_PEER, ALL = 4, 20
 # Tokens that are remembered, and peers: more than a Network has senders.
 KNOWN, PEERS = 8_192, 8_192
-
-
-class Sender(NamedTuple):
-    """Who is admitted."""
-
-    name: str  # an Operator's address, in lower case, or a name in nektar.yaml
-    role: Role
-    network: str
 
 
 class Busy(NektarError):

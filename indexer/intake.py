@@ -38,7 +38,7 @@ from nektar.generations import Standing
 from nektar.log import OTLP_SPANS, BrokenLog
 from nektar.monitor import own_token
 from nektar.otlp import BadRequest, Signal, check_size, parse
-from nektar.telemetry import OWN, UNAUTHENTICATED
+from nektar.senders import OWN, UNAUTHENTICATED, Sender
 from nektar.tokens import PREFIX, BadToken
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,12 @@ class Intake:
         self._is_open = config.telemetry.is_open
         # Roles bring their own spans by a token that no sender has.
         self._senders = [
-            (name, _hashed(token)) for name, token in [*tokens.items(), (OWN, own_token(config))] if token
+            (sender, _hashed(token))
+            for sender, token in [
+                *((Sender(name), token) for name, token in tokens.items()),
+                (OWN, own_token(config)),
+            ]
+            if token
         ]
         self._signatures = Signatures(config.networks)
         self._standing = Standing(bus, config.networks)
@@ -107,7 +112,7 @@ class Intake:
         self._unpacking = ThreadPoolExecutor(1, "otlp")
         # One request of each sender waits for it, and they take turns: whoever has many waits for himself.
         self._turn = asyncio.Lock()
-        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        self._turns = defaultdict[Sender, asyncio.Lock](asyncio.Lock)
         self._admission = Admission(config, bus, self._standing) if config.telemetry.audience else None
         # Of its own: whoever is admitted need not wait for those who are not.
         self._admitting = ThreadPoolExecutor(1, "admission")
@@ -214,7 +219,7 @@ class Intake:
         _items.add(taken.items, {"signal": signal.name})
         return said
 
-    async def _sender(self, authorization: str, peer: str) -> str:
+    async def _sender(self, authorization: str, peer: str) -> Sender:
         """Whose token it is. Raises Refused, BusError.
 
         Those of nektar.yaml are all compared, each in a time that tells nothing."""
@@ -231,7 +236,7 @@ class Intake:
             raise unknown(f"expected `Authorization: Bearer TOKEN` with a token of telemetry.senders{known}")
         return names[0]
 
-    async def _admitted(self, admission: Admission, token: str, peer: str) -> str:
+    async def _admitted(self, admission: Admission, token: str, peer: str) -> Sender:
         """Whom a token names that is signed. Raises Refused, BusError."""
         try:
             if (sender := admission.known(token)) is None:
@@ -242,9 +247,9 @@ class Intake:
             raise unknown(str(error)) from error
         except Busy as error:
             raise busy(str(error)) from error
-        return sender.name
+        return sender
 
-    def _take(self, signal: Signal, sent: Body, sender: str, share: Share) -> _Taken:
+    def _take(self, signal: Signal, sent: Body, sender: Sender, share: Share) -> _Taken:
         """Unpack and check a request, in a thread. Raises Refused, BadRequest."""
         body = sent.packed
         if sent.encoding:
@@ -264,17 +269,16 @@ class Intake:
             raise bad(why)
         if otlp.drop_empty(signal, request) or sent.is_json or reasons:
             body = request.SerializeToString(deterministic=True)
-        headers = {"sender": sender.encode()}
-        messages = otlp.messages(signal, request, body, headers) if left else []
+        messages = otlp.messages(signal, request, body, sender.headers) if left else []
         # Last of all: others wait for what begins here.
         signed = self._signatures.fresh(signal, request, body, sender)
         return _Taken(signed, messages, left, reasons.total(), why)
 
-    async def _write(self, taken: _Taken, sender: str) -> None:
+    async def _write(self, taken: _Taken, sender: Sender) -> None:
         """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
         # Who gives up waiting for another's write does not end it.
         others = [asyncio.shield(asyncio.wrap_future(other)) for other in taken.signed.others]
-        signed = records(taken.signed.to_write, self._standing)
+        signed = records(taken.signed.to_write, sender, self._standing)
         await asyncio.gather(*(self._log(*each, sender) for each in signed), *others)
         of: dict[int, list[Message]] = {}
         for message in taken.messages:
@@ -282,7 +286,7 @@ class Intake:
         await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
 
     async def _log(
-        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: str
+        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: Sender
     ) -> None:
         """Append signed responses to the Network's log, which begins a trace."""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Self
 
 from indexer.refusals import later
+from nektar.senders import Sender
 
 
 class Room:
@@ -15,10 +16,10 @@ class Room:
 
     def __init__(self, size: int) -> None:
         self._left = size
-        self._held: Counter[str] = Counter()  # by sender
+        self._held: Counter[Sender] = Counter()  # by sender
         self._lock = threading.Lock()
 
-    def take(self, size: int, sender: str) -> None:
+    def take(self, size: int, sender: Sender) -> None:
         """Raises Refused."""
         with self._lock:
             if size > self._left:
@@ -28,7 +29,7 @@ class Room:
             self._left -= size
             self._held[sender] += size
 
-    def free(self, size: int, sender: str) -> None:
+    def free(self, size: int, sender: Sender) -> None:
         with self._lock:
             self._left += size
             self._held[sender] -= size
@@ -37,7 +38,7 @@ class Room:
 class Share:
     """One request's part of it, while its block is open."""
 
-    def __init__(self, room: Room, sender: str) -> None:
+    def __init__(self, room: Room, sender: Sender) -> None:
         self._room = room
         self._sender = sender
         self._taken = 0

@@ -31,6 +31,8 @@ from nektar.config import NetworkConfig
 from nektar.log import NETWORK, PART_BYTES, SignedBatch, encode, key
 from nektar.model import G1, Address, Hash32, Signed
 from nektar.otlp import Signal, groups
+from nektar.senders import Sender
+from nektar.tokens import Role
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,9 @@ PER_MINUTE = 1_200
 REMEMBERED = 32_768
 # Of an Operator, who brings its own: one of a Task each second. Of a thousand of them that are some 40 MB.
 OPERATORS_PER_MINUTE, OPERATORS_REMEMBERED = 60, 256
+# Of so many senders is remembered what they brought: more than Networks have. Whoever is forgotten may bring
+# the same once more, which changes nothing.
+SENDERS = 4_096
 # The longest preimage of a digest. The reference contracts' is 64 bytes.
 MAX_RESPONSE_BYTES = 1_024
 SCHEME = "bls-bn254"
@@ -97,28 +102,38 @@ class Signatures:
         self._per_minute = per_minute
         self._clock = clock
         self._lock = threading.Lock()
-        self._senders: dict[str, _Sender] = {}
+        self._senders: OrderedDict[Sender, _Sender] = OrderedDict()  # who was heard of last is last
 
-    def fresh(self, signal: Signal, request: Any, body: bytes, sender: str) -> Fresh:
-        """What of `request`, whose protobuf is `body`, belongs onto a log and is not there yet."""
+    def fresh(self, signal: Signal, request: Any, body: bytes, sender: Sender) -> Fresh:
+        """What of `request`, whose protobuf is `body`, belongs onto a log and is not there yet. One of a
+        Network has no business on another's, though both be on one contract."""
         if _MARK not in body:
             return Fresh([], [])
         with self._lock:
-            if (known := self._senders.get(sender)) is None:
-                budget = self._per_minute, REMEMBERED
-                if telemetry.is_operators(sender):
-                    budget = OPERATORS_PER_MINUTE, OPERATORS_REMEMBERED
-                known = self._senders[sender] = _Sender(*budget, self._clock())
+            known = self._known(sender)
             found: dict[bytes, Found] = {}
             for place, signed in _signed(signal, request, sender):
                 for network in self._networks.get(place, ()):
                     each = Found(network, signed, _digest(network, signed))
-                    if each.digest not in known.written:
+                    if sender.network in ("", network.name) and each.digest not in known.written:
                         found.setdefault(each.digest, each)
             allowed, others = known.begin(found, self._clock(), sender)
             return Fresh([found[digest] for digest in allowed], others)
 
-    def end(self, found: Sequence[Found], sender: str, *, written: bool) -> None:
+    def _known(self, sender: Sender) -> _Sender:
+        """What it has brought; of those who have not been heard of for longest all is forgotten."""
+        if (known := self._senders.get(sender)) is None:
+            budget = self._per_minute, REMEMBERED
+            if sender.role == Role.OPERATOR:
+                budget = OPERATORS_PER_MINUTE, OPERATORS_REMEMBERED
+            idle = (name for name, each in self._senders.items() if not each.is_writing)
+            if len(self._senders) >= SENDERS and (longest := next(idle, None)):
+                del self._senders[longest]
+            known = self._senders[sender] = _Sender(*budget, self._clock())
+        self._senders.move_to_end(sender)
+        return known
+
+    def end(self, found: Sequence[Found], sender: Sender, *, written: bool) -> None:
         """These stand on their logs now; or not, and then cost nothing. Each that was to write ends once."""
         with self._lock:
             self._senders[sender].end([each.digest for each in found], written)
@@ -136,8 +151,12 @@ class _Sender:
         self._dropped = 0
         self._said = -60.0
 
+    @property
+    def is_writing(self) -> bool:
+        return bool(self._under_way)
+
     def begin(
-        self, wanted: Iterable[bytes], now: float, sender: str
+        self, wanted: Iterable[bytes], now: float, sender: Sender
     ) -> tuple[list[bytes], list[Future[None]]]:
         """Those of `wanted` that the budget allows, which are under way from now on; and those that are."""
         allowed, others = list[bytes](), list[Future[None]]()
@@ -165,12 +184,12 @@ class _Sender:
         while len(self.written) > self._remembered:
             self.written.popitem(last=False)
 
-    def _say(self, now: float, sender: str) -> None:
+    def _say(self, now: float, sender: Sender) -> None:
         """Say what was kept off, at most once a minute."""
         if self._dropped and now - self._said >= 60:
             log.warning(
                 "sender %s: %d signed responses beyond %d a minute are not on the log; their spans are kept",
-                sender,
+                sender.brought_by,
                 self._dropped,
                 self._budget.most,
             )
@@ -178,10 +197,12 @@ class _Sender:
 
 
 def records(
-    found: Sequence[Found], standing: Callable[[NetworkConfig], int] = lambda network: network.generation
+    found: Sequence[Found],
+    sender: Sender,
+    standing: Callable[[NetworkConfig], int] = lambda network: network.generation,
 ) -> Iterator[tuple[NetworkConfig, Sequence[Found], Message]]:
-    """The messages that put these onto their logs, of the generations that are `standing`, each a record that
-    travels whole, and what is in it."""
+    """The messages that put these, which one sender brought, onto their logs, of the generations that are
+    `standing`, each a record that travels whole, and what is in it."""
     of: dict[str, list[Found]] = {}
     for each in found:
         of.setdefault(each.network.name, []).append(each)
@@ -194,11 +215,11 @@ def records(
             part = all_[i : i + most]
             batch = tuple(each.signed for each in part)
             value = encode(SignedBatch(batch))
-            headers = {"sender": batch[0].brought_by.encode()} | trace.header(trace.begin(log_of, [value]))
+            headers = sender.headers | trace.header(trace.begin(log_of, [value]))
             yield network, part, Message(NETWORK, log_of, value, headers)
 
 
-def _signed(signal: Signal, request: Any, sender: str) -> Iterator[tuple[Place, Signed]]:
+def _signed(signal: Signal, request: Any, sender: Sender) -> Iterator[tuple[Place, Signed]]:
     for group in groups(signal, request):
         for item in group.items:
             said = {a.key: a.value for a in item.attributes if a.key.startswith("nektar.")}
@@ -206,7 +227,7 @@ def _signed(signal: Signal, request: Any, sender: str) -> Iterator[tuple[Place, 
                 yield found
 
 
-def _read(said: Mapping[str, Any], sender: str) -> tuple[Place, Signed] | None:
+def _read(said: Mapping[str, Any], sender: Sender) -> tuple[Place, Signed] | None:
     """The signed response that these attributes are; None where they are none."""
     scheme = said.get(telemetry.SIGNATURE_SCHEME)
     if any(name not in said for name in _NEEDED) or (scheme is not None and scheme.string_value != SCHEME):
@@ -223,7 +244,7 @@ def _read(said: Mapping[str, Any], sender: str) -> tuple[Place, Signed] | None:
     if len(response) > MAX_RESPONSE_BYTES or keccak(response) != digest:
         return None
     place = Place(said[telemetry.CHAIN_ID].int_value, contract)
-    return place, Signed(None, task_hash, operator, digest, signature, response, brought_by=sender)
+    return place, Signed(None, task_hash, operator, digest, signature, response, brought_by=sender.brought_by)
 
 
 def _octets(value: Any, length: int | None = None) -> bytes:

@@ -18,7 +18,7 @@ from nektar.chain.anchor import BadAnchor, Pinned, Quorum
 from nektar.chain.anchor import parse as parse_anchor
 from nektar.errors import NektarError
 from nektar.role import ROLES
-from nektar.telemetry import RESERVED
+from nektar.senders import RESERVED
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HexHash = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{64}$")]

@@ -383,7 +383,7 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     signature: G1
     response: bytes = b""  # what `digest` is the hash of, where it is known
     scheme: Literal["bls-bn254"] = "bls-bn254"
-    brought_by: str = ""  # a name under `telemetry.senders`; empty from calldata
+    brought_by: str = ""  # whose token did (`senders.Sender`); empty from calldata
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):

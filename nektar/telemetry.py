@@ -26,20 +26,12 @@ RESPONSE_DIGEST = "nektar.response.digest"  # hex
 SIGNATURE = "nektar.signature"  # hex, in the scheme's own encoding
 SIGNATURE_SCHEME = "nektar.signature.scheme"  # bls-bn254
 
-# On every span in the store: whose token brought it.
+# On every span in the store: whose token brought it, what that sender is to which Network (`senders.py`).
 SENDER = "nektar.sender"
-UNAUTHENTICATED = "unauthenticated"
+SENDER_ROLE = "nektar.sender.role"
+SENDER_NETWORK = "nektar.sender.network"
 # The service, and the sender, of what the pipeline itself says of the chain once it is final.
 CHAIN = "chain"
-# The sender of roles' own spans.
-OWN = "nektar"
-# No sender in nektar.yaml may be called so.
-RESERVED = (UNAUTHENTICATED, CHAIN, OWN)
-
-
-def is_operators(sender: str) -> bool:
-    """Whether a sender is an Operator, who brings what it signed itself: there may be many of them."""
-    return sender.startswith("0x")
 
 
 def task_ids(chain_id: int, contract: bytes, task_hash: bytes) -> tuple[bytes, bytes]:

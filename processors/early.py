@@ -12,7 +12,7 @@ import msgspec
 from immutables import Map
 
 from nektar.model import Hash32, Signed
-from nektar.telemetry import is_operators
+from nektar.senders import is_operators
 
 # Of one bringer at a time: an Aggregator reports a set of a thousand Operators at once. Some 400 bytes each.
 MOST = 1024

@@ -17,15 +17,16 @@ import time
 from collections import deque
 from typing import Self
 
+from nektar import senders
 from nektar.arrow import pa
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Delivered, Fenced, Writer
 from nektar.errors import NektarError
 from nektar.log import DEAD, TELEMETRY
 from nektar.otlp import SIGNALS, BadRequest, Signal, parse
+from nektar.senders import Sender
 from nektar.store.otel import TABLES, rows
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
-from nektar.telemetry import UNAUTHENTICATED
 from processors.letters import letter, letter_key, where
 from processors.stored import rows_stored
 
@@ -108,11 +109,12 @@ class Telemetry:
 
     def _store_one(self, message: Delivered) -> None:
         signal = _SIGNALS[message.stream]
-        sender = message.headers.get("sender", b"").decode("utf-8", "replace") or UNAUTHENTICATED
+        sender = senders.of(message.headers)
         try:
             table = _table(signal, message.value, sender)
             if table.num_rows:
-                digest = hashlib.sha256(sender.encode() + b"\0" + message.value).hexdigest()
+                said = "\0".join((*sender, "")).encode()
+                digest = hashlib.sha256(said + message.value).hexdigest()
                 self._store.insert(TABLES[signal], table, f"{signal.name}:{digest}")
                 rows_stored.add(table.num_rows, {"table": TABLES[signal]})
         except (BadRequest, SqlError) as error:
@@ -138,7 +140,7 @@ class Telemetry:
         self._done.clear()
 
 
-def _table(signal: Signal, value: bytes, sender: str) -> pa.Table:
+def _table(signal: Signal, value: bytes, sender: Sender) -> pa.Table:
     """The rows of a message. Raises BadRequest, whatever is wrong with it: who wrote it may be anybody."""
     try:
         return rows(signal, parse(signal, value), sender)

@@ -13,6 +13,7 @@ from typing import Any
 from nektar.arrow import pa
 from nektar.attributes import attributes, text
 from nektar.otlp import LOGS, SPANS, BadRequest, Signal, check_size, groups
+from nektar.senders import Sender
 from nektar.store.schema import literal
 from nektar.telemetry import CHAIN, SENDER
 from nektar.trace import GENERATION, NETWORK
@@ -33,7 +34,7 @@ _STATUSES = ("Unset", "Ok", "Error")
 _FATAL = 24  # the highest severity
 
 
-def rows(signal: Signal, request: Any, sender: str) -> pa.Table:
+def rows(signal: Signal, request: Any, sender: Sender) -> pa.Table:
     """The rows of a request that `sender` brought. Raises BadRequest where they are too much for one."""
     check_size(signal, request)
     columns: dict[str, pa.Array] = _ROWS[signal](request, sender)
@@ -98,7 +99,7 @@ def _of_chain(spans: Sequence[Mapping[str, Any]], place: Mapping[str, str]) -> p
     return pa.table(columns)
 
 
-def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
+def _spans(request: Any, sender: Sender) -> dict[str, pa.Array]:
     of = _Groups(SPANS, request, sender)
     spans = of.items
     events = [event for span in spans for event in span.events]
@@ -133,7 +134,7 @@ def _spans(request: Any, sender: str) -> dict[str, pa.Array]:
     }
 
 
-def _records(request: Any, sender: str) -> dict[str, pa.Array]:
+def _records(request: Any, sender: Sender) -> dict[str, pa.Array]:
     of = _Groups(LOGS, request, sender)
     records = of.items
     return {
@@ -158,13 +159,13 @@ def _records(request: Any, sender: str) -> dict[str, pa.Array]:
     }
 
 
-_ROWS: Mapping[Signal, Callable[[Any, str], dict[str, pa.Array]]] = {SPANS: _spans, LOGS: _records}
+_ROWS: Mapping[Signal, Callable[[Any, Sender], dict[str, pa.Array]]] = {SPANS: _spans, LOGS: _records}
 
 
 class _Groups:
     """What resources and scopes say once and each of their rows repeats: read once, repeated by Arrow."""
 
-    def __init__(self, signal: Signal, request: Any, sender: str) -> None:
+    def __init__(self, signal: Signal, request: Any, sender: Sender) -> None:
         self.items: list[Any] = []
         self.resources: list[Any] = []
         self.scopes: list[Any] = []
@@ -177,8 +178,8 @@ class _Groups:
             self.items += group.items
             resource_of += [len(self.resources) - 1] * len(group.items)
             scope_of += [len(self.scopes) - 1] * len(group.items)
-        # `sender` stands there whatever it says of itself.
-        self.attributes = [attributes(r.resource.attributes) | {SENDER: sender} for r in self.resources]
+        # The sender stands there whatever it says of itself.
+        self.attributes = [attributes(r.resource.attributes) | sender.attributes for r in self.resources]
         self._resource_of = pa.array(resource_of, pa.int32())
         self._scope_of = pa.array(scope_of, pa.int32())
 

@@ -24,7 +24,7 @@ from indexer import collector, intake, otlp_http
 from indexer.intake import MAX_BODY_BYTES, Intake
 from indexer.otlp_http import JSON, PROTOBUF
 from indexer.signatures import Signatures
-from nektar import registered, trace
+from nektar import registered, senders, trace
 from nektar.bus.port import (
     Broken,
     Bus,
@@ -45,6 +45,7 @@ from nektar.http import CantListen, Server, bind
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
 from nektar.rows import Change, OperatorRow
+from nektar.senders import Sender
 from nektar.tokens import Claims, Role, mint
 from tests import otlp
 from tests.indexer.test_signatures import HOME, attributes
@@ -295,7 +296,7 @@ def test_a_token_that_an_operator_has_signed_says_who_sends(bus: SqliteBus) -> N
         assert {each.status for each in answers} == {401, 429}
         assert {each.headers["retry-after"] for each in answers if each.status == 429} == {"1"}
     (message,) = told(bus)
-    assert message.headers["sender"] == operator.encode()
+    assert senders.of(message.headers) == Sender(operator, Role.OPERATOR, HOME.name)
 
 
 def test_other_paths_and_methods(client: Client) -> None:
@@ -576,7 +577,7 @@ class Unpacking:
             return body
 
         def taking(intake: Intake, *given: Any) -> Any:
-            self.of.append(given[2])  # the sender
+            self.of.append(given[2].name)  # the sender
             assert self.goes_on.wait(60)
             return take(intake, *given)
 

@@ -27,6 +27,7 @@ from nektar.arrow import pa
 from nektar.bus.sqlite import SqliteBus
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS
 from nektar.otlp import LOGS, SPANS, parse
+from nektar.senders import Sender
 from nektar.store.otel import rows
 from tests.indexer.test_collector import TOKENS, serving, told
 from tests.indexer.test_signatures import HOME
@@ -41,7 +42,7 @@ def spans_on(bus: SqliteBus) -> list[dict[str, Any]]:
     found = []
     for message in told(bus, OTLP_SPANS):
         assert message.headers == {"sender": b"operator-1"}
-        found += _values(rows(SPANS, parse(SPANS, message.value), "operator-1"))
+        found += _values(rows(SPANS, parse(SPANS, message.value), Sender("operator-1")))
     return found
 
 
@@ -102,7 +103,7 @@ def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
     assert (one["Events.Name"], dict(one["Events.Attributes"][0])) == (["seen"], {"block": "17"})
     assert len(told(bus, NETWORK)) == 1
     (record,) = told(bus, OTLP_LOGS)
-    (line,) = _values(rows(LOGS, parse(LOGS, record.value), "x"))
+    (line,) = _values(rows(LOGS, parse(LOGS, record.value), Sender("x")))
     assert (line["Body"], line["SeverityText"], line["ServiceName"]) == (
         "no peer answers",
         "WARN",
@@ -156,5 +157,5 @@ def test_the_node_sdk(bus: SqliteBus, form: str, compression: str) -> None:
         assert (row["StatusCode"], row["ServiceName"]) == ("Error", "operator-in-node")
         assert dict(row["Events.Attributes"][0]) == {"digest": "0x00"}
     (record,) = told(bus, OTLP_LOGS)
-    (line,) = _values(rows(LOGS, parse(LOGS, record.value), "x"))
+    (line,) = _values(rows(LOGS, parse(LOGS, record.value), Sender("x")))
     assert (line["Body"], dict(line["LogAttributes"])) == ("hello", {"k": "v"})

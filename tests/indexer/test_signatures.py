@@ -9,12 +9,14 @@ import pytest
 from eth_hash.auto import keccak
 
 from indexer.signatures import MAX_RESPONSE_BYTES, OPERATORS_PER_MINUTE, SCHEME, Fresh, Signatures, records
-from nektar import telemetry, trace
+from nektar import senders, telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
 from nektar.config import NetworkConfig
 from nektar.log import NETWORK, SignedBatch, decode, key
 from nektar.model import Signed
 from nektar.otlp import LOGS, SPANS
+from nektar.senders import Sender
+from nektar.tokens import Role
 from tests import otlp
 
 NOW = 1_790_000_000 * 10**9
@@ -22,6 +24,9 @@ MANAGER = "0x" + "7a" * 20
 HOME = NetworkConfig("home", 31337, ("p",), {"task_manager": MANAGER}, generation=3)
 ALIAS = NetworkConfig("alias", 31337, ("p",), {"task_manager": MANAGER.upper().replace("0X", "0x")})
 AWAY = NetworkConfig("away", 1, ("p",), {"task_manager": MANAGER})
+PEER = Sender("peer")
+OPERATOR = Sender("0x" + "a1" * 20, Role.OPERATOR, "home")
+GATEWAY = Sender("gateway", Role.AGGREGATOR, "home")
 BARE = NetworkConfig("bare", 31337, ("p",), {})
 
 
@@ -50,7 +55,7 @@ def spans(*of: list[tuple[str, str | int]]) -> Any:
     return request
 
 
-def fresh(signatures: Signatures, request: Any, sender: str = "peer", signal: Any = SPANS) -> list[Signed]:
+def fresh(signatures: Signatures, request: Any, sender: Sender = PEER, signal: Any = SPANS) -> list[Signed]:
     """What is new of the request, and is written."""
     found = signatures.fresh(signal, request, request.SerializeToString(), sender).to_write
     signatures.end(found, sender, written=True)
@@ -100,8 +105,8 @@ def test_what_can_be_no_signature_of_a_network_stays_off_its_log(changes: dict[s
 def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
     signatures = Signatures([HOME, ALIAS, AWAY, BARE])
     request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer").to_write
-    written = {network.name: message for network, _, message in records(found)}
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    written = {network.name: message for network, _, message in records(found, PEER)}
     assert {name: m.key for name, m in written.items()} == {
         "home": key("home", 3),
         "alias": key("alias", 1),
@@ -116,18 +121,45 @@ def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
         assert {s.brought_by for s in batch.responses} == {"peer"}
 
 
+@pytest.mark.parametrize("sender", [OPERATOR, GATEWAY], ids=lambda sender: sender.role)
+def test_one_of_a_network_brings_nothing_onto_anothers_log_though_both_are_on_one_contract(
+    sender: Sender,
+) -> None:
+    signatures, request = Signatures([HOME, ALIAS, AWAY]), spans(attributes(0), attributes(1, CHAIN_ID=1))
+    for network in ("home", "alias", "away"):
+        own = sender._replace(network=network)
+        found = signatures.fresh(SPANS, request, request.SerializeToString(), own).to_write
+        assert [(each.network.name, each.signed.brought_by) for each in found] == [
+            (network, f"{sender.role}/{sender.name}")
+        ]
+        ((_, _, message),) = records(found, own)
+        assert senders.of(message.headers) == own
+
+
+def test_of_those_who_were_heard_of_long_ago_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.signatures.SENDERS", 3)
+    signatures, request = Signatures([HOME]), spans(attributes(0))
+    writing = signatures.fresh(SPANS, request, request.SerializeToString(), GATEWAY).to_write
+    for i in (0, 1, 0, 2, 3):
+        fresh(signatures, request, Sender(f"peer {i}"))
+    assert [each.name for each in signatures._senders] == ["gateway", "peer 2", "peer 3"]
+    signatures.end(writing, GATEWAY, written=True)
+    assert fresh(signatures, request, GATEWAY) == []
+    assert len(fresh(signatures, request, Sender("peer 0"))) == 1
+
+
 def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
     signatures = Signatures([HOME])
     request = spans(attributes(0), attributes(0), attributes(1))
     assert len(fresh(signatures, request)) == 2
     assert fresh(signatures, request) == []
-    assert [s.brought_by for s in fresh(signatures, request, "aggregator")] == ["aggregator"] * 2
+    assert [s.brought_by for s in fresh(signatures, request, GATEWAY)] == ["aggregator/gateway"] * 2
     assert len(fresh(signatures, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
 
 
 def begun(signatures: Signatures, request: Any) -> Fresh:
     """What is new of the request, and is under way."""
-    return signatures.fresh(SPANS, request, request.SerializeToString(), "peer")
+    return signatures.fresh(SPANS, request, request.SerializeToString(), PEER)
 
 
 def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
@@ -136,7 +168,7 @@ def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
     for _ in range(5):
         found = begun(signatures, request).to_write
         assert len(found) == 3
-        signatures.end(found, "peer", written=False)
+        signatures.end(found, PEER, written=False)
     assert len(fresh(signatures, spans(*map(attributes, range(10, 13))))) == 3
     assert fresh(signatures, request) == []  # of what is written the budget is
 
@@ -151,7 +183,7 @@ def test_what_is_sent_again_while_it_is_under_way_is_one_write_that_all_wait_for
     more = begun(signatures, spans(*map(attributes, range(10))))
     assert (len(more.to_write), len(more.others)) == (1, 2)
     assert not any(other.done() for each in again for other in each.others)
-    signatures.end(first.to_write, "peer", written=written)
+    signatures.end(first.to_write, PEER, written=written)
     errors = {type(other.exception(0)) for each in (*again, more) for other in each.others}
     assert errors == {type(None) if written else BusError}
     after = begun(signatures, request)
@@ -173,7 +205,7 @@ def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         flood = [spans(*[attributes(10 * i + j) for j in range(10)]) for i in range(5)]
         assert [len(fresh(signatures, each)) for each in flood] == [3, 0, 0, 0, 0]
-        assert len(fresh(signatures, spans(attributes(0)), "peer 2")) == 1
+        assert len(fresh(signatures, spans(attributes(0)), Sender("peer 2"))) == 1
         assert len(caplog.records) == 1
         assert "sender peer: 7 signed responses beyond 3 a minute" in caplog.text
         now[0] = 20.0  # a third of a minute
@@ -187,8 +219,8 @@ def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCap
 def test_an_operator_brings_its_own_and_so_fewer() -> None:
     signatures = Signatures([HOME], clock=lambda: 0.0)
     flood = spans(*[attributes(i) for i in range(2 * OPERATORS_PER_MINUTE)])
-    assert len(fresh(signatures, flood, "0x" + "a1" * 20)) == OPERATORS_PER_MINUTE
-    assert len(fresh(signatures, flood, "gateway")) == 2 * OPERATORS_PER_MINUTE
+    assert len(fresh(signatures, flood, OPERATOR)) == OPERATORS_PER_MINUTE
+    assert len(fresh(signatures, flood, GATEWAY)) == 2 * OPERATORS_PER_MINUTE
 
 
 def test_a_record_of_many_travels_whole() -> None:
@@ -199,8 +231,8 @@ def test_a_record_of_many_travels_whole() -> None:
         for each in long
     ]
     request = spans(*said)
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), "peer").to_write
-    made = list(records(found))
+    found = signatures.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    made = list(records(found, PEER))
     assert len(made) > 1
     assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, _, message in made)
     assert [each for _, part, _ in made for each in part] == found

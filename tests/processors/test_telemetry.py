@@ -17,6 +17,7 @@ from nektar.health import Health
 from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
 from nektar.model import Block, Hash32, Level
 from nektar.otlp import MAX_GROUPS, Signal
+from nektar.senders import Sender
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.otel import rows
@@ -62,8 +63,10 @@ def put(bus: Bus, *messages: Message, partition: int = 0) -> None:
             writer.transaction([message])
 
 
-def sent(value: bytes, sender: str = "operator-1", stream: str = OTLP_SPANS) -> Message:
-    return Message(stream, b"", value, {"sender": sender.encode()})
+def sent(
+    value: bytes, sender: str = "operator-1", stream: str = OTLP_SPANS, network: str = "home"
+) -> Message:
+    return Message(stream, b"", value, Sender(sender, "observer", network).headers)
 
 
 def drain(store: Any, bus: Bus) -> None:
@@ -91,9 +94,21 @@ def test_spans_and_records_are_stored_with_who_sent_them(bus: Bus, store: Store)
     records = otlp.records(4, NOW).SerializeToString()
     put(bus, sent(records, "aggregator", OTLP_LOGS), partition=1)
     drain(store, bus)
-    asked = "SELECT ResourceAttributes['nektar.sender'], count() FROM otel_traces GROUP BY 1 ORDER BY 1"
-    assert store.rows(asked) == [("operator-1", 3), ("unauthenticated", 2)]
-    assert store.rows("SELECT ResourceAttributes['nektar.sender'] FROM otel_logs") == [("aggregator",)] * 4
+    who = ", ".join(f"ResourceAttributes['nektar.sender{of}']" for of in ("", ".role", ".network"))
+    assert store.rows(f"SELECT {who}, count() FROM otel_traces GROUP BY ALL ORDER BY ALL") == [
+        ("operator-1", "observer", "home", 3),
+        ("unauthenticated", "", "", 2),
+    ]
+    assert store.rows(f"SELECT {who} FROM otel_logs") == [("aggregator", "observer", "home")] * 4
+
+
+def test_one_name_in_two_networks_is_two_senders(bus: Bus, store: Store) -> None:
+    put(bus, *(sent(spans(), network=network) for network in ("home", "away", "home")))
+    drain(store, bus)
+    asked = (
+        "SELECT ResourceAttributes['nektar.sender.network'], count() FROM otel_traces GROUP BY 1 ORDER BY 1"
+    )
+    assert store.rows(asked) == [("away", 3), ("home", 3)]
 
 
 def test_what_is_read_again_or_sent_again_is_stored_once(bus: Bus, store: Store) -> None:
@@ -222,8 +237,8 @@ def test_rows_that_clickhouse_refuses_are_a_dead_letter(bus: Bus, store: Store) 
 def test_a_message_that_can_not_be_made_rows_of_is_a_dead_letter_whatever_is_wrong_with_it(
     bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
-    def faulty(signal: Signal, request: Any, sender: str) -> pa.Table:
-        if sender == "mallory":
+    def faulty(signal: Signal, request: Any, sender: Sender) -> pa.Table:
+        if sender.name == "mallory":
             raise kind("nobody foresaw this")
         return rows(signal, request, sender)
 

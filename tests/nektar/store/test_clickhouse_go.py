@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from nektar.otlp import LOGS, SPANS
+from nektar.senders import Sender
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
 from nektar.store.otel import TABLES, rows
@@ -40,7 +41,7 @@ def fill(store: Store) -> None:
             f"SELECT {names} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
         )
     for signal, request in ((SPANS, spans(2, NOW)), (LOGS, records(2, NOW))):
-        store.insert(TABLES[signal], rows(signal, request, "an agent"), signal.name)
+        store.insert(TABLES[signal], rows(signal, request, Sender("an agent")), signal.name)
     for statement in (MODULE / "store.sql").read_text("utf-8").split(";\n")[:-1]:
         store.command(statement)
 

@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from indexer import otlp_json
 from nektar.otlp import LOGS, SIGNALS, SPANS, BadRequest, Signal, groups
+from nektar.senders import UNAUTHENTICATED, Sender
 from nektar.store.otel import MAX_DATES, TABLES, rows, text
 from nektar.store.port import Store
 from tests import otlp
@@ -44,7 +45,7 @@ def test_a_span_stands_as_the_collector_would_write_it(telemetry: Store) -> None
     event = span.events.add(time_unix_nano=NOW - 5, name="signed")
     otlp.put(event.attributes, [("n", 1)])
     span.links.add(trace_id=b"\3" * 16, span_id=b"\4" * 8, trace_state="c=d")
-    telemetry.insert("otel_traces", rows(SPANS, request, "operator-1"), "a")
+    telemetry.insert("otel_traces", rows(SPANS, request, Sender("operator-1")), "a")
     assert shown(telemetry, "otel_traces") == [
         {
             "Timestamp": "2026-09-21 14:13:19.999000000",
@@ -55,7 +56,7 @@ def test_a_span_stands_as_the_collector_would_write_it(telemetry: Store) -> None
             "SpanName": "step 0",
             "SpanKind": "Server",
             "ServiceName": "operator",
-            "ResourceAttributes": {"service.name": "operator", "nektar.sender": "operator-1"},
+            "ResourceAttributes": {"service.name": "operator", **Sender("operator-1").attributes},
             "ScopeName": "devnet",
             "ScopeVersion": "1",
             "SpanAttributes": {"nektar.task.number": "7", "text": "ä"},
@@ -81,7 +82,7 @@ def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -
     otlp.put(group.scope_logs[0].scope.attributes, [("s", 1)])
     record = group.scope_logs[0].log_records[0]
     record.flags, record.event_name = 0x101, "missed"
-    telemetry.insert("otel_logs", rows(LOGS, request, "operator-1"), "a")
+    telemetry.insert("otel_logs", rows(LOGS, request, Sender("operator-1")), "a")
     assert shown(telemetry, "otel_logs") == [
         {
             "Timestamp": "2026-09-21 14:13:20.000000000",
@@ -94,7 +95,7 @@ def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -
             "ServiceName": "operator",
             "Body": "record 0",
             "ResourceSchemaUrl": "https://resource",
-            "ResourceAttributes": {"service.name": "operator", "nektar.sender": "operator-1"},
+            "ResourceAttributes": {"service.name": "operator", **Sender("operator-1").attributes},
             "ScopeSchemaUrl": "https://scope",
             "ScopeName": "lib",
             "ScopeVersion": "2",
@@ -105,15 +106,23 @@ def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -
     ]
 
 
-def test_who_sent_it_is_the_tokens_to_say(telemetry: Store) -> None:
-    request = otlp.spans(1, NOW, resource=[("nektar.sender", "somebody else")])
-    assert rows(SPANS, request, "mallory")["ResourceAttributes"].to_pylist() == [
-        [("nektar.sender", "mallory")]
+@pytest.mark.parametrize(
+    "sender", [Sender("0x" + "a1" * 20, "operator", "home"), Sender("mallory"), UNAUTHENTICATED], ids=str
+)
+def test_who_sent_it_is_the_tokens_to_say(sender: Sender) -> None:
+    said = [("nektar.sender", "eve"), ("nektar.sender.role", "observer"), ("nektar.sender.network", "away")]
+    table = rows(SPANS, otlp.spans(1, NOW, resource=said), sender)
+    assert table["ResourceAttributes"].to_pylist() == [
+        [
+            ("nektar.sender", sender.name),
+            ("nektar.sender.role", sender.role),
+            ("nektar.sender.network", sender.network),
+        ]
     ]
 
 
 def test_an_insert_that_comes_twice_is_stored_once_in_the_view_too(telemetry: Store) -> None:
-    table = rows(SPANS, otlp.spans(9, NOW), "me")
+    table = rows(SPANS, otlp.spans(9, NOW), Sender("me"))
     for token in ("a", "a", "b", "a"):
         telemetry.insert("otel_traces", table, token)
     for name in ("otel_traces", "otel_traces_trace_id_ts"):
@@ -125,7 +134,7 @@ def test_a_trace_is_found_by_its_table_of_times(telemetry: Store) -> None:
     spans = request.resource_spans[0].scope_spans[0].spans
     for i, span in enumerate(spans):
         span.trace_id, span.start_time_unix_nano = b"\7" * 16, NOW - i * 10**9
-    telemetry.insert("otel_traces", rows(SPANS, request, "me"), "a")
+    telemetry.insert("otel_traces", rows(SPANS, request, Sender("me")), "a")
     assert shown(telemetry, "otel_traces_trace_id_ts") == [
         {"TraceId": "07" * 16, "Start": "2026-09-21 14:13:17", "End": "2026-09-21 14:13:20"}
     ]
@@ -137,10 +146,10 @@ def test_a_trace_is_found_by_its_table_of_times(telemetry: Store) -> None:
 @given(made=ANY)
 def test_any_request_makes_rows_and_the_same_from_json(made: tuple[Signal, Any]) -> None:
     signal, request = made
-    table = rows(signal, request, "me")
+    table = rows(signal, request, Sender("me"))
     assert table.num_rows == sum(len(group.items) for group in groups(signal, request))
     table.validate(full=True)
-    assert rows(signal, otlp_json.parse(signal, otlp.to_json(request)), "me").equals(table)
+    assert rows(signal, otlp_json.parse(signal, otlp.to_json(request)), Sender("me")).equals(table)
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
@@ -150,7 +159,7 @@ def test_the_store_takes_any_rows(telemetry: Store, signal: Signal) -> None:
     @settings(max_examples=40)
     @given(otlp.requests(signal))
     def take(request: Any) -> None:
-        table = rows(signal, request, "me")
+        table = rows(signal, request, Sender("me"))
         if table.num_rows:
             telemetry.insert(TABLES[signal], table, str(len(taken)))
             taken.append(table.num_rows)
@@ -175,7 +184,7 @@ def test_times_that_nobody_should_send(
     request = otlp.spans(1, NOW)
     span = request.resource_spans[0].scope_spans[0].spans[0]
     span.start_time_unix_nano, span.end_time_unix_nano = start, end
-    telemetry.insert("otel_traces", rows(SPANS, request, "me"), "a")
+    telemetry.insert("otel_traces", rows(SPANS, request, Sender("me")), "a")
     (row,) = shown(telemetry, "otel_traces", "Timestamp, Duration")
     assert (row["Timestamp"], int(row["Duration"])) == (shows, duration)
 
@@ -188,15 +197,15 @@ def over(dates: int) -> Any:
 
 
 def test_many_dates_are_refused_before_the_store_would(telemetry: Store) -> None:
-    telemetry.insert("otel_traces", rows(SPANS, over(MAX_DATES), "me"), "a")
+    telemetry.insert("otel_traces", rows(SPANS, over(MAX_DATES), Sender("me")), "a")
     assert telemetry.rows("SELECT uniqExact(toDate(Timestamp)) FROM otel_traces") == [(MAX_DATES,)]
     with pytest.raises(BadRequest, match=f"at most {MAX_DATES} dates in a message; got 101"):
-        rows(SPANS, over(101), "me")
+        rows(SPANS, over(101), Sender("me"))
 
 
 def test_ten_thousand_attributes_and_a_key_that_comes_twice(telemetry: Store) -> None:
     attributes = [(f"key {i}", i) for i in range(10_000)] + [("key 0", "last")]
-    telemetry.insert("otel_traces", rows(SPANS, otlp.spans(1, NOW, attributes=attributes), "me"), "a")
+    telemetry.insert("otel_traces", rows(SPANS, otlp.spans(1, NOW, attributes=attributes), Sender("me")), "a")
     asked = (
         "SELECT length(SpanAttributes), SpanAttributes['key 0'], SpanAttributes['key 9999'] FROM otel_traces"
     )
@@ -205,7 +214,7 @@ def test_ten_thousand_attributes_and_a_key_that_comes_twice(telemetry: Store) ->
 
 def test_resources_that_are_repeated_too_often_are_refused() -> None:
     with pytest.raises(BadRequest, match="for each of their spans"):
-        rows(SPANS, otlp.spans(700, NOW, resource=[("t", "x" * 100_000)]), "me")
+        rows(SPANS, otlp.spans(700, NOW, resource=[("t", "x" * 100_000)]), Sender("me"))
 
 
 @pytest.mark.parametrize(
@@ -257,10 +266,10 @@ def test_a_resource_is_read_once_and_not_for_each_of_its_scopes(
 
     for module in ("nektar.attributes", "nektar.store.otel"):
         monkeypatch.setattr(f"{module}.text", counted)
-    table = rows(signal, request, "operator-1")
+    table = rows(signal, request, Sender("operator-1"))
     assert table.num_rows == 21
     assert 101 <= read <= 101 + 21  # and the records' bodies
-    assert {len(each) for each in table["ResourceAttributes"].to_pylist()} == {102}
+    assert {len(each) for each in table["ResourceAttributes"].to_pylist()} == {104}
 
 
 def test_a_row_has_what_its_own_resource_and_scope_say() -> None:
@@ -271,6 +280,6 @@ def test_a_row_has_what_its_own_resource_and_scope_say() -> None:
         scope = request.resource_spans[-2].scope_spans.add()
         scope.scope.name = f"scope {i}"
         scope.spans.extend(otlp.spans(1, NOW, seed=f"more {i}").resource_spans[0].scope_spans[0].spans)
-    table = rows(SPANS, request, "operator-1")
+    table = rows(SPANS, request, Sender("operator-1"))
     assert table["ServiceName"].to_pylist() == [f"service {i}" for i in range(3) for _ in range(3)]
     assert table["ScopeName"].to_pylist() == [n for i in range(3) for n in ("devnet", "devnet", f"scope {i}")]

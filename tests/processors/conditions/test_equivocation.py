@@ -344,7 +344,7 @@ def test_a_flood_by_one_bringer_pushes_out_no_other_ones_and_of_its_own_the_olde
 
 
 def test_of_an_operator_fewer_wait_since_it_brings_its_own() -> None:
-    own = "0x" + ALICE.hex()
+    own = f"operator/0x{ALICE.hex()}"
     mine = [msgspec.structs.replace(by_alice(i), brought_by=own) for i in (0, 1)]
     assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 2))) == 1
     assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 1))) == 0
