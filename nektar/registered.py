@@ -1,16 +1,39 @@
-"""What key each Operator has now, for whoever has to know it at once: one small message an Operator.
+"""What key each Operator has now, for whoever has to know it at once: small messages of `nektar.checkpoints`,
+of which the newest of each key stays. The fold `operators` says so of each log that it follows.
 
-The fold `operators` says so where that changes, by an undo too, under `registered/NETWORK/GENERATION/ADDRESS`
-of `nektar.checkpoints`, of which the newest message stays. An empty one: no key speaks for the Operator, who
-is not registered, or no more.
+    registered/NETWORK/GENERATION/ADDRESS   the key, said when it changes, by an undo too; empty: none speaks
+                                            for the Operator, who is not registered, or no more
+    registered/NETWORK/GENERATION           the time of the newest block that this is as of, in seconds since
+                                            1970; where there is none, not every key has been said
+
+What a record of the log changes of both is one transaction.
 """
 
 from __future__ import annotations
 
-from nektar.bus.port import Bus, Message, partition_of
-from nektar.log import CHECKPOINTS
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nektar.bus.port import Bus, Delivered, Message, partition_of
+from nektar.log import CHECKPOINTS, BrokenLog, key, parse_key
 from nektar.model import G1, Address
+from nektar.operators import Registry
 from nektar.rows import Change, OperatorRow, Row
+
+# The fold that says so.
+FOLD = "operators"
+
+_PREFIX = b"registered/"
+
+
+class Said(NamedTuple):
+    """What a message says of a log: of an Operator its key, or of all of them the time."""
+
+    network: str
+    generation: int
+    operator: Address | None
+    key: G1 | None
+    time: int = 0
 
 
 def messages(network: str, generation: int, change: Change) -> list[Message]:
@@ -19,19 +42,55 @@ def messages(network: str, generation: int, change: Change) -> list[Message]:
     row = change.after or change.before
     if before == after or not isinstance(row, OperatorRow):
         return []
-    return [Message(CHECKPOINTS, _name(network, generation, row.operator), after)]
+    return [_of(network, generation, row.operator, after)]
+
+
+def everyone(network: str, generation: int, registry: Registry) -> Iterator[Message]:
+    """What is so of each Operator that ever registered, where an earlier version has not said it."""
+    for address, operator in registry.operators.items():
+        yield _of(network, generation, address, b"" if operator.deregistered else operator.key)
+
+
+def as_of(network: str, generation: int, time: int) -> Message:
+    """Says that all keys of this log are said, up to a block of this time."""
+    return Message(CHECKPOINTS, _name(network, generation), str(time).encode())
+
+
+def is_said(bus: Bus, network: str, generation: int) -> bool:
+    """Whether all keys of this log are said. Raises BusError."""
+    partition = partition_of(network, bus.partitions)
+    return bus.last(CHECKPOINTS, partition, _name(network, generation)) is not None
 
 
 def key_of(bus: Bus, network: str, generation: int, operator: Address) -> G1 | None:
     """The key that speaks for the Operator, as it was last said; None: none does. Raises BusError."""
     partition = partition_of(network, bus.partitions)
-    found = bus.last(CHECKPOINTS, partition, _name(network, generation, operator))
+    found = bus.last(CHECKPOINTS, partition, _of(network, generation, operator, b"").key)
     return G1(found.value) if found and found.value else None
+
+
+def read(message: Delivered) -> Said | None:
+    """What a message of `nektar.checkpoints` says of keys; None: nothing."""
+    if not message.key.startswith(_PREFIX):
+        return None
+    log, _, address = message.key.removeprefix(_PREFIX).partition(b"/0x")
+    try:
+        network, generation = parse_key(log)
+        if not address:
+            return Said(network, generation, None, None, int(message.value))
+        operator = Address(bytes.fromhex(address.decode()))
+    except (BrokenLog, ValueError):
+        return None
+    return Said(network, generation, operator, G1(message.value) if message.value else None)
 
 
 def _key(row: Row | None) -> bytes:
     return row.bls_key if isinstance(row, OperatorRow) and not row.deregistered_block else b""
 
 
-def _name(network: str, generation: int, operator: bytes) -> bytes:
-    return f"registered/{network}/{generation}/0x{operator.hex()}".encode()
+def _of(network: str, generation: int, operator: bytes, has: bytes) -> Message:
+    return Message(CHECKPOINTS, _name(network, generation) + b"/0x" + operator.hex().encode(), has)
+
+
+def _name(network: str, generation: int) -> bytes:
+    return _PREFIX + key(network, generation)

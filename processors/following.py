@@ -10,11 +10,12 @@ from opentelemetry import metrics
 from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
-from nektar import checkpoint, trace
+from nektar import checkpoint, registered, trace
 from nektar.bus.port import Bus, Delivered, Message
 from nektar.checkpoint import BadCheckpoint
 from nektar.fold import Fold, Step
-from nektar.log import CHECKPOINTS, Mark, Reading
+from nektar.log import CHECKPOINTS, Mark, New, Reading
+from nektar.operators import Registry
 from processors import kept
 from processors.processor import Processor
 
@@ -35,7 +36,11 @@ _records = metrics.get_meter("nektar").create_counter(
 class Following(Generic[State]):
     """One log in a partition, as far as this process has followed it."""
 
-    def __init__(self, processor: Processor[State], fold: str, put_out: int, saved: bool) -> None:
+    def __init__(
+        self, processor: Processor[State], fold: str, put_out: int, saved: bool, keys_said: bool = True
+    ) -> None:
+        """All below `put_out` is put out. `saved`: there is a checkpoint; `keys_said`: what the fold says of
+        Operators' keys is all on the bus (`registered.py`)."""
         self.processor = processor
         self._fold = fold
         self._counted = {"network": processor.network.name, "fold": fold}
@@ -45,6 +50,9 @@ class Following(Generic[State]):
         self._anew = 0  # records that are taken, and not yet committed
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
+        self._keys_said = keys_said
+        self._folded = 0  # all records that begin below this offset are folded
+        self._newest = 0  # time of the newest block in them
 
     def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
         """Each record that is whole with this message, and what it puts out, unless that is on the bus
@@ -59,6 +67,9 @@ class Following(Generic[State]):
             anew = whole.offset >= self.taken
             span = self._span(whole) if anew else INVALID_SPAN
             record, messages = self.processor.take(whole)
+            self._folded = whole.offset + 1
+            if isinstance(record, New):
+                self._newest = record.blocks[-1].time
             if isinstance(record, Mark):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
@@ -82,14 +93,28 @@ class Following(Generic[State]):
     def moved(self, name: bytes) -> list[Message]:
         """What the transaction that puts out all that was taken says of the log: how far it is put out now,
         and a checkpoint where one is due."""
-        if self.taken == self._said:
+        keys = self._keys()
+        if self.taken == self._said and not keys:
             return []
         self._said = self.taken
-        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode())]
+        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode()), *keys]
         if self._due and self.processor.folded:
             self._due, self._marks = False, 0
             said += kept.messages(name, checkpoint.encode(self.processor.folded.steps[0]))
         return said
+
+    def _keys(self) -> list[Message]:
+        """Of the fold `operators`: as of which block Operators' keys are said, and all of them where an older
+        version has not said them. Nothing before what was put out is folded again: they are those of then."""
+        state = self.processor.folded and self.processor.folded.state
+        if self._fold != registered.FOLD or not isinstance(state, Registry) or not self._newest:
+            return []
+        if self._folded < self.taken or (self._keys_said and self.taken == self._said):
+            return []
+        log = self.processor.network.name, self.processor.network.generation
+        missing = () if self._keys_said else registered.everyone(*log, state)
+        self._keys_said = True
+        return [*missing, registered.as_of(*log, self._newest)]
 
 
 def name_of(processor: str, log_key: bytes) -> bytes:

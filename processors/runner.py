@@ -27,7 +27,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from opentelemetry.trace import Span
 
-from nektar import log, trace
+from nektar import log, registered, trace
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, BusError, Delivered, Fenced, Message, Writer, partition_of
 from nektar.checkpoint import BadCheckpoint
@@ -285,7 +285,10 @@ class Runner(Generic[State]):
             )
             step, below = None, 0
         processor = Processor(self._fold, network, self._interpreters[key], step, self._begins.get(key, 0))
-        return Following(processor, self._fold.name, below, step is not None)
+        said = self._fold.name != registered.FOLD or registered.is_said(
+            self._bus, network.name, network.generation
+        )
+        return Following(processor, self._fold.name, below, step is not None, said)
 
     def _revoked(self, partitions: frozenset[int]) -> None:
         for partition in partitions:

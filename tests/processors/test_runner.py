@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pytest
 
-from nektar import checkpoint, log, registered
+from nektar import checkpoint, log
 from nektar.bus.port import Fenced, Message, partition_of
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
 from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
-from nektar.model import Address, ChainEvent, Event, Network
+from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change, OperatorRow
 from processors import following
 from processors import runner as running
@@ -237,23 +236,6 @@ def test_what_puts_nothing_out_is_said_later_in_one_transaction_and_folded_again
                 each.turn(0.0)
             assert bus.end(CHECKPOINTS, 0) == said, "once"
         assert outputs(bus, HOME) == expected
-
-
-@pytest.mark.parametrize("seed", [10, 11, 12])
-def test_what_key_an_operator_has_is_what_its_newest_row_says(seed: int, once: Any, tmp_path: Path) -> None:
-    source, _ = once(seed)
-    with open_bus(copy(source, tmp_path / "bus")) as bus:
-        run_to_end(bus, [HOME])
-        newest: dict[bytes, dict[str, Any]] = {}
-        for _, _, headers, value in put_out(bus, HOME, ROWS):
-            if headers["table"] == b"operators":
-                newest |= {row["operator"]: row for row in pa.ipc.open_stream(value).read_all().to_pylist()}
-        gone = {each for each, row in newest.items() if row["is_deleted"]}
-        for address, row in newest.items():
-            key = None if address in gone or row["deregistered_block"] else row["bls_key"]
-            assert registered.key_of(bus, HOME.name, HOME.generation, Address(address)) == key
-        assert len(newest) > len(gone)
-        assert registered.key_of(bus, HOME.name, HOME.generation, Address(b"\xff" * 20)) is None
 
 
 # --- what is large ----------------------------------------------------------------------------------
