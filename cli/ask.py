@@ -124,7 +124,7 @@ def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
             SELECT Timestamp, if(ServiceName = sender, sender, concat(sender, ' (', ServiceName, ')')),
                    SpanName, round(Duration / 1e6, 1), SpanAttributes['nektar.operator']
             FROM (
-                SELECT *, ResourceAttributes['nektar.sender.network'] AS of,
+                SELECT *, ResourceAttributes['nektar.sender_network'] AS of,
                        concat(ResourceAttributes['nektar.sender'],
                               if(of IN ('', {network:String}), '', concat(' of ', of))) AS sender
                 FROM otel_traces

@@ -43,9 +43,11 @@ def conditions() -> dict[str, Condition]:
 
 def folds() -> list[Fold[Any]]:
     """Every fold that this installation has: the ledgers, and what each condition detects with."""
+    from processors.folds.diagnosis import Diagnosis
     from processors.folds.operators import Operators
     from processors.folds.slashings import Slashings
     from processors.folds.tasks import Tasks
     from processors.folds.traces import Traces
 
-    return [Tasks(), Operators(), Slashings(), Traces(), *(each.detect for each in conditions().values())]
+    ledgers: list[Fold[Any]] = [Tasks(), Diagnosis(), Operators(), Slashings(), Traces()]
+    return [*ledgers, *(each.detect for each in conditions().values())]

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from nektar.bus.port import Bus, Delivered, Message, partition_of
-from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Gap, New, Reading, SignedBatch, decode, key
+from nektar.log import CHECKPOINTS, NETWORK, BrokenLog, Gap, New, Reading, SignedBatch, ToldBatch, decode, key
 
 # Messages of at most about 1 MB that are read at once, and carried in one transaction.
 PAGE = 64
@@ -88,7 +88,7 @@ class Carried:
                 self._block = max(self._block, record.blocks[-1].number)
             elif isinstance(record, Gap):
                 self._block = max(self._block, record.last)
-            elif isinstance(record, SignedBatch):
+            elif isinstance(record, SignedBatch | ToldBatch):
                 self._due.append(Due(self._block, each))
 
     def so_far(self, due: Sequence[Due]) -> list[Message]:

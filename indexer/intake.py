@@ -1,6 +1,6 @@
 """What is done with a request of telemetry, whichever way it came: read, unpacked, checked, put onto the bus.
 
-A request that is taken is on the bus: its signed responses on their Networks' logs first (`signatures.py`),
+A request that is taken is on the bus: its signed responses on their Networks' logs first (`heard.py`),
 then its spans or records on `otlp_spans` or `otlp_logs`. Killed in between, it has answered nothing, and the
 client sends again: the same bytes are the same rows, and the same signature changes nothing.
 
@@ -26,16 +26,17 @@ from opentelemetry import metrics
 
 from indexer import otlp, otlp_json
 from indexer.admission import Admission, Busy
+from indexer.heard import Found, Fresh, Heard, records
 from indexer.lanes import Lane
 from indexer.refusals import bad, busy, large, later, unknown
 from indexer.room import Room, Share
-from indexer.signatures import Found, Fresh, Signatures, records
 from indexer.unpack import NotPacked, TooLarge, unpacked
 from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
 from nektar.config import Config, NetworkConfig
 from nektar.generations import Standing
 from nektar.log import OTLP_SPANS, BrokenLog
+from nektar.model import Signed
 from nektar.monitor import own_token
 from nektar.otlp import BadRequest, Signal, check_size, parse
 from nektar.senders import OWN, UNAUTHENTICATED, Sender
@@ -103,7 +104,7 @@ class Intake:
             ]
             if token
         ]
-        self._signatures = Signatures(config.networks)
+        self._heard = Heard(config.networks)
         self._standing = Standing(bus, config.networks)
         self._standing.look()
         self._room = Room(MAX_HELD_BYTES)
@@ -271,7 +272,7 @@ class Intake:
             body = request.SerializeToString(deterministic=True)
         messages = otlp.messages(signal, request, body, sender.headers) if left else []
         # Last of all: others wait for what begins here.
-        signed = self._signatures.fresh(signal, request, body, sender)
+        signed = self._heard.fresh(signal, request, body, sender)
         return _Taken(signed, messages, left, reasons.total(), why)
 
     async def _write(self, taken: _Taken, sender: Sender) -> None:
@@ -288,14 +289,15 @@ class Intake:
     async def _log(
         self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: Sender
     ) -> None:
-        """Append signed responses to the Network's log, which begins a trace."""
+        """Append what was brought to the Network's log, which begins a trace."""
 
         def ended(writing: Future[None]) -> None:
             # Not when its request ends: that may give up before a commit which succeeds after all.
             failed = writing.cancelled() or writing.exception()
-            self._signatures.end(found, sender, written=not failed)
+            self._heard.end(found, sender, written=not failed)
 
-        said = {trace.NETWORK: network.name, trace.RECORDS: ["signed"]}
+        kind = "signed" if isinstance(found[0].brought, Signed) else "told"
+        said = {trace.NETWORK: network.name, trace.RECORDS: [kind]}
         with trace.root("collect", trace.carried(message.headers), time.time_ns(), said):
             writing = self._logs[network.name].write([message])
             writing.add_done_callback(ended)

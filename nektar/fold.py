@@ -5,7 +5,7 @@ A `Fold` is what a processor's author writes; the calculus here is what makes it
 * after each block above finality it keeps a snapshot (states are immutable and share structure), and the
   changes put out for that block;
 * an `Undo` goes back to the snapshot before, and puts those changes out turned round, newest first.
-  `Signed` messages are not in blocks: those that came after that snapshot are applied again, in order;
+  What telemetry brought is not in blocks: what came after that snapshot is applied again, in order;
 * a `Mark` moves findings `seen → safe → final` (back to `seen` where safe moves below them) and drops the
   snapshots that can't be needed any more. The oldest one left is what a checkpoint holds;
 * rows of `rows.ONCE_FINAL` are put out only then, with the mark that makes their block final: an undo never
@@ -29,18 +29,18 @@ import msgspec
 from immutables import Map
 
 from nektar.errors import NektarError
-from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, Undo
+from nektar.log import BrokenLog, Gap, Mark, New, Record, SignedBatch, ToldBatch, Undo
 from nektar.model import (
     Block,
     BlockClosed,
     BlockRef,
+    Brought,
     ChainEvent,
     Event,
     GapPassed,
     Hash32,
     Level,
     Network,
-    Signed,
 )
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 
@@ -71,7 +71,7 @@ class Fold(Protocol[State]):
 
         Rows come, change and go. A finding only comes, once: it is never altered nor taken back, and never
         said again, also when the state has let go of what it is about. It rests on no block above the one
-        that it names; messages that Operators signed are no block's.
+        that it names; what telemetry brought is no block's.
         """
 
 
@@ -86,8 +86,8 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
 class Step(msgspec.Struct, Generic[State], frozen=True):
     """Something folded, and everything that stood right after it.
 
-    Of a block or a gap it is the snapshot that an undo goes back to; `span` is None for messages that
-    Operators signed between two blocks, and for the beginning of the log.
+    Of a block or a gap it is the snapshot that an undo goes back to; `span` is None for what telemetry
+    brought between two blocks, and for the beginning of the log.
     """
 
     offset: int  # of the record that brought it: a restart from here reads on from that record
@@ -97,7 +97,7 @@ class Step(msgspec.Struct, Generic[State], frozen=True):
     safe: int  # number of the newest safe block on this chain; -1: none
     finalized: BlockRef | None
     changes: tuple[Change, ...] = ()  # as the fold said them
-    signed: tuple[Signed, ...] = ()
+    brought: tuple[Brought, ...] = ()
 
 
 class Folded(msgspec.Struct, Generic[State], frozen=True):
@@ -155,7 +155,9 @@ def apply(
         case Gap():
             work.gap(record)
         case SignedBatch():
-            work.signed(record.responses)
+            work.brought(record.responses)
+        case ToldBatch():
+            work.brought(record.told)
     return Folded(tuple(work.steps), work.open, work.safe, work.finalized), collapsed(work.changes)
 
 
@@ -214,17 +216,17 @@ class _Work(Generic[State]):
         span = Span(record.first, record.last, record.last_hash)
         self._step(span, [GapPassed(record.first, record.last)])
 
-    def signed(self, responses: tuple[Signed, ...], undone: Sequence[Change] = ()) -> None:
+    def brought(self, messages: tuple[Brought, ...], undone: Sequence[Change] = ()) -> None:
         """`undone` is what the undo that they are applied again after has taken back."""
-        if not responses:
+        if not messages:
             self._put(undone)
             return
         top = self.steps[-1]
         if len(self.steps) > 1 and top.span is None:  # one step between two blocks, however many batches
             self.steps.pop()
-            self._step(None, responses, top, undone)
+            self._step(None, messages, top, undone)
         else:
-            self._step(None, responses, None, undone)
+            self._step(None, messages, None, undone)
 
     def undo(self, record: Undo) -> None:
         spans = [Span(block.number, block.number, block.hash) for block in record.blocks]
@@ -243,7 +245,7 @@ class _Work(Generic[State]):
         self._head = next((step.span for step in reversed(self.steps) if step.span), None)
         self.safe = min(self.safe, self._head.last if self._head else -1)
         undone = [change.reversed for step in reversed(gone) for change in reversed(step.changes)]
-        self.signed(tuple(response for step in gone for response in step.signed), undone)
+        self.brought(tuple(message for step in gone for message in step.brought), undone)
 
     def mark(self, record: Mark) -> None:
         before = self.finalized
@@ -273,15 +275,15 @@ class _Work(Generic[State]):
         onto: Step[State] | None = None,
         undone: Sequence[Change] = (),
     ) -> None:
-        """Fold `events` as one step; `onto` is a step of signed messages that they are added to."""
+        """Fold `events` as one step; `onto` is a step of what telemetry brought that they are added to."""
         state = onto.state if onto else self.steps[-1].state
         said: list[Change] = []
-        signed = list(onto.signed) if onto else []
+        brought = list(onto.brought) if onto else []
         for event in events:
             state, changes = self._fold.step(state, event)
             said += changes
-            if span is None and isinstance(event, Signed):
-                signed.append(event)
+            if span is None and isinstance(event, Brought):
+                brought.append(event)
         self._check_said(said, undone)
         self._put([*undone, *said])
         if len(self.steps) >= MAX_SNAPSHOTS:
@@ -298,7 +300,7 @@ class _Work(Generic[State]):
                 safe=self.safe,
                 finalized=self.finalized,
                 changes=collapsed([*onto.changes, *said] if onto else said),
-                signed=tuple(signed),
+                brought=tuple(brought),
             )
         )
         self._head = span or self._head
@@ -354,7 +356,7 @@ class _Work(Generic[State]):
             if isinstance(change.after, Finding)
         }
         self.open = _unsettled(self.open, said)
-        step = msgspec.structs.replace(step, open=_unsettled(step.open, ()), changes=(), signed=())
+        step = msgspec.structs.replace(step, open=_unsettled(step.open, ()), changes=(), brought=())
         self.steps.insert(0, step)
 
     # --- the fold's rules, and the log's ------------------------------------------------------------

@@ -20,7 +20,7 @@ import msgspec
 
 from nektar.bus.port import Delivered
 from nektar.errors import NektarError
-from nektar.model import Block, BlockRef, Hash32, Signed
+from nektar.model import Block, BlockRef, Hash32, Signed, Told
 
 NETWORK = "nektar.network"
 ROWS = "nektar.rows"
@@ -95,7 +95,13 @@ class SignedBatch(msgspec.Struct, frozen=True, tag="signed"):
     responses: tuple[Signed, ...]
 
 
-Record = New | Undo | Mark | Gap | SignedBatch
+class ToldBatch(msgspec.Struct, frozen=True, tag="told"):
+    """What telemetry says of Operators' work, in short. It travels whole, never in parts."""
+
+    told: tuple[Told, ...]
+
+
+Record = New | Undo | Mark | Gap | SignedBatch | ToldBatch
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
@@ -111,7 +117,7 @@ def decode(value: bytes) -> Record:
     try:
         return _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BrokenLog(f"expected a log record (new, undo, mark, gap or signed); {error}") from error
+        raise BrokenLog(f"expected a log record (new, undo, mark, gap, signed or told); {error}") from error
 
 
 def key(network: str, generation: int) -> bytes:

@@ -17,6 +17,7 @@ from typing import Literal, NewType
 import msgspec
 
 from nektar.errors import NektarError
+from nektar.telemetry import Step
 
 Hash32 = NewType("Hash32", bytes)
 """32 bytes: a block hash, a taskHash, a digest."""
@@ -386,6 +387,34 @@ class Signed(msgspec.Struct, frozen=True, tag=True):
     brought_by: str = ""  # whose token did (`senders.Sender`); empty from calldata
 
 
+class Report(msgspec.Struct, frozen=True, tag=True):
+    """What a sender of telemetry says of a part of the work on a Task: a span, in short. It explains and
+    never decides; an Operator's is of itself alone."""
+
+    brought_by: str
+    role: str  # operator, aggregator or observer
+    operator: Address  # whom it is about
+    task_hash: Hash32
+    step: Step
+    span: bytes  # its id, 8 bytes
+    begun: int  # number of the newest block that the sender knew then; -1: not said
+    ended: int
+    error: str = ""  # OpenTelemetry's error.type; empty: none
+    response: bytes = b""  # that was computed, signed or sent, where it is said
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag=True):
+    """An Operator says that it has followed the chain from block `first` to `last` without a break."""
+
+    operator: Address
+    first: int
+    last: int
+
+
+Told = Report | Heartbeat
+"""What explains duties."""
+
+
 class Rejected(msgspec.Struct, frozen=True, tag=True):
     """A contract refused a response: the call reverted. Who sent it is all that is sure; whether the member
     in this place signed what it holds is to be verified."""
@@ -443,7 +472,9 @@ ChainEvent = (
     | Signed
     | Rejected
 )
-Event = ChainEvent | BlockClosed | GapPassed
+Event = ChainEvent | Told | BlockClosed | GapPassed
+Brought = Signed | Told
+"""What telemetry brings onto a Network's log: it is in no block."""
 
 
 class Network(msgspec.Struct, frozen=True):

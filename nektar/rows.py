@@ -97,6 +97,42 @@ class DutyRow(msgspec.Struct, frozen=True):
     decided_block: Annotated[int, Column("UInt64", "Block whose content put the duty in this state")]
 
 
+class Cause(enum.StrEnum):
+    OFFLINE = "offline"
+    NONE_REPORTED = "none_reported"
+    CLOCK = "clock"
+    WRONG_RESULT = "wrong_result"
+    SLOW_EXECUTION = "slow_execution"
+    NETWORK = "network"
+    AGGREGATOR_DROPPED = "aggregator_dropped"
+    UNEXPLAINED = "unexplained"
+
+
+class DiagnosisRow(msgspec.Struct, frozen=True):
+    """Why a Duty was not done in time, as telemetry tells it: an explanation, and no fact."""
+
+    table: ClassVar[str] = "diagnoses"
+    key: ClassVar[tuple[str, ...]] = ("task_hash", "operator")
+
+    task_hash: Annotated[bytes, Column(HashColumn, "Identity of the task")]
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator that owed the response")]
+    task_number: Annotated[int, Column("UInt64", "Task number of the contract")]
+    task_input: Annotated[str, Column("String", "The task's input: a decimal for a number, 0x… for bytes")]
+    state: Annotated[str, Column("LowCardinality(String)", "The duty's: late, unknown or missed")]
+    cause: Annotated[
+        str,
+        Column(
+            "LowCardinality(String)",
+            "offline, none_reported, clock, wrong_result, slow_execution, network, aggregator_dropped or "
+            "unexplained",
+        ),
+    ]
+    stage: Annotated[str, Column("LowCardinality(String)", "The step of the work at which it went wrong")]
+    blame: Annotated[str, Column("LowCardinality(String)", "Whose it is: operator, aggregator or nobody")]
+    told_by: Annotated[str, Column("String", "Senders whose word it rests on, separated by commas")]
+    spans: Annotated[str, Column("String", "Ids of the spans that it rests on, in hex, separated by spaces")]
+
+
 class OperatorRow(msgspec.Struct, frozen=True):
     """One Operator as the registry knows it."""
 
@@ -266,6 +302,7 @@ class ChainSpan(msgspec.Struct, frozen=True):
 Row = (
     TaskRow
     | DutyRow
+    | DiagnosisRow
     | OperatorRow
     | SlashingRow
     | ProgressRow
@@ -276,7 +313,7 @@ Row = (
     | Finding
 )
 ROWS: tuple[type[Row], ...] = (
-    *(TaskRow, DutyRow, OperatorRow, SlashingRow, ProgressRow, TaskEventRow),
+    *(TaskRow, DutyRow, DiagnosisRow, OperatorRow, SlashingRow, ProgressRow, TaskEventRow),
     *(EvidenceRow, DryRunRow, Finding),
 )
 """Those that are true now, and have a table of their own."""

@@ -21,9 +21,9 @@ import zstandard
 from google.rpc.status_pb2 import Status
 
 from indexer import collector, intake, otlp_http
+from indexer.heard import Heard
 from indexer.intake import MAX_BODY_BYTES, Intake
 from indexer.otlp_http import JSON, PROTOBUF
-from indexer.signatures import Signatures
 from nektar import registered, senders, trace
 from nektar.bus.port import (
     Broken,
@@ -48,7 +48,7 @@ from nektar.rows import Change, OperatorRow
 from nektar.senders import Sender
 from nektar.tokens import Claims, Role, mint
 from tests import otlp
-from tests.indexer.test_signatures import HOME, attributes
+from tests.indexer.test_heard import HOME, attributes
 from tests.nektar.bus.reading import until
 from tests.spans import Spans
 
@@ -468,13 +468,13 @@ def test_what_is_sent_again_while_it_is_being_written_is_on_the_log_once(
     if fault:
         faulty.fault[NETWORK] = fault
     body = sound(1, attributes=attributes(1)).SerializeToString()
-    asked, fresh = list[int](), Signatures.fresh
+    asked, fresh = list[int](), Heard.fresh
 
     def seen(*given: Any) -> Any:
         asked.append(1)
         return fresh(*given)
 
-    monkeypatch.setattr(Signatures, "fresh", seen)
+    monkeypatch.setattr(Heard, "fresh", seen)
     with serving(faulty, networks=(HOME,)) as address, ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(Client(address).post, body) for _ in range(20)]
         deadline = time.monotonic() + 30

@@ -25,7 +25,7 @@ from nektar.store.migrate import migrate
 from processors.telemetry import Telemetry
 from tests import otlp
 from tests.indexer.test_collector import Client, told
-from tests.indexer.test_signatures import HOME, MANAGER, attributes
+from tests.indexer.test_heard import HOME, MANAGER, attributes
 
 REQUESTS, KILLS, PATIENCE = 90, 3, 60.0
 

@@ -30,8 +30,8 @@ from nektar.otlp import LOGS, SPANS, parse
 from nektar.senders import Sender
 from nektar.store.otel import rows
 from tests.indexer.test_collector import TOKENS, serving, told
-from tests.indexer.test_signatures import HOME
-from tests.indexer.test_signatures import attributes as signed
+from tests.indexer.test_heard import HOME
+from tests.indexer.test_heard import attributes as signed
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = TOKENS["operator-1"]

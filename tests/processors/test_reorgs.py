@@ -13,13 +13,24 @@ import pytest
 from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.fold import Fold
-from nektar.log import Gap, Mark, New, Record, SignedBatch, Undo
-from nektar.model import Block, BlockClosed, ChainEvent, Event, GapPassed, Network, Signed
+from nektar.log import Gap, Mark, New, Record, SignedBatch, ToldBatch, Undo
+from nektar.model import (
+    Block,
+    BlockClosed,
+    Brought,
+    ChainEvent,
+    Event,
+    GapPassed,
+    Network,
+    Signed,
+    Told,
+)
 from nektar.rows import ONCE_FINAL, Change, Finding, FindingStatus
 from processors.conditions.equivocation import Equivocation
 from processors.conditions.invalid_response import InvalidResponse
 from processors.conditions.missed_duty import MissedDuty
 from processors.conditions.wrongful_slashing import WrongfulSlashing
+from processors.folds.diagnosis import Diagnosis
 from processors.folds.operators import Operators
 from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
@@ -29,7 +40,7 @@ from tests.processors.world import Rows, World, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
 CONDITIONS = [Equivocation.detect, InvalidResponse.detect, MissedDuty.detect, WrongfulSlashing.detect]
-FOLDS = [Tasks(), Operators(), Slashings(), Traces(), *CONDITIONS]
+FOLDS = [Tasks(), Diagnosis(), Operators(), Slashings(), Traces(), *CONDITIONS]
 LIVES = 12
 
 
@@ -90,12 +101,15 @@ class Written(NamedTuple):
     standing: tuple[Event, ...]
 
 
-def life(rng: random.Random, records: int, of: type[World] = Slashed) -> list[Written]:
-    """A log with all that a log can hold: blocks, undos, gaps, marks, and messages among them."""
+def life(
+    rng: random.Random, records: int, of: type[World] = Slashed, kinds: str = "nnnnuummgss"
+) -> list[Written]:
+    """A log with all that a log can hold: blocks, undos, gaps, marks, and messages among them; of each kind
+    as often as its letter stands in `kinds`, where t is what telemetry tells."""
     begun = of(rng)
     first, happened = begun.next_block()
     # Each with the Network as it was after it, which a message says nothing about.
-    parts: list[tuple[Block | GapPassed | Signed, tuple[ChainEvent, ...], World]] = [
+    parts: list[tuple[Block | GapPassed | Brought, tuple[ChainEvent, ...], World]] = [
         (first, tuple(happened), begun)
     ]
     final = first.number
@@ -112,12 +126,16 @@ def life(rng: random.Random, records: int, of: type[World] = Slashed) -> list[Wr
         if messages:
             write(SignedBatch(tuple(messages)))
 
+    def told(messages: list[Told]) -> None:
+        parts.extend((message, (), begun) for message in messages)
+        write(ToldBatch(tuple(messages)))
+
     write(New((first,), {}), happened)
     while len(log) < records:
-        places = [i for i, part in enumerate(parts) if not isinstance(part[0], Signed)]
+        places = [i for i, part in enumerate(parts) if not isinstance(part[0], Brought)]
         unfinal = [i for i in places if _first(parts[i][0]) > final]
         blocks = [b for i in unfinal if isinstance(b := parts[i][0], Block)]
-        match rng.choice("nnnnuummgss"):
+        match rng.choice(kinds):
             case "u" if unfinal:
                 gone = unfinal[-rng.randint(1, min(5, len(unfinal))) :]
                 gaps = [i for i in gone if isinstance(parts[i][0], GapPassed)]
@@ -138,6 +156,8 @@ def life(rng: random.Random, records: int, of: type[World] = Slashed) -> list[Wr
                 write(Gap(gap_.first, gap_.last, world.parent, "no provider has them"))
             case "s":
                 brought([m for _ in range(3) if (m := _world(parts).telemetry())])
+            case "t":
+                told([_world(parts).told() for _ in range(rng.randint(1, 12))])
             case "n":
                 made: list[Part] = []
                 coming: list[tuple[Block, tuple[ChainEvent, ...], World]] = []
@@ -155,11 +175,11 @@ def life(rng: random.Random, records: int, of: type[World] = Slashed) -> list[Wr
 
 
 def _world(parts: Sequence[tuple[object, object, World]]) -> World:
-    return next(world for what, _, world in reversed(parts) if not isinstance(what, Signed))
+    return next(world for what, _, world in reversed(parts) if not isinstance(what, Brought))
 
 
-def _first(what: Block | GapPassed | Signed) -> int:
-    assert not isinstance(what, Signed)
+def _first(what: Block | GapPassed | Brought) -> int:
+    assert not isinstance(what, Brought)
     return what.number if isinstance(what, Block) else what.first
 
 

@@ -94,7 +94,7 @@ def test_spans_and_records_are_stored_with_who_sent_them(bus: Bus, store: Store)
     records = otlp.records(4, NOW).SerializeToString()
     put(bus, sent(records, "aggregator", OTLP_LOGS), partition=1)
     drain(store, bus)
-    who = ", ".join(f"ResourceAttributes['nektar.sender{of}']" for of in ("", ".role", ".network"))
+    who = ", ".join(f"ResourceAttributes['nektar.sender{of}']" for of in ("", "_role", "_network"))
     assert store.rows(f"SELECT {who}, count() FROM otel_traces GROUP BY ALL ORDER BY ALL") == [
         ("operator-1", "observer", "home", 3),
         ("unauthenticated", "", "", 2),
@@ -106,7 +106,7 @@ def test_one_name_in_two_networks_is_two_senders(bus: Bus, store: Store) -> None
     put(bus, *(sent(spans(), network=network) for network in ("home", "away", "home")))
     drain(store, bus)
     asked = (
-        "SELECT ResourceAttributes['nektar.sender.network'], count() FROM otel_traces GROUP BY 1 ORDER BY 1"
+        "SELECT ResourceAttributes['nektar.sender_network'], count() FROM otel_traces GROUP BY 1 ORDER BY 1"
     )
     assert store.rows(asked) == [("away", 3), ("home", 3)]
 

@@ -27,6 +27,7 @@ from nektar.model import (
     Event,
     GapPassed,
     Hash32,
+    Heartbeat,
     KeyRotated,
     Level,
     Network,
@@ -35,16 +36,19 @@ from nektar.model import (
     OperatorSet,
     OperatorSetCommitted,
     Paused,
+    Report,
     Responded,
     ResponseChallenged,
     Signed,
     Task,
     TaskCancelled,
     TaskSubmitted,
+    Told,
     Unpaused,
 )
 from nektar.networks.encoding import encode_answer, encode_members, encode_task, operator_set
 from nektar.rows import Change, Row
+from nektar.telemetry import TOO_LATE, Step
 
 CHAIN_ID = 31337
 MANAGER = Address(b"\x7a" * 20)
@@ -145,6 +149,28 @@ class World:
         """A message that some Operator signed, or is said to have."""
         made = self._signed(None)
         return made and msgspec.structs.replace(made, brought_by=self.rng.choice(BRINGERS))
+
+    def told(self) -> Told:
+        """What telemetry says of some Operator's work on some Task, not always one that there is."""
+        rng = self.rng
+        operator, head = rng.choice(OPERATORS), max(0, self.number - rng.randrange(-3, 12))
+        ended = head + rng.choice((0, 0, 1, 4))
+        if rng.random() < 0.3:
+            return Heartbeat(operator, head, ended)
+        tasks = [each.hash for each in self._tasks[-4:]] or [Hash32(bytes(32))]
+        role = rng.choice(("operator", "operator", "operator", "aggregator"))
+        return Report(
+            brought_by=f"0x{operator.hex()}" if role == "operator" else rng.choice(BRINGERS),
+            role=role,
+            operator=operator,
+            task_hash=rng.choice(tasks),
+            step=Step.COLLECT if role == "aggregator" else rng.choice(list(Step)),
+            span=rng.randbytes(8),
+            begun=rng.choice((-1, head, head, head)),
+            ended=rng.choice((-1, ended, ended, ended)),
+            error=rng.choice(("", "", "", "TimeoutError", TOO_LATE)),
+            response=rng.choice((b"", b"", encode_answer(2, 5), encode_answer(5, 2))),
+        )
 
     def _first(self, i: int) -> ChainEvent:
         at = At(self.number, i, 0)

@@ -110,13 +110,13 @@ def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -
     "sender", [Sender("0x" + "a1" * 20, "operator", "home"), Sender("mallory"), UNAUTHENTICATED], ids=str
 )
 def test_who_sent_it_is_the_tokens_to_say(sender: Sender) -> None:
-    said = [("nektar.sender", "eve"), ("nektar.sender.role", "observer"), ("nektar.sender.network", "away")]
+    said = [("nektar.sender", "eve"), ("nektar.sender_role", "observer"), ("nektar.sender_network", "away")]
     table = rows(SPANS, otlp.spans(1, NOW, resource=said), sender)
     assert table["ResourceAttributes"].to_pylist() == [
         [
             ("nektar.sender", sender.name),
-            ("nektar.sender.role", sender.role),
-            ("nektar.sender.network", sender.network),
+            ("nektar.sender_role", sender.role),
+            ("nektar.sender_network", sender.network),
         ]
     ]
 

@@ -1,4 +1,4 @@
-"""Which signed responses of telemetry come onto a log, and how often."""
+"""What of telemetry comes onto a log, and how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from eth_hash.auto import keccak
 
-from indexer.signatures import MAX_RESPONSE_BYTES, OPERATORS_PER_MINUTE, SCHEME, Fresh, Signatures, records
+from indexer.brought import MAX_RESPONSE_BYTES, SCHEME
+from indexer.heard import OPERATORS_SIGNATURES, Allowance, Fresh, Heard, records
 from nektar import senders, telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
 from nektar.config import NetworkConfig
@@ -55,11 +56,11 @@ def spans(*of: list[tuple[str, str | int]]) -> Any:
     return request
 
 
-def fresh(signatures: Signatures, request: Any, sender: Sender = PEER, signal: Any = SPANS) -> list[Signed]:
+def fresh(heard: Heard, request: Any, sender: Sender = PEER, signal: Any = SPANS) -> list[Signed]:
     """What is new of the request, and is written."""
-    found = signatures.fresh(signal, request, request.SerializeToString(), sender).to_write
-    signatures.end(found, sender, written=True)
-    return [each.signed for each in found]
+    found = heard.fresh(signal, request, request.SerializeToString(), sender).to_write
+    heard.end(found, sender, written=True)
+    return [each.brought for each in found if isinstance(each.brought, Signed)]
 
 
 def test_a_signed_response_in_a_span_or_a_record_is_found_as_it_was_signed() -> None:
@@ -67,7 +68,7 @@ def test_a_signed_response_in_a_span_or_a_record_is_found_as_it_was_signed() -> 
         (SPANS, spans([("other", 1)], attributes(7))),
         (LOGS, otlp.records(1, NOW, attributes=attributes(7))),
     ):
-        (signed,) = fresh(Signatures([HOME]), request, signal=signal)
+        (signed,) = fresh(Heard([HOME]), request, signal=signal)
         response = (7).to_bytes(64, "big")
         assert signed == Signed(
             None, b"\x11" * 32, b"\xe0" * 20, keccak(response), b"\x5a" * 64, response, brought_by="peer"
@@ -99,13 +100,13 @@ def test_a_signed_response_in_a_span_or_a_record_is_found_as_it_was_signed() -> 
     ],
 )
 def test_what_can_be_no_signature_of_a_network_stays_off_its_log(changes: dict[str, str | int]) -> None:
-    assert fresh(Signatures([HOME, BARE]), spans(attributes(**changes), attributes(1)))[0].response[-1] == 1
+    assert fresh(Heard([HOME, BARE]), spans(attributes(**changes), attributes(1)))[0].response[-1] == 1
 
 
 def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
-    signatures = Signatures([HOME, ALIAS, AWAY, BARE])
+    heard = Heard([HOME, ALIAS, AWAY, BARE])
     request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    found = heard.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
     written = {network.name: message for network, _, message in records(found, PEER)}
     assert {name: m.key for name, m in written.items()} == {
         "home": key("home", 3),
@@ -125,11 +126,11 @@ def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
 def test_one_of_a_network_brings_nothing_onto_anothers_log_though_both_are_on_one_contract(
     sender: Sender,
 ) -> None:
-    signatures, request = Signatures([HOME, ALIAS, AWAY]), spans(attributes(0), attributes(1, CHAIN_ID=1))
+    heard, request = Heard([HOME, ALIAS, AWAY]), spans(attributes(0), attributes(1, CHAIN_ID=1))
     for network in ("home", "alias", "away"):
         own = sender._replace(network=network)
-        found = signatures.fresh(SPANS, request, request.SerializeToString(), own).to_write
-        assert [(each.network.name, each.signed.brought_by) for each in found] == [
+        found = heard.fresh(SPANS, request, request.SerializeToString(), own).to_write
+        assert [(each.network.name, each.brought.brought_by) for each in found] == [
             (network, f"{sender.role}/{sender.name}")
         ]
         ((_, _, message),) = records(found, own)
@@ -137,101 +138,100 @@ def test_one_of_a_network_brings_nothing_onto_anothers_log_though_both_are_on_on
 
 
 def test_of_those_who_were_heard_of_long_ago_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.signatures.SENDERS", 3)
-    signatures, request = Signatures([HOME]), spans(attributes(0))
-    writing = signatures.fresh(SPANS, request, request.SerializeToString(), GATEWAY).to_write
+    monkeypatch.setattr("indexer.heard.SENDERS", 3)
+    heard, request = Heard([HOME]), spans(attributes(0))
+    writing = heard.fresh(SPANS, request, request.SerializeToString(), GATEWAY).to_write
     for i in (0, 1, 0, 2, 3):
-        fresh(signatures, request, Sender(f"peer {i}"))
-    assert [each.name for each in signatures._senders] == ["gateway", "peer 2", "peer 3"]
-    signatures.end(writing, GATEWAY, written=True)
-    assert fresh(signatures, request, GATEWAY) == []
-    assert len(fresh(signatures, request, Sender("peer 0"))) == 1
+        fresh(heard, request, Sender(f"peer {i}"))
+    assert [each.name for each in heard._bringers] == ["gateway", "peer 2", "peer 3"]
+    heard.end(writing, GATEWAY, written=True)
+    assert fresh(heard, request, GATEWAY) == []
+    assert len(fresh(heard, request, Sender("peer 0"))) == 1
 
 
 def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
-    signatures = Signatures([HOME])
+    heard = Heard([HOME])
     request = spans(attributes(0), attributes(0), attributes(1))
-    assert len(fresh(signatures, request)) == 2
-    assert fresh(signatures, request) == []
-    assert [s.brought_by for s in fresh(signatures, request, GATEWAY)] == ["aggregator/gateway"] * 2
-    assert len(fresh(signatures, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
+    assert len(fresh(heard, request)) == 2
+    assert fresh(heard, request) == []
+    assert [s.brought_by for s in fresh(heard, request, GATEWAY)] == ["aggregator/gateway"] * 2
+    assert len(fresh(heard, spans(attributes(0, SIGNATURE="0x" + "5b" * 64)))) == 1
 
 
-def begun(signatures: Signatures, request: Any) -> Fresh:
+def begun(heard: Heard, request: Any) -> Fresh:
     """What is new of the request, and is under way."""
-    return signatures.fresh(SPANS, request, request.SerializeToString(), PEER)
+    return heard.fresh(SPANS, request, request.SerializeToString(), PEER)
 
 
 def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
-    signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
+    heard = Heard([HOME], Allowance(3, 1_000), clock=lambda: 0.0)
     request = spans(*map(attributes, range(3)))
     for _ in range(5):
-        found = begun(signatures, request).to_write
+        found = begun(heard, request).to_write
         assert len(found) == 3
-        signatures.end(found, PEER, written=False)
-    assert len(fresh(signatures, spans(*map(attributes, range(10, 13))))) == 3
-    assert fresh(signatures, request) == []  # of what is written the budget is
+        heard.end(found, PEER, written=False)
+    assert len(fresh(heard, spans(*map(attributes, range(10, 13))))) == 3
+    assert fresh(heard, request) == []  # of what is written the budget is
 
 
 @pytest.mark.parametrize("written", [True, False])
 def test_what_is_sent_again_while_it_is_under_way_is_one_write_that_all_wait_for(written: bool) -> None:
-    signatures = Signatures([HOME], per_minute=3, clock=lambda: 0.0)
+    heard = Heard([HOME], Allowance(3, 1_000), clock=lambda: 0.0)
     request = spans(*map(attributes, range(2)))
-    first, *again = (begun(signatures, request) for _ in range(20))
+    first, *again = (begun(heard, request) for _ in range(20))
     assert (len(first.to_write), first.others) == (2, [])
     assert all((each.to_write, len(each.others)) == ([], 2) for each in again)
-    more = begun(signatures, spans(*map(attributes, range(10))))
+    more = begun(heard, spans(*map(attributes, range(10))))
     assert (len(more.to_write), len(more.others)) == (1, 2)
     assert not any(other.done() for each in again for other in each.others)
-    signatures.end(first.to_write, PEER, written=written)
+    heard.end(first.to_write, PEER, written=written)
     errors = {type(other.exception(0)) for each in (*again, more) for other in each.others}
     assert errors == {type(None) if written else BusError}
-    after = begun(signatures, request)
+    after = begun(heard, request)
     assert (len(after.to_write), after.others) == (0 if written else 2, [])
-    assert begun(signatures, spans(attributes(20))).to_write == []  # all three are paid for
+    assert begun(heard, spans(attributes(20))).to_write == []  # all three are paid for
 
 
-def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.signatures.REMEMBERED", 2)
-    signatures = Signatures([HOME])
+def test_only_so_many_are_remembered() -> None:
+    heard = Heard([HOME], Allowance(100, 2))
     for i in range(3):
-        fresh(signatures, spans(attributes(i)))
-    assert [len(fresh(signatures, spans(attributes(i)))) for i in (2, 1, 0)] == [0, 0, 1]
+        fresh(heard, spans(attributes(i)))
+    assert [len(fresh(heard, spans(attributes(i)))) for i in (2, 1, 0)] == [0, 0, 1]
 
 
 def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    signatures = Signatures([HOME], per_minute=3, clock=lambda: now[0])
+    heard = Heard([HOME], Allowance(3, 1_000), clock=lambda: now[0])
     with caplog.at_level(logging.WARNING):
         flood = [spans(*[attributes(10 * i + j) for j in range(10)]) for i in range(5)]
-        assert [len(fresh(signatures, each)) for each in flood] == [3, 0, 0, 0, 0]
-        assert len(fresh(signatures, spans(attributes(0)), Sender("peer 2"))) == 1
+        assert [len(fresh(heard, each)) for each in flood] == [3, 0, 0, 0, 0]
+        assert len(fresh(heard, spans(attributes(0)), Sender("peer 2"))) == 1
         assert len(caplog.records) == 1
-        assert "sender peer: 7 signed responses beyond 3 a minute" in caplog.text
+        assert "sender peer: 7 signed responses or reports beyond 3 and 3600 a minute" in caplog.text
         now[0] = 20.0  # a third of a minute
-        assert len(fresh(signatures, flood[4])) == 1
+        assert len(fresh(heard, flood[4])) == 1
         now[0] = 6000.0
-        assert len(fresh(signatures, flood[4])) == 3
+        assert len(fresh(heard, flood[4])) == 3
     assert len(caplog.records) == 2
     assert "sender peer: 55 signed" in caplog.text
 
 
 def test_an_operator_brings_its_own_and_so_fewer() -> None:
-    signatures = Signatures([HOME], clock=lambda: 0.0)
-    flood = spans(*[attributes(i) for i in range(2 * OPERATORS_PER_MINUTE)])
-    assert len(fresh(signatures, flood, OPERATOR)) == OPERATORS_PER_MINUTE
-    assert len(fresh(signatures, flood, GATEWAY)) == 2 * OPERATORS_PER_MINUTE
+    heard = Heard([HOME], clock=lambda: 0.0)
+    flood = spans(*[attributes(i) for i in range(2 * OPERATORS_SIGNATURES.per_minute)])
+    assert len(fresh(heard, flood, OPERATOR)) == OPERATORS_SIGNATURES.per_minute
+    assert len(fresh(heard, flood, GATEWAY)) == 2 * OPERATORS_SIGNATURES.per_minute
 
 
 def test_a_record_of_many_travels_whole() -> None:
-    signatures = Signatures([HOME], per_minute=10**6)
+    heard = Heard([HOME], Allowance(10**6, 10**6))
     long = ["0x" + i.to_bytes(MAX_RESPONSE_BYTES, "big").hex() for i in range(2_000)]
     said = [
         attributes(0, RESPONSE=each, RESPONSE_DIGEST="0x" + keccak(bytes.fromhex(each[2:])).hex())
         for each in long
     ]
     request = spans(*said)
-    found = signatures.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    found = heard.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
     made = list(records(found, PEER))
     assert len(made) > 1
     assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, _, message in made)

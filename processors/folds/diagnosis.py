@@ -1,0 +1,390 @@
+"""Why a Duty was not done in time: stage and cause, from what telemetry tells, with the spans that say so.
+
+A Duty's state is the chain's alone (`tasks.py`, whose ledger this fold keeps for itself); here every Duty
+that is `late`, `missed` or `unknown` gets the first cause of this table that holds. *Own* is what the
+Operator tells of itself; time is the block that it says it knew, so that no clock has a say but in `clock`.
+
+| cause | stage | whose it is | holds where |
+|---|---|---|---|
+| offline | receive | operator | nothing own is of this Task; it told something before the submission; no |
+|  |  |  | heartbeat covers a block from the submission to the deadline |
+| none_reported | receive | nobody | nothing own is of this Task, and it is not `offline` |
+| clock | that step's | operator | an own step was given up as too late, by a head before the deadline |
+| wrong_result | execute | operator | an own step names a response that arithmetic refutes |
+| slow_execution | execute | operator | the own `execute` or `sign` ended, or any own step was given up as too
+|
+|  |  |  | late, by a head at or after the deadline |
+| aggregator_dropped | aggregate | aggregator | an Aggregator tells that it collected the response; or the own
+|
+|  |  |  | `send` succeeded by a head before the deadline |
+| network | that step's | nobody | an own `receive`, `send` or `attest` failed: its line, or whom it reached |
+| unexplained | the last own step's | nobody | none of these |
+
+A transaction that is sent on seeing the deadline's block comes too late, hence *before*. An Aggregator's word
+makes nobody guilty but itself, and an Operator's word of its Aggregator stands beside who told it
+(`told_by`).
+
+What comes late refines a diagnosis for a day of blocks; in which order things come changes nothing but how
+many steps of a sender who tells one twice are kept. Work is for the duties that something is told of, or that
+move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+from immutables import Map
+
+from nektar.model import (
+    Address,
+    BlockClosed,
+    Event,
+    GapPassed,
+    Hash32,
+    Heartbeat,
+    Network,
+    Report,
+    Task,
+    TaskSubmitted,
+)
+from nektar.networks.answers import LIMIT, refutation
+from nektar.networks.encoding import BadEncoding, answer_of, input_of
+from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState
+from nektar.telemetry import TOO_LATE, Step
+from processors import early
+from processors.folds.deadlines import require_blocks
+from processors.folds.tasks import Ledger, Tasks
+
+# Blocks after a Task's end for which what is told of it still counts: a day of 12-second blocks.
+LATE_BLOCKS = 7_200
+# Steps of one Operator and Task that are kept: each of its own once, and of three Aggregators theirs.
+MOST_STEPS = 24
+# Stretches of chain that an Operator's heartbeats cover, newest last: a break begins another one.
+MOST_RUNS = 16
+_NOT_DONE = frozenset((DutyState.LATE, DutyState.MISSED, DutyState.UNKNOWN))
+_ORDER = {step: place for place, step in enumerate(Step)}
+_OVER_THE_NETWORK = (Step.RECEIVE, Step.SEND, Step.ATTEST)
+_OPERATOR, _AGGREGATOR, _NOBODY = "operator", "aggregator", "nobody"
+
+Steps = tuple[Report, ...]
+
+
+class About(msgspec.Struct, frozen=True):
+    """A Task that can still be explained."""
+
+    task: Task
+    told: Map[Address, Steps] = Map()
+    rows: Map[Address, DiagnosisRow] = Map()  # as last put out
+
+    @property
+    def end(self) -> int:
+        """The last block in which a duty can change."""
+        return max(self.task.deadline.value + self.task.grace, self.task.submitted.block)
+
+
+class Alive(msgspec.Struct, frozen=True, array_like=True):
+    """When an Operator has been heard of."""
+
+    since: int  # the lowest block that it ever named
+    runs: tuple[tuple[int, int], ...] = ()  # first and last block of what its heartbeats cover, apart, rising
+
+
+class Diagnoses(msgspec.Struct, frozen=True):
+    """The fold's state."""
+
+    ledger: Ledger
+    about: Map[Hash32, About] = Map()
+    due: Map[int, tuple[Hash32, ...]] = Map()  # block → Tasks that end, or are forgotten, with it
+    submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
+    alive: Map[Address, Alive] = Map()
+    silent: Map[Address, Map[Hash32, None]] = (
+        Map()
+    )  # Operator → Tasks that it told nothing of, and did not do
+    waiting: early.Waiting[Report] = early.Waiting()  # told before its Task
+
+
+class Diagnosis:
+    """The fold `diagnosis`: puts out DiagnosisRow."""
+
+    name = "diagnosis"
+    state_type = Diagnoses
+
+    def __init__(self) -> None:
+        self._tasks = Tasks()
+
+    def initial(self, network: Network) -> Diagnoses:
+        """Nothing told, nothing owed."""
+        return Diagnoses(self._tasks.initial(network))
+
+    def step(self, state: Diagnoses, event: Event) -> tuple[Diagnoses, list[Change]]:
+        """Raises UnsupportedDeadline for a Task whose deadline is not a block."""
+        match event:
+            case Report():
+                return _told(state, event)
+            case Heartbeat():
+                return _alive(state, event.operator, event.first, (event.first, event.last))
+            case TaskSubmitted(task=task):
+                require_blocks(task)
+                state = _submitted(state, task)
+        ledger, moved = self._tasks.step(state.ledger, event)
+        if ledger is not state.ledger:
+            state = msgspec.structs.replace(state, ledger=ledger)
+        state, changes = _moved(state, moved)
+        match event:
+            case BlockClosed(block=block):
+                state, more = _closed(state, block.number, block.number)
+                return state, [*changes, *more]
+            case GapPassed(first=first, last=last):
+                state, more = _closed(state, first, last)
+                return state, [*changes, *more]
+        return state, changes
+
+
+# --- what is told -----------------------------------------------------------------------------------
+
+
+def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
+    changes: list[Change] = []
+    if _own(report) and report.begun >= 0:
+        state, changes = _alive(state, report.operator, report.begun, None)
+    about = state.about.get(report.task_hash)
+    if about is None or report.task_hash in state.submitted:
+        return msgspec.structs.replace(state, waiting=early.wait(state.waiting, report)), changes
+    before = about.told.get(report.operator, ())
+    after = _with(before, report)
+    if after == before:
+        return state, changes
+    about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
+    state, more = _again(state, about, report.operator)
+    return state, [*changes, *more]
+
+
+def _with(steps: Steps, report: Report) -> Steps:
+    """Of one sender and step the one that went best is kept, and of these the newest: so an attempt that
+    succeeded in the end counts, whichever came first."""
+    place = (report.brought_by, report.step)
+    rival = next((each for each in steps if (each.brought_by, each.step) == place), None)
+    if rival is None:
+        return tuple(sorted((*steps, report), key=_sorting))[:MOST_STEPS]
+    if _better(report) <= _better(rival):
+        return steps
+    return tuple(report if each is rival else each for each in steps)
+
+
+def _sorting(report: Report) -> tuple[bool, str, int]:
+    return not _own(report), report.brought_by, _ORDER[report.step]
+
+
+def _better(report: Report) -> tuple[bool, int, bytes]:
+    return not report.error, report.ended, report.span
+
+
+def _own(report: Report) -> bool:
+    return report.role == _OPERATOR
+
+
+def _alive(
+    state: Diagnoses, operator: Address, block: int, run: tuple[int, int] | None
+) -> tuple[Diagnoses, list[Change]]:
+    """The Operator has named this block, and covers this run of blocks."""
+    before = state.alive.get(operator, Alive(block))
+    after = Alive(min(before.since, block), _joined(before.runs, run) if run else before.runs)
+    if operator in state.alive and after == before:
+        return state, []
+    state = msgspec.structs.replace(state, alive=state.alive.set(operator, after))
+    changes: list[Change] = []
+    for task_hash in sorted(state.silent.get(operator, ())):
+        state, more = _again(state, state.about[task_hash], operator)
+        changes += more
+    return state, changes
+
+
+def _joined(runs: tuple[tuple[int, int], ...], new: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    first, last = new
+    apart = []
+    for run in runs:
+        if run[1] < first or last < run[0]:
+            apart.append(run)
+        else:
+            first, last = min(first, run[0]), max(last, run[1])
+    return tuple(sorted((*apart, (first, last))))[-MOST_RUNS:]
+
+
+# --- what the chain shows ---------------------------------------------------------------------------
+
+
+def _submitted(state: Diagnoses, task: Task) -> Diagnoses:
+    if task.hash in state.about:
+        return state
+    about = About(task)
+    return msgspec.structs.replace(
+        state,
+        about=state.about.set(task.hash, about),
+        due=_file(state.due, about.end, task.hash),
+        submitted=(*state.submitted, task.hash),
+    )
+
+
+def _moved(state: Diagnoses, moved: Iterable[Change]) -> tuple[Diagnoses, list[Change]]:
+    """These rows of the ledger have changed."""
+    changes: list[Change] = []
+    for change in moved:
+        duty = change.after
+        if not isinstance(duty, DutyRow) or (about := state.about.get(Hash32(duty.task_hash))) is None:
+            continue
+        operator = Address(duty.operator)
+        if duty.state in _NOT_DONE:
+            state, more = _put(state, about, operator, _diagnosed(state, about, duty))
+            changes += more
+        elif duty.state != DutyState.PENDING:
+            if operator in about.told:  # done, or not owed: nothing to explain
+                about = msgspec.structs.replace(about, told=about.told.delete(operator))
+            if operator in about.rows or about is not state.about[about.task.hash]:
+                state, more = _put(state, about, operator, None)
+                changes += more
+    return state, changes
+
+
+def _again(state: Diagnoses, about: About, operator: Address) -> tuple[Diagnoses, list[Change]]:
+    """The same Duty, of which more is known."""
+    row = about.rows.get(operator)
+    return _put(state, about, operator, row and _diagnosed(state, about, row))
+
+
+def _put(
+    state: Diagnoses, about: About, operator: Address, row: DiagnosisRow | None
+) -> tuple[Diagnoses, list[Change]]:
+    """The state with `about`, in which this is the Operator's row."""
+    task_hash, before = about.task.hash, about.rows.get(operator)
+    if row is not None and row != before:
+        about = msgspec.structs.replace(about, rows=about.rows.set(operator, row))
+    elif row is None and before is not None:
+        about = msgspec.structs.replace(about, rows=about.rows.delete(operator))
+    is_silent = row is not None and row.cause in (Cause.OFFLINE, Cause.NONE_REPORTED)
+    state = msgspec.structs.replace(
+        state,
+        about=state.about.set(task_hash, about),
+        silent=_marked(state.silent, operator, task_hash, is_silent),
+    )
+    return state, [Change(before, row)] if row != before else []
+
+
+def _marked(
+    silent: Map[Address, Map[Hash32, None]], operator: Address, task_hash: Hash32, is_silent: bool
+) -> Map[Address, Map[Hash32, None]]:
+    of = silent.get(operator, Map())
+    if is_silent == (task_hash in of):
+        return silent
+    of = of.set(task_hash, None) if is_silent else of.delete(task_hash)
+    return silent.set(operator, of) if of else silent.delete(operator)
+
+
+def _closed(state: Diagnoses, first: int, last: int) -> tuple[Diagnoses, list[Change]]:
+    """These blocks have passed."""
+    changes: list[Change] = []
+    waiting = early.passed(state.waiting, last - first + 1)
+    state = msgspec.structs.replace(state, waiting=waiting)
+    if submitted := state.submitted:
+        waiting, waited = early.come(state.waiting, submitted)
+        state = msgspec.structs.replace(state, submitted=(), waiting=waiting)
+        for report in waited:
+            state, more = _told(state, report)
+            changes += more
+    for block in [last] if first == last else sorted(each for each in state.due if each <= last):
+        for task_hash in state.due.get(block, ()):
+            state = _ended(state, state.about[task_hash], block)
+        if block in state.due:
+            state = msgspec.structs.replace(state, due=state.due.delete(block))
+    return state, changes
+
+
+def _ended(state: Diagnoses, about: About, block: int) -> Diagnoses:
+    """The Task's duties are decided, or its time here is over: it is forgotten, unless something is to be
+    explained for some time."""
+    task_hash = about.task.hash
+    if about.rows and block == about.end:
+        told = Map({operator: steps for operator, steps in about.told.items() if operator in about.rows})
+        return msgspec.structs.replace(
+            state,
+            about=state.about.set(task_hash, msgspec.structs.replace(about, told=told)),
+            due=_file(state.due, about.end + LATE_BLOCKS, task_hash),
+        )
+    silent = state.silent
+    for operator in about.rows:
+        silent = _marked(silent, operator, task_hash, False)
+    return msgspec.structs.replace(state, about=state.about.delete(task_hash), silent=silent)
+
+
+def _file(due: Map[int, tuple[Hash32, ...]], block: int, task_hash: Hash32) -> Map[int, tuple[Hash32, ...]]:
+    return due.set(block, (*due.get(block, ()), task_hash))
+
+
+# --- the table --------------------------------------------------------------------------------------
+
+
+class Verdict(NamedTuple):
+    """A line of the table, and the steps that it rests on."""
+
+    cause: Cause
+    stage: str
+    blame: str
+    rests_on: Steps = ()
+
+
+def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> DiagnosisRow:
+    operator = Address(duty.operator)
+    steps = about.told.get(operator, ())
+    verdict = _verdict(about.task, steps, state.alive.get(operator))
+    return DiagnosisRow(
+        task_hash=duty.task_hash,
+        operator=operator,
+        task_number=duty.task_number,
+        task_input=duty.task_input,
+        state=duty.state,
+        cause=verdict.cause,
+        stage=verdict.stage,
+        blame=verdict.blame,
+        told_by=",".join(sorted({each.brought_by for each in verdict.rests_on})),
+        spans=" ".join(each.span.hex() for each in verdict.rests_on),
+    )
+
+
+def _verdict(task: Task, steps: Steps, alive: Alive | None) -> Verdict:
+    """The first line of the table that holds."""
+    deadline = task.deadline.value
+    own = [each for each in steps if _own(each)]
+    if not own:
+        before = alive is not None and alive.since < task.submitted.block
+        covered = alive is not None and any(
+            first <= deadline and task.submitted.block <= last for first, last in alive.runs
+        )
+        if before and not covered:
+            return Verdict(Cause.OFFLINE, Step.RECEIVE, _OPERATOR)
+        return Verdict(Cause.NONE_REPORTED, Step.RECEIVE, _NOBODY)
+    gave_up = [each for each in own if each.error == TOO_LATE]
+    if early_on := [each for each in gave_up if 0 <= each.ended < deadline]:
+        return Verdict(Cause.CLOCK, early_on[0].step, _OPERATOR, tuple(early_on))
+    if wrong := [each for each in own if each.response and _is_wrong(task, each.response)]:
+        return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
+    working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
+    if slow := [each for each in (*working, *gave_up) if each.ended >= deadline]:
+        return Verdict(Cause.SLOW_EXECUTION, Step.EXECUTE, _OPERATOR, (slow[0],))
+    collected = [each for each in steps if each.role == _AGGREGATOR and each.step is Step.COLLECT]
+    sent = [each for each in own if each.step is Step.SEND and not each.error and 0 <= each.ended < deadline]
+    if dropped := [each for each in (*sent, *collected) if not each.error]:
+        return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, tuple(dropped))
+    if failed := [each for each in own if each.error and each.step in _OVER_THE_NETWORK]:
+        return Verdict(Cause.NETWORK, failed[-1].step, _NOBODY, tuple(failed))
+    last = own[-1]
+    return Verdict(Cause.UNEXPLAINED, last.step, _NOBODY, (last,))
+
+
+def _is_wrong(task: Task, response: bytes) -> bool:
+    """Whether arithmetic refutes the response; known of the reference contracts' work alone."""
+    try:
+        n, (p, q) = input_of(task.preimage), answer_of(response)
+    except BadEncoding:
+        return False
+    return 2 <= n < LIMIT and refutation(n, p, q) is not None

@@ -1,0 +1,240 @@
+"""Diagnoses against the table that they stand for, read off all that was told and all that happened."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from nektar import checkpoint
+from nektar import fold as calculus
+from nektar.model import (
+    At,
+    Attested,
+    BlockClosed,
+    Event,
+    Hash32,
+    Heartbeat,
+    OperatorSetCommitted,
+    Report,
+    Responded,
+    Task,
+    TaskSubmitted,
+    Told,
+)
+from nektar.networks.encoding import encode_answer
+from nektar.rows import Cause, DiagnosisRow, DutyRow
+from nektar.telemetry import TOO_LATE, Step
+from processors.folds.diagnosis import Diagnosis
+from tests.processors.folds.test_tasks import oracle as ledger
+from tests.processors.test_reorgs import life
+from tests.processors.world import NETWORK, OPERATORS, Rows, World, block, put, registered, set_of, task
+
+FOLD = Diagnosis()
+NOT_DONE = ("late", "missed", "unknown")
+
+
+# --- the oracle -------------------------------------------------------------------------------------
+
+
+def oracle(events: Sequence[Event]) -> Rows:
+    """Every row by the table, from all events whatever their order."""
+    tasks = {event.task.hash: event.task for event in events if isinstance(event, TaskSubmitted)}
+    reports = [event for event in events if isinstance(event, Report)]
+    beats = [event for event in events if isinstance(event, Heartbeat)]
+    closed = {event.block.number for event in events if isinstance(event, BlockClosed)}
+    rows: Rows = {}
+    for row in ledger(events).values():
+        if not isinstance(row, DutyRow) or row.state not in NOT_DONE:
+            continue
+        task = tasks[Hash32(row.task_hash)]
+        # What comes before a Task waits until the Task's block is closed.
+        told = reports if task.submitted.block in closed else []
+        about = [r for r in told if (r.operator, r.task_hash) == (row.operator, row.task_hash)]
+        heads = [
+            r.begun for r in reports if r.role == "operator" and r.operator == row.operator and r.begun >= 0
+        ]
+        runs = [(b.first, b.last) for b in beats if b.operator == row.operator]
+        cause, stage, blame, on = verdict(task, best(about), [*heads, *(first for first, _ in runs)], runs)
+        rows["diagnoses", row.task_hash, row.operator] = DiagnosisRow(
+            *(row.task_hash, row.operator, row.task_number, row.task_input, row.state, cause, stage, blame),
+            ",".join(sorted({each.brought_by for each in on})),
+            " ".join(each.span.hex() for each in on),
+        )
+    return rows
+
+
+def best(reports: Iterable[Report]) -> list[Report]:
+    """Of each sender's step the newest of those that went best; the Operator's first, in their order."""
+    kept: dict[tuple[bool, str, int], Report] = {}
+    for report in reports:
+        place = report.role != "operator", report.brought_by, list(Step).index(report.step)
+        held = kept.get(place)
+        if held is None or rank(report) > rank(held):
+            kept[place] = report
+    return [report for _, report in sorted(kept.items())]
+
+
+def rank(report: Report) -> tuple[bool, int, bytes]:
+    return not report.error, report.ended, report.span
+
+
+def verdict(
+    task: Task, steps: list[Report], heads: list[int], runs: list[tuple[int, int]]
+) -> tuple[str, str, str, list[Report]]:
+    submitted, deadline = task.submitted.block, task.deadline.value
+    own = [step for step in steps if step.role == "operator"]
+    if not own:
+        covered = any(
+            set(range(first, last + 1)) & set(range(submitted, deadline + 1)) for first, last in runs
+        )
+        if any(head < submitted for head in heads) and not covered:
+            return "offline", "receive", "operator", []
+        return "none_reported", "receive", "nobody", []
+    given_up = [step for step in own if step.error == TOO_LATE]
+    if quit_ := [step for step in given_up if 0 <= step.ended < deadline]:
+        return "clock", quit_[0].step, "operator", quit_
+    if wrong := [step for step in own if step.response == encode_answer(5, 2)]:
+        return "wrong_result", "execute", "operator", wrong
+    late = [s for s in own if s.step in ("execute", "sign")] + given_up
+    if slow := [step for step in late if step.ended >= deadline]:
+        return "slow_execution", "execute", "operator", slow[:1]
+    sent = [s for s in own if s.step == "send" and not s.error and 0 <= s.ended < deadline]
+    if had := sent + [s for s in steps if s.role == "aggregator" and not s.error]:
+        return "aggregator_dropped", "aggregate", "aggregator", had
+    if failed := [step for step in own if step.error and step.step in ("receive", "send", "attest")]:
+        return "network", failed[-1].step, "nobody", failed
+    return "unexplained", own[-1].step, "nobody", own[-1:]
+
+
+# --- against it -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
+    met: set[str] = set()
+    for seed in range(part, 120, 4):
+        folded, rows = calculus.begin(FOLD, NETWORK), Rows()
+        log = life(random.Random(f"diagnosis {seed}"), 40, World, "nnnnnnutttttttmg")
+        for offset, written in enumerate(log):
+            folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
+            put(rows, changes)
+            assert rows == oracle(written.standing), (seed, offset)
+        met.update(row.cause for row in rows.values() if isinstance(row, DiagnosisRow))
+    assert met == set(Cause)
+
+
+def test_in_which_order_things_are_told_changes_nothing() -> None:
+    for seed in range(40):
+        rng = random.Random(f"order {seed}")
+        log = life(rng, 30, World, "nnnnnnttttt")
+        told = [e for w in log for e in w.standing[-12:] if isinstance(e, Told)]
+        ends = []
+        for shuffled in (told, rng.sample(told, len(told))):
+            state, rows = FOLD.initial(NETWORK), Rows()
+            for event in (*(e for e in log[-1].standing if not isinstance(e, Told)), *shuffled):
+                state, changes = FOLD.step(state, event)
+                put(rows, changes)
+            ends.append((rows, checkpoint.to_json(state.about), checkpoint.to_json(state.alive)))
+        assert ends[0] == ends[1]
+
+
+# --- one Task, of blocks 10 to 16 ---------------------------------------------------------------------
+
+MEMBERS = [(operator, i + 1) for i, operator in enumerate(OPERATORS)]
+SET = set_of(MEMBERS)
+TASK = task(At(10, 0, 0), SET.hash, 1, deadline=16, grace=2)
+ME = OPERATORS[0]
+RIGHT, WRONG = encode_answer(2, 5), encode_answer(5, 2)
+
+
+def own(step: Step, ended: int, error: str = "", response: bytes = b"") -> Report:
+    return Report(f"0x{ME.hex()}", "operator", ME, TASK.hash, step, bytes(8), 10, ended, error, response)
+
+
+COLLECTED = Report("gather", "aggregator", ME, TASK.hash, Step.COLLECT, b"c" * 8, 11, 11)
+BEFORE, WITHIN = Heartbeat(ME, 3, 9), Heartbeat(ME, 9, 30)
+
+
+def diagnosed(told: Sequence[Told]) -> DiagnosisRow:
+    """What stands of my missed duty, once all that is told has come."""
+    return after_all(told)["diagnoses", TASK.hash, ME]  # type: ignore[return-value]
+
+
+def after_all(told: Sequence[Told], blocks: int = 30) -> Rows:
+    state, rows = FOLD.initial(NETWORK), Rows()
+    happened: dict[int, list[Event]] = {
+        2: [registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)],
+        3: [OperatorSetCommitted(At(3, 0, 0), SET)],
+        10: [TaskSubmitted(At(10, 0, 0), TASK)],
+    }
+    events: list[Event] = []
+    for number in range(1, blocks):
+        events += [*happened.get(number, []), BlockClosed(block(number))]
+    for event in (*events, *told):
+        state, changes = FOLD.step(state, event)
+        put(rows, changes)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("told", "cause", "stage", "blame"),
+    [
+        ([], "none_reported", "receive", "nobody"),
+        ([BEFORE], "offline", "receive", "operator"),
+        ([BEFORE, Heartbeat(ME, 17, 30)], "offline", "receive", "operator"),
+        ([Heartbeat(ME, 17, 30)], "none_reported", "receive", "nobody"),
+        ([WITHIN], "none_reported", "receive", "nobody"),
+        ([BEFORE, Heartbeat(ME, 16, 16)], "none_reported", "receive", "nobody"),
+        ([BEFORE, COLLECTED], "offline", "receive", "operator"),
+        ([own(Step.RECEIVE, 10), own(Step.EXECUTE, 12, TOO_LATE)], "clock", "execute", "operator"),
+        ([own(Step.SEND, 11, "", WRONG), COLLECTED], "wrong_result", "execute", "operator"),
+        ([own(Step.EXECUTE, 16), own(Step.ATTEST, 16, "", RIGHT)], "slow_execution", "execute", "operator"),
+        ([own(Step.EXECUTE, 16, TOO_LATE)], "slow_execution", "execute", "operator"),
+        ([own(Step.EXECUTE, 11), own(Step.SEND, 11)], "aggregator_dropped", "aggregate", "aggregator"),
+        ([own(Step.EXECUTE, 11), COLLECTED], "aggregator_dropped", "aggregate", "aggregator"),
+        ([own(Step.EXECUTE, 11), own(Step.SEND, 16)], "unexplained", "send", "nobody"),
+        ([own(Step.EXECUTE, 11), own(Step.SEND, 11, "URLError")], "network", "send", "nobody"),
+        ([own(Step.SEND, 11, "URLError"), COLLECTED], "aggregator_dropped", "aggregate", "aggregator"),
+        (
+            [own(Step.SEND, 11, "URLError"), own(Step.SEND, 12)],
+            "aggregator_dropped",
+            "aggregate",
+            "aggregator",
+        ),
+        ([own(Step.RECEIVE, 10)], "unexplained", "receive", "nobody"),
+    ],
+)
+def test_a_missed_duty_has_the_first_cause_that_holds(
+    told: list[Told], cause: str, stage: str, blame: str
+) -> None:
+    row = diagnosed(told)
+    assert (row.cause, row.stage, row.blame) == (cause, stage, blame)
+    assert diagnosed(told[::-1]) == row
+
+
+def test_a_row_names_the_spans_that_it_rests_on_and_who_told_them() -> None:
+    row = diagnosed([own(Step.SEND, 11), COLLECTED])
+    assert row.spans == f"{bytes(8).hex()} {b'c'.hex() * 8}"
+    assert row.told_by == f"0x{ME.hex()},gather"
+
+
+def test_who_did_its_duty_has_no_row_whatever_is_told() -> None:
+    state, rows = FOLD.initial(NETWORK), Rows()
+    for event in (
+        *(registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)),
+        OperatorSetCommitted(At(3, 0, 0), SET),
+        TaskSubmitted(At(10, 0, 0), TASK),
+        BlockClosed(block(10)),
+        own(Step.EXECUTE, 16),
+        Responded(At(11, 0, 0), TASK.hash, Hash32(bytes(32)), (), 20),
+        Attested(At(12, 0, 0), TASK.hash, ME, Hash32(bytes(32)), True),
+        own(Step.SEND, 11, "URLError"),
+        *(BlockClosed(block(number)) for number in range(11, 30)),
+        own(Step.SEND, 11, "URLError", WRONG),
+    ):
+        state, changes = FOLD.step(state, event)
+        put(rows, changes)
+    assert not rows
+    assert not state.about
