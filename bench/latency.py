@@ -88,7 +88,7 @@ def measure(directory: Path, blocks: int, block_time: float, bus: str, backfill:
             pace = 2 * backfill / (blocks * block_time + STARTING)  # two requests a block
             config["providers"][BEHIND] = provider | {"limits": {"requests_per_second": pace}}
         provider["ws"] = ws = provider["url"].replace("http", "ws")
-        config["listen"] = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")}
+        config["listen"] = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp", "otlp_grpc")}
         config["listen"]["metrics"] = "127.0.0.1:0"
         if bus:
             config["bus"] = own(bus)

@@ -62,7 +62,8 @@ def through_the_collector(directory: Path, kind: str, bodies: list[bytes]) -> No
         port = probe.getsockname()[1]
     path = directory / "nektar.yaml"
     path.write_text(
-        f"data_dir: data-{kind}-{spans}\nproviders: {{a: {{url: x}}}}\nlisten: {{otlp: '127.0.0.1:{port}'}}\n"
+        f"data_dir: data-{kind}-{spans}\nproviders: {{a: {{url: x}}}}\n"
+        f"listen: {{otlp: '127.0.0.1:{port}', otlp_grpc: ''}}\n"
         "networks: [{name: n, chain_id: 1, rpc: [a], contracts: {}}]\n"
     )
     command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]

@@ -237,7 +237,12 @@ def _write_config(keep: Path, home: Home, bus: str | None, reports: Reports) -> 
                 "code": home.code,
             }
         ],
-        "listen": {"sql": listen, "otlp": reports.url.removeprefix("http://"), "metrics": "127.0.0.1:0"},
+        "listen": {
+            "sql": listen,
+            "otlp": reports.url.removeprefix("http://"),
+            "otlp_grpc": "",
+            "metrics": "127.0.0.1:0",
+        },
         "telemetry": telemetry(home),
         **({"bus": bus} if bus else {}),
         "watchers": [watcher(*home.start_receiver())],

@@ -51,6 +51,7 @@ networks:
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
   otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
+  otlp_grpc: 127.0.0.1:4317            # the same over gRPC; "": not at all
   metrics: 127.0.0.1:9464              # /metrics, /healthz, /readyz of the first role; each next one's one up
 
 # Who may send traces and logs. While this names nobody, everyone may.
@@ -115,11 +116,17 @@ def check(config_path: Path | None, directory: Path | None) -> None:
         print(f"listen.sql {config.listen.sql}: free")
     else:
         print(f"listen.sql {config.listen.sql}: the store role answers there")
-    if _collects(config):
-        print(f"listen.otlp {config.listen.otlp}: the collector answers there")
-    else:
-        http.bind(config.listen.otlp, "listen.otlp").close()
-        print(f"listen.otlp {config.listen.otlp}: free")
+    for key, at, collects in (
+        ("listen.otlp", config.listen.otlp, _collects),
+        ("listen.otlp_grpc", config.listen.otlp_grpc, _collects_by_grpc),
+    ):
+        if not at:
+            print(f"{key}: nowhere")
+        elif collects(config):
+            print(f"{key} {at}: the collector answers there")
+        else:
+            http.bind(at, key).close()
+            print(f"{key} {at}: free")
     print(f"telemetry: taken from {config.telemetry.taken_from}")
     if config.listen.metrics.endswith(":0"):
         print(f"listen.metrics {config.listen.metrics}: each role takes any port that is free")
@@ -163,19 +170,40 @@ def _collects(config: Config) -> bool:
     from http.client import HTTPException
     from urllib.request import ProxyHandler, Request, build_opener
 
-    from nektar.monitor import own_token
     from nektar.store.client import CONNECT_TIMEOUT
 
     url = f"http://{reached_at(config.listen.otlp)}/v1/traces"
-    headers = {"Content-Type": "application/x-protobuf"}
-    if token := next(iter(config.telemetry.senders.values()), "") or own_token(config):
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"content-type": "application/x-protobuf", **_authorization(config)}
     try:
         request = Request(url, b"", headers, method="POST")
         with build_opener(ProxyHandler({})).open(request, timeout=CONNECT_TIMEOUT) as answer:
             return bool(answer.status == 200)
     except (OSError, HTTPException, ValueError, OverflowError):
         return False
+
+
+def _collects_by_grpc(config: Config) -> bool:
+    """The same at `listen.otlp_grpc`."""
+    import grpc
+
+    from nektar.store.client import CONNECT_TIMEOUT
+
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(reached_at(config.listen.otlp_grpc), options) as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        try:
+            export(b"", timeout=CONNECT_TIMEOUT, metadata=[*_authorization(config).items()])
+        except grpc.RpcError:
+            return False
+    return True
+
+
+def _authorization(config: Config) -> dict[str, str]:
+    """The header by which a collector with this configuration knows a sender; none where it asks for none."""
+    from nektar.monitor import own_token
+
+    token = next(iter(config.telemetry.senders.values()), "") or own_token(config)
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 async def _check_chains(config: Config) -> None:

@@ -16,10 +16,10 @@ import hmac
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from opentelemetry import metrics
@@ -30,6 +30,7 @@ from indexer.heard import Found, Fresh, Heard, records
 from indexer.lanes import Lane
 from indexer.refusals import bad, busy, large, later, unknown
 from indexer.room import Room, Share
+from indexer.turns import Turns
 from indexer.unpack import NotPacked, TooLarge, unpacked
 from nektar import trace
 from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
@@ -45,7 +46,7 @@ from nektar.tokens import PREFIX, BadToken
 log = logging.getLogger(__name__)
 
 answered = metrics.get_meter("nektar").create_counter(
-    "nektar.collector.requests", "{request}", "Requests answered, by signal and status"
+    "nektar.collector.requests", "{request}", "Requests answered, by protocol, signal and status"
 )
 _items = metrics.get_meter("nektar").create_counter(
     "nektar.collector.items", "{item}", "Spans and log records put onto the bus"
@@ -108,12 +109,10 @@ class Intake:
         self._standing = Standing(bus, config.networks)
         self._standing.look()
         self._room = Room(MAX_HELD_BYTES)
-        # One thread, since requests are unpacked and checked under one interpreter lock anyhow: so only one
-        # is in memory in its largest form.
-        self._unpacking = ThreadPoolExecutor(1, "otlp")
-        # One request of each sender waits for it, and they take turns: whoever has many waits for himself.
-        self._turn = asyncio.Lock()
-        self._turns = defaultdict[Sender, asyncio.Lock](asyncio.Lock)
+        # Requests are unpacked and checked under one interpreter lock anyhow: so only one is in memory in its
+        # largest form.
+        self._turns = Turns("otlp")
+        self._under_way = set[asyncio.Task[Any]]()  # or nobody might hold a request whose client has gone
         self._admission = Admission(config, bus, self._standing) if config.telemetry.audience else None
         # Of its own: whoever is admitted need not wait for those who are not.
         self._admitting = ThreadPoolExecutor(1, "admission")
@@ -172,7 +171,7 @@ class Intake:
         """Write what was taken, then end."""
         self._closing.set()
         self._asking.join(ASKED_SECONDS)
-        self._unpacking.shutdown(cancel_futures=True)
+        self._turns.close()
         self._admitting.shutdown(cancel_futures=True)
         self._opened.close()
 
@@ -191,21 +190,23 @@ class Intake:
         """Put what `read` reads onto the bus: OTLP's response, which says what of it is refused.
 
         `authorization` is what the client says of itself in the header of this name, `peer` its network
-        address. Raises Refused, and whatever `read` raises.
+        address. What is read goes its way where the caller is cancelled. Raises Refused, and whatever `read`
+        raises.
         """
         try:
             sender = await self._sender(authorization, peer)
-            with Share(self._room, sender) as share:
+            share = Share(self._room, sender)
+            try:
                 async with asyncio.timeout(READ_SECONDS):
                     body = await read(share)
-                async with asyncio.timeout(TURN_SECONDS) as waiting, self._turns[sender], self._turn:
-                    waiting.reschedule(None)  # what is unpacked can't be given up, and takes room
-                    taken = await asyncio.get_running_loop().run_in_executor(
-                        self._unpacking, self._take, signal, body, sender, share
-                    )
-                del body
-                async with asyncio.timeout(COMMIT_SECONDS):
-                    await self._write(taken, sender)
+            except BaseException:
+                share.free()
+                raise
+            putting = asyncio.create_task(self._put(signal, body, sender, share))
+            del body
+            self._under_way.add(putting)
+            putting.add_done_callback(self._under_way.discard)
+            return await asyncio.shield(putting)
         except BadRequest as error:
             raise bad(str(error)) from error
         except TimeoutError as error:
@@ -213,6 +214,17 @@ class Intake:
         except BusError as error:
             log.error("%s", error)
             raise later("the bus does not take it now") from error
+
+    async def _put(self, signal: Signal, body: Body, sender: Sender, share: Share) -> Any:
+        """Unpack, check and write what was read. Raises Refused, BadRequest, TimeoutError, BusError."""
+        try:
+            taking = self._turns.take(sender, partial(self._take, signal, body, sender, share))
+            del body
+            taken: _Taken = await _begun_within(TURN_SECONDS, taking)
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._write(taken, sender)
+        finally:
+            share.free()
         said = signal.response()
         if taken.rejected:
             setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
@@ -302,6 +314,19 @@ class Intake:
             writing = self._logs[network.name].write([message])
             writing.add_done_callback(ended)
             await asyncio.wrap_future(writing)
+
+
+async def _begun_within(seconds: float, work: Future[Any]) -> Any:
+    """What becomes of `work`, if it begins within so many seconds; it can't be given up then, and takes room.
+    Raises TimeoutError, and whatever it raises."""
+    done = asyncio.wrap_future(work)
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(done)
+    except TimeoutError:
+        if work.cancel():
+            raise
+        return await done
 
 
 async def _all(writes: Sequence[Any]) -> None:

@@ -83,7 +83,7 @@ def _endpoint(intake: Intake, signal: Signal) -> Any:
 
     async def counted(request: Request) -> Response:
         response = await answer(request)
-        answered.add(1, {"signal": signal.name, "status": response.status_code})
+        answered.add(1, {"protocol": "http", "signal": signal.name, "status": response.status_code})
         return response
 
     return counted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import Self
 
 from indexer.refusals import later
 from nektar.senders import Sender
@@ -36,21 +35,18 @@ class Room:
 
 
 class Share:
-    """One request's part of it, while its block is open."""
+    """One request's part of it, until it is freed."""
 
     def __init__(self, room: Room, sender: Sender) -> None:
         self._room = room
-        self._sender = sender
+        self.sender = sender
         self._taken = 0
 
     def take(self, size: int) -> None:
         """Raises Refused."""
-        self._room.take(size, self._sender)
+        self._room.take(size, self.sender)
         self._taken += size
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._room.free(self._taken, self._sender)
+    def free(self) -> None:
+        self._room.free(self._taken, self.sender)
         self._taken = 0

@@ -25,6 +25,8 @@ HexHash = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{64}$")]
 HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
 """host:port"""
+PortOrNone = Annotated[str, msgspec.Meta(pattern=r"^$|^[^\s]*:\d{1,5}$")]
+"""host:port; empty: nowhere"""
 
 
 class ConfigError(NektarError):
@@ -54,6 +56,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sql: Port = "127.0.0.1:8123"
     otlp: Port = "127.0.0.1:4318"  # OTLP over HTTP, at the port that the protocol gives it
+    otlp_grpc: PortOrNone = "127.0.0.1:4317"  # the same over gRPC
     metrics: Port = "127.0.0.1:9464"  # the first role's; each next role's is one higher (nektar/role.py)
 
 
@@ -214,8 +217,8 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
             f"{where}: listen.metrics: expected a port and {len(ROLES) - 1} more after it, one a role, up to "
             f"65535; got {first}"
         )
-    for name in ("sql", "otlp"):
-        port = int(getattr(config.listen, name).rpartition(":")[2])
+    for name in ("sql", "otlp", "otlp_grpc"):
+        port = int(getattr(config.listen, name).rpartition(":")[2] or 0)
         if first and first <= port < first + len(ROLES):
             raise ConfigError(
                 f"{where}: listen.metrics: {first} to {first + len(ROLES) - 1} are the roles', one each, and "

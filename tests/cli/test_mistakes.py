@@ -52,7 +52,8 @@ def write(directory: Path, url: str = "http://127.0.0.1:1", **changes: object) -
         "data_dir": "data",
         "providers": {"mine": {"url": f"{url}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")} | {"metrics": "127.0.0.1:0"},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp", "otlp_grpc")}
+        | {"metrics": "127.0.0.1:0"},
     }
     for name, value in changes.items():
         (network if name in ("chain_id", "contracts", "factories", "adapter") else config)[name] = value
@@ -114,17 +115,21 @@ def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
 @pytest.mark.real
 def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: Chain) -> None:
     path = write(tmp_path, chain.url, contracts={}, telemetry={"senders": {"operator-1": "t" * 16}})
-    otlp = load(path).listen.otlp
+    listen = load(path).listen
     done = nektar("check", "--config", path)
-    assert f"listen.otlp {otlp}: free\ntelemetry: taken from operator-1\n" in done.stdout
-    host, _, port = otlp.rpartition(":")
-    with socket.create_server((host, int(port))):
-        refused(nektar("check", "--config", path), "listen.otlp", otlp, "another port")
-        refused(nektar("up", "collector", "--config", path), "listen.otlp", otlp, "another port")
+    assert (
+        f"listen.otlp {listen.otlp}: free\nlisten.otlp_grpc {listen.otlp_grpc}: free\n"
+        "telemetry: taken from operator-1\n"
+    ) in done.stdout
+    for name, at in (("listen.otlp", listen.otlp), ("listen.otlp_grpc", listen.otlp_grpc)):
+        host, _, port = at.rpartition(":")
+        with socket.create_server((host, int(port))):
+            refused(nektar("check", "--config", path), f"{name}: {at}", "another port")
+            refused(nektar("up", "collector", "--config", path), f"{name}: {at}", "another port")
     command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as collector:
         deadline = time.monotonic() + 60
-        while "the collector answers there" not in nektar("check", "--config", path).stdout:
+        while nektar("check", "--config", path).stdout.count("the collector answers there") < 2:
             assert time.monotonic() < deadline
             assert collector.poll() is None
         collector.terminate()

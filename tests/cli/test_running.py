@@ -49,7 +49,8 @@ def write(directory: Path, rpc_port: int, **changes: object) -> Path:
         "data_dir": "data",
         "providers": {"a": {"url": f"http://127.0.0.1:{rpc_port}/?key={SECRET}"}},
         "networks": [network],
-        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")} | {"metrics": "127.0.0.1:0"},
+        "listen": {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp", "otlp_grpc")}
+        | {"metrics": "127.0.0.1:0"},
         **changes,
     }
     path = directory / "nektar.yaml"
@@ -206,11 +207,8 @@ def test_up_ends_at_once_with_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        path = write(
-            tmp_path,
-            rpc_port=1,
-            listen={"sql": listen, "otlp": f"127.0.0.1:{free_port()}", "metrics": "127.0.0.1:0"},
-        )
+        free = {name: f"127.0.0.1:{free_port()}" for name in ("otlp", "otlp_grpc")}
+        path = write(tmp_path, rpc_port=1, listen={"sql": listen, **free, "metrics": "127.0.0.1:0"})
         code, lines, _ = nektar("up", "--config", path)
     assert code == MISTAKE
     assert [listen in line for line in lines] == [True, False]

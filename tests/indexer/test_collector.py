@@ -87,17 +87,25 @@ class Client:
 
 
 @contextmanager
-def serving(
+def taking(
     bus: Any,
     senders: Mapping[str, str] = {},
     networks: tuple[NetworkConfig, ...] = (),
     audience: str = "",
-) -> Iterator[str]:
+) -> Iterator[Intake]:
     with TemporaryDirectory() as data_dir:
         telemetry = Telemetry(senders=dict(senders), audience=audience)
         config = Config(providers={}, networks=networks, data_dir=data_dir, telemetry=telemetry)
+        with Intake(config, bus) as made:
+            yield made
+
+
+@contextmanager
+def serving(bus: Any, *args: Any, **kwargs: Any) -> Iterator[str]:
+    """The address of a collector of these senders, as `taking` has them."""
+    with taking(bus, *args, **kwargs) as made:
         listening = bind("127.0.0.1:0", "listen.otlp")
-        with Intake(config, bus) as made, Server(otlp_http.application(made), listening) as server:
+        with Server(otlp_http.application(made), listening) as server:
             yield server.address
 
 
@@ -371,6 +379,7 @@ class Faulty:
         self.open.set()
         self.begun = threading.Event()  # a transaction
         self.transactions: list[int] = []
+        self.refused = 0
 
     def writer(self, transactional_id: str, partition: int) -> Any:
         outer, writer = self, self._bus.writer(transactional_id, partition)
@@ -382,6 +391,7 @@ class Faulty:
                 outer.open.wait(30)
                 for message in batch:
                     if message.stream in outer.fault:
+                        outer.refused += 1
                         raise outer.fault[message.stream]
                 writer.transaction(batch)
                 outer.transactions.append(len(batch))

@@ -178,7 +178,7 @@ def test_a_network_that_meets_a_bug_is_said_to_have_ended_and_no_more(
 
 
 def test_the_collector_is_level_while_it_listens(bus: SqliteBus) -> None:
-    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0"))
+    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0"))
     health, stop = Health(), threading.Event()
     thread = threading.Thread(target=collector.run, args=(config, bus, stop, health))
     thread.start()
@@ -236,7 +236,7 @@ def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
             made.append(self)
 
     monkeypatch.setattr(collector, "Intake", Kept)
-    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0"))
+    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0"))
     going: Any = Going(bus)
     health, stop = Health(), threading.Event()
 

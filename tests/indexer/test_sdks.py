@@ -8,11 +8,16 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import Compression as GrpcCompression
 from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -23,15 +28,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from indexer import refusals
 from nektar.arrow import pa
+from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS
 from nektar.otlp import LOGS, SPANS, parse
 from nektar.senders import Sender
 from nektar.store.otel import rows
-from tests.indexer.test_collector import TOKENS, serving, told
+from tests.indexer.test_collector import TOKENS, Faulty, serving, told
 from tests.indexer.test_heard import HOME
 from tests.indexer.test_heard import attributes as signed
+from tests.indexer.test_otlp_grpc import serving as serving_by_grpc
+from tests.nektar.bus.reading import until
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = TOKENS["operator-1"]
@@ -57,12 +66,27 @@ def _values(rows: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
-    with serving(bus, TOKENS, (HOME,)) as address:
-        headers = {"authorization": f"Bearer {TOKEN}"}
+Exporters = Callable[[str, dict[str, str], bool], tuple[Any, Any]]
+"""(address, headers, whether they compress) → those of spans and of log records."""
+
+
+def by_http(address: str, headers: dict[str, str], compress: bool) -> tuple[Any, Any]:
+    said: Any = {"headers": headers, "compression": Compression.Gzip if compress else None}
+    url = f"http://{address}/v1"
+    return OTLPSpanExporter(f"{url}/traces", **said), OTLPLogExporter(f"{url}/logs", **said)
+
+
+def by_grpc(address: str, headers: dict[str, str], compress: bool) -> tuple[Any, Any]:
+    said: Any = {"headers": headers, "compression": GrpcCompression.Gzip if compress else None}
+    return GrpcSpanExporter(f"http://{address}", **said), GrpcLogExporter(f"http://{address}", **said)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize(("serve", "exporters"), [(serving, by_http), (serving_by_grpc, by_grpc)])
+def test_the_python_sdk(bus: SqliteBus, serve: Any, exporters: Exporters, compress: bool) -> None:
+    with serve(bus, TOKENS, (HOME,)) as address:
         resource = Resource({"service.name": "operator-in-python"})
-        exporter = OTLPSpanExporter(f"http://{address}/v1/traces", headers=headers, compression=compression)
+        exporter, of_records = exporters(address, {"authorization": f"Bearer {TOKEN}"}, compress)
         provider = TracerProvider(resource=resource)
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=60_000))
         tracer = provider.get_tracer("python", "1")
@@ -78,9 +102,7 @@ def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
         provider.shutdown()
 
         loggers = LoggerProvider(resource=resource)
-        loggers.add_log_record_processor(
-            SimpleLogRecordProcessor(OTLPLogExporter(f"http://{address}/v1/logs", headers=headers))
-        )
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(of_records))
         loggers.get_logger("operator").emit(
             LogRecord(timestamp=time.time_ns(), severity_text="WARN", body="no peer answers")
         )
@@ -111,19 +133,44 @@ def test_the_python_sdk(bus: SqliteBus, compression: Compression) -> None:
     )
 
 
-def test_the_python_sdk_is_told_of_a_token_that_is_wrong(bus: SqliteBus) -> None:
-    with serving(bus, TOKENS) as address:
-        exporter = OTLPSpanExporter(f"http://{address}/v1/traces", headers={"authorization": "Bearer no"})
+@pytest.mark.parametrize(("serve", "exporters"), [(serving, by_http), (serving_by_grpc, by_grpc)])
+def test_the_python_sdk_is_told_of_a_token_that_is_wrong(
+    bus: SqliteBus, serve: Any, exporters: Exporters
+) -> None:
+    with serve(bus, TOKENS) as address:
+        exporter, _ = exporters(address, {"authorization": "Bearer no"}, False)
         provider = TracerProvider()
         results: list[SpanExportResult] = []
         export = exporter.export
-        exporter.export = lambda spans: results.append(export(spans)) or results[-1]  # type: ignore[method-assign,func-returns-value]
+        exporter.export = lambda spans: results.append(export(spans)) or results[-1]
         provider.add_span_processor(BatchSpanProcessor(exporter))
         with provider.get_tracer("x").start_as_current_span("s"):
             pass
         provider.shutdown()
     assert results == [SpanExportResult.FAILURE]
     assert told(bus) == []
+
+
+@pytest.mark.parametrize(("serve", "exporters"), [(serving, by_http), (serving_by_grpc, by_grpc)])
+def test_the_python_sdk_sends_again_what_the_bus_did_not_take(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch, serve: Any, exporters: Exporters
+) -> None:
+    monkeypatch.setattr(refusals, "AFTER", 0.05)
+    faulty = Faulty(bus)
+    faulty.fault[OTLP_SPANS] = BusError("down")
+    with serve(faulty, TOKENS) as address, ThreadPoolExecutor(1) as pool:
+        exporter, _ = exporters(address, {"authorization": f"Bearer {TOKEN}"}, False)
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        with provider.get_tracer("x").start_as_current_span("s"):
+            pass
+        flushing = pool.submit(provider.force_flush)
+        until(lambda: faulty.refused >= 1)
+        assert not flushing.done()
+        faulty.fault.clear()
+        assert flushing.result()
+        provider.shutdown()
+    assert [row["SpanName"] for row in spans_on(bus)] == ["s"]
 
 
 @pytest.mark.parametrize(("form", "compression"), [("proto", "none"), ("proto", "gzip"), ("json", "gzip")])

@@ -47,6 +47,15 @@ def test_a_mistake_is_named(change: tuple[str, str], says: str) -> None:
     assert "here.yaml" in str(caught.value)
 
 
+def test_telemetry_comes_over_grpc_unless_that_is_turned_off() -> None:
+    assert parse(GOOD).listen.otlp_grpc == "127.0.0.1:4317"
+    assert parse(GOOD + 'listen: {otlp_grpc: ""}').listen.otlp_grpc == ""
+    with pytest.raises(ConfigError, match=r"listen\.otlp_grpc"):
+        parse(GOOD + "listen: {otlp_grpc: somewhere}")
+    with pytest.raises(ConfigError, match=r"listen\.otlp_grpc is 9466"):
+        parse(GOOD + "listen: {otlp_grpc: ':9466'}")
+
+
 THREE = GOOD.replace(
     'providers: {mine: {url: "http://127.0.0.1:8545"}}',
     "providers: {mine: {url: http://a}, b: {url: http://b}, c: {url: http://c}, twin: {url: http://b}}",

@@ -55,7 +55,7 @@ class Life:
         self.serving = serving
         self.file = folder / "nektar.yaml"
         self.folder = folder
-        self._ports = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp")}
+        self._ports = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp", "otlp_grpc")}
         self.write(FILTERED)
         self.config = configuration.load(self.file)
 
