@@ -50,11 +50,11 @@ networks:
 
 listen:
   sql: 127.0.0.1:8123                  # read-only SQL on ClickHouse's HTTP interface
-  otlp: 127.0.0.1:4318                 # traces and logs of Operators, by OTLP over HTTP
+  otlp: 127.0.0.1:4318                 # telemetry of Operators, by OTLP over HTTP
   otlp_grpc: 127.0.0.1:4317            # the same over gRPC; "": not at all
   metrics: 127.0.0.1:9464              # /metrics, /healthz, /readyz of the first role; each next one's one up
 
-# Who may send traces and logs. While this names nobody, everyone may.
+# Who may send telemetry. While this names nobody, everyone may.
 # telemetry:
 #   audience: our-collector            # what tokens call it that Operators sign (`nektar token`)
 #   agents:                            # who else has a key of its own: its BN254 G1 in hex

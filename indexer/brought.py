@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from nektar import telemetry
 from nektar.chain.keccak import keccak
 from nektar.model import G1, Address, Brought, Hash32, Heartbeat, Report, Signed
-from nektar.otlp import SPANS, Signal, groups
+from nektar.otlp import METRICS, SPANS, Signal, groups
 from nektar.senders import Sender
 from nektar.telemetry import Step
 from nektar.tokens import Role
@@ -43,8 +43,9 @@ class Place(NamedTuple):
 
 
 def brought(signal: Signal, request: Any, body: bytes, sender: Sender) -> Iterator[tuple[Place, Brought]]:
-    """What `request`, whose protobuf is `body`, brings. What is not as the conventions say is passed over."""
-    if not any(mark in body for mark in _MARKS):
+    """What `request`, whose protobuf is `body`, brings; of metrics, which are of many Tasks, nothing. What is
+    not as the conventions say is passed over."""
+    if signal is METRICS or not any(mark in body for mark in _MARKS):
         return
     resource: Any = None
     of_resource: dict[str, Any] = {}

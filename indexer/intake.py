@@ -1,8 +1,8 @@
 """What is done with a request of telemetry, whichever way it came: read, unpacked, checked, put onto the bus.
 
 A request that is taken is on the bus: its signed responses on their Networks' logs first (`heard.py`),
-then its spans or records on `otlp_spans` or `otlp_logs`. Killed in between, it has answered nothing, and the
-client sends again: the same bytes are the same rows, and the same signature changes nothing.
+then what it holds on `otlp_spans`, `otlp_logs` or `otlp_metrics`. Killed in between, it has answered nothing,
+and the client sends again: the same bytes are the same rows, and the same signature changes nothing.
 
 Nothing that is sent is believed (`otlp.py`) or can take more than its share: bodies are bounded before and
 after they are unpacked, and what all requests under way hold together is bounded, too (`room.py`).
@@ -49,7 +49,7 @@ answered = metrics.get_meter("nektar").create_counter(
     "nektar.collector.requests", "{request}", "Requests answered, by protocol, signal and status"
 )
 _items = metrics.get_meter("nektar").create_counter(
-    "nektar.collector.items", "{item}", "Spans and log records put onto the bus"
+    "nektar.collector.items", "{item}", "Spans, log records and data points put onto the bus"
 )
 
 # Of one request, packed or not: what a stock exporter sends at once is far below.

@@ -6,13 +6,24 @@ so that one bad span costs no other (OTLP's partial success).
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nektar.bus.port import Message
 from nektar.log import PART_BYTES
-from nektar.otlp import LOGS, SPAN_ID_BYTES, SPANS, TRACE_ID_BYTES, Group, Signal, groups
+from nektar.otlp import (
+    LOGS,
+    METRICS,
+    SPAN_ID_BYTES,
+    SPANS,
+    TRACE_ID_BYTES,
+    Group,
+    Signal,
+    data_points,
+    groups,
+)
 
 # Nanoseconds around the collector's clock in which telemetry may lie. What is older than a week helps nobody
 # to act in time, and each further date is one more partition of the store's tables; a clock that somebody
@@ -48,7 +59,11 @@ def drop_empty(signal: Signal, request: Any) -> bool:
     dropped = False
     for resource in resources:
         scopes = getattr(resource, signal.scopes)
-        dropped |= _keep(scopes, [scope for scope in scopes if getattr(scope, signal.items)])
+        if signal is METRICS:
+            for scope in scopes:
+                dropped |= _keep(scope.metrics, [each for each in scope.metrics if data_points(each)])
+        held = signal.held or signal.items
+        dropped |= _keep(scopes, [scope for scope in scopes if getattr(scope, held)])
     return dropped | _keep(resources, [each for each in resources if getattr(each, signal.scopes)])
 
 
@@ -72,7 +87,7 @@ def messages(signal: Signal, request: Any, body: bytes, headers: dict[str, bytes
 
 
 def count(signal: Signal, request: Any) -> int:
-    """How many spans or log records it has."""
+    """How many spans, log records or data points it has."""
     return sum(len(group.items) for group in groups(signal, request))
 
 
@@ -109,15 +124,29 @@ def _of_record(record: Any, now: int) -> str:
     return "" if now - BACK <= when <= now + AHEAD else _FAR
 
 
+def _of_point(point: Any, now: int) -> str:
+    """The same of a data point, which may count since long ago."""
+    for each in getattr(point, "exemplars", ()):
+        if len(each.trace_id) not in (0, TRACE_ID_BYTES) or len(each.span_id) not in (0, SPAN_ID_BYTES):
+            return "exemplar: expected the ids of a span, or none"
+    if not now - BACK <= point.time_unix_nano <= now + AHEAD:
+        return _FAR
+    return "" if point.start_time_unix_nano <= now + AHEAD else _FAR
+
+
 _FAR = "time: expected one of the last 7 days, or the next hour, by the collector's clock"
-_CHECKS: dict[Signal, Callable[[Any, int], str]] = {SPANS: _of_span, LOGS: _of_record}
+_CHECKS: dict[Signal, Callable[[Any, int], str]] = {SPANS: _of_span, LOGS: _of_record, METRICS: _of_point}
 
 
 # --- messages ---------------------------------------------------------------------------------------
 
 
 def _key(signal: Signal, request: Any) -> bytes:
-    """The first trace id, in hex; empty where there is none."""
+    """The first trace id, in hex; empty where there is none. Of metrics a hash of the first resource, so that
+    those of one stay in their order."""
+    if signal is METRICS:
+        said = getattr(request, signal.resources)[0].resource.SerializeToString(deterministic=True)
+        return hashlib.sha256(said).hexdigest()[: 2 * TRACE_ID_BYTES].encode()
     for group in groups(signal, request):
         for item in group.items:
             if len(item.trace_id) == TRACE_ID_BYTES and item.trace_id != _NO_TRACE:
@@ -129,17 +158,17 @@ def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
     """The same items in the same order, in requests that each fit into a message. Equal requests are cut
     equally, so that one that is sent again is the same messages again."""
     piece, size = signal.request(), 0
-    opened: Any = None  # the resource that the piece ends with, as the request has it
+    last: Group | None = None  # whose items the piece ends with
     for group in groups(signal, request):
         into: Any = None
         for item in group.items:
             needed = item.ByteSize() + _ITEM_FRAME
-            if size and size + needed + _opening(group, opened, into) > PART_BYTES:
+            if size and size + needed + _opening(group, last, into) > PART_BYTES:
                 yield piece
-                piece, size, opened, into = signal.request(), 0, None, None
-            size += needed + _opening(group, opened, into)
+                piece, size, last, into = signal.request(), 0, None, None
+            size += needed + _opening(group, last, into)
             if into is None:
-                into, opened = _open(signal, piece, group, opened), group.resource
+                into, last = _open(signal, piece, group, last), group
             into.append(item)
     if size:
         yield piece
@@ -150,21 +179,45 @@ _ITEM_FRAME = 4
 _GROUP_FRAME = 32
 
 
-def _opening(group: Group, opened: Any, into: Any) -> int:
+def _opening(group: Group, last: Group | None, into: Any) -> int:
     """The bytes that a piece takes before the group's next item."""
     if into is not None:
         return 0
-    return group.own_bytes + _GROUP_FRAME - (group.resource_bytes if opened is group.resource else 0)
+    size = group.own_bytes + _GROUP_FRAME
+    if last and last.resource is group.resource:
+        size -= group.resource_bytes
+        if last.scope is group.scope:
+            size -= group.scope_bytes
+    return size
 
 
-def _open(signal: Signal, piece: Any, group: Group, opened: Any) -> Any:
+def _open(signal: Signal, piece: Any, group: Group, last: Group | None) -> Any:
     """A group like `group` at the end of `piece`, without items; returns where they go."""
     resources = getattr(piece, signal.resources)
-    if opened is not group.resource:
+    if last is None or last.resource is not group.resource:
         resource = resources.add()
         resource.resource.CopyFrom(group.resource.resource)
         resource.schema_url = group.resource.schema_url
-    scope = getattr(resources[-1], signal.scopes).add()
-    scope.scope.CopyFrom(group.scope.scope)
-    scope.schema_url = group.scope.schema_url
-    return getattr(scope, signal.items)
+    scopes = getattr(resources[-1], signal.scopes)
+    if last is None or last.scope is not group.scope:
+        scope = scopes.add()
+        scope.scope.CopyFrom(group.scope.scope)
+        scope.schema_url = group.scope.schema_url
+    if group.metric is None:
+        return getattr(scopes[-1], signal.items)
+    return _opened(scopes[-1].metrics.add(), group.metric)
+
+
+def _opened(made: Any, metric: Any) -> Any:
+    """Make `made` a metric like `metric`, without data points; returns where they go."""
+    for field, value in metric.ListFields():
+        if field.name == metric.WhichOneof("data"):
+            of = getattr(made, field.name)
+            for said, is_ in value.ListFields():
+                if said.name != METRICS.items:
+                    setattr(of, said.name, is_)
+        elif field.name == "metadata":
+            made.metadata.extend(value)
+        else:
+            setattr(made, field.name, value)
+    return of.data_points

@@ -1,6 +1,6 @@
 """OTLP over gRPC, as its specification says: the services' one method, `Export`, and what it answers.
 
-    opentelemetry.proto.collector.{trace,logs}.v1.{Trace,Logs}Service/Export      plain or gzip
+    opentelemetry.proto.collector.{trace,logs,metrics}.v1.{Trace,Logs,Metrics}Service/Export    plain or gzip
 
 gRPC reads a whole message before it asks anybody, and unpacks it however large it becomes. So the method is
 served as one that takes a stream, of which a stock client sends one message: it is asked for when its sender

@@ -1,6 +1,6 @@
 """OTLP over HTTP, as its specification says: what a request's body is, and what its client is answered.
 
-    POST /v1/traces, /v1/logs      protobuf or JSON, plain, gzip or zstd
+    POST /v1/traces, /v1/logs, /v1/metrics      protobuf or JSON, plain, gzip or zstd
 
 A refusal is a google.rpc.Status in the request's own content type.
 """
@@ -38,7 +38,6 @@ MAX_DROPPED_BYTES = 4 * MAX_BODY_BYTES
 _STATUSES = {
     code_pb2.INVALID_ARGUMENT: 400,
     code_pb2.UNAUTHENTICATED: 401,
-    code_pb2.UNIMPLEMENTED: 404,
     code_pb2.UNAVAILABLE: 503,
 }
 
@@ -52,12 +51,7 @@ class _NotRead(Refused):
 
 def application(intake: Intake) -> Starlette:
     """What answers by `intake`, as an ASGI application."""
-    return Starlette(
-        routes=[
-            *(Route(f"/v1/{s.name}", _endpoint(intake, s), methods=["POST"]) for s in SIGNALS),
-            Route("/v1/metrics", _no_metrics, methods=["POST"]),
-        ]
-    )
+    return Starlette(routes=[Route(f"/v1/{s.name}", _endpoint(intake, s), methods=["POST"]) for s in SIGNALS])
 
 
 def _endpoint(intake: Intake, signal: Signal) -> Any:
@@ -87,11 +81,6 @@ def _endpoint(intake: Intake, signal: Signal) -> Any:
         return response
 
     return counted
-
-
-async def _no_metrics(request: Request) -> Response:
-    why = "metrics are not taken here; export traces and logs"
-    return _error(_kind(request), Refused(code_pb2.UNIMPLEMENTED, why))
 
 
 async def _read(request: Request, share: Share) -> bytes:

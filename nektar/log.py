@@ -30,7 +30,8 @@ DEAD = "nektar.dead"
 # As the OpenTelemetry Collector's Kafka exporter names them, so that a real collector can stand in for ours.
 OTLP_SPANS = "otlp_spans"
 OTLP_LOGS = "otlp_logs"
-TELEMETRY = (OTLP_SPANS, OTLP_LOGS)
+OTLP_METRICS = "otlp_metrics"
+TELEMETRY = (OTLP_SPANS, OTLP_LOGS, OTLP_METRICS)
 STREAMS = (NETWORK, ROWS, FINDINGS, CHECKPOINTS, DEAD, *TELEMETRY)
 
 # Kafka's default message.max.bytes is 1,048,588; the rest is room for the batch's own header and ours.

@@ -1,4 +1,4 @@
-"""OTLP as it travels here: spans and log records, in groups of one resource and one scope.
+"""OTLP as it travels here: spans, log records and data points, in groups of one resource and one scope.
 
 A message on the bus is what a client sends (opentelemetry-proto, `Export…ServiceRequest`), whoever wrote it:
 our collector, or a stock one with its Kafka exporter. Requests of several messages join and split by group.
@@ -15,6 +15,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -22,20 +26,24 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from nektar.attributes import text
 from nektar.errors import NektarError
-from nektar.log import OTLP_LOGS, OTLP_SPANS
+from nektar.log import OTLP_LOGS, OTLP_METRICS, OTLP_SPANS
 
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 
-# Resources and scopes of a request, empty ones counted, which cost a client two bytes each and whoever reads
-# them much more: a stock Collector's batch is of 8,192 spans, each of which may have a resource of its own.
+# Resources, scopes and metrics of a request, empty ones counted, which cost a client two bytes each and
+# whoever reads them much more: a stock Collector's batch is of 8,192 spans, each of which may have a resource
+# of its own.
 MAX_GROUPS = 16_384
-# Of a request, with what spans have in lists of their own. Empty ones, too, take two bytes each; spans with
-# ids and a time, as many as fit, are fewer.
+# Of a request, with what spans and data points have in lists of their own. Empty ones, too, take two bytes
+# each; spans with ids and a time, as many as fit, are fewer.
 MAX_ITEMS = 131_072
 # Attributes of a request, with what stands in their lists and maps, before any of it is looked at: as many of
 # 16 bytes, less than most that say something, as fit. Empty ones take two.
 MAX_VALUES = 262_144
+# Counts and bounds of all buckets, eight bytes each in a row. Those of histograms take as much on the wire,
+# and fewer fit; those of exponential ones may take a byte each.
+MAX_BUCKETS = 1_048_576
 # A row of the store repeats its resource and its scope, so that a small message may be a large insert, which
 # takes up to ten times as much memory for a moment. A batch of 8,192 spans whose resource takes 3 KB in 40
 # attributes is within this; one that is not is meant to hurt.
@@ -48,6 +56,13 @@ class BadRequest(NektarError):
     """Bytes that are no request of OTLP, or one that nobody should have to store."""
 
 
+class Part(NamedTuple):
+    """What items have in a list of their own."""
+
+    name: str
+    attributes: str  # what its attributes are called; empty: it has none
+
+
 class Signal(NamedTuple):
     """A kind of telemetry, and what OTLP calls its parts."""
 
@@ -58,7 +73,8 @@ class Signal(NamedTuple):
     resources: str
     scopes: str
     items: str
-    parts: tuple[str, ...] = ()  # of an item, in lists
+    parts: tuple[Part, ...] = ()
+    held: str = ""  # what of a scope holds the items; empty: the scope itself
 
 
 SPANS = Signal(
@@ -69,7 +85,7 @@ SPANS = Signal(
     "resource_spans",
     "scope_spans",
     "spans",
-    ("events", "links"),
+    (Part("events", "attributes"), Part("links", "attributes")),
 )
 LOGS = Signal(
     "logs",
@@ -80,21 +96,48 @@ LOGS = Signal(
     "scope_logs",
     "log_records",
 )
-SIGNALS = (SPANS, LOGS)
+METRICS = Signal(
+    "metrics",
+    OTLP_METRICS,
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+    "resource_metrics",
+    "scope_metrics",
+    "data_points",
+    (Part("exemplars", "filtered_attributes"), Part("quantile_values", "")),
+    "metrics",
+)
+SIGNALS = (SPANS, LOGS, METRICS)
 
 
 class Group(NamedTuple):
-    """Items of one resource and one scope: `ResourceSpans` and `ScopeSpans`, or their likes of records."""
+    """Items of one resource and one scope: `ResourceSpans` and `ScopeSpans`, or their likes; data points of
+    one `Metric`, too."""
 
     resource: Any
     scope: Any
+    metric: Any  # None of other signals
     items: Any
     resource_bytes: int  # what the resource says
 
     @property
+    def scope_bytes(self) -> int:
+        """What the scope says."""
+        return int(self.scope.scope.ByteSize()) + len(self.scope.schema_url.encode())
+
+    @property
+    def metric_bytes(self) -> int:
+        """What the metric says of itself."""
+        if self.metric is None:
+            return 0
+        said = (self.metric.name, self.metric.description, self.metric.unit)
+        texts = sum(len(each.encode()) for each in said)
+        return texts + sum(int(pair.ByteSize()) for pair in self.metric.metadata)
+
+    @property
     def own_bytes(self) -> int:
         """What the group says beside its items, in bytes."""
-        return self.resource_bytes + int(self.scope.scope.ByteSize()) + len(self.scope.schema_url.encode())
+        return self.resource_bytes + self.scope_bytes + self.metric_bytes
 
 
 def parse(signal: Signal, body: bytes) -> Any:
@@ -112,33 +155,42 @@ def groups(signal: Signal, request: Any) -> Iterator[Group]:
     for resource in getattr(request, signal.resources):
         resource_bytes: int | None = None
         for scope in getattr(resource, signal.scopes):
-            if items := getattr(scope, signal.items):
+            for metric, items in _lists(signal, scope):
+                if not items:
+                    continue
                 if resource_bytes is None:
                     resource_bytes = resource.resource.ByteSize() + len(resource.schema_url.encode())
-                yield Group(resource, scope, items, resource_bytes)
+                yield Group(resource, scope, metric, items, resource_bytes)
+
+
+def _lists(signal: Signal, scope: Any) -> Iterable[tuple[Any, Any]]:
+    """(metric, its data points) of each metric; of other signals (None, the items)."""
+    if signal is METRICS:
+        return ((metric, data_points(metric)) for metric in scope.metrics)
+    return ((None, getattr(scope, signal.items)),)
+
+
+def data_points(metric: Any) -> Any:
+    """The data points of a metric of whichever kind."""
+    kind = metric.WhichOneof("data")
+    return getattr(metric, kind).data_points if kind else ()
 
 
 def check_size(signal: Signal, request: Any) -> None:
     """Raises BadRequest where a request is of more parts than its bytes tell, or where resources and scopes,
     repeated for each item, are too much to store."""
-    resources = getattr(request, signal.resources)
-    count = len(resources)
-    if count <= MAX_GROUPS:
-        count += sum(len(getattr(resource, signal.scopes)) for resource in resources)
-    if count > MAX_GROUPS:
-        raise BadRequest(
-            f"expected at most {MAX_GROUPS} of {signal.resources} and {signal.scopes} together, empty ones "
-            f"counted; got {count} or more"
-        )
+    _check_groups(signal, request)
     with_items = list(groups(signal, request))
     items = sum(len(group.items) for group in with_items)
     if items <= MAX_ITEMS:  # else nobody looks into them
-        items += sum(len(getattr(i, part)) for part in signal.parts for g in with_items for i in g.items)
+        items += sum(len(getattr(i, p.name, ())) for p in signal.parts for g in with_items for i in g.items)
     if items > MAX_ITEMS:
-        counted = ", ".join((signal.items, *signal.parts))
+        counted = ", ".join((signal.items, *(part.name for part in signal.parts)))
         raise BadRequest(
             f"expected at most {MAX_ITEMS} of {counted}; got {items} or more: send smaller batches"
         )
+    if signal is METRICS:
+        _check_buckets(with_items)
     values = 0
     for held in chain(_of_resources_and_scopes(with_items), _of_items(signal, with_items)):
         values += _counted(held)
@@ -160,6 +212,36 @@ def check_size(signal: Signal, request: Any) -> None:
         )
 
 
+def _check_groups(signal: Signal, request: Any) -> None:
+    resources = getattr(request, signal.resources)
+    count = len(resources)
+    if count <= MAX_GROUPS:
+        count += sum(len(getattr(resource, signal.scopes)) for resource in resources)
+    if signal.held and count <= MAX_GROUPS:
+        scopes = (scope for resource in resources for scope in getattr(resource, signal.scopes))
+        count += sum(len(getattr(scope, signal.held)) for scope in scopes)
+    if count > MAX_GROUPS:
+        counted = " and ".join(filter(None, (signal.resources, signal.scopes, signal.held)))
+        raise BadRequest(
+            f"expected at most {MAX_GROUPS} of {counted} together, empty ones counted; got {count} or more"
+        )
+
+
+def _check_buckets(with_items: Iterable[Group]) -> None:
+    count = 0
+    for group in with_items:
+        match group.metric.WhichOneof("data"):
+            case "histogram":
+                count += sum(len(p.bucket_counts) + len(p.explicit_bounds) for p in group.items)
+            case "exponential_histogram":
+                both = ((p.positive.bucket_counts, p.negative.bucket_counts) for p in group.items)
+                count += sum(len(up) + len(down) for up, down in both)
+    if count > MAX_BUCKETS:
+        raise BadRequest(
+            f"expected at most {MAX_BUCKETS} counts and bounds of buckets; got {count}: send smaller batches"
+        )
+
+
 def _of_resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:
     """The attributes of each, once."""
     seen: Any = None
@@ -168,18 +250,21 @@ def _of_resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:
             seen = group.resource
             yield seen.resource.attributes
         yield group.scope.scope.attributes
+        if group.metric is not None:
+            yield group.metric.metadata
 
 
 def _of_items(signal: Signal, with_items: Iterable[Group]) -> Iterator[Any]:
     """The attributes of each item and of its parts, and what a record's body holds."""
+    parts = [part for part in signal.parts if part.attributes]
     for group in with_items:
         for item in group.items:
             if item.attributes:
                 yield item.attributes
-            for part in signal.parts:
-                for each in getattr(item, part):
-                    if each.attributes:
-                        yield each.attributes
+            for part in parts:
+                for each in getattr(item, part.name, ()):
+                    if said := getattr(each, part.attributes):
+                        yield said
             if signal is LOGS and item.HasField("body"):
                 yield (item.body,)
 

@@ -1,9 +1,9 @@
-"""The store role's other half: telemetry from the bus into `otel_traces` and `otel_logs`.
+"""The store role's other half: telemetry from the bus into `otel_traces`, `otel_logs` and `otel_metrics_…`.
 
-A message is one insert, with a token made of its bytes and its sender, so that what is read twice, or was
-sent twice by a client that got no answer, is stored once. What can't be stored goes to `nektar.dead`, whole,
-and the next one is taken: nothing that telemetry holds stops the store. A store that can't take parts as fast
-as they come takes no telemetry for a moment; the Networks go on.
+A message is one insert into each table that it has rows of, with a token made of its bytes and its sender, so
+that what is read twice, or was sent twice by a client that got no answer, is stored once. What can't be
+stored goes to `nektar.dead`, whole, and the next one is taken: nothing that telemetry holds stops the store.
+A store that can't take parts as fast as they come takes no telemetry for a moment; the Networks go on.
 
 A message is the bus's and a letter is a Network's stream, so no transaction moves both: a letter is written
 before its message is done with, and not again where it is there.
@@ -25,7 +25,7 @@ from nektar.errors import NektarError
 from nektar.log import DEAD, TELEMETRY
 from nektar.otlp import SIGNALS, BadRequest, Signal, parse
 from nektar.senders import Sender
-from nektar.store.otel import TABLES, rows
+from nektar.store.otel import tables
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from processors.letters import letter, letter_key, where
 from processors.stored import rows_stored
@@ -111,12 +111,13 @@ class Telemetry:
         signal = _SIGNALS[message.stream]
         sender = senders.of(message.headers)
         try:
-            table = _table(signal, message.value, sender)
-            if table.num_rows:
-                said = "\0".join((*sender, "")).encode()
-                digest = hashlib.sha256(said + message.value).hexdigest()
-                self._store.insert(TABLES[signal], table, f"{signal.name}:{digest}")
-                rows_stored.add(table.num_rows, {"table": TABLES[signal]})
+            found = _tables(signal, message.value, sender)
+            said = "\0".join((*sender, "")).encode()
+            digest = hashlib.sha256(said + message.value).hexdigest()
+            for name, table in found.items():
+                if table.num_rows:
+                    self._store.insert(name, table, f"{signal.name}:{digest}")
+                    rows_stored.add(table.num_rows, {"table": name})
         except (BadRequest, SqlError) as error:
             self._bury(message, error)
 
@@ -140,10 +141,10 @@ class Telemetry:
         self._done.clear()
 
 
-def _table(signal: Signal, value: bytes, sender: Sender) -> pa.Table:
+def _tables(signal: Signal, value: bytes, sender: Sender) -> dict[str, pa.Table]:
     """The rows of a message. Raises BadRequest, whatever is wrong with it: who wrote it may be anybody."""
     try:
-        return rows(signal, parse(signal, value), sender)
+        return tables(signal, parse(signal, value), sender)
     except (
         pa.ArrowException,
         ValueError,

@@ -42,8 +42,8 @@ from nektar.evidence import bls
 from nektar.evidence.canonical import Octets
 from nektar.health import Health
 from nektar.http import CantListen, Server, bind
-from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS, SignedBatch, decode
-from nektar.otlp import LOGS, MAX_GROUPS, SPANS, parse
+from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS, SignedBatch, decode
+from nektar.otlp import MAX_GROUPS, METRICS, SIGNALS, SPANS, groups, parse
 from nektar.rows import Change, OperatorRow
 from nektar.senders import Sender
 from nektar.tokens import Claims, Role, mint
@@ -129,11 +129,11 @@ def sound(count: int = 3, **kwargs: Any) -> Any:
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "zstd"])
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
-@pytest.mark.parametrize("signal", [SPANS, LOGS], ids=lambda signal: signal.name)
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
 def test_what_is_sent_is_on_the_bus_as_the_collectors_kafka_exporter_writes_it(
     client: Client, bus: SqliteBus, signal: Any, kind: str, encoding: str
 ) -> None:
-    request = sound() if signal is SPANS else otlp.records(3, time.time_ns())
+    request = otlp.some(signal, 3, time.time_ns())
     body = request.SerializeToString() if kind == PROTOBUF else otlp.to_json(request)
     pack = {"gzip": gzip.compress, "zstd": zstandard.compress}.get(encoding, bytes)
     said = {"content_encoding": encoding} if encoding else {}
@@ -142,8 +142,10 @@ def test_what_is_sent_is_on_the_bus_as_the_collectors_kafka_exporter_writes_it(
     assert answer.body == (b"" if kind == PROTOBUF else b"{}")
     (message,) = told(bus, signal.stream)
     assert parse(signal, message.value) == request
-    items = getattr(getattr(getattr(request, signal.resources)[0], signal.scopes)[0], signal.items)
-    assert message.key == items[0].trace_id.hex().encode()
+    if signal is METRICS:
+        assert len(message.key) == 32
+    else:
+        assert message.key == next(groups(signal, request)).items[0].trace_id.hex().encode()
     assert message.partition == partition_of_key(message.key, bus.partitions)
     assert message.headers == {"sender": b"unauthenticated"}
 
@@ -180,6 +182,15 @@ def test_what_is_not_sound_is_refused_alone_and_counted(client: Client, bus: Sql
         "step 3",
         "step 4",
     ]
+
+
+def test_data_points_that_are_not_sound_are_refused_alone(client: Client, bus: SqliteBus) -> None:
+    request = otlp.points(5, time.time_ns())
+    next(groups(METRICS, request)).items[0].time_unix_nano = 0
+    answer = client.post(otlp.to_json(request), JSON, "/v1/metrics")
+    assert (answer.status, json.loads(answer.body)["partialSuccess"]["rejectedDataPoints"]) == (200, "1")
+    (message,) = told(bus, OTLP_METRICS)
+    assert sum(len(group.items) for group in groups(METRICS, parse(METRICS, message.value))) == 4
 
 
 def test_who_sent_it_is_told_by_the_token_alone(bus: SqliteBus) -> None:
@@ -308,8 +319,6 @@ def test_a_token_that_an_operator_has_signed_says_who_sends(bus: SqliteBus) -> N
 
 
 def test_other_paths_and_methods(client: Client) -> None:
-    answer = client.post(b"", path="/v1/metrics")
-    assert (answer.status, "metrics are not taken" in answer.why) == (404, True)
     assert client.post(b"", path="/v2/traces").status == 404
     with pytest.raises(urllib.error.HTTPError, match="405"):
         urllib.request.urlopen(f"http://{client._address}/v1/traces")
@@ -341,6 +350,12 @@ def test_a_signature_in_a_log_record_counts_as_well(client: Client, bus: SqliteB
     request = otlp.records(1, time.time_ns(), attributes=attributes(1))
     assert client.post(otlp.to_json(request), JSON, "/v1/logs").status == 200
     assert len(told(bus, NETWORK)) == 1
+
+
+def test_a_signature_in_metrics_is_none(client: Client, bus: SqliteBus) -> None:
+    request = otlp.points(5, time.time_ns(), attributes=attributes(1))
+    assert client.post(request.SerializeToString(), path="/v1/metrics").status == 200
+    assert (len(told(bus, OTLP_METRICS)), told(bus, NETWORK)) == (1, [])
 
 
 def test_a_signature_in_a_span_that_is_refused_stays_off_the_log(client: Client, bus: SqliteBus) -> None:

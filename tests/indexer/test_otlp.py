@@ -17,18 +17,21 @@ from nektar.bus.port import MAX_MESSAGE_BYTES
 from nektar.log import PART_BYTES
 from nektar.otlp import (
     LOGS,
+    MAX_BUCKETS,
     MAX_GROUPS,
     MAX_ITEMS,
     MAX_REPEATED_BYTES,
     MAX_VALUES,
+    METRICS,
     SIGNALS,
     SPANS,
     BadRequest,
     check_size,
+    data_points,
     groups,
     parse,
 )
-from tests.otlp import put, records, requests, spans
+from tests.otlp import KINDS, items_in, points, put, records, requests, spans
 
 NOW = 1_790_000_000 * 10**9
 MESSAGE = dict[str, bytes]
@@ -164,22 +167,105 @@ def test_so_many_items_are_too_many_though_they_are_empty(signal: Any) -> None:
     request = signal.request()
     for many in (MAX_ITEMS - 1, 1):
         scope = getattr(getattr(request, signal.resources).add(), signal.scopes).add()
-        getattr(scope, signal.items).extend([getattr(scope, signal.items).add()] * (many - 1))
+        items = items_in(signal, scope)
+        items.extend([items.add()] * (many - 1))
     check_size(signal, request)
-    getattr(scope, signal.items).add()
+    items.add()
     with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of {signal.items}.*; got {MAX_ITEMS + 1}"):
         check_size(signal, request)
 
 
-@pytest.mark.parametrize("part", SPANS.parts)
-def test_what_spans_have_in_lists_is_counted_with_them(part: str) -> None:
-    request = spans(2, NOW)
-    parts = getattr(the_span(request), part)
+@pytest.mark.parametrize(
+    ("signal", "kind", "part"),
+    [
+        (SPANS, "", "events"),
+        (SPANS, "", "links"),
+        (METRICS, "gauge", "exemplars"),
+        (METRICS, "exponential_histogram", "exemplars"),
+        (METRICS, "summary", "quantile_values"),
+    ],
+)
+def test_what_items_have_in_lists_is_counted_with_them(signal: Any, kind: str, part: str) -> None:
+    request = points(2, NOW, kinds=[kind]) if kind else spans(2, NOW)
+    parts = getattr(next(groups(signal, request)).items[0], part)
     parts.extend([parts.add()] * (MAX_ITEMS - 3))
-    check_size(SPANS, request)
+    check_size(signal, request)
     parts.add()
-    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of spans, events, links; got {MAX_ITEMS + 1}"):
-        check_size(SPANS, request)
+    counted = "data_points, exemplars, quantile_values" if kind else "spans, events, links"
+    with pytest.raises(BadRequest, match=f"at most {MAX_ITEMS} of {counted}; got {MAX_ITEMS + 1}"):
+        check_size(signal, request)
+
+
+@pytest.mark.parametrize("place", ["positive", "negative", "bucket_counts", "explicit_bounds"])
+def test_so_many_buckets_are_too_many(place: str) -> None:
+    kind = "exponential_histogram" if place.endswith("tive") else "histogram"
+    request = points(2, NOW, kinds=[kind])
+    counts = getattr(next(groups(METRICS, request)).items[1], place)
+    counts = getattr(counts, "bucket_counts", counts)
+    counts.extend([0] * MAX_BUCKETS)
+    check_size(METRICS, request)
+    counts.append(0)
+    with pytest.raises(BadRequest, match=f"at most {MAX_BUCKETS} counts and bounds.*; got {MAX_BUCKETS + 1}"):
+        check_size(METRICS, request)
+
+
+def test_so_many_metrics_are_too_many_though_they_are_empty() -> None:
+    request = points(1, NOW)
+    metrics = request.resource_metrics[0].scope_metrics[0].metrics
+    metrics.extend([metrics.add()] * (MAX_GROUPS - 4))
+    check_size(METRICS, request)
+    metrics.add()
+    says = f"at most {MAX_GROUPS} of resource_metrics and scope_metrics and metrics"
+    with pytest.raises(BadRequest, match=says):
+        check_size(METRICS, request)
+
+
+def test_what_a_metric_says_is_repeated_like_a_scope() -> None:
+    request = points(3_000, NOW, kinds=["gauge"])
+    check_size(METRICS, request)
+    request.resource_metrics[0].scope_metrics[0].metrics[0].description = "x" * 100_000
+    with pytest.raises(BadRequest, match="for each of their data_points"):
+        check_size(METRICS, request)
+
+
+@pytest.mark.parametrize("place", ["attributes", "filtered_attributes", "metadata"])
+def test_values_of_metrics_are_counted_wherever_they_stand(place: str) -> None:
+    request = points(1, NOW, kinds=["gauge"])
+    (metric,) = request.resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.gauge.data_points
+    of = {"attributes": point, "metadata": metric}.get(place) or point.exemplars.add()
+    values = getattr(of, place)
+    values.extend([values.add()] * (MAX_VALUES - 3))  # the resource and the data point have one each
+    check_size(METRICS, request)
+    values.add()
+    with pytest.raises(BadRequest, match=f"at most {MAX_VALUES} attributes.*; got {MAX_VALUES + 1}"):
+        check_size(METRICS, request)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_data_point_that_is_not_sound_is_refused_and_no_other(kind: str) -> None:
+    def refused(**change: int) -> list[str]:
+        request = points(3, NOW, kinds=[kind])
+        for name, value in change.items():
+            setattr(next(groups(METRICS, request)).items[1], name, value)
+        reasons = refuse(METRICS, request, NOW)
+        assert count(METRICS, request) == 3 - reasons.total() >= 2
+        return list(reasons)
+
+    assert not refused(time_unix_nano=NOW - BACK, start_time_unix_nano=0)
+    assert not refused(time_unix_nano=NOW + AHEAD)
+    assert "time" in refused(time_unix_nano=NOW - BACK - 1)[0]
+    assert "time" in refused(time_unix_nano=NOW + AHEAD + 1)[0]
+    assert "time" in refused(start_time_unix_nano=NOW + AHEAD + 1)[0]
+
+
+def test_an_exemplar_is_of_a_span_or_of_none() -> None:
+    request = points(2, NOW, kinds=["histogram"])
+    one, other = next(groups(METRICS, request)).items
+    one.exemplars.add()
+    one.exemplars.add(trace_id=b"\1" * 16, span_id=b"\1" * 8)
+    other.exemplars.add(trace_id=b"\1" * 15)
+    assert refuse(METRICS, request, NOW) == {"exemplar: expected the ids of a span, or none": 1}
 
 
 class Unseen:
@@ -313,7 +399,11 @@ def test_without_its_empty_groups_a_request_says_the_same(made: tuple[Any, Any])
     assert told(signal, [request]) == before
     resources = getattr(request, signal.resources)
     assert all(getattr(each, signal.scopes) for each in resources)
-    assert all(getattr(s, signal.items) for each in resources for s in getattr(each, signal.scopes))
+    held = signal.held or signal.items
+    assert all(getattr(s, held) for each in resources for s in getattr(each, signal.scopes))
+    if signal is METRICS:
+        scopes = [scope for each in resources for scope in each.scope_metrics]
+        assert all(data_points(metric) for scope in scopes for metric in scope.metrics)
     assert not drop_empty(signal, request)
 
 
@@ -371,12 +461,53 @@ def told(signal: Any, pieces: list[Any]) -> list[tuple[bytes, ...]]:
             group.resource.schema_url.encode(),
             group.scope.scope.SerializeToString(),
             group.scope.schema_url.encode(),
+            _said_by(group.metric),
             item.SerializeToString(),
         )
         for piece in pieces
         for group in groups(signal, piece)
         for item in group.items
     ]
+
+
+def _said_by(metric: Any) -> bytes:
+    """A metric without its data points."""
+    if metric is None:
+        return b""
+    bare = type(metric)()
+    bare.CopyFrom(metric)
+    del data_points(bare)[:]
+    return bytes(bare.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("text", [10, 3_000, 200_000])
+def test_long_metrics_are_cut_into_messages_that_are_whole(text: int) -> None:
+    request = METRICS.request()
+    for seed in range(3):
+        long = [("t", "x" * text)]
+        request.MergeFrom(points(8 + 900_000 // (60 + text), NOW, seed=seed, attributes=long))
+        scope = request.resource_metrics[-1].scope_metrics[0]
+        scope.metrics[1].sum.is_monotonic, scope.metrics[0].description = True, "ä"
+        put(scope.metrics[2].metadata, [("k", "v")])
+        second = request.resource_metrics[-1].scope_metrics.add()
+        second.scope.name, second.schema_url = f"scope {seed}", "https://schema"
+        second.metrics.extend(points(9, NOW, seed="more").resource_metrics[0].scope_metrics[0].metrics)
+    assert not refuse(METRICS, request, NOW)
+    made = cut(METRICS, request)
+    assert len(made) > 1
+    assert all(len(message.value) <= MAX_MESSAGE_BYTES for message in made)
+    pieces = [parse(METRICS, message.value) for message in made]
+    assert told(METRICS, pieces) == told(METRICS, [request])
+    assert {len(message.key) for message in made} == {32}
+    assert cut(METRICS, parse(METRICS, request.SerializeToString())) == made
+    for one, other in pairwise(pieces):
+        assert one.ByteSize() + next(groups(METRICS, other)).items[0].ByteSize() > PART_BYTES * 0.97
+
+
+def test_metrics_of_one_resource_are_on_one_partition() -> None:
+    keys = {cut(METRICS, points(3, NOW + i, seed=i))[0].key for i in range(5)}
+    others = {cut(METRICS, points(3, NOW, resource=[("service.name", f"{i}")]))[0].key for i in range(5)}
+    assert (len(keys), len(others), keys & others) == (1, 5, set())
 
 
 def test_what_is_repeated_in_each_message_is_at_most_a_few_times_what_came() -> None:

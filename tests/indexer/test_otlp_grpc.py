@@ -18,6 +18,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from indexer import intake, otlp_grpc, refusals
@@ -27,14 +28,14 @@ from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
 from nektar.http import CantListen, bind
 from nektar.log import NETWORK, OTLP_SPANS
-from nektar.otlp import LOGS, SPANS, parse
+from nektar.otlp import LOGS, METRICS, SPANS, parse
 from tests import otlp
 from tests.indexer.test_collector import TOKENS, Faulty, sound, taking, told
 from tests.indexer.test_heard import HOME, attributes
 from tests.nektar.bus.reading import until
 from tests.spans import Counted
 
-STUBS = {SPANS: TraceServiceStub, LOGS: LogsServiceStub}
+STUBS = {SPANS: TraceServiceStub, LOGS: LogsServiceStub, METRICS: MetricsServiceStub}
 GZIP = grpc.Compression.Gzip
 
 
@@ -123,7 +124,7 @@ def client(bus: SqliteBus) -> Iterator[Client]:
 def test_what_is_sent_is_on_the_bus_as_it_came(
     client: Client, bus: SqliteBus, counted: Counted, signal: Any, compression: Any
 ) -> None:
-    request = sound(50) if signal is SPANS else otlp.records(50, time.time_ns())
+    request = otlp.some(signal, 50, time.time_ns())
     answer = client.export(request, signal, compression=compression)
     assert (answer.status, answer.said) == (StatusCode.OK, signal.response())
     (message,) = told(bus, signal.stream)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import otlp_json
-from nektar.otlp import LOGS, MAX_ITEMS, SIGNALS, SPANS, BadRequest, Signal, groups, parse
+from nektar.otlp import LOGS, MAX_ITEMS, METRICS, SIGNALS, SPANS, BadRequest, Signal, groups, parse
 from tests.otlp import CORPORA, requests, spans, to_json
 
 ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal), requests(signal)))
@@ -30,6 +30,10 @@ def test_all_but_ids_is_read_as_protobuf_reads_it(made: tuple[Signal, object]) -
     signal, request = made
     for group in groups(signal, request):
         for item in group.items:
+            if signal is METRICS:
+                if hasattr(item, "exemplars"):
+                    del item.exemplars[:]
+                continue
             for name in ("trace_id", "span_id"):
                 item.ClearField(name)
             if signal is SPANS:

@@ -17,12 +17,17 @@ import pytest
 from grpc import Compression as GrpcCompression
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
@@ -32,10 +37,10 @@ from indexer import refusals
 from nektar.arrow import pa
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
-from nektar.log import NETWORK, OTLP_LOGS, OTLP_SPANS
-from nektar.otlp import LOGS, SPANS, parse
+from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS
+from nektar.otlp import LOGS, METRICS, SPANS, parse
 from nektar.senders import Sender
-from nektar.store.otel import rows
+from nektar.store.otel import rows, tables
 from tests.indexer.test_collector import TOKENS, Faulty, serving, told
 from tests.indexer.test_heard import HOME
 from tests.indexer.test_heard import attributes as signed
@@ -131,6 +136,41 @@ def test_the_python_sdk(bus: SqliteBus, serve: Any, exporters: Exporters, compre
         "WARN",
         "operator-in-python",
     )
+
+
+@pytest.mark.parametrize("serve", [serving, serving_by_grpc])
+def test_the_python_sdks_metrics(bus: SqliteBus, serve: Any) -> None:
+    with serve(bus, TOKENS, (HOME,)) as address:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        if serve is serving:
+            exporter: Any = OTLPMetricExporter(f"http://{address}/v1/metrics", headers=headers)
+        else:
+            exporter = GrpcMetricExporter(f"http://{address}", headers=headers)
+        resource = Resource({"service.name": "operator-in-python"})
+        buckets = View(instrument_name="spread", aggregation=ExponentialBucketHistogramAggregation())
+        provider = MeterProvider([PeriodicExportingMetricReader(exporter)], resource, views=[buckets])
+        meter = provider.get_meter("python", "1")
+        meter.create_counter("tasks", "{task}", "Tasks done").add(3, {"state": "signed"})
+        meter.create_gauge("stake").set(0.5)
+        for name in ("latency", "spread"):
+            of = meter.create_histogram(name, "s")
+            for seconds in (0.25, 4.0, 5_000.0):
+                of.record(seconds)
+        provider.shutdown()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for message in told(bus, OTLP_METRICS):
+        for table, rows_ in tables(METRICS, parse(METRICS, message.value), Sender("x")).items():
+            found.setdefault(table, []).extend(_values(rows_))
+    (total,) = found["otel_metrics_sum"]
+    assert (total["MetricName"], total["MetricUnit"], total["Value"]) == ("tasks", "{task}", 3)
+    assert (total["IsMonotonic"], dict(total["Attributes"])) == (True, {"state": "signed"})
+    assert [(row["MetricName"], row["Value"]) for row in found["otel_metrics_gauge"]] == [("stake", 0.5)]
+    (latency,) = found["otel_metrics_histogram"]
+    assert (latency["Count"], latency["Sum"], latency["Min"], latency["Max"]) == (3, 5004.25, 0.25, 5000)
+    assert (sum(latency["BucketCounts"]), len(latency["BucketCounts"])) == (3, 16)
+    (spread,) = found["otel_metrics_exponential_histogram"]
+    assert (spread["Count"], sum(spread["PositiveBucketCounts"])) == (3, 3)
+    assert {row["ServiceName"] for rows_ in found.values() for row in rows_} == {"operator-in-python"}
 
 
 @pytest.mark.parametrize(("serve", "exporters"), [(serving, by_http), (serving_by_grpc, by_grpc)])

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from indexer.turns import Turns
 from nektar.senders import Sender
 
-
 A = Sender("a")
 
 

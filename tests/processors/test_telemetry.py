@@ -14,13 +14,14 @@ import pytest
 from nektar.bus.partition import Partition
 from nektar.bus.port import Bus, Message
 from nektar.health import Health
-from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_SPANS, Joiner, New, encode, key
+from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS, Joiner, New, encode, key
 from nektar.model import Block, Hash32, Level
 from nektar.otlp import MAX_GROUPS, Signal
 from nektar.senders import Sender
+from nektar.store import otel_metrics
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
-from nektar.store.otel import rows
+from nektar.store.otel import TABLES, tables
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from processors.sink import Sink, take_turns
 from processors.telemetry import Telemetry
@@ -48,7 +49,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture
 def store(opened: Store) -> Store:
-    for table in ("otel_traces", "otel_logs", "otel_traces_trace_id_ts"):
+    for table in (*TABLES.values(), *otel_metrics.TABLES.values(), "otel_traces_trace_id_ts"):
         opened.command(f"TRUNCATE TABLE {table}")
     return opened
 
@@ -124,6 +125,23 @@ def test_what_is_read_again_or_sent_again_is_stored_once(bus: Bus, store: Store)
     put(bus, sent(spans(1, "later")))
     drain(store, bus)
     assert count(store) == 8
+
+
+def test_data_points_are_stored_once_in_the_tables_of_their_kinds(bus: Bus, store: Store) -> None:
+    value = bytes(otlp.points(12, NOW).SerializeToString())
+    put(bus, sent(value, stream=OTLP_METRICS), sent(b"junk", stream=OTLP_METRICS))
+    put(bus, sent(value, stream=OTLP_METRICS))
+    for _ in range(2):
+        with Telemetry(store, bus) as telemetry:  # ends without a commit
+            while telemetry.turn():
+                telemetry._done.clear()
+    assert [count(store, table) for table in otel_metrics.TABLES.values()] == [3, 3, 2, 2, 2]
+    for table in otel_metrics.TABLES.values():
+        asked = f"SELECT DISTINCT ResourceAttributes['nektar.sender'] FROM {table}"
+        assert store.rows(asked) == [("operator-1",)]
+    ((source, reason, whole),) = letters(bus)
+    assert (source, whole) == (b"store otlp_metrics/0/1", b"junk")
+    assert b"expected an ExportMetricsServiceRequest in protobuf" in reason
 
 
 def test_a_letter_is_written_once_after_another_member_had_the_partition(bus: Bus, store: Store) -> None:
@@ -237,12 +255,12 @@ def test_rows_that_clickhouse_refuses_are_a_dead_letter(bus: Bus, store: Store) 
 def test_a_message_that_can_not_be_made_rows_of_is_a_dead_letter_whatever_is_wrong_with_it(
     bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
-    def faulty(signal: Signal, request: Any, sender: Sender) -> pa.Table:
+    def faulty(signal: Signal, request: Any, sender: Sender) -> dict[str, pa.Table]:
         if sender.name == "mallory":
             raise kind("nobody foresaw this")
-        return rows(signal, request, sender)
+        return tables(signal, request, sender)
 
-    monkeypatch.setattr("processors.telemetry.rows", faulty)
+    monkeypatch.setattr("processors.telemetry.tables", faulty)
     put(bus, sent(spans(), "mallory"), sent(spans(2, "after")))
     drain(store, bus)
     assert count(store) == 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from indexer import otlp_json
-from nektar.otlp import LOGS, SIGNALS, SPANS, BadRequest, Signal, groups
+from nektar.arrow import pa
+from nektar.otlp import LOGS, METRICS, SIGNALS, SPANS, BadRequest, Signal, groups
 from nektar.senders import UNAUTHENTICATED, Sender
-from nektar.store.otel import MAX_DATES, TABLES, rows, text
+from nektar.store import otel_metrics
+from nektar.store.otel import MAX_DATES, TABLES, rows, tables, text
 from nektar.store.port import Store
 from tests import otlp
 
@@ -28,7 +32,7 @@ ANY = st.sampled_from(SIGNALS).flatmap(lambda signal: st.tuples(st.just(signal),
 def telemetry(store: Store) -> Iterator[Store]:
     """The store, with no telemetry in it."""
     yield store
-    for table in (*TABLES.values(), "otel_traces_trace_id_ts"):
+    for table in (*TABLES.values(), *otel_metrics.TABLES.values(), "otel_traces_trace_id_ts"):
         store.command(f"TRUNCATE TABLE {table}")
 
 
@@ -106,6 +110,114 @@ def test_a_log_record_stands_as_the_collector_would_write_it(telemetry: Store) -
     ]
 
 
+def test_data_points_stand_as_the_collector_would_write_them(telemetry: Store) -> None:
+    request = otlp.points(5, NOW)
+    group = request.resource_metrics[0]
+    group.schema_url, group.scope_metrics[0].schema_url = "https://resource", "https://scope"
+    scope = group.scope_metrics[0].scope
+    scope.dropped_attributes_count = 3
+    otlp.put(scope.attributes, [("s", 1)])
+    gauge, total, histogram, exponential, summary = group.scope_metrics[0].metrics
+    gauge.description = "how it is"
+    gauge.gauge.data_points[0].as_int = -(2**53)
+    total.sum.is_monotonic = True
+    point = total.sum.data_points[0]
+    point.as_double, point.flags = 0.5, 1
+    exemplar = point.exemplars.add(time_unix_nano=NOW + 1, as_int=7, trace_id=b"\3" * 16, span_id=b"\4" * 8)
+    otlp.put(exemplar.filtered_attributes, [("f", "g")])
+    point = histogram.histogram.data_points[0]
+    point.sum, point.min, point.max = 6.5, 0.5, 5
+    point.bucket_counts.extend([1, 2])
+    point.explicit_bounds.append(1.5)
+    point.exemplars.add()
+    point = exponential.exponential_histogram.data_points[0]
+    point.sum, point.scale, point.zero_count = 2, -3, 2**63
+    point.positive.offset, point.negative.offset = -4, 5
+    point.positive.bucket_counts.extend([1, 0])
+    point = summary.summary.data_points[0]
+    point.sum = 2
+    point.quantile_values.add(quantile=0.5, value=math.inf)
+    common = {
+        "ResourceAttributes": {"service.name": "operator", **Sender("operator-1").attributes},
+        "ResourceSchemaUrl": "https://resource",
+        "ScopeName": "devnet",
+        "ScopeVersion": "1",
+        "ScopeAttributes": {"s": "1"},
+        "ScopeDroppedAttrCount": 3,
+        "ScopeSchemaUrl": "https://scope",
+        "ServiceName": "operator",
+        "MetricDescription": "",
+        "MetricUnit": "s",
+        "StartTimeUnix": "2026-09-21 14:13:19",
+        "TimeUnix": "2026-09-21 14:13:20",
+        "Flags": 0,
+    }
+    of = ("FilteredAttributes", "TimeUnix", "Value", "SpanId", "TraceId")
+    no_exemplars: dict[str, Any] = {f"Exemplars.{name}": [] for name in of}
+    spread = {"Count": 3, "Min": 0, "Max": 0, "AggregationTemporality": 2}
+    expected = {
+        "gauge": {"Value": -(2**53), "MetricDescription": "how it is", **no_exemplars},
+        "sum": {
+            "Value": 0.5,
+            "Flags": 1,
+            "Exemplars.FilteredAttributes": [{"f": "g"}],
+            "Exemplars.TimeUnix": ["2026-09-21 14:13:20"],
+            "Exemplars.Value": [7],
+            "Exemplars.SpanId": ["04" * 8],
+            "Exemplars.TraceId": ["03" * 16],
+            "AggregationTemporality": 2,
+            "IsMonotonic": True,
+        },
+        "histogram": {
+            **spread,
+            "Sum": 6.5,
+            "Min": 0.5,
+            "Max": 5,
+            "BucketCounts": [1, 2],
+            "ExplicitBounds": [1.5],
+            "Exemplars.FilteredAttributes": [{}],
+            "Exemplars.TimeUnix": ["1970-01-01 00:00:00"],
+            "Exemplars.Value": [0],
+            "Exemplars.SpanId": [""],
+            "Exemplars.TraceId": [""],
+        },
+        "exponential_histogram": {
+            **spread,
+            **no_exemplars,
+            "Sum": 2,
+            "Scale": -3,
+            "ZeroCount": 2**63,
+            "PositiveOffset": -4,
+            "PositiveBucketCounts": [1, 0],
+            "NegativeOffset": 5,
+            "NegativeBucketCounts": [],
+        },
+        "summary": {
+            "Count": 3,
+            "Sum": 2,
+            "ValueAtQuantiles.Quantile": [0.5],
+            "ValueAtQuantiles.Value": [None],  # what JSON has of an infinity
+        },
+    }
+    for name, table in tables(METRICS, request, Sender("operator-1")).items():
+        telemetry.insert(name, table, "a")
+    for i, (kind, said) in enumerate(expected.items()):
+        named = {"MetricName": f"{kind} of it", "Attributes": {"number": str(i)}}
+        (row,) = shown(telemetry, otel_metrics.TABLES[kind])
+        assert row == common | named | said
+
+
+def test_what_a_scope_of_many_metrics_says_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = otlp.points(1, NOW, kinds=["gauge"])
+    (scope,) = request.resource_metrics[0].scope_metrics
+    otlp.put(scope.scope.attributes, [("k", 1)])
+    scope.metrics.extend([scope.metrics[0]] * 50)
+    read = list[int]()
+    monkeypatch.setattr("nektar.attributes.text", lambda value: read.append(value.int_value) or "")
+    tables(METRICS, request, Sender("me"))
+    assert sorted(read) == [0] * 52 + [1]  # the data points' own, the resource's, and the scope's
+
+
 @pytest.mark.parametrize(
     "sender", [Sender("0x" + "a1" * 20, "operator", "home"), Sender("mallory"), UNAUTHENTICATED], ids=str
 )
@@ -146,26 +258,38 @@ def test_a_trace_is_found_by_its_table_of_times(telemetry: Store) -> None:
 @given(made=ANY)
 def test_any_request_makes_rows_and_the_same_from_json(made: tuple[Signal, Any]) -> None:
     signal, request = made
-    table = rows(signal, request, Sender("me"))
-    assert table.num_rows == sum(len(group.items) for group in groups(signal, request))
-    table.validate(full=True)
-    assert rows(signal, otlp_json.parse(signal, otlp.to_json(request)), Sender("me")).equals(table)
+    found = tables(signal, request, Sender("me"))
+    assert sum(t.num_rows for t in found.values()) == sum(len(g.items) for g in groups(signal, request))
+    for table in found.values():
+        table.validate(full=True)
+    again = tables(signal, otlp_json.parse(signal, otlp.to_json(request)), Sender("me"))
+    assert again.keys() == found.keys()
+    # By their bytes, since what is no number equals nothing.
+    assert {name: ipc(table) for name, table in again.items()} == {n: ipc(t) for n, t in found.items()}
+
+
+def ipc(table: pa.Table) -> bytes:
+    with pa.BufferOutputStream() as sink:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
 def test_the_store_takes_any_rows(telemetry: Store, signal: Signal) -> None:
-    taken = []
+    taken, tokens = Counter[str](), count()
 
     @settings(max_examples=40)
     @given(otlp.requests(signal))
     def take(request: Any) -> None:
-        table = rows(signal, request, Sender("me"))
-        if table.num_rows:
-            telemetry.insert(TABLES[signal], table, str(len(taken)))
-            taken.append(table.num_rows)
+        for name, table in tables(signal, request, Sender("me")).items():
+            if table.num_rows:
+                telemetry.insert(name, table, str(next(tokens)))
+                taken[name] += table.num_rows
 
     take()
-    assert telemetry.rows(f"SELECT count() FROM {TABLES[signal]}") == [(sum(taken),)]
+    for name, rows_ in taken.items():
+        assert telemetry.rows(f"SELECT count() FROM {name}") == [(rows_,)]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +325,11 @@ def test_many_dates_are_refused_before_the_store_would(telemetry: Store) -> None
     assert telemetry.rows("SELECT uniqExact(toDate(Timestamp)) FROM otel_traces") == [(MAX_DATES,)]
     with pytest.raises(BadRequest, match=f"at most {MAX_DATES} dates in a message; got 101"):
         rows(SPANS, over(101), Sender("me"))
+    request = otlp.points(MAX_DATES + 1, NOW, kinds=["sum"])
+    for i, point in enumerate(next(groups(METRICS, request)).items):
+        point.time_unix_nano = NOW - i * DAY
+    with pytest.raises(BadRequest, match=f"data_points of at most {MAX_DATES} dates in a message; got 51"):
+        tables(METRICS, request, Sender("me"))
 
 
 def test_ten_thousand_attributes_and_a_key_that_comes_twice(telemetry: Store) -> None:
@@ -249,14 +378,15 @@ def test_a_value_as_text(value: dict[str, Any], shows: str) -> None:
 def test_a_resource_is_read_once_and_not_for_each_of_its_scopes(
     signal: Signal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = otlp.spans(1, NOW) if signal is SPANS else otlp.records(1, NOW)
+    request = otlp.some(signal, 1, NOW)
+    (item,) = next(groups(signal, request)).items
     resource = getattr(request, signal.resources)[0]
     otlp.put(resource.resource.attributes, [(f"key {i}", i) for i in range(100)])
     scopes = getattr(resource, signal.scopes)
     for i in range(200):
         scope = scopes.add()
         if i % 10 == 0:
-            getattr(scope, signal.items).add().CopyFrom(getattr(scopes[0], signal.items)[0])
+            otlp.items_in(signal, scope).add().CopyFrom(item)
     read = 0
 
     def counted(value: Any) -> str:
@@ -266,9 +396,9 @@ def test_a_resource_is_read_once_and_not_for_each_of_its_scopes(
 
     for module in ("nektar.attributes", "nektar.store.otel"):
         monkeypatch.setattr(f"{module}.text", counted)
-    table = rows(signal, request, Sender("operator-1"))
+    (table,) = tables(signal, request, Sender("operator-1")).values()
     assert table.num_rows == 21
-    assert 101 <= read <= 101 + 21  # and the records' bodies
+    assert 101 <= read <= 101 + 21  # and the records' bodies, or the data points' own
     assert {len(each) for each in table["ResourceAttributes"].to_pylist()} == {104}
 
 
