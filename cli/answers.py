@@ -156,7 +156,7 @@ def _standing(known: Known) -> dict[str, tuple[object, ...]]:
 
 
 def _reported(known: Known) -> dict[str, int]:
-    spans = {**known.reported, CHAIN: chain_spans(known)}
+    spans = _some({**known.reported, CHAIN: chain_spans(known)})
     return {**spans, "all": sum(spans.values())}
 
 

@@ -29,6 +29,7 @@ import yaml
 
 from cli import demo_bus
 from cli.answers import Known, chain_spans, undone
+from cli.explained import explained
 from cli.latency import latencies
 from cli.panels import run_all
 from cli.progress import Account, Watching, show_account
@@ -153,6 +154,7 @@ def run(
             summary = _summary(config, the_plan, scenario, truth, verdict, latency, sql)
             summary["webhooks"] = told.webhooks
             summary["provable"] = provable.counts
+            summary["diagnosis"] = explained(the_plan.injected(addresses), verdict["found"])
             spans["stored"] = reporters.stored(lambda statement: _rows(sql, statement))
             summary["spans"] = spans
             known = Known(
@@ -346,7 +348,7 @@ def _settled(sql: str, head_hash: str) -> bool:
 
 
 def _processors() -> set[str]:
-    return {"tasks", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
+    return {"tasks", "diagnosis", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
 
 
 class _Murders:

@@ -62,7 +62,7 @@ NetworkOption = Annotated[
 def demo(
     seed: Annotated[int, typer.Option(help="The run is a function of it")] = 1,
     operators: Annotated[int, typer.Option(help="How many operators")] = 7,
-    tasks: Annotated[int, typer.Option(help="How many tasks; fewer hold everything once, not twice")] = 40,
+    tasks: Annotated[int, typer.Option(help="How many tasks; fewer hold everything once, not twice")] = 42,
     reorgs: Annotated[int, typer.Option(help="Random reorgs beside those of every run")] = 2,
     kill: Annotated[str, typer.Option(help="Roles to kill -9 at a random moment: ROLE[,ROLE…]")] = "",
     bus: Annotated[

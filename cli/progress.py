@@ -105,14 +105,15 @@ def show_account(account: Account) -> None:
     for column in ("", "value", "truth", "found"):
         table.add_column(column, justify="left" if column in ("", "value") else "right")
     truth, found = (Counter((_what(f), f["value"]) for f in summary[side]) for side in ("truth", "found"))
-    for what, value in sorted(truth | found, key=lambda line: (line[0] != "duty", line)):
+    for what, value in sorted(truth | found, key=lambda line: (line[0] not in ("duty", "cause"), line)):
         counts = truth[what, value], found[what, value]
         style = "" if counts[0] == counts[1] else "bold red"
         table.add_row(what, Text(value, style=COLOURS.get(value, "")), *map(str, counts), style=style)
     console.print(table)
     right = summary["precision"] == summary["recall"] == 1.0
     hooks, spans, panels = summary["webhooks"], summary["spans"], summary["panels"]
-    proofs = summary["provable"]
+    proofs, causes = summary["provable"], summary["diagnosis"].values()
+    told = {name: sum(cause[name] for cause in causes) for name in ("injected", "right", "none_reported")}
     console.print()
     for label, text, good in (
         ("precision, recall", f"{summary['precision']:.4f}, {summary['recall']:.4f}", right),
@@ -127,6 +128,12 @@ def show_account(account: Account) -> None:
             f"{spans['sent']} sent by operators and the aggregator, {spans['stored']} stored, "
             f"{spans['refused']} refused, {spans['refused_of_left']} of them from operators that had left",
             spans["stored"] == spans["sent"] and spans["refused"] == spans["refused_of_left"],
+        ),
+        (
+            "causes",
+            f"{told['right']} of {told['injected']} duties not done in time explained rightly, "
+            f"{told['none_reported']} of an operator who reports nothing",
+            told["injected"] == told["right"] + told["none_reported"],
         ),
         (
             "evidence",

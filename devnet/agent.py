@@ -50,6 +50,7 @@ class AgentConfig(msgspec.Struct, frozen=True):
     bls_secrets: tuple[str, ...] = ()  # decimal; newest last; of the aggregator the one that tokens are of
     behaviours: dict[str, msgspec.Raw] = {}
     reports: Reports | None = None  # where it reports its work; None: it does not
+    ahead: int = 0  # seconds by which its clock is fast
 
 
 def bearer(config: AgentConfig, reports: Reports) -> Bearer:
@@ -76,7 +77,9 @@ class Agent:
         self._held = False
         known_by = bearer(config, config.reports) if config.reports else None
         url = config.reports.url if config.reports else ""
-        self.reporter = Reporter(config.name, url, known_by, config.chain_id, manager)
+        operator = self.address if config.name != "aggregator" else ""
+        self.reporter = Reporter(config.name, url, known_by, config.chain_id, manager, operator, config.ahead)
+        self.tasks = self.reporter.tasks
 
     def run(self, act: Callable[[], None]) -> None:
         """Act on each new head until SIGTERM; say so on standard output."""

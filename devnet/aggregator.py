@@ -19,13 +19,15 @@ from devnet.agent import Agent, AgentConfig, main, member_tuples
 from devnet.behaviour import AggregatorBehaviour, right_answer, wrong_answer
 from devnet.chain import registered_keys
 from devnet.deploy import g1_argument, g2_argument
-from devnet.reporter import signed
 from devnet.view import OpenTask
 from nektar import telemetry
 from nektar.evidence import bls
 from nektar.model import G1
+from nektar.networks.encoding import encode_answer
+from nektar.telemetry import Step
 
 MAX_BODY = 4096
+MAX_PARENT = 64  # of a traceparent, which has 55 characters
 # Signatures kept; beyond this the oldest task's go. Far above what a devnet has open at a time.
 MAX_TASKS = 1000
 MAX_PER_TASK = 10_000
@@ -40,6 +42,7 @@ class SignedResponse(msgspec.Struct, frozen=True):
     p: str
     q: str
     signature: str
+    traceparent: str = ""  # of the request that brought it
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -87,6 +90,7 @@ class Aggregator(Agent):
     def act(self) -> None:
         """Submit each task that has its thresholds and no response yet."""
         head, _ = self.view.head
+        self.tasks.head(head)
         tasks = self.view.tasks
         self._verified = {task.hash: self._verified.get(task.hash, {}) for task in tasks}
         for by_task in self._stolen.values():  # of each operator's those of open tasks and its last
@@ -121,12 +125,10 @@ class Aggregator(Agent):
                 continue
             verified[index] = (answer, signature, key)
             if says_so:
-                self._report(task, operator, signed(answer, signature))
+                with self.tasks.step(Step.COLLECT, task.hash, operator, response.traceparent) as part:
+                    part.responds(encode_answer(*answer), signature)
+                    part.log(f"response of {operator}")
             self._stolen.setdefault(operator, {})[task.hash] = signature
-
-    def _report(self, task: OpenTask, operator: str, signed: dict[str, str]) -> None:
-        with self.reporter.step("aggregator.collect", task, {telemetry.OPERATOR: operator, **signed}):
-            pass
 
     def _submit(self, task: OpenTask, orders: Orders) -> bool:
         """Send the first answer whose signers reach both thresholds; whether there was one."""
@@ -156,8 +158,10 @@ class Aggregator(Agent):
         keys: Sequence[bls.G2],
     ) -> None:
         non_signers = [i for i in range(len(task.members)) if i not in signers]
-        sum_of = g1_argument(bls.aggregate(signatures)), g2_argument(bls.aggregate_g2(keys))
-        with self.reporter.step("aggregator.submit", task, {}):
+        with self.tasks.step(Step.AGGREGATE, task.hash):
+            sum_of = g1_argument(bls.aggregate(signatures)), g2_argument(bls.aggregate_g2(keys))
+        with self.tasks.step(Step.SUBMIT, task.hash) as part:
+            part.responds(encode_answer(*answer))
             self.send("respond", task.fields, answer, member_tuples(task), non_signers, *sum_of)
 
     def _frame(self, task: OpenTask, victims: Sequence[str]) -> None:
@@ -167,10 +171,13 @@ class Aggregator(Agent):
         verified = self._verified[task.hash]
         for victim in victims:
             for signature in forgeries(self._stolen, task.hash, victim, self.digest(task, wrong)):
-                self._report(task, victim, signed(wrong, signature))
+                with self.tasks.step(Step.COLLECT, task.hash, victim) as part:
+                    part.responds(encode_answer(*wrong), signature)
                 # Of a response that is not what the digest is of.
-                digest = signed(wrong, signature)[telemetry.RESPONSE_DIGEST]
-                self._report(task, victim, signed(right, signature) | {telemetry.RESPONSE_DIGEST: digest})
+                with self.tasks.step(Step.COLLECT, task.hash, victim) as part:
+                    part.responds(encode_answer(*right), signature)
+                    digest = "0x" + bls.response_digest(*wrong).hex()
+                    part.span.set_attribute(telemetry.RESPONSE_DIGEST, digest)
         everybody = range(len(task.members))
         twins = [self._keys.g2(member.g1) for member in task.members]
         signatures = [signature for _, signature, _ in verified.values()]
@@ -223,7 +230,8 @@ def _handler(inbox: Inbox) -> type[BaseHTTPRequestHandler]:
                 bytes.fromhex(response.signature[2:])
             except (msgspec.MsgspecError, ValueError):
                 return self._answer(400)
-            inbox.put(response)
+            parent = (self.headers.get("traceparent") or "")[:MAX_PARENT]
+            inbox.put(msgspec.structs.replace(response, traceparent=parent))
             return self._answer(200)
 
         def _answer(self, status: int) -> None:

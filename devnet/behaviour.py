@@ -18,6 +18,9 @@ class Behaviour(enum.StrEnum):
     EQUIVOCATING_IN_QUORUM = "equivocating_in_quorum"  # signs the accepted answer, then attests a wrong one
     COLLUDING = "colluding"  # sends a wrong answer to an aggregator that is in on it
     TURNCOAT = "turncoat"  # does so too, and attests the right one as soon as the wrong one is accepted
+    MISTAKEN = "mistaken"  # sends a wrong answer to the aggregator, and thinks that this was all
+    UNREACHABLE = "unreachable"  # reaches neither the aggregator nor the chain
+    QUITTING = "quitting"  # lets the task go where its own clock, which is fast, says that the time is over
     VANISHING = "vanishing"  # signs, then goes offline: only the aggregator can save it
     # Rejected by the chain, so that they respond nothing:
     TOO_LATE = "too_late"  # attests when the grace has passed
@@ -26,7 +29,14 @@ class Behaviour(enum.StrEnum):
 
 
 REJECTED = (Behaviour.TOO_LATE, Behaviour.MISPLACED, Behaviour.MISPLACED_WRONG)
-RESPONDS_NOTHING = {Behaviour.OFFLINE, *REJECTED}
+# As far as the chain shows.
+RESPONDS_NOTHING = {
+    Behaviour.OFFLINE,
+    Behaviour.MISTAKEN,
+    Behaviour.UNREACHABLE,
+    Behaviour.QUITTING,
+    *REJECTED,
+}
 EQUIVOCATES = {
     Behaviour.EQUIVOCATING,
     Behaviour.EQUIVOCATING_ON_CHAIN,
@@ -35,7 +45,13 @@ EQUIVOCATES = {
     Behaviour.TURNCOAT,
 }
 # An equivocator's other answer is wrong as well, since there is but one right one.
-SIGNS_WRONG = {Behaviour.WRONG_RESPONSE, Behaviour.COLLUDING, Behaviour.MISPLACED_WRONG, *EQUIVOCATES}
+SIGNS_WRONG = {
+    Behaviour.WRONG_RESPONSE,
+    Behaviour.MISTAKEN,
+    Behaviour.COLLUDING,
+    Behaviour.MISPLACED_WRONG,
+    *EQUIVOCATES,
+}
 
 
 class AggregatorBehaviour(enum.StrEnum):

@@ -38,7 +38,7 @@ class Dealer:
     """Draws scenes from one seeded source.
 
     Of the operators two miss more than is allowed in every run, one misses just as much as is, and one
-    nothing.
+    nothing. One reports nothing ever (`muted`); the clock of one is `fast`, that of another is `behind`.
     """
 
     def __init__(self, rng: random.Random, operators: int) -> None:
@@ -49,6 +49,8 @@ class Dealer:
         order = rng.sample(range(operators), operators)
         self._absentees, (self._allowed, self._punctual) = order[:2], order[2:4]
         self._others = order[4:]
+        self.fast, self.muted = order[4], order[-1]
+        self.behind = order[0]
         self._left_to_miss = Terms().miss_allowance  # for the one who is allowed to
         self._gone: set[int] = set()
         self._rotated: set[int] = set()  # who has no other key left
@@ -113,6 +115,11 @@ class Dealer:
                     behaviours[i] = Behaviour.COLLUDING
             case TaskKind.CANCELLED:
                 behaviours[one] = Behaviour.OFFLINE
+            case TaskKind.EXPLAINED:
+                told = [i for i in (*self._absentees, *self._others) if i not in (self.fast, self.muted)]
+                one, two = self.rng.sample(told, 2)
+                behaviours[self.fast] = Behaviour.QUITTING
+                behaviours[one], behaviours[two] = Behaviour.MISTAKEN, Behaviour.UNREACHABLE
         return PlannedTask(self._input(), tuple(behaviours), kind, aggregator, victims)
 
     def scene(self, kind: SceneKind) -> Scene:
@@ -123,11 +130,12 @@ class Dealer:
         reorg, replaced, operator, breaches = None, None, None, None
         here = [i for i in range(self._operators) if i not in self._gone]
         one, two = self.rng.sample(here, 2)
+        telling = [i for i in here if i not in (one, self.muted)]
         match kind:
             case SceneKind.PAUSED | SceneKind.PENDING:
                 behaviours[one] = Behaviour.OFFLINE
             case SceneKind.WITHHELD:
-                behaviours[one], behaviours[two] = Behaviour.OFFLINE, Behaviour.SLOW
+                behaviours[one], behaviours[self.rng.choice(telling)] = Behaviour.OFFLINE, Behaviour.SLOW
                 operator = one
             case SceneKind.RESPONSE_LOST:
                 for i in self._absentees:
@@ -164,7 +172,7 @@ class Dealer:
             case SceneKind.DEREGISTERED:
                 operator = here[-1]
                 behaviours[operator] = Behaviour.OFFLINE
-                behaviours[self.rng.choice(here[:-1])] = Behaviour.SLOW
+                behaviours[self.rng.choice([i for i in here[:-1] if i != self.muted])] = Behaviour.SLOW
                 self._gone.add(operator)
         planned = PlannedTask(self._input(), tuple(behaviours), TaskKind.PLAIN, aggregator, victims)
         if kind is SceneKind.PAUSED:

@@ -148,11 +148,14 @@ class Home:
         url = f"http://127.0.0.1:{free_port()}"
         addresses = [account.address for account in self.operators]
         known_by = (str(self._secret("aggregator", 0)),)
-        self._start_agent("aggregator", self.aggregator, url, known_by, self._plan.aggregator(addresses))
+        behaviours = self._plan.aggregator(addresses)
+        self._start_agent("aggregator", self.aggregator, url, known_by, behaviours, self._reports)
         for i, account in enumerate(self.operators):
             # Both of an operator's keys: which one counts is what the task's set says.
             secrets = (str(self._secret(i, 0)), str(self._secret(i, 1)))
-            self._start_agent(f"operator-{i}", account, url, secrets, self._plan.behaviours(i))
+            name, ahead = f"operator-{i}", self._plan.clocks.get(i, 0)
+            reports = None if i == self._plan.muted else self._reports
+            self._start_agent(name, account, url, secrets, self._plan.behaviours(i), reports, ahead)
 
     def send(self, account: Account, contract: str, function: str, *arguments: object) -> None:
         """Put a transaction into the pool; `check_sent` finds out what became of it."""
@@ -237,6 +240,8 @@ class Home:
         aggregator: str,
         secrets: tuple[str, ...],
         behaviours: Mapping[str, object],
+        reports: Reports | None,
+        ahead: int = 0,
     ) -> None:
         config = AgentConfig(
             name=name,
@@ -247,7 +252,8 @@ class Home:
             aggregator=aggregator,
             bls_secrets=secrets,
             behaviours={task: msgspec.Raw(msgspec.json.encode(b)) for task, b in behaviours.items()},
-            reports=self._reports,
+            reports=reports,
+            ahead=ahead,
         )
         self._configs[name] = config
         folder = self._directory / "agents"

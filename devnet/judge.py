@@ -115,6 +115,8 @@ def _some(counter: Counter[Any]) -> list[Any]:
 def _found(sql: str) -> Iterable[Fact]:
     for row in query(sql, "SELECT task_input, operator, state FROM duties"):
         yield ("duty", None, row["task_input"], row["operator"], row["state"], "")
+    for row in query(sql, "SELECT task_input, operator, cause FROM diagnoses"):
+        yield ("cause", None, row["task_input"], row["operator"], row["cause"], "")
     reason = "JSONExtractString(facts, 'reason') AS reason"
     for row in query(sql, f"SELECT condition, task_input, operator, status, {reason} FROM findings"):  # noqa: S608
         said = row["condition"], row["task_input"], row["operator"], row["status"], row["reason"]

@@ -12,21 +12,25 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import msgspec
 
 from devnet.agent import Agent, AgentConfig, main, member_tuples
 from devnet.behaviour import Behaviour, right_answer, wrong_answer
 from devnet.deploy import g1_argument
-from devnet.reporter import signed
 from devnet.view import OpenTask
-from nektar import telemetry
 from nektar.evidence import bls
+from nektar.networks.encoding import encode_answer
+from nektar.telemetry import Step
+from nektar.telemetry.tasks import Part
 
 # So many blocks before the deadline an honest operator stops waiting for an aggregate.
 IMPATIENCE = 2
 HTTP_TIMEOUT = 10.0
+# Where nothing listens.
+NOBODY = "http://127.0.0.1:1"
+# As far apart as anvil dates blocks that are mined quicker.
+BLOCK_SECONDS = 1
 # Nobody reports its own offence, where it has the choice.
 _SAYS_NOTHING = (Behaviour.EQUIVOCATING, Behaviour.COLLUDING, Behaviour.TURNCOAT)
 
@@ -77,6 +81,10 @@ def due(task: OpenTask, head: int, operator: str, behaviour: Behaviour) -> list[
             return [Action.SIGN_WRONG] if in_time else []
         case Behaviour.VANISHING:
             return [Action.SIGN_RIGHT]
+        case Behaviour.UNREACHABLE | Behaviour.QUITTING:
+            return [Action.SIGN_RIGHT] if in_time else []
+        case Behaviour.MISTAKEN:
+            return [Action.SIGN_WRONG] if in_time else []
     wrong = behaviour is Behaviour.WRONG_RESPONSE
     actions = [Action.SIGN_WRONG if wrong else Action.SIGN_RIGHT] if in_time else []
     left_out = task.non_signers is not None or head >= task.deadline - IMPATIENCE
@@ -99,49 +107,100 @@ class Operator(Agent):
         }
         self._sent: set[bytes] = set()  # tasks whose signature the aggregator has
         self._done_once: set[bytes] = set()
+        self._received: set[bytes] = set()
+        self._executing: dict[bytes, Part] = {}  # what takes its time
+        self._away = False
 
     def act(self) -> None:
         """Do what is due at the head."""
+        head, _ = self.view.head
+        self._follow(head)
         if self.view.paused:
             return
-        head, _ = self.view.head
         for task in self.view.tasks:
-            behaviour = self._behaviours.get(str(task.input), Behaviour.HONEST)
+            behaviour = self._behaviour(task)
+            self._receive(task, behaviour)
             for action in due(task, head, self.address, behaviour):
                 self._do(action, task, behaviour)
 
+    def _behaviour(self, task: OpenTask) -> Behaviour:
+        return self._behaviours.get(str(task.input), Behaviour.HONEST)
+
+    def _follow(self, head: int) -> None:
+        """Be there, unless all that is to be done now is none of its business."""
+        owed = [task for task in self.view.tasks if task.index(self.address) is not None]
+        owed = [task for task in owed if task.submitted <= head <= task.deadline]
+        away = bool(owed) and all(self._behaviour(task) is Behaviour.OFFLINE for task in owed)
+        if not away:
+            self.tasks.head(head, after_break=self._away)
+        self._away = away
+
+    def _receive(self, task: OpenTask, behaviour: Behaviour) -> None:
+        head, _ = self.view.head
+        if task.hash in self._received or task.index(self.address) is None or head > task.end:
+            return
+        if behaviour is Behaviour.OFFLINE:
+            return
+        self._received.add(task.hash)
+        with self.tasks.step(Step.RECEIVE, task.hash):
+            pass
+        if behaviour in (Behaviour.SLOW, Behaviour.TOO_LATE):
+            self._executing[task.hash] = self.tasks.begin(Step.EXECUTE, task.hash)
+
     def _do(self, action: Action, task: OpenTask, behaviour: Behaviour) -> None:
         wrong = action in (Action.SIGN_WRONG, Action.ATTEST_WRONG, Action.MISPLACE_WRONG)
+        says_so = behaviour not in _SAYS_NOTHING
         if action in (Action.SIGN_RIGHT, Action.SIGN_WRONG):
-            if task.hash not in self._sent:
-                says_so = behaviour not in _SAYS_NOTHING
-                self._send_to_aggregator(task, self._answer(task, wrong), says_so)
+            if task.hash in self._sent or (behaviour is Behaviour.QUITTING and self._gives_up(task)):
+                return
+            url = NOBODY if behaviour is Behaviour.UNREACHABLE else self.config.aggregator
+            self._send_to_aggregator(task, self._answer(task, wrong, says_so), says_so, url)
             return
         if wrong and behaviour is Behaviour.EQUIVOCATING_ONCE:
             if task.hash in self._done_once:
                 return
             self._done_once.add(task.hash)
-        answer = self._answer(task, wrong)
+        answer = self._answer(task, wrong, says_so)
         signature = g1_argument(self._sign(task, answer))
         index = task.index(self.address)
         assert index is not None  # noqa: S101  `due` asks nothing of an operator outside the set
         if action in (Action.MISPLACE_RIGHT, Action.MISPLACE_WRONG):
             index = (index + 1) % len(task.members)
-        with self._step("operator.attest", task):
+        with self.tasks.step(Step.ATTEST, task.hash) as part:
+            if says_so:
+                part.responds(encode_answer(*answer))
             self.send("attest", task.fields, answer, member_tuples(task), index, signature)
 
-    def _answer(self, task: OpenTask, wrong: bool) -> tuple[int, int]:
-        with self._step("operator.execute", task):
-            return wrong_answer(task.input) if wrong else right_answer(task.input)
+    def _gives_up(self, task: OpenTask) -> bool:
+        """Whether the time for a task is over, by a clock that knows of blocks but how long they take."""
+        block = self.chain.rpc("eth_getBlockByNumber", hex(task.submitted), False)
+        left = int(block["timestamp"], 16) + BLOCK_SECONDS * (task.deadline - task.submitted)
+        if self.reporter.now() <= left * 10**9:
+            return False
+        if task.hash not in self._done_once:
+            self._done_once.add(task.hash)
+            with self.tasks.step(Step.EXECUTE, task.hash) as part:
+                part.give_up()
+        return True
+
+    def _answer(self, task: OpenTask, wrong: bool, says_so: bool) -> tuple[int, int]:
+        part = self._executing.pop(task.hash, None) or self.tasks.begin(Step.EXECUTE, task.hash)
+        answer = wrong_answer(task.input) if wrong else right_answer(task.input)
+        if says_so:
+            part.responds(encode_answer(*answer))
+        part.end()
+        return answer
 
     def _sign(self, task: OpenTask, answer: tuple[int, int]) -> bls.G1:
         """With the key that the task's set holds, which a rotation since does not change."""
         index = task.index(self.address)
         assert index is not None  # noqa: S101  `due` asks nothing of an operator outside the set
-        with self._step("operator.sign", task):
+        with self.tasks.step(Step.SIGN, task.hash):
             return bls.sign(self._secrets[task.members[index].g1], self.digest(task, answer))
 
-    def _send_to_aggregator(self, task: OpenTask, answer: tuple[int, int], says_so: bool) -> None:
+    def _send_to_aggregator(
+        self, task: OpenTask, answer: tuple[int, int], says_so: bool, aggregator: str
+    ) -> None:
         signature = self._sign(task, answer)
         body = {
             "task_hash": "0x" + task.hash.hex(),
@@ -150,22 +209,20 @@ class Operator(Agent):
             "q": str(answer[1]),
             "signature": "0x" + signature.hex(),
         }
-        request = urllib.request.Request(  # noqa: S310  the URL is this agent's own configuration
-            f"{self.config.aggregator}/responses",
-            json.dumps(body).encode(),
-            {"content-type": "application/json"},
-        )
         try:
-            with (
-                self._step("operator.send", task, **(signed(answer, signature) if says_so else {})),
-                urllib.request.urlopen(request, timeout=HTTP_TIMEOUT),  # noqa: S310
-            ):
+            with self.tasks.step(Step.SEND, task.hash) as part:
+                if says_so:
+                    part.responds(encode_answer(*answer), signature)
+                request = urllib.request.Request(  # noqa: S310  the URL is this agent's own configuration
+                    f"{aggregator}/responses",
+                    json.dumps(body).encode(),
+                    {"content-type": "application/json", "traceparent": part.traceparent},
+                )
+                with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT) as answered:  # noqa: S310
+                    part.log(f"the aggregator answered {answered.status}")
                 self._sent.add(task.hash)
         except (urllib.error.URLError, TimeoutError):
             return  # the next head is another chance, and so is attesting
-
-    def _step(self, name: str, task: OpenTask, **attributes: str) -> AbstractContextManager[object]:
-        return self.reporter.step(name, task, {telemetry.OPERATOR: self.address, **attributes})
 
 
 def run(config: AgentConfig) -> None:

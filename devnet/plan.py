@@ -38,9 +38,9 @@ from devnet.scenes import (
 from nektar.errors import NektarError
 
 MIN_OPERATORS = 7
-MIN_TASKS = 20
+MIN_TASKS = 21
 # From here on a run holds every scene, every behaviour and every reason at least twice.
-DEFAULT_TASKS = 40
+DEFAULT_TASKS = 42
 # What there can be findings of.
 CONDITIONS = frozenset(
     (
@@ -67,7 +67,7 @@ _GUILTY = {
 class Fact(msgspec.Struct, frozen=True, order=True):
     """One line of the truth, in the words of the demo's account."""
 
-    kind: str  # duty | finding
+    kind: str  # duty | cause | finding
     condition: str | None
     task: str  # empty: none
     operator: str
@@ -75,10 +75,40 @@ class Fact(msgspec.Struct, frozen=True, order=True):
     reason: str = ""  # where a condition has several
 
 
+# Behaviour → why its duty is not done in time, where that is so. `offline` is who is away from all that its
+# scene has for it: who does one of several tasks is there, and has told nothing of the others.
+_CAUSES = {
+    Behaviour.OFFLINE: "offline",
+    Behaviour.SLOW: "slow_execution",
+    Behaviour.TOO_LATE: "slow_execution",
+    Behaviour.MISTAKEN: "wrong_result",
+    Behaviour.MISPLACED_WRONG: "wrong_result",
+    Behaviour.MISPLACED: "unexplained",
+    Behaviour.UNREACHABLE: "network",
+    Behaviour.VANISHING: "aggregator_dropped",
+    Behaviour.QUITTING: "clock",
+}
+INJECTED = ("offline", "slow_execution", "wrong_result", "network", "aggregator_dropped", "clock")
+_UNREPORTED = "none_reported"
+# Seconds by which a clock is wrong: minutes, and more than a long run's blocks are dated ahead of their time.
+SKEW = 2_400
+
+
+class Injected(NamedTuple):
+    """A cause that a run holds: of whose duty, and whether that operator reports anything."""
+
+    cause: str
+    task: str
+    operator: str
+    muted: bool
+
+
 class Plan(msgspec.Struct, frozen=True):
     seed: int
     operators: int
     scenes: tuple[Scene, ...]
+    muted: int = -1  # the operator that reports nothing; -1: all do
+    clocks: dict[int, int] = {}  # operator → seconds by which its clock is ahead
 
     @property
     def reorgs(self) -> int:
@@ -147,7 +177,10 @@ class Plan(msgspec.Struct, frozen=True):
         operators', in order, and then the aggregator's."""
         facts = [
             Fact(kind, condition, task, addresses[who], value, reason)
-            for kind, condition, task, who, value, reason in (*self._duties(), *self._findings())
+            for kind, condition, task, who, value, reason in (
+                *(*self._duties(), *self._diagnoses()),
+                *self._findings(),
+            )
             if condition is None or condition in conditions
         ]
         return sorted(facts, key=lambda f: (f.kind, f.condition or "", f.task, f.operator, f.reason, f.value))
@@ -155,6 +188,20 @@ class Plan(msgspec.Struct, frozen=True):
     def _duties(self) -> Iterator[_Line]:
         for duty in self._owed():
             yield _Line("duty", None, str(duty.task.input), duty.operator, duty.state)
+
+    def injected(self, addresses: Sequence[str]) -> list[Injected]:
+        """Every cause of INJECTED, and whose it is."""
+        return [
+            Injected(cause, str(duty.task.input), addresses[duty.operator], duty.operator == self.muted)
+            for duty in self._owed()
+            if (cause := duty.cause) in INJECTED
+        ]
+
+    def _diagnoses(self) -> Iterator[_Line]:
+        for duty in self._owed():
+            if cause := duty.cause:
+                told = _UNREPORTED if duty.operator == self.muted else cause
+                yield _Line("cause", None, str(duty.task.input), duty.operator, told)
 
     def _findings(self) -> Iterator[_Line]:
         for duty in self._owed():
@@ -256,6 +303,15 @@ class _Duty(NamedTuple):
             return "missed"
         return "late" if behaviour is Behaviour.SLOW else "signed"
 
+    @property
+    def cause(self) -> str:
+        """Why it is not done in time, as the operator would tell; empty where it is, or is not owed."""
+        if self.state not in ("late", "missed", "unknown"):
+            return ""
+        behaviour = self.task.behaviours[self.operator]
+        there = any(task.behaviours[self.operator] is not Behaviour.OFFLINE for task in self.scene.tasks)
+        return _UNREPORTED if behaviour is Behaviour.OFFLINE and there else _CAUSES[behaviour]
+
 
 def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = DEFAULT_TASKS, reorgs: int = 2) -> Plan:
     """The run of this seed. `reorgs` are random ones, beside those that every run has.
@@ -281,4 +337,5 @@ def plan(seed: int, operators: int = MIN_OPERATORS, tasks: int = DEFAULT_TASKS, 
         plain -= len(scenes[-1].tasks)
     scenes += deal.cut([*special, *(deal.plain_task() for _ in range(plain))])
     deal.rng.shuffle(scenes)
-    return Plan(seed, operators, (*scenes, *(deal.scene(kind) for kind in closing)))
+    scenes += [deal.scene(kind) for kind in closing]
+    return Plan(seed, operators, tuple(scenes), deal.muted, {deal.fast: SKEW, deal.behind: -SKEW})

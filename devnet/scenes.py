@@ -92,6 +92,7 @@ class TaskKind(enum.StrEnum):
     COLLUDING = "colluding"  # a wrong answer is accepted
     CHALLENGED = "challenged"  # and refuted by somebody
     CANCELLED = "cancelled"
+    EXPLAINED = "explained"  # missed by three operators, for three reasons of which only they can tell
 
 
 class PlannedTask(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from kafka import KafkaAdminClient
 from cli import demo_bus
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
-from devnet.plan import CONDITIONS
+from devnet.plan import CONDITIONS, INJECTED
 from nektar import bus as buses
 from nektar import plugins
 from nektar.bus.port import BusError, Message, partition_of
@@ -40,10 +40,10 @@ KEYS = {
     "precision",
     "recall",
 }
-KEYS |= {"lost", "duplicated", "latency_ms", "webhooks", "spans", "provable"}
+KEYS |= {"lost", "duplicated", "latency_ms", "webhooks", "spans", "provable", "diagnosis"}
 
 # As few tasks as hold every condition.
-SHORT = ("--tasks", "20")
+SHORT = ("--tasks", "21")
 # The pipeline's own spans.
 SPANS = """
 SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, ParentSpanId AS parent,
@@ -91,6 +91,11 @@ def exactly_right(summary: dict[str, Any]) -> None:
     assert summary["latency_ms"]["block_to_webhook"]["n"] > 0
     assert summary["spans"]["stored"] == summary["spans"]["sent"] > 0
     assert summary["spans"]["refused"] == summary["spans"]["refused_of_left"]
+    assert set(summary["diagnosis"]) == set(INJECTED)
+    for counts in summary["diagnosis"].values():
+        assert counts["wrong"] == 0
+        assert counts["injected"] == counts["right"] + counts["none_reported"]
+        assert counts["right"] > 0
     conditions = {*plugins.names("nektar.conditions")} & CONDITIONS
     assert {f["condition"] for f in summary["found"] if f["kind"] == "finding"} == conditions
     assert len({*summary["provable"].values()}) == 1
@@ -121,12 +126,10 @@ def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
     assert len(nektar(tmp_path, "tasks", *here, "--json").stdout.splitlines()) == summary["tasks"]
     guilty = next(f["task"] for f in summary["found"] if f["condition"] == "rejected_response")
     story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)["story"]
-    assert {"submitted", "attested", "operator.sign", "aggregator.collect"} <= {
-        line["what"] for line in story
-    }
+    assert {"submitted", "attested", "sign response", "collect response"} <= {line["what"] for line in story}
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    compared = {"tasks", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
+    compared = {"tasks", "diagnosis", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
     one_trace_goes_from_a_block_to_the_webhook(tmp_path)
 

@@ -72,10 +72,12 @@ from nektar.model import (
     Event,
     GapPassed,
     Hash32,
+    Heartbeat,
     Level,
     Network,
     NetworkListed,
     Paused,
+    Report,
     Responded,
     Signed,
     SlashingExecuted,
@@ -196,7 +198,7 @@ class Detect:
             case GapPassed(last=last):
                 due = sorted(each for each in state.due if each <= last)
                 return _pass(msgspec.structs.replace(state, doubtful=last), due), []
-            case Signed() | VetoVoted():
+            case Signed() | Report() | Heartbeat() | VetoVoted():
                 return state, []
         return msgspec.structs.replace(state, open=(*state.open, event)), []
 

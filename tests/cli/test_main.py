@@ -60,7 +60,7 @@ def test_a_demo_has_as_many_tasks_by_default_as_hold_everything_twice() -> None:
         (["bogus"], 2, "No such command"),
         (["demo", "--seed", "x"], 2, "--seed"),
         (["demo", "--kill", "king"], 2, "expected roles of indexer, collector, processors, prosecutor"),
-        (["demo", "--tasks", "3"], 2, "--tasks: expected at least 20"),
+        (["demo", "--tasks", "3"], 2, "--tasks: expected at least 21"),
         (["watchers"], 2, "Missing command"),
         (["up", "king"], 2, "expected one of indexer, collector, processors, prosecutor"),
         (["sql", "SELECT 1"], 2, "nektar init"),

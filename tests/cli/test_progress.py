@@ -29,6 +29,10 @@ SUMMARY: dict[str, Any] = {
     "spans": {"sent": 5, "stored": 5, "refused": 2, "refused_of_left": 2},
     "webhooks": {"due": 2, "delivered": 2, "verified": 2, "retracted": 1, "sent": 2, "repeated_id": 0},
     "provable": {"found": 4, "dry_run_accepted": 4, "verified_offline": 3},
+    "diagnosis": {
+        "clock": {"injected": 3, "right": 2, "wrong": 0, "none_reported": 1},
+        "network": {"injected": 2, "right": 1, "wrong": 1, "none_reported": 0},
+    },
     "panels": {"run": 13, "empty": 0, "failed": 0, "untrue": 0},
     "blocks": 40,
     "tasks": 1,
@@ -46,6 +50,7 @@ def test_the_account_says_what_was_sent_told_and_asked(capsys: pytest.CaptureFix
     told = {line.split("final")[0].strip(): line.split()[-2:] for line in out.splitlines() if "final" in line}
     assert told == {"wrongful_slashing: early": ["1", "0"], "wrongful_slashing: twice": ["2", "1"]}
     assert "9 and 9 things compared: 0 lost, 0 doubled" in lines
+    assert "3 of 5 duties not done in time explained rightly, 1 of an operator who reports nothing" in lines
     assert (
         "5 sent by operators and the aggregator, 5 stored, 2 refused, 2 of them from operators that had left"
     ) in lines

@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
-from devnet.plan import CONDITIONS, DEFAULT_TASKS, MIN_OPERATORS, MIN_TASKS, Fact, Plan, PlanError, plan
+from devnet.plan import (
+    CONDITIONS,
+    DEFAULT_TASKS,
+    INJECTED,
+    MIN_OPERATORS,
+    MIN_TASKS,
+    Fact,
+    Plan,
+    PlanError,
+    plan,
+)
 from devnet.scenario import CLOSING_BLOCKS
 from devnet.scenes import ASKED, GRACE, TERMS, WINDOW, PlannedTask, Reason, Scene, SceneKind, TaskKind
 from processors.conditions.reasons import REASONS
 
+NOT_DONE = ("late", "missed", "unknown")
 SIZES = {"operators": st.integers(MIN_OPERATORS, 12), "tasks": st.integers(MIN_TASKS, 60)}
 
 
@@ -32,7 +43,7 @@ def test_a_slashing_can_be_wrong_for_every_reason_that_can_be_found() -> None:
     assert {*Reason} == REASONS.keys()
 
 
-@example(seed=17222, operators=7, tasks=20)
+@example(seed=17222, operators=7, tasks=21)
 @given(seed=st.integers(0, 2**32), **SIZES)
 def test_every_run_holds_every_scene_behaviour_reason_and_duty_state(
     seed: int, operators: int, tasks: int
@@ -63,6 +74,23 @@ def test_a_run_by_default_holds_every_scene_behaviour_condition_and_reason_twice
     final = [f for f in run.truth(addresses(operators)) if f.kind == "finding" and f.value == "final"]
     assert all(len({f.operator for f in final if f.condition == each}) > 1 for each in CONDITIONS)
     assert all(sum(f.reason == each for f in final) > 1 for each in Reason)
+    told = Counter(each.cause for each in run.injected(addresses(operators)) if not each.muted)
+    assert all(told[each] > 1 for each in INJECTED)
+
+
+@given(seed=st.integers(0, 2**32), **SIZES)
+def test_every_duty_that_is_not_done_in_time_has_a_cause_and_no_other(
+    seed: int, operators: int, tasks: int
+) -> None:
+    run = plan(seed, operators, tasks)
+    who = addresses(operators)
+    truth = run.truth(who)
+    undone = {(f.task, f.operator) for f in truth if f.kind == "duty" and f.value in NOT_DONE}
+    causes = {(f.task, f.operator): f.value for f in truth if f.kind == "cause"}
+    assert causes.keys() == undone
+    assert {f.value for f in truth if f.kind == "cause" and f.operator == who[run.muted]} <= {"none_reported"}
+    for each in run.injected(who):
+        assert causes[each.task, each.operator] == ("none_reported" if each.muted else each.cause)
 
 
 @given(seed=st.integers(0, 2**32), operators=SIZES["operators"])
@@ -104,7 +132,9 @@ def test_honest_operators_are_accused_of_nothing_in_the_truth(seed: int, operato
         return Counter(duty for duty, b in does.items() if any(each in b for each in behaviours))
 
     assert accused["equivocation"] == doing("equivocating", "turncoat")
-    assert accused["invalid_response"] == doing("wrong", "equivocating", "turncoat", "colluding")
+    assert accused["invalid_response"] == doing(
+        *("wrong", "mistaken", "equivocating", "turncoat", "colluding")
+    )
     rejected = doing("misplaced", "too_late")
     assert accused["rejected_response"] == rejected + Counter(
         {
@@ -114,7 +144,7 @@ def test_honest_operators_are_accused_of_nothing_in_the_truth(seed: int, operato
             if t.kind is TaskKind.FRAMED
         }
     )
-    idle = {*doing("offline", "vanishing"), *rejected}
+    idle = {*doing("offline", "vanishing", "mistaken", "unreachable", "quitting"), *rejected}
     assert accused["missed_duty"].keys() <= idle
     assert {task for task, _ in accused["bond_breach"]} == {""}
 

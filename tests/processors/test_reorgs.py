@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from nektar import checkpoint
+from nektar import checkpoint, plugins
 from nektar import fold as calculus
 from nektar.fold import Fold
 from nektar.log import Gap, Mark, New, Record, SignedBatch, ToldBatch, Undo
@@ -21,6 +21,7 @@ from nektar.model import (
     ChainEvent,
     Event,
     GapPassed,
+    Heartbeat,
     Network,
     Signed,
     Told,
@@ -36,7 +37,7 @@ from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
 from processors.folds.traces import Traces
 from tests.processors.slashed import NETWORK, Slashed
-from tests.processors.world import Rows, World, put
+from tests.processors.world import OPERATORS, Rows, World, history, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
 CONDITIONS = [Equivocation.detect, InvalidResponse.detect, MissedDuty.detect, WrongfulSlashing.detect]
@@ -71,6 +72,25 @@ def test_a_reorg_leaves_what_the_surviving_chain_alone_would(fold: Fold[Any]) ->
         put(alone, changes)
         assert checkpoint.to_json(folded.state) == checkpoint.to_json(straight.state), seed
         assert rows == alone, seed
+
+
+@pytest.mark.parametrize("name", sorted({*plugins.names("nektar.conditions"), "tasks", "operators"}))
+def test_what_explains_duties_moves_no_other_fold(name: str) -> None:
+    fold: Fold[Any] = {"tasks": Tasks(), "operators": Operators()}.get(name) or plugins.load(
+        "nektar.conditions", name
+    )().detect
+    network = msgspec.structs.replace(
+        NETWORK,
+        contracts={**NETWORK.contracts, **dict.fromkeys(("operator_registry", "delegation"), OPERATORS[3])},
+        terms={**NETWORK.terms, "minimum": 5},
+    )
+    for seed in range(6):
+        rng = random.Random(f"told {seed}")
+        state = fold.initial(network)
+        for event in history(rng, 12, of=Slashed):
+            for told in (Heartbeat(OPERATORS[0], 1, 5), Slashed(rng).told()):
+                assert fold.step(state, told) == (state, [])
+            state, _ = fold.step(state, event)
 
 
 def test_what_telemetry_brought_outlives_the_block_that_stood_under_it() -> None:
