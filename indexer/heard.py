@@ -110,8 +110,9 @@ class Heard:
 
     def end(self, found: Sequence[Found], sender: Sender, *, written: bool) -> None:
         """These stand on their logs now; or not, and then cost nothing. Each that was to write ends once."""
-        with self._lock:
-            self._bringers[sender].end(found, written)
+        if found:
+            with self._lock:
+                self._bringers[sender].end(found, written)
 
     def _bringer(self, sender: Sender) -> _Bringer:
         """What it has brought; of those who have not been heard of for longest all is forgotten."""

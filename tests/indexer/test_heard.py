@@ -9,14 +9,15 @@ import pytest
 from eth_hash.auto import keccak
 
 from indexer.brought import MAX_RESPONSE_BYTES, SCHEME
-from indexer.heard import OPERATORS_SIGNATURES, Allowance, Fresh, Heard, records
+from indexer.heard import OPERATORS_REPORTS, OPERATORS_SIGNATURES, Allowance, Fresh, Heard, records
 from nektar import senders, telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
 from nektar.config import NetworkConfig
-from nektar.log import NETWORK, SignedBatch, decode, key
-from nektar.model import Signed
+from nektar.log import NETWORK, SignedBatch, ToldBatch, decode, key
+from nektar.model import Report, Signed
 from nektar.otlp import LOGS, SPANS
 from nektar.senders import Sender
+from nektar.telemetry import Step
 from nektar.tokens import Role
 from tests import otlp
 
@@ -238,3 +239,65 @@ def test_a_record_of_many_travels_whole() -> None:
     assert [each for _, part, _ in made for each in part] == found
     batches = [decode(message.value) for _, _, message in made]
     assert [int.from_bytes(s.response, "big") for b in batches for s in b.responses] == list(range(2_000))  # type: ignore[union-attr]
+
+
+def work(i: int, operator: str = OPERATOR.name) -> list[tuple[str, str | int]]:
+    """What a span says of a step of an Operator's work."""
+    return [
+        *((telemetry.CHAIN_ID, 31337), (telemetry.CONTRACT, MANAGER), (telemetry.OPERATOR, operator)),
+        *((telemetry.TASK_HASH, "0x" + i.to_bytes(32, "big").hex()), (telemetry.STEP, Step.EXECUTE)),
+        *((telemetry.HEAD_BEGUN, 7), (telemetry.HEAD_ENDED, 9)),
+    ]
+
+
+def told(heard: Heard, request: Any, sender: Sender = OPERATOR) -> list[Report]:
+    found = heard.fresh(SPANS, request, request.SerializeToString(), sender).to_write
+    heard.end(found, sender, written=True)
+    return [each.brought for each in found if isinstance(each.brought, Report)]
+
+
+def test_a_step_of_the_work_is_told_once_and_by_whom_it_is_of() -> None:
+    heard, request = Heard([HOME]), spans(work(1), work(2))
+    assert [each.task_hash[-1] for each in told(heard, request)] == [1, 2]
+    assert told(heard, request) == []
+    for nobody in (PEER, OPERATOR._replace(network="away"), Sender("0x" + "b2" * 20, Role.OPERATOR, "home")):
+        assert told(Heard([HOME]), request, nobody) == []
+    assert [each.brought_by for each in told(heard, request, GATEWAY)] == ["aggregator/gateway"] * 2
+
+
+def test_a_flood_of_reports_leaves_signatures_their_budget() -> None:
+    heard = Heard([HOME], clock=lambda: 0.0)
+    assert len(told(heard, spans(*(work(i) for i in range(OPERATORS_REPORTS.per_minute + 50))))) == (
+        OPERATORS_REPORTS.per_minute
+    )
+    assert len(fresh(heard, spans(attributes(0)), OPERATOR)) == 1
+    assert told(heard, spans(work(10**6))) == []
+
+
+def test_signatures_and_reports_are_records_of_their_own() -> None:
+    heard, request = Heard([HOME]), spans(work(1), attributes(1))
+    found = heard.fresh(SPANS, request, request.SerializeToString(), OPERATOR).to_write
+    made = [decode(message.value) for _, _, message in records(found, OPERATOR)]
+    assert {type(record) for record in made} == {SignedBatch, ToldBatch}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (telemetry.STEP, "think"),
+        (telemetry.TASK_HASH, "0x11"),
+        (telemetry.OPERATOR, "0x" + "A1" * 20),
+        (telemetry.CONTRACT, "0x" + "7b" * 20),
+        (telemetry.CHAIN_ID, "31337"),
+        (telemetry.RESPONSE, "0x" + "00" * (MAX_RESPONSE_BYTES + 1)),
+    ],
+)
+def test_what_is_not_as_the_conventions_say_is_no_report(name: str, value: str) -> None:
+    said = [*((n, v) for n, v in work(1) if n != name), (name, value)]
+    assert told(Heard([HOME]), spans(said)) == []
+
+
+@pytest.mark.parametrize("head", [-5, 2**50, "7"])
+def test_a_block_number_that_is_none_is_not_said(head: int | str) -> None:
+    said = [*((n, v) for n, v in work(1) if n != telemetry.HEAD_ENDED), (telemetry.HEAD_ENDED, head)]
+    assert [(each.begun, each.ended) for each in told(Heard([HOME]), spans(said))] == [(7, -1)]
