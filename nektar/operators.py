@@ -50,6 +50,7 @@ class Committed(msgspec.Struct, frozen=True):
     twins: tuple[G2, ...]  # of the members' keys, by place
     left: Map[int, int] = Map()  # place → first block without duties, of those that deregistered since
     holds: int = 0  # Tasks that need it
+    since: int = 0  # block of the commitment since which it is here
 
     @property
     def everyone(self) -> int:
@@ -100,7 +101,7 @@ def step(registry: Registry, event: Event) -> Registry:
         case OperatorDeregistered():
             return _deregistered(registry, event)
         case OperatorSetCommitted():
-            return _committed(registry, event.set)
+            return _committed(registry, event.set, event.at.block)
     return registry
 
 
@@ -137,8 +138,9 @@ def _deregistered(registry: Registry, event: OperatorDeregistered) -> Registry:
     )
 
 
-def _committed(registry: Registry, set_: OperatorSet) -> Registry:
-    """Members are registered at the commitment, with the keys that the set names."""
+def _committed(registry: Registry, set_: OperatorSet, block: int) -> Registry:
+    """Members are registered at the commitment, with the keys that the set names. Of one that Tasks hold the
+    first commitment is kept: what rests on that, an undo of a later one leaves as it is."""
     twins = []
     for member in set_.members:
         known = registry.operators.get(member.operator)
@@ -149,6 +151,7 @@ def _committed(registry: Registry, set_: OperatorSet) -> Registry:
         places=Map((member.operator, place) for place, member in enumerate(set_.members)),
         twins=tuple(twins),
         holds=before.holds if before else 0,
+        since=before.since if before else block,
     )
     former = registry.newest
     registry = msgspec.structs.replace(

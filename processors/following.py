@@ -12,7 +12,9 @@ from opentelemetry.util.types import AttributeValue
 
 from nektar import checkpoint, registered, trace
 from nektar.bus.port import Bus, Delivered, Message
+from nektar.bus.rules import MAX_TRANSACTION_BYTES
 from nektar.checkpoint import BadCheckpoint
+from nektar.errors import NektarError
 from nektar.fold import Fold, Step
 from nektar.log import CHECKPOINTS, Mark, New, Reading
 from nektar.operators import Registry
@@ -24,6 +26,9 @@ State = TypeVar("State")
 # What a restart folds again is the unfinal window and at most this many marks; writing a checkpoint passes
 # over the whole state once (some 10 ms at 1,000 operators and 1,000 open tasks).
 CHECKPOINT_MARKS = 32
+# What one record may put out, at most: what the bus refuses would end the role, and every new life of it, for
+# all folds and Networks. The rest of a transaction is what came before it, and a checkpoint.
+MOST_PUT_OUT = MAX_TRANSACTION_BYTES // 2
 # Beside a log's checkpoint `processor/network/generation`: the offset below which its records are put out.
 PUT_OUT = b"/put-out"
 
@@ -31,6 +36,10 @@ PUT_OUT = b"/put-out"
 _records = metrics.get_meter("nektar").create_counter(
     "nektar.processors.records", "{record}", "Records of Networks' logs whose consequences are put out"
 )
+
+
+class TooMuch(NektarError):
+    """A record has more consequences than one transaction can hold."""
 
 
 class Following(Generic[State]):
@@ -74,6 +83,7 @@ class Following(Generic[State]):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
             if anew:
+                _check_size(messages)
                 yield whole, span, messages
                 self.taken = whole.offset + 1
                 self._anew += 1
@@ -115,6 +125,15 @@ class Following(Generic[State]):
         missing = () if self._keys_said else registered.everyone(*log, state)
         self._keys_said = True
         return [*missing, registered.as_of(*log, self._newest)]
+
+
+def _check_size(messages: list[Message]) -> None:
+    """Raises TooMuch."""
+    if (size := sum(len(message.value) for message in messages)) > MOST_PUT_OUT:
+        raise TooMuch(
+            f"expected a record to put out at most {MOST_PUT_OUT} bytes; got {size}. It goes no further "
+            "on this log; a version that says less goes on from here"
+        )
 
 
 def name_of(processor: str, log_key: bytes) -> bytes:

@@ -21,6 +21,7 @@ from nektar.config import Config
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
 from nektar.evidence.reader import reader_of
+from nektar.evidence.sets import Sets
 from nektar.evidence.verify import NotProved, verify
 from nektar.model import BlockRef, Network, UnknownContract
 from nektar.networks.adapter import Adapter
@@ -54,6 +55,7 @@ class Work:
             self._errors[network.name] = {k: v for abi in abis for k, v in load(abi).errors.items()}
         self._networks: dict[tuple[str, int], Network] = {}
         self._pools: dict[str, Pool] = {}
+        self._sets = Sets()
         self._loop = asyncio.new_event_loop()
         self._opened = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
@@ -121,7 +123,8 @@ class Work:
         self, provider: Provider, network: Network, condition: Condition, case: Case
     ) -> bytes:
         """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
-        bundle = await gather(provider, network, case.finding, condition.claims(case.finding))
+        sought = condition.claims(case.finding)
+        bundle = await gather(provider, network, case.finding, sought, sets=self._sets)
         reader = reader_of(self._config.network(network.name), network)
         verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
         if verdict.id != case.finding.id:

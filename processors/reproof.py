@@ -15,6 +15,7 @@ from nektar.chain.pool import Pool
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather
+from nektar.evidence.sets import Sets
 from nektar.evidence.verify import Reader, verify
 from nektar.log import FINDINGS, ROWS, Readings
 from nektar.model import Network
@@ -39,7 +40,7 @@ async def prove_again(
     """Each finding that stands, with whether the chain gives its evidence again, and the reader accepts it.
     Raises BusError."""
     kept = _evidence(bus, network)
-    found = []
+    found, sets = [], Sets()
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)
         if condition is None or finding.id not in kept:
@@ -48,7 +49,7 @@ async def prove_again(
         text = kept[finding.id].encode()
         try:
             before, sought = bundles.read(text), condition.claims(finding)
-            after = await pool.first(lambda each: gather(each, network, finding, sought, before))  # noqa: B023
+            after = await pool.first(lambda each: gather(each, network, finding, sought, before, sets))  # noqa: B023
             verify(after, reader, lambda name: conditions[name].holds)
         except NektarError as error:
             found.append(Again(finding, same=False, difference=str(error)))

@@ -27,6 +27,7 @@ from nektar.evidence.bundle import (
     Variable,
 )
 from nektar.evidence.canonical import Octets
+from nektar.evidence.sets import Sets
 from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought
 from nektar.evidence.verify import TASK_MANAGER, NotProved, account_in, value_in, within
 from nektar.model import Address, Network
@@ -38,16 +39,22 @@ HEADERS_A_REQUEST = 64
 
 
 async def gather(
-    provider: Provider, network: Network, finding: Finding, sought: Sought, kept: Bundle | None = None
+    provider: Provider,
+    network: Network,
+    finding: Finding,
+    sought: Sought,
+    kept: Bundle | None = None,
+    sets: Sets | None = None,
 ) -> Bundle:
     """The bundle that the provider's answers make. State that it does not serve any more is taken from a
-    bundle that was `kept`.
+    bundle that was `kept`, and OperatorSets that are known already are not fetched again.
 
     Raises Absent where it does not have what is sought, or has another chain; NotProved where what it says
     contradicts a header of that chain; RpcError.
     """
     try:
-        return await _Gathering(provider, network, finding, kept).bundle(sought)
+        preimages = [await (sets or Sets()).of(provider, each) for each in sought.sets]
+        return await _Gathering(provider, network, finding, kept).bundle(sought, preimages)
     except Malformed as error:
         raise NotProved(f"provider {provider.name}: {error}") from error
 
@@ -64,7 +71,7 @@ class _Gathering:
         self._receipts: dict[int, list[Receipt]] = {}
         self._shown: set[int] = set()  # blocks whose receipts are part of the bundle
 
-    async def bundle(self, sought: Sought) -> Bundle:
+    async def bundle(self, sought: Sought, sets: Iterable[Octets]) -> Bundle:
         for each in sought.fetch:
             if isinstance(each, EventSought):
                 self._known[each.place.number] = each.place.hash
@@ -90,7 +97,7 @@ class _Gathering:
             operator=Octets(self._finding.operator),
             subject=sought.subject,
             blocks=tuple(self._part(number) for number in sorted(self._headers)),
-            sets=tuple(sorted({*sought.sets})),
+            sets=tuple(sorted(sets)),
             claims=(*claims, *sought.whole),
         )
 

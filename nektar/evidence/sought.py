@@ -79,6 +79,14 @@ class StateSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     variables: tuple[VariableSought, ...]
 
 
+class SetSought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
+    """The preimage of an OperatorSet's hash. It is large, and its own hash shows that it is it: so a finding
+    says in which block it was committed, and whoever gathers the claims has it from anybody."""
+
+    hash: Octets
+    block: Natural
+
+
 Whole = (
     MemberClaim
     | SetMemberClaim
@@ -97,7 +105,7 @@ class Sought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     subject: Octets  # what the finding is about: a taskHash, a set's hash, a request
     fetch: tuple[ToFetch, ...] = ()
     whole: tuple[Whole, ...] = ()
-    sets: tuple[Octets, ...] = ()
+    sets: tuple[SetSought, ...] = ()  # sorted, each once
     reason: str = ""  # where a condition has several
     notes: dict[str, str] = {}  # for people: what the claims are about, and show
 

@@ -79,6 +79,15 @@ EVENTS = {
 }
 _NAMES = {kind.topic: name for name, kind in EVENTS.items()}
 
+# No evidence by itself: what it holds shows by its own hash that it is the set.
+SET_COMMITTED = Hash32(keccak(f"OperatorSetCommitted(bytes32,uint64,{MEMBERS})".encode()))
+
+
+def set_of(data: bytes) -> bytes:
+    """What the hash of the set is of that was committed, of the event's data: the set's number, and its
+    members behind their offset."""
+    return word(32) + data[64:]
+
 
 class Slot(NamedTuple):
     """Where a variable stands: below so many mappings from a slot on, then so many slots further, and of that

@@ -22,7 +22,7 @@ from nektar.bonds import Bonds
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import Bundle, SetMemberClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import Sought, StateSought, VariableSought
+from nektar.evidence.sought import SetSought, Sought, StateSought, VariableSought
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import Fact, InSet, Stored
 from nektar.model import Address, Block, BlockClosed, Event, Hash32, Network, WithdrawalRequested
@@ -176,7 +176,7 @@ def _finding(state: Watch, newest: Committed, place: int, block: Block) -> Findi
                 subject=Octets(set_hash),
                 fetch=(registry, StateSought(DELEGATION, (underbonded,))),
                 whole=(SetMemberClaim(Octets(set_hash), place),),
-                sets=(Octets(newest.set.preimage),),
+                sets=(SetSought(Octets(set_hash), newest.since),),
             )
         ),
     )

@@ -6,10 +6,11 @@ import msgspec
 
 from nektar.evidence import sought
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import StateSought, ToFetch, VariableSought, Whole
+from nektar.evidence.sought import SetSought, StateSought, ToFetch, VariableSought, Whole
 from nektar.evidence.verify import TASK_MANAGER
 from nektar.facts import Fact, Stored
 from nektar.model import At, BlockRef, Hash32, Level
+from nektar.operators import Committed
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -36,7 +37,7 @@ class Exhibits:
     def __init__(self) -> None:
         self.fetch: list[ToFetch] = []
         self.claims: list[Whole] = []
-        self.sets: list[Octets] = []
+        self.sets: list[SetSought] = []
         self.facts: list[Fact] = []
         self.levels: list[Level] = []
 
@@ -57,9 +58,9 @@ class Exhibits:
         self.levels.append(level)
         return self
 
-    def whole(self, claim: Whole, fact: Fact, set_: bytes) -> Exhibits:
+    def whole(self, claim: Whole, fact: Fact, committed: Committed) -> Exhibits:
         """With this claim, which needs an OperatorSet."""
         self.claims.append(claim)
-        self.sets.append(Octets(set_))
+        self.sets.append(SetSought(Octets(committed.set.hash), committed.since))
         self.facts.append(fact)
         return self

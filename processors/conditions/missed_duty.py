@@ -42,7 +42,7 @@ from nektar.chain.receipt import decode_receipt
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import Bundle, EventClaim, MemberClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import AbsenceSought, Sought, StateSought, ToFetch, VariableSought
+from nektar.evidence.sought import AbsenceSought, SetSought, Sought, StateSought, ToFetch, VariableSought
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Absent, Accepted, Fact, Member, Stored, Submitted
 from nektar.model import (
@@ -474,7 +474,7 @@ def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Blo
     fetch: list[ToFetch] = []
     facts: list[Fact] = []
     whole: list[MemberClaim] = []
-    sets: set[Octets] = set()
+    sets: set[SetSought] = set()
     keys: dict[Hash32, None] = {}
     for miss in window:
         owed = state.tasks[miss.task]
@@ -485,7 +485,7 @@ def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Blo
         fetch += shown
         facts += [*said, Member(miss.task, operator, place, key_hash)]
         whole.append(MemberClaim(Octets(owed.task.preimage), place))
-        sets.add(Octets(committed.set.preimage))
+        sets.add(SetSought(Octets(owed.task.set_hash), committed.since))
         keys[key_hash] = None
     variables: list[VariableSought] = []
     for number, key in enumerate(keys, 1):

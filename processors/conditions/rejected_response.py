@@ -22,7 +22,7 @@ from nektar.chain.keccak import keccak
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import SignatureClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import CallSought, EventSought, Sought
+from nektar.evidence.sought import CallSought, EventSought, SetSought, Sought
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import Called, Fact, Submitted
 from nektar.facts import Signed as SignedFact
@@ -178,12 +178,12 @@ def _finding(state: Desk, block: Block, rejected: Rejected) -> Finding:
     signature = _signature(state, known, rejected) if known else None
     operator, level = rejected.sender, block.level
     fetch: tuple[EventSought | CallSought, ...] = (call,)
-    sets: tuple[Octets, ...] = ()
+    sets: tuple[SetSought, ...] = ()
     if known and known.block and signature:
-        members = state.registry.sets[known.task.set_hash].set
-        operator = members.members[signature.index].operator
+        committed = state.registry.sets[known.task.set_hash]
+        operator = committed.set.members[signature.index].operator
         fetch = (sought.event(TASK_MANAGER, known.block.ref, known.task.submitted), call)
-        sets = (Octets(members.preimage),)
+        sets = (SetSought(Octets(known.task.set_hash), committed.since),)
         level = Level.PROVED if known.block.level is level is Level.PROVED else Level.LINKED
     return Finding(
         id=finding_id(NAME, state.chain_id, state.contract, rejected.transaction, operator),

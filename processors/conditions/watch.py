@@ -22,7 +22,7 @@ from nektar.chain.keccak import keccak
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import AggregateClaim, RefutationClaim, SignatureClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import Sought
+from nektar.evidence.sought import SetSought, Sought
 from nektar.evidence.verify import Accused, Predicate
 from nektar.facts import Accepted, Fact, Submitted
 from nektar.facts import Signed as SignedFact
@@ -380,6 +380,9 @@ def finding(
         level=Level.PROVED if all(b.level is Level.PROVED for b in blocks) else Level.LINKED,
         anchor=newest.anchor,
         facts=sought.write(
-            Sought(Octets(task.hash), tuple(fetch), tuple(whole), (Octets(committed.set.preimage),))
+            Sought(
+                *(Octets(task.hash), tuple(fetch), tuple(whole)),
+                sets=(SetSought(Octets(task.set_hash), committed.since),),
+            )
         ),
     )

@@ -371,7 +371,7 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
         case.event(TASK_MANAGER, known.responded, accepted)
         key_hash = bls.key_hash(committed.set.members[place].key)
         member = MemberClaim(Octets(known.task), place)
-        case.whole(member, Member(task_hash, operator, place, key_hash), committed.set.preimage)
+        case.whole(member, Member(task_hash, operator, place, key_hash), committed)
         return _find(state, block, request, "signed", case)
     return state, []
 
@@ -433,7 +433,7 @@ def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list
     committed = state.registry.sets[known.set_hash] if known.held else None
     if committed and operator not in committed.places:
         claim = NonMemberClaim(Octets(known.task), Octets(operator))
-        case = Exhibits().whole(claim, NotMember(task_hash, operator), committed.set.preimage)
+        case = Exhibits().whole(claim, NotMember(task_hash, operator), committed)
         return _find(state, block, request, "no_duty", case)
     case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
     deadline, grace = deadline_of(known.task)
@@ -515,7 +515,7 @@ class _Log(Chain):
         named = (Octets(made.task), made.place, Octets(twin), Octets(made.response), Octets(made.signature))
         operator = made.members.members[made.place].operator
         fact = Forged(task_hash, operator, digest, made.signature)
-        self._case.whole(ForgeryClaim(*named), fact, made.members.preimage)
+        self._case.whole(ForgeryClaim(*named), fact, committed)
         return True
 
     def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:

@@ -22,7 +22,7 @@ from nektar.errors import NektarError
 from nektar.health import Health
 from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog
 from nektar.model import ChainEvent, Event, Network
-from nektar.rows import Change
+from nektar.rows import Change, OperatorRow
 from processors import following
 from processors import runner as running
 from processors.processor import Interpreter
@@ -162,6 +162,34 @@ def test_a_network_that_cannot_go_on_stops_alone(
         assert (home.difference, home.behind, home.records) == (None, 0, 40 + 10 * life)
         assert len(put_out(bus, AWAY, ROWS)) == before_it
         write_in_turn(bus, [HOME], 40 + 10 * life, 50 + 10 * life)
+
+
+class Loud(Gossip):
+    """Makes much of little."""
+
+    def step(self, state: Any, event: Event) -> tuple[Any, Sequence[Change]]:
+        if getattr(event, "operator", None) != STRANGER:
+            return super().step(state, event)
+        return state, [Change(None, OperatorRow(STRANGER, b"k" * 64, "loud " * 10_000, 1, 1, True, 1, 0))]
+
+
+def test_a_record_that_puts_out_more_than_a_transaction_holds_ends_its_log_and_no_other(
+    bus: SqliteBus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "MOST_PUT_OUT", 20_000)
+    networks = [HOME, AWAY]
+    write_in_turn(bus, networks, 0, 20)
+    strange(bus, "much")
+    write_in_turn(bus, networks, 20)
+    interpreters = {log.key(each.name, each.generation): Interpreter(each, Plain()) for each in networks}
+    for _ in range(2):
+        with Runner(bus, Loud(), networks, interpreters) as each:
+            while each.turn(0.0):
+                pass
+            assert each.ended is None
+    assert "gossip, away: stopped: nektar.network, partition 0, offset 40" in caplog.text
+    assert "expected a record to put out at most 20000 bytes" in caplog.text
+    assert_put_out_once(bus, HOME)
 
 
 def rows_of_first(bus: SqliteBus, network: Network, count: int) -> int:

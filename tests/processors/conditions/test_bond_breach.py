@@ -16,7 +16,7 @@ from nektar import checkpoint
 from nektar.evidence import bls
 from nektar.evidence.bundle import FORMAT, Bundle, SetMemberClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import StateSought, VariableSought
+from nektar.evidence.sought import SetSought, StateSought, VariableSought
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Fact, InSet, Stored
 from nektar.fold import Step
@@ -362,7 +362,7 @@ def test_a_checkpoint_loses_nothing() -> None:
 def test_the_claims_are_the_member_and_what_the_contracts_held() -> None:
     _, (finding,) = play(ask(2, 11, BOB), *closed(2))
     said = CONDITION.claims(finding)
-    assert (said.subject, said.sets) == (MEMBERS.hash, (MEMBERS.preimage,))
+    assert (said.subject, said.sets) == (MEMBERS.hash, (SetSought(Octets(MEMBERS.hash), 1),))
     assert said.whole == (SetMemberClaim(Octets(MEMBERS.hash), 1),)
     registry = (
         VariableSought("setHash", ()),
@@ -414,7 +414,7 @@ def test_calldata_is_what_an_abi_library_would_write() -> None:
     _, (finding,) = play(ask(2, 11, BOB), *closed(2))
     said = CONDITION.claims(finding)
     named = (FORMAT, "bond_breach", CHAIN_ID, {}, Octets(finding.operator), said.subject, ())
-    bundle = Bundle(*named, sets=said.sets, claims=said.whole)
+    bundle = Bundle(*named, sets=(Octets(MEMBERS.preimage),), claims=said.whole)
     types = ["(address,(uint256,uint256),uint256)[]", "uint256"]
     keys = [(int.from_bytes(m.key[:32]), int.from_bytes(m.key[32:])) for m in MEMBERS.members]
     members = [("0x" + m.operator.hex(), k, STAKE) for m, k in zip(MEMBERS.members, keys, strict=True)]

@@ -17,6 +17,7 @@ from nektar import facts as fact
 from nektar.evidence import bls
 from nektar.evidence.bundle import AggregateClaim, Bundle, MemberClaim, SignatureClaim, finding_id
 from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import SetSought
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Accepted, Submitted
 from nektar.fold import Step
@@ -310,6 +311,15 @@ def test_a_network_without_a_task_manager_is_refused() -> None:
         FOLD.initial(Network("home", 1, {"operator_registry": STRANGER}))
 
 
+def test_a_set_is_named_by_the_commitment_from_which_on_it_was_held_whatever_is_undone_later() -> None:
+    """It is committed again, after another, in a block that may not stand: no finding rests on it."""
+    other = set_of([(ALICE, 1)])
+    again = [OperatorSetCommitted(At(3, 0, 0), other), OperatorSetCommitted(At(3, 1, 0), MEMBERS)]
+    for events in ([], again):
+        _, (finding,) = play(*events, BlockClosed(block(3)), by_alice(0), by_alice(1))
+        assert CONDITION.claims(finding).sets == (SetSought(Octets(MEMBERS.hash), 1),)
+
+
 # --- what comes before its Task ---------------------------------------------------------------------
 
 BEFORE = BEGIN[:4]  # all but the Task and the block that holds it
@@ -434,7 +444,7 @@ def bundle_of(finding: Finding) -> Bundle:
         Octets(finding.operator),
         sought.subject,
         (),
-        sought.sets,
+        (Octets(MEMBERS.preimage),),
         sought.whole,
     )
 

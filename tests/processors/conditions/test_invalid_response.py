@@ -507,7 +507,7 @@ def bundle_of(finding: Finding) -> Bundle:
     said = CONDITION.claims(finding)
     return Bundle(
         *(FORMAT, "invalid_response", CHAIN_ID, {}, Octets(finding.operator), said.subject, ()),
-        sets=said.sets,
+        sets=(Octets(MEMBERS.preimage),),
         claims=said.whole,
     )
 

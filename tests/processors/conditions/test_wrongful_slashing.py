@@ -19,7 +19,7 @@ from nektar.evidence.bundle import (
     finding_id,
 )
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import EventSought, Sought, StateSought, VariableSought
+from nektar.evidence.sought import EventSought, SetSought, Sought, StateSought, VariableSought
 from nektar.evidence.sought import Place as Where
 from nektar.fold import Step
 from nektar.log import New, Undo
@@ -442,7 +442,8 @@ def test_who_is_in_no_place_of_the_tasks_set_owed_nothing_and_could_sign_nothing
     for condition in (MISSED_DUTY, EQUIVOCATION, INVALID_RESPONSE):
         (found,) = play(*closed(*range(4, 9)), asks(9, condition, operator=STRANGER), *closed(9))
         sought = CONDITION.claims(found)
-        assert (sought.reason, len(sought.fetch), sought.sets) == ("no_duty", 1, (MEMBERS.preimage,))
+        committed = SetSought(Octets(MEMBERS.hash), 1)
+        assert (sought.reason, len(sought.fetch), sought.sets) == ("no_duty", 1, (committed,))
         assert sought.whole == (NonMemberClaim(Octets(TASK.preimage), Octets(STRANGER)),)
     # Of a set that nobody has seen nobody knows the members.
     base = [e for e in BEGIN if not isinstance(e, OperatorSetCommitted)]
