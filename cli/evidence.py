@@ -141,7 +141,7 @@ def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -
     found = records(
         config,
         """
-        SELECT id, bundle FROM evidence
+        SELECT id, bundle, missing FROM evidence
         WHERE startsWith(id, {head:String}) AND endsWith(id, {tail:String}) LIMIT 2
         """,
         head=head if head.startswith("0x") else f"0x{head}",
@@ -150,6 +150,8 @@ def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -
     if len({row["id"] for row in found}) != 1:
         what = "several findings begin so" if found else "the store has no evidence for it (yet)"
         raise NoEvidence(f"finding {finding}: expected the id of one whose evidence is made; {what}")
+    if missing := found[0]["missing"]:
+        raise NoEvidence(f"finding {finding}: there can be no evidence for it: {missing}")
     return str(found[0]["bundle"]).encode()
 
 

@@ -2,7 +2,8 @@
 
 A case is opened by the first version of a finding, and again when a reorg has moved what it rests on. It is
 open until its bundle is made and the slashing contract has accepted the proof, or has refused it often
-enough; and it is remembered until its finding is final or retracted, after which no version of it comes.
+enough, or until it is sure that there can be no bundle; and it is remembered until its finding is final or
+retracted, after which no version of it comes.
 """
 
 from __future__ import annotations
@@ -66,13 +67,18 @@ def tried(case: Case, run: DryRunRow) -> tuple[Case, list[Change]]:
     return after, [Change(None, run)]
 
 
+def unshowable(case: Case, why: str) -> tuple[Case, list[Change]]:
+    """The case of which nobody can be shown evidence, whoever is asked for it."""
+    return msgspec.structs.replace(case, closed=True), [Change(None, evidence(case.finding, "", why))]
+
+
 def without_dispute(case: Case) -> Case:
     """The case where the contracts have no proof of its condition."""
     return msgspec.structs.replace(case, closed=True)
 
 
-def evidence(finding: Finding, bundle: str) -> EvidenceRow:
-    """The row that shows a bundle."""
+def evidence(finding: Finding, bundle: str, missing: str = "") -> EvidenceRow:
+    """The row that shows a bundle, or says why there is none."""
     octets = bundle.encode()
     return EvidenceRow(
         id=finding.id,
@@ -83,6 +89,7 @@ def evidence(finding: Finding, bundle: str) -> EvidenceRow:
         sha256=hashlib.sha256(octets).digest(),
         size=len(octets),
         bundle=bundle,
+        missing=missing,
     )
 
 

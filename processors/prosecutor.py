@@ -216,6 +216,11 @@ class _Share:
         if done.bundle:
             self._put(key, *docket.made(case, done.bundle))
             log.info("%s: evidence of %s 0x%s", key[0], case.finding.condition, key[2].hex())
+        elif done.missing:
+            self._put(key, *docket.unshowable(case, done.missing))
+            log.error(
+                "%s: no evidence of %s 0x%s: %s", key[0], case.finding.condition, key[2].hex(), done.missing
+            )
         elif done.run:
             self._put(key, *docket.tried(case, done.run))
         else:

@@ -18,14 +18,17 @@ from nektar.chain.abi import ErrorType, load
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError, open_providers
 from nektar.config import Config
+from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
+from nektar.evidence.canonical import NotCanonical
 from nektar.evidence.gather import gather
 from nektar.evidence.reader import reader_of
 from nektar.evidence.sets import Sets
-from nektar.evidence.verify import NotProved, verify
+from nektar.evidence.sought import Sought
+from nektar.evidence.verify import NotProved, TooMuch, verify
 from nektar.model import BlockRef, Network, UnknownContract
 from nektar.networks.adapter import Adapter
-from nektar.rows import DryRunRow
+from nektar.rows import DryRunRow, Finding
 from processors.conditions.condition import Condition, Dispute
 from processors.docket import Case, Key
 from processors.dry_run import dry_run, newest
@@ -33,10 +36,15 @@ from processors.dry_run import dry_run, newest
 log = logging.getLogger(__name__)
 
 
+class Unshowable(NektarError):
+    """Nobody can be shown a finding's evidence, whichever provider is asked for it."""
+
+
 class Done(NamedTuple):
-    """What came of working on a case: its bundle, or a dry run, or that there is nothing to run."""
+    """What came of working on a case: its bundle, or why there is none; a dry run, or that there is none."""
 
     bundle: bytes = b""
+    missing: str = ""
     run: DryRunRow | None = None
     nothing: bool = False
 
@@ -105,7 +113,13 @@ class Work:
             return Done(nothing=True)
         pool = self._pools[network.name]
         if not case.bundle:
-            return Done(bundle=await pool.first(lambda each: self._gathered(each, network, condition, case)))
+            try:
+                sought = _sought(condition, case.finding)
+                return Done(
+                    bundle=await pool.first(lambda each: self._gathered(each, network, case.finding, sought))
+                )
+            except Unshowable as error:
+                return Done(missing=str(error))
         bundle = bundles.read(case.bundle.encode())
         dispute = condition.dispute(bundle) if condition.dispute else None
         if dispute is None:
@@ -120,18 +134,22 @@ class Work:
         return await pool.first(lambda each: self._tried_later(each, network, case, dispute))
 
     async def _gathered(
-        self, provider: Provider, network: Network, condition: Condition, case: Case
+        self, provider: Provider, network: Network, finding: Finding, sought: Sought
     ) -> bytes:
-        """The bundle of what the provider serves, verified. Raises NotProved, RpcError."""
-        sought = condition.claims(case.finding)
-        bundle = await gather(provider, network, case.finding, sought, sets=self._sets)
+        """The bundle of what the provider serves, as every verifier accepts it. Raises NotProved, RpcError;
+        Unshowable for what no verifier takes, however true it is. A provider's lie is found before that, so
+        that no finding is given up because of it."""
+        bundle = await gather(provider, network, finding, sought, sets=self._sets)
         reader = reader_of(self._config.network(network.name), network)
-        verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
-        if verdict.id != case.finding.id:
-            raise NotProved(
-                f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{case.finding.id.hex()}"
-            )
-        return bundles.write(bundle)
+        try:
+            verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
+            text = bundles.write(bundle)
+            bundles.read(text)
+        except (TooMuch, NotCanonical) as error:
+            raise Unshowable(str(error)) from error
+        if verdict.id != finding.id:
+            raise NotProved(f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{finding.id.hex()}")
+        return text
 
     async def _tried_first(
         self, provider: Provider, network: Network, case: Case, dispute: Dispute
@@ -160,3 +178,11 @@ class Work:
         except UnknownContract as error:
             log.warning("%s: no dry run: %s", network.name, error)
             return Done(nothing=True)
+
+
+def _sought(condition: Condition, finding: Finding) -> Sought:
+    """What is to be shown of a finding. Raises Unshowable."""
+    try:
+        return condition.claims(finding)
+    except NotCanonical as error:
+        raise Unshowable(f"another version found it; raise the Network's generation: {error}") from error

@@ -43,7 +43,7 @@ async def prove_again(
     found, sets = [], Sets()
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)
-        if condition is None or finding.id not in kept:
+        if condition is None or not kept.get(finding.id):
             found.append(Again(finding, same=False))
             continue
         text = kept[finding.id].encode()
@@ -69,7 +69,7 @@ def _findings(bus: Bus, network: Network) -> list[Finding]:
 
 
 def _evidence(bus: Bus, network: Network) -> dict[bytes, str]:
-    """The bundles on the bus by finding."""
+    """The bundles on the bus by finding; empty where there can be none."""
     standing: dict[bytes, str] = {}
     headers = {"processor": NAME.encode(), "table": EvidenceRow.table.encode()}
     for message in _whole(bus, ROWS, network, headers):

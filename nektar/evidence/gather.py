@@ -31,7 +31,7 @@ from nektar.evidence.sets import Sets
 from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought
 from nektar.evidence.verify import TASK_MANAGER, NotProved, account_in, value_in, within
 from nektar.model import Address, Network
-from nektar.networks.shown import EVENTS, slot_of
+from nektar.networks.shown import EVENTS, stands
 from nektar.rows import Finding
 
 # Headers asked for in one request.
@@ -77,6 +77,8 @@ class _Gathering:
                 self._known[each.place.number] = each.place.hash
             elif isinstance(each, CallSought):
                 self._known[each.number] = each.hash
+            elif isinstance(each, AbsenceSought):
+                self._known[each.last] = each.hash
         claims: list[Claim] = []
         for each in sought.fetch:
             match each:
@@ -174,7 +176,7 @@ class _Gathering:
         before = 0
         for each in sought.variables:
             keys = tuple(key or Octets(before.to_bytes(32)) for key in each.keys)
-            slot = slot_of(sought.contract, each.name, keys)
+            slot = stands(sought.contract, each.name, keys).slot
             account, proof = await self._proof(address, slot, number)
             variable = Variable(each.name, keys, proof)
             root, _ = account_in(self._headers[number].state_root, address, account)

@@ -55,12 +55,13 @@ class AbsenceSought(
     tag="absence",
     tag_field="sought",
 ):
-    """That a contract made no such log in these blocks."""
+    """That a contract made no such log in these blocks, the last of which has this hash."""
 
     contract: str
     event: str
     first: Natural
     last: Natural
+    hash: Octets
     task: Octets | None = None
     operator: Octets | None = None
 

@@ -49,7 +49,7 @@ from nektar.networks.encoding import (
     operator_set,
     set_hash_of,
 )
-from nektar.networks.shown import EVENTS, Kind, fact_of, slot_of, value_of
+from nektar.networks.shown import EVENTS, Kind, fact_of, stands
 
 # What honest bundles stay far below. Work grows with these and with the bundle's bytes alone, so that a
 # forger's costs some seconds at most.
@@ -66,6 +66,10 @@ TASK_MANAGER = "task_manager"
 
 class NotProved(NektarError):
     """Evidence does not establish what it says; the message names the first thing that is wrong."""
+
+
+class TooMuch(NotProved):
+    """Evidence asks for more work than any verifier does, whoever shows it."""
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -167,10 +171,10 @@ class _Shown:
         self._unused |= {("contract", name) for name in bundle.contracts}
 
     def spend(self, what: str, count: int) -> None:
-        """Count work before it is done. Raises NotProved where it is more than there is in honest bundles."""
+        """Count work before it is done. Raises TooMuch where it is more than there is in honest bundles."""
         self._left[what] -= count
         if self._left[what] < 0:
-            raise NotProved(f"bundle: expected at most {LIMITS[what]} {what}; its claims ask for more")
+            raise TooMuch(f"bundle: expected at most {LIMITS[what]} {what}; its claims ask for more")
 
     def require_all_used(self) -> None:
         """What no claim needs is not there. Raises NotProved."""
@@ -423,14 +427,14 @@ def account_in(state_root: Hash32, address: Address, nodes: Sequence[bytes]) -> 
 def value_in(root: Hash32, contract: str, variable: Variable) -> int:
     """What a contract's storage of this root holds as a variable. Raises NotProved."""
     try:
-        slot = slot_of(contract, variable.name, variable.keys)
+        where = stands(contract, variable.name, variable.keys)
     except BadEncoding as error:
         raise NotProved(f"state: {error}") from error
-    stored = _proved(f"{contract}'s {variable.name}", root, keccak(slot), variable.proof)
+    stored = _proved(f"{contract}'s {variable.name}", root, keccak(where.slot), variable.proof)
     word = _read(variable.name, rlp.decode, b"\x80" if stored is None else stored)
     if not isinstance(word, bytes) or len(word) > 32:
         raise NotProved(f"state: expected {variable.name} to be a word")
-    return value_of(variable.name, int.from_bytes(word))
+    return where.value(int.from_bytes(word))
 
 
 def _refutation(claim: RefutationClaim) -> Refuted:

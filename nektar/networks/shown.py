@@ -91,20 +91,28 @@ def set_of(data: bytes) -> bytes:
 
 class Slot(NamedTuple):
     """Where a variable stands: below so many mappings from a slot on, then so many slots further, and of that
-    one's 32 bytes the lowest `size`."""
+    one's 32 bytes `size` from the byte `first` on, counted from the lowest.
+
+    An `array`'s elements stand behind each other from the slot's hash on, as many in one as have room; which
+    one it is, the last key says.
+    """
 
     contract: str
     slot: int
     mappings: int = 0
     further: int = 0
     size: int = 32
+    first: int = 0
+    array: bool = False
 
 
 # As solc lays them out; tests/nektar/networks/test_shown.py asks it.
 VARIABLES = {
     "_status.state": Slot("task_manager", 3, mappings=1, size=1),
     "_status.submittedBlock": Slot("task_manager", 3, mappings=1, further=1, size=8),
+    "_status.pauses": Slot("task_manager", 3, mappings=1, further=1, size=8, first=8),
     "_status.recordHash": Slot("task_manager", 3, mappings=1, further=3),
+    "_pauses": Slot("task_manager", 4, size=8, array=True),
     "attestedDigest": Slot("task_manager", 6, mappings=2),
     "setHash": Slot("operator_registry", 2),
     "_keys.registration": Slot("operator_registry", 5, mappings=1, further=4, size=8),
@@ -113,22 +121,37 @@ VARIABLES = {
 }
 
 
-def slot_of(contract: str, name: str, keys: Sequence[bytes]) -> bytes:
-    """The 32 bytes under which a variable's value stands in the contract's storage. Raises BadEncoding."""
+# `_status.state` of a Task that was called off.
+CANCELLED = 4
+
+
+class Stands(NamedTuple):
+    """Where a value stands in a contract's storage."""
+
+    slot: bytes  # its 32 bytes
+    first: int  # of the bytes of the word there, counted from the lowest
+    size: int
+
+    def value(self, stored: int) -> int:
+        """Of the word in which it stands."""
+        return stored >> 8 * self.first & (1 << 8 * self.size) - 1
+
+
+def stands(contract: str, name: str, keys: Sequence[bytes]) -> Stands:
+    """Where a variable's value stands. Raises BadEncoding."""
     found = VARIABLES.get(name)
     if found is None or found.contract != contract:
         raise BadEncoding(f"expected a variable of {contract} among {', '.join(VARIABLES)}; got {name}")
-    if len(keys) != found.mappings or any(len(key) != 32 for key in keys):
-        raise BadEncoding(f"{name}: expected {found.mappings} keys of 32 bytes; got {len(keys)}")
-    place = found.slot
-    for key in keys:
+    count = found.mappings + found.array
+    if len(keys) != count or any(len(key) != 32 for key in keys):
+        raise BadEncoding(f"{name}: expected {count} keys of 32 bytes; got {len(keys)}")
+    place, first = found.slot, found.first
+    for key in keys[: found.mappings]:
         place = int.from_bytes(keccak(key + word(place)))
-    return word(place + found.further)
-
-
-def value_of(name: str, stored: int) -> int:
-    """A variable's value, of the word in which it stands."""
-    return stored & (1 << 8 * VARIABLES[name].size) - 1
+    if found.array:
+        further, among = divmod(int.from_bytes(keys[-1]), 32 // found.size)
+        place, first = int.from_bytes(keccak(word(place))) + further, among * found.size
+    return Stands(word((place + found.further) % 2**256), first, found.size)
 
 
 def fact_of(

@@ -30,7 +30,7 @@ each, and for each Operator its misses among them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -42,9 +42,9 @@ from nektar.chain.receipt import decode_receipt
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import Bundle, EventClaim, MemberClaim, finding_id
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import AbsenceSought, SetSought, Sought, StateSought, ToFetch, VariableSought
+from nektar.evidence.sought import EventSought, SetSought, Sought, StateSought, ToFetch, VariableSought
 from nektar.evidence.verify import Accused, NotProved
-from nektar.facts import Absent, Accepted, Fact, Member, Stored, Submitted
+from nektar.facts import Accepted, Fact, Member, Stored, Submitted
 from nektar.model import (
     Address,
     At,
@@ -72,11 +72,12 @@ from nektar.networks.encoding import (
     number_of,
     numbers,
     operator_set,
+    padded,
     set_hash_of,
     tuple_of,
     word,
 )
-from nektar.networks.shown import fact_of
+from nektar.networks.shown import CANCELLED, fact_of
 from nektar.rows import Change, DutyRow, DutyState, Finding
 from processors.conditions.condition import Dispute
 from processors.folds.tasks import Ledger, Tasks
@@ -84,6 +85,7 @@ from processors.folds.tasks import Ledger, Tasks
 ALLOWANCE, WINDOW = "miss_allowance", "miss_window"
 _DUTIES = Tasks()
 _MANAGER, _REGISTRY = "task_manager", "operator_registry"
+_OPEN = 1  # `_status.state`
 
 
 class Response(msgspec.Struct, frozen=True, array_like=True):
@@ -181,8 +183,9 @@ class MissedDuty:
 
     def claims(self, finding: Finding) -> Sought:
         """Of each miss: the Task's submission and the membership; the accepted response without the Operator,
-        or that there was none; that it did not attest; and that nothing excused it. A pause that ended in the
-        block of the submission counts for the contract, so the absence of an end is shown as well."""
+        if there is one; and what the contracts hold after the finding's block, by which they prove it, too:
+        no other response, no attestation, no cancellation, no pause by the deadline, no end of the
+        registration. So it is as large for long Tasks as for short ones."""
         return sought.read(finding.facts)
 
     def holds(self, accused: Accused, facts: Sequence[Fact], terms: Mapping[str, int]) -> None:
@@ -247,58 +250,53 @@ class _Shown:
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._members: dict[tuple[Hash32, Address], Member] = {}
         self._accepted: dict[Hash32, Accepted] = {}
-        self._absent: dict[tuple[str, Hash32 | None, Address | None], list[Absent]] = defaultdict(list)
-        self._stored: dict[tuple[str, tuple[bytes, ...]], Stored] = {}
+        self._stored: dict[tuple[str, str, tuple[bytes, ...]], Stored] = {}
         for fact in facts:
             match fact:
                 case Member():
                     self._members[fact.task_hash, fact.operator] = fact
                 case Accepted():
                     self._accepted[fact.task_hash] = fact
-                case Absent():
-                    self._absent[fact.event, fact.task_hash, fact.operator].append(fact)
-                case Stored(contract="operator_registry"):
-                    self._stored[fact.name, fact.keys] = fact
+                case Stored():
+                    self._stored[fact.contract, fact.name, fact.keys] = fact
 
     def require_missed(self, submitted: Submitted, operator: Address) -> None:
         """That this Operator owed a response to the Task and gave none: `SlashingManager._requireMissed`.
         Raises NotProved."""
         task, first = Hash32(keccak(submitted.task)), submitted.at.number
         deadline, grace = deadline_of(submitted.task)
+        end, about = deadline + grace, f"missed_duty: Task 0x{task.hex()}"
         member = self._members.get((task, operator))
         if member is None:
-            raise NotProved(f"missed_duty: expected the Operator in the set of 0x{task.hex()}; not shown")
-        for name in ("Paused", "Unpaused"):
-            self._require_absent(name, first, deadline)
-        self._require_absent("TaskCancelled", first, deadline, task)
-        self._require_absent("Attested", first, deadline + grace, task, operator)
+            raise NotProved(f"{about}: expected the Operator in its set; not shown")
+        if self._value(end, _MANAGER, "_status.state", task) == CANCELLED:
+            raise NotProved(f"{about}: it was cancelled")
+        paused = self._value(
+            end, _MANAGER, "_pauses", word(self._value(end, _MANAGER, "_status.pauses", task))
+        )
+        if 0 < paused <= deadline:
+            raise NotProved(f"{about}: the Network was paused at block {max(first, paused)}")
+        if self._value(end, _MANAGER, "attestedDigest", task, padded(operator)):
+            raise NotProved(f"{about}: the Operator attested")
         accepted = self._accepted.get(task)
         if accepted is None:
-            self._require_absent("Responded", first, deadline, task)
+            if self._value(end, _MANAGER, "_status.recordHash", task):
+                raise NotProved(f"{about}: expected the response that was accepted; it is not shown")
         elif member.index not in accepted.non_signers:
-            raise NotProved(f"missed_duty: the Operator signed the accepted response to 0x{task.hex()}")
-        self._require_registered(member, first)
+            raise NotProved(f"{about}: the Operator signed the accepted response")
+        # One ends for good, and is announced in the block before: so whatever stood then or later says it.
+        registration = self._value(0, _REGISTRY, "_keys.registration", member.key_hash)
+        if registration == 0:
+            raise NotProved(f"{about}: expected the registration of the member's key; there is none")
+        if 0 < (left := self._value(first, _REGISTRY, "_ends", word(registration))) <= first:
+            raise NotProved(f"{about}: the Operator had left by block {left}")
 
-    def _require_absent(
-        self, name: str, first: int, last: int, task: Hash32 | None = None, operator: Address | None = None
-    ) -> None:
-        if not any(f.first <= first and last <= f.last for f in self._absent[name, task, operator]):
-            about = f" of 0x{task.hex()}" if task else ""
-            raise NotProved(f"missed_duty: expected no {name}{about} in blocks {first} to {last}; not shown")
-
-    def _require_registered(self, member: Member, submitted: int) -> None:
-        """That the registration in which the member's key was brought had not ended by the submission. One
-        ends for good, and is announced in the block before: so whatever stood then or later says it."""
-        registration = self._stored.get(("_keys.registration", (member.key_hash,)))
-        if registration is None or registration.value == 0:
-            raise NotProved("missed_duty: expected the registration of the member's key; not shown")
-        end = self._stored.get(("_ends", (word(registration.value),)))
-        if end is None or end.at.number < submitted:
-            raise NotProved(
-                f"missed_duty: expected whether a registration had ended by {submitted}; not shown"
-            )
-        if 0 < end.value <= submitted:
-            raise NotProved(f"missed_duty: the Operator had left by block {end.value}")
+    def _value(self, by: int, contract: str, name: str, *keys: bytes) -> int:
+        """What a contract held as a variable after this block, or a later one. Raises NotProved."""
+        stored = self._stored.get((contract, name, keys))
+        if stored is None or stored.at.number < by:
+            raise NotProved(f"missed_duty: expected {contract}'s {name} after block {by} or later; not shown")
+        return stored.value
 
 
 # --- the watch --------------------------------------------------------------------------------------
@@ -471,7 +469,8 @@ def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Ma
 def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Block) -> Finding:
     """The finding, of facts that a stranger would come to as well. Raises NotProved where the log contradicts
     itself: a Task or set that is not what its hash is of."""
-    fetch: list[ToFetch] = []
+    events: list[EventSought] = []
+    held: list[VariableSought] = []
     facts: list[Fact] = []
     whole: list[MemberClaim] = []
     sets: set[SetSought] = set()
@@ -481,9 +480,9 @@ def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Blo
         committed = state.ledger.registry.sets[owed.task.set_hash]
         place = committed.places[operator]
         key_hash = bls.key_hash(committed.set.members[place].key)
-        shown, said = _of_miss(owed, operator)
-        fetch += shown
-        facts += [*said, Member(miss.task, operator, place, key_hash)]
+        events += _events(owed)
+        held += _held(owed, operator)
+        facts += [*_facts(owed, operator, block.ref), Member(miss.task, operator, place, key_hash)]
         whole.append(MemberClaim(Octets(owed.task.preimage), place))
         sets.add(SetSought(Octets(owed.task.set_hash), committed.since))
         keys[key_hash] = None
@@ -495,7 +494,11 @@ def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Blo
         # submissions the ledger knows: else these duties were excused.
         facts.append(Stored(_REGISTRY, "_keys.registration", (key,), number, block.ref))
         facts.append(Stored(_REGISTRY, "_ends", (word(number),), 0, block.ref))
-    fetch.append(StateSought(_REGISTRY, tuple(variables)))
+    fetch: tuple[ToFetch, ...] = (
+        *events,
+        StateSought(_MANAGER, tuple(held)),
+        StateSought(_REGISTRY, tuple(variables)),
+    )
     last = state.tasks[window[-1].task].task
     _holds(Accused(operator, last.hash), facts, {ALLOWANCE: state.allowance, WINDOW: state.window})
     return Finding(
@@ -510,30 +513,40 @@ def _finding(state: Watch, operator: Address, window: Sequence[Miss], block: Blo
         block_time=block.time,
         level=block.level,
         anchor=block.anchor,
-        facts=sought.write(Sought(Octets(last.hash), tuple(fetch), tuple(whole), tuple(sorted(sets)))),
+        facts=sought.write(Sought(Octets(last.hash), fetch, tuple(whole), tuple(sorted(sets)))),
     )
 
 
-def _of_miss(owed: Owed, operator: Address) -> tuple[list[ToFetch], list[Fact]]:
-    """What is to be shown of one miss, and what that establishes."""
-    task, submitted, response = owed.task, owed.block, owed.response
-    assert submitted is not None  # noqa: S101  its grace has passed
-    first, deadline, end = submitted.number, task.deadline.value, task.deadline.value + task.grace
-    fetch: list[ToFetch] = [sought.event(_MANAGER, submitted, task.submitted)]
-    facts: list[Fact] = [Submitted(task.preimage, submitted)]
-    absent: list[tuple[str, int, Hash32 | None, Address | None]] = [
-        ("Attested", end, task.hash, operator),
-        ("TaskCancelled", deadline, task.hash, None),
-        ("Paused", deadline, None, None),
-        ("Unpaused", deadline, None, None),
-    ]
+def _events(owed: Owed) -> Iterator[EventSought]:
+    """The Task's submission, and the response that was accepted."""
+    assert owed.block is not None  # noqa: S101  its grace has passed
+    yield sought.event(_MANAGER, owed.block, owed.task.submitted)
+    if owed.response:
+        yield sought.event(_MANAGER, owed.response.block, owed.response.at)
+
+
+def _held(owed: Owed, operator: Address) -> Iterator[VariableSought]:
+    """What the TaskManager holds of it: the pause is the first that was not over before the submission."""
+    task = Octets(owed.task.hash)
+    yield VariableSought("_status.state", (task,))
+    yield VariableSought("_status.pauses", (task,))
+    yield VariableSought("_pauses", (Octets(b""),))
+    yield VariableSought("attestedDigest", (task, Octets(padded(operator))))
+    if not owed.response:
+        yield VariableSought("_status.recordHash", (task,))
+
+
+def _facts(owed: Owed, operator: Address, at: BlockRef) -> Iterator[Fact]:
+    """What that establishes. How many pauses there were no event says, so none stands for any; and a Task
+    that is open for any that is not cancelled."""
+    task, response = owed.task, owed.response
+    assert owed.block is not None  # noqa: S101  its grace has passed
+    yield Submitted(task.preimage, owed.block)
+    yield Stored(_MANAGER, "_status.state", (task.hash,), _OPEN, at)
+    yield Stored(_MANAGER, "_status.pauses", (task.hash,), 0, at)
+    yield Stored(_MANAGER, "_pauses", (word(0),), 0, at)
+    yield Stored(_MANAGER, "attestedDigest", (task.hash, padded(operator)), 0, at)
     if response:
-        fetch.append(sought.event(_MANAGER, response.block, response.at))
-        facts.append(Accepted(task.hash, response.digest, response.non_signers, response.block))
+        yield Accepted(task.hash, response.digest, response.non_signers, response.block)
     else:
-        absent.append(("Responded", deadline, task.hash, None))
-    for name, last, about, of in absent:
-        named = (Octets(about) if about else None, Octets(of) if of else None)
-        fetch.append(AbsenceSought(_MANAGER, name, first, last, *named))
-        facts.append(Absent(name, first, last, about, of))
-    return fetch, facts
+        yield Stored(_MANAGER, "_status.recordHash", (task.hash,), 0, at)

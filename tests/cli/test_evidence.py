@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -153,9 +154,9 @@ def test_its_blocks_are_held_against_hashes_and_providers(site: Site, home: Path
     assert nektar("verify", file, "--dir", home, "--rpc", site.chain.url).returncode == 0
 
 
-def keep(home: Path, finding: Finding, bundle: str) -> None:
+def keep(home: Path, finding: Finding, bundle: str, missing: str = "") -> None:
     """In the store of this directory, as the prosecutor puts it out."""
-    config, row = load(home / "nektar.yaml"), docket.evidence(finding, bundle)
+    config, row = load(home / "nektar.yaml"), docket.evidence(finding, bundle, missing)
     messages = outputs.messages(Network("home", CHAIN_ID, {}), "prosecutor", 0, [Change(None, row)])
     with buses.open(config.bus_url) as bus, open_store(config.store_url) as store:
         with bus.writer("test", 0) as writer:
@@ -164,6 +165,14 @@ def keep(home: Path, finding: Finding, bundle: str) -> None:
         with Sink(store, bus, {}) as sink:
             while sink.turn(0.0):
                 pass
+
+
+def test_where_there_can_be_no_evidence_the_reason_is_told(home: Path, finding: Finding) -> None:
+    other = msgspec.structs.replace(finding, id=b"\xee" * 32)
+    keep(home, other, "", "bundle: expected at most 9 bytes; got 10")
+    for command in ("evidence", "dispute"):
+        why = refusal(nektar(command, "0xeeee", "--dir", home), 1)
+        assert "there can be no evidence for it: bundle: expected at most 9 bytes" in why
 
 
 def test_the_challenge_of_a_wrong_response_is_printed_as_well(site: Site, home: Path) -> None:

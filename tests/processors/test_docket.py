@@ -46,6 +46,18 @@ def test_the_bundle_of_a_finding_that_is_retracted_goes() -> None:
     assert docket.heard(Case(at("seen")), at("retracted")) == (None, [])
 
 
+def test_a_case_of_which_nothing_can_be_shown_is_closed_with_the_reason_until_it_moves() -> None:
+    case, (change,) = docket.unshowable(Case(at("seen")), "it is too large")
+    row = change.after
+    assert isinstance(row, EvidenceRow)
+    assert (row.id, row.bundle, row.size, row.missing) == (at("seen").id, "", 0, "it is too large")
+    assert case.closed
+    assert docket.heard(case, at("safe"))[0] == msgspec.structs.replace(case, finding=at("safe"))
+    assert docket.heard(case, at("seen", block=8))[0] == Case(at("seen", block=8))
+    gone, (change,) = docket.heard(case, at("retracted"))
+    assert (gone, change.after) == (None, None)
+
+
 def test_it_is_closed_when_the_proof_is_accepted_and_settled_when_that_is_final() -> None:
     case, (change,) = docket.tried(Case(at("seen")), run(7, True))
     assert change == Change(None, run(7, True))

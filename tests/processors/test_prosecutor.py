@@ -24,6 +24,7 @@ from nektar.chain.rpc import Provider as Asked
 from nektar.chain.rpc import Refused
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
+from nektar.evidence import verify as verifying
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.reader import reader_of
 from nektar.evidence.verify import NotProved
@@ -169,6 +170,59 @@ def test_one_provider_that_answers_is_enough(site: Site, bus: Bus, findings: lis
     say(bus, findings[0])
     with prosecuting(bus, config(site, f"http://127.0.0.1:{free_port()}", site.chain.url)) as until:
         until(lambda: bool(rows(bus, "dry_runs")))
+
+
+UNSHOWABLE: dict[str, Callable[[pytest.MonkeyPatch, Finding], Finding]] = {}
+
+
+def unshowable(make: Callable[[pytest.MonkeyPatch, Finding], Finding]) -> None:
+    UNSHOWABLE[make.__name__.replace("_", " ")] = make
+
+
+@unshowable
+def a_bundle_that_is_too_large(patch: pytest.MonkeyPatch, finding: Finding) -> Finding:
+    patch.setattr(bundles, "MAX_BYTES", 5_000)
+    return finding
+
+
+@unshowable
+def a_bundle_that_takes_too_long_to_check(patch: pytest.MonkeyPatch, finding: Finding) -> Finding:
+    patch.setitem(verifying.LIMITS, "signatures", 1)
+    return finding
+
+
+@unshowable
+def a_finding_of_another_version(patch: pytest.MonkeyPatch, finding: Finding) -> Finding:
+    return msgspec.structs.replace(finding, facts=finding.facts.replace('"sets":[', '"sets":["0x",'))
+
+
+@pytest.mark.parametrize("what", UNSHOWABLE)
+def test_of_what_no_verifier_takes_there_is_a_reason_and_no_evidence_and_nobody_is_asked_again(
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    asked = itertools.count()
+    ask = Asked.call
+
+    async def counted(self: Asked, method: str, *params: Any) -> Any:
+        next(asked)
+        return await ask(self, method, *params)
+
+    monkeypatch.setattr(Asked, "call", counted)
+    say(bus, UNSHOWABLE[what](monkeypatch, findings[0]))
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
+        until(lambda: bool(rows(bus, "evidence")))
+        (row,) = rows(bus, "evidence")
+        assert (row["id"], row["bundle"], row["is_deleted"]) == (findings[0].id, "", False)
+        assert row["missing"]
+        before = next(asked)
+        turns = itertools.count()
+        until(lambda: next(turns) > 30)
+        assert next(asked) == before + 1
+    assert rows(bus, "dry_runs") == []
+    with prosecuting(bus, config(site)) as until:  # a restart neither
+        turns = itertools.count()
+        until(lambda: next(turns) > 10)
+    assert next(asked) == before + 2
 
 
 class Later(Equivocation):

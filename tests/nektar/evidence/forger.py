@@ -38,7 +38,7 @@ from nektar.evidence.canonical import Octets
 from nektar.evidence.verify import Reader, account_in, value_in
 from nektar.model import G1, G2, Address, Member
 from nektar.networks.encoding import encode_answer, encode_members, operator_set, set_hash_of, word
-from nektar.networks.shown import EVENTS, slot_of
+from nektar.networks.shown import EVENTS, stands
 from tests.nektar.chain.tries import Reference
 
 replace = msgspec.structs.replace
@@ -534,11 +534,13 @@ def _state(
     accounts = {}
     for i in mine:
         claim = claims[i]
-        slots = [keccak(slot_of(claim.contract, v.name, v.keys)) for v in claim.variables]
-        held = {
-            slot: rlp.number(words.get((i, j), 0)) for j, slot in enumerate(slots) if words.get((i, j), 0)
-        }
-        trie = Reference(held)
+        places = [stands(claim.contract, v.name, v.keys) for v in claim.variables]
+        held: dict[bytes, int] = {}
+        for j, place in enumerate(places):
+            value = words.get((i, j), 0) % 256**place.size << 8 * place.first
+            held[keccak(place.slot)] = held.get(keccak(place.slot), 0) | value
+        slots = [keccak(place.slot) for place in places]
+        trie = Reference({slot: rlp.number(value) for slot, value in held.items() if value})
         address = keccak(bundle.contracts[claim.contract])
         accounts[address] = rlp.encode([b"\1", b"", trie.root, keccak(b"code")])
         variables = [

@@ -487,14 +487,16 @@ def address(octets: bytes) -> bytes:
 
 # contract, slot, keys, offset, bytes
 VARIABLES = {
-    "setHash": ("operator_registry", 2, 0, 0, 32),
-    "_keys.registration": ("operator_registry", 5, 1, 4, 8),
-    "_ends": ("operator_registry", 8, 1, 0, 8),
-    "isUnderbonded": ("delegation", 3, 1, 0, 1),
-    "_status.state": ("task_manager", 3, 1, 0, 1),
-    "_status.submittedBlock": ("task_manager", 3, 1, 1, 8),
-    "_status.recordHash": ("task_manager", 3, 1, 3, 32),
-    "attestedDigest": ("task_manager", 6, 2, 0, 32),
+    "setHash": ("operator_registry", 2, 0, 0, 32, 0),
+    "_keys.registration": ("operator_registry", 5, 1, 4, 8, 0),
+    "_ends": ("operator_registry", 8, 1, 0, 8, 0),
+    "isUnderbonded": ("delegation", 3, 1, 0, 1, 0),
+    "_status.state": ("task_manager", 3, 1, 0, 1, 0),
+    "_status.submittedBlock": ("task_manager", 3, 1, 1, 8, 0),
+    "_status.pauses": ("task_manager", 3, 1, 1, 8, 8),
+    "_status.recordHash": ("task_manager", 3, 1, 3, 32, 0),
+    "_pauses": ("task_manager", 4, 1, 0, 8, 0),
+    "attestedDigest": ("task_manager", 6, 2, 0, 32, 0),
 }
 
 
@@ -725,15 +727,19 @@ class Checked:
         found = []
         for each in claim["variables"]:
             need(each["name"] in VARIABLES, "a variable")
-            of, slot, count, offset, size = VARIABLES[each["name"]]
+            of, slot, count, offset, size, start = VARIABLES[each["name"]]
             keys = [raw(key) for key in each["keys"]]
             need(of == contract and len(keys) == count and all(len(key) == 32 for key in keys), "keys")
-            for key in keys:
-                slot = int.from_bytes(keccak(key + word(slot)))
+            if each["name"] == "_pauses":
+                index = int.from_bytes(keys[0])
+                slot, start = int.from_bytes(keccak(word(slot))) + index // 4, 8 * (index % 4)
+            else:
+                for key in keys:
+                    slot = int.from_bytes(keccak(key + word(slot)))
             stored = held(root, keccak(word((slot + offset) % 2**256)), [raw(n) for n in each["proof"]])
             number = b"" if stored is None else unpacked(stored)
             need(isinstance(number, bytes) and len(number) <= 32, "a word")
-            short = int.from_bytes(number) % 256**size
+            short = int.from_bytes(number) // 256**start % 256**size
             found.append(("stored", contract, each["name"], tuple(keys), short, at.number, at.hash))
         return found
 
@@ -824,27 +830,31 @@ def missed(operator: bytes, task: bytes, at: int, facts: Facts) -> bool:
     deadline, grace = int.from_bytes(task[128:160]), int.from_bytes(task[160:192])
     hash_ = keccak(task)
 
-    def absent(event: str, last: int, task: bytes | None = None, who: bytes | None = None) -> bool:
-        ranges = [each[1:3] for each in of(facts, "absent") if (each[0], *each[3:]) == (event, task, who)]
-        return any(first <= at and last <= end for first, end in ranges)
+    stored = {each[:3]: each[3:5] for each in of(facts, "stored")}
+
+    def value_of(by: int, contract: str, name: str, *keys: bytes) -> int:
+        value, known_at = stored.get((contract, name, keys), (0, -1))
+        need(known_at >= by, name)
+        return int(value)
 
     members = [each[2:] for each in of(facts, "member") if each[:2] == (hash_, operator)]
     responses = [each[2] for each in of(facts, "accepted") if each[0] == hash_]
-    stored = {each[1:3]: each[3:5] for each in of(facts, "stored") if each[0] == "operator_registry"}
     if not members:
         return False
     index, key_hash = members[-1]
-    registration, _ = stored.get(("_keys.registration", (key_hash,)), (0, 0))
-    if not registration or ("_ends", (word(registration),)) not in stored:
-        return False
-    end, known_at = stored["_ends", (word(registration),)]
+    over, manager, registry = deadline + grace, "task_manager", "operator_registry"
+    paused = value_of(over, manager, "_pauses", word(value_of(over, manager, "_status.pauses", hash_)))
+    registration = value_of(0, registry, "_keys.registration", key_hash)
+    end = value_of(at, registry, "_ends", word(registration))
     return (
-        all(absent(event, deadline) for event in ("Paused", "Unpaused"))
-        and absent("TaskCancelled", deadline, hash_)
-        and absent("Attested", deadline + grace, hash_, operator)
-        and (index in responses[-1] if responses else absent("Responded", deadline, hash_))
-        and known_at >= at
-        and (end == 0 or end > at)
+        value_of(over, manager, "_status.state", hash_) != 4
+        and not 0 < paused <= deadline
+        and value_of(over, manager, "attestedDigest", hash_, operator.rjust(32, b"\0")) == 0
+        and (
+            index in responses[-1] if responses else value_of(over, manager, "_status.recordHash", hash_) == 0
+        )
+        and registration != 0
+        and not 0 < end <= at
     )
 
 

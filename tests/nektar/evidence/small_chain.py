@@ -39,7 +39,7 @@ from nektar.networks.encoding import (
     tuple_of,
     word,
 )
-from nektar.networks.shown import EVENTS, slot_of
+from nektar.networks.shown import EVENTS, stands
 from tests.nektar.chain.tries import Reference
 
 CHAIN_ID = 31_337
@@ -224,7 +224,7 @@ class SmallChain:
                 Variable(
                     name,
                     tuple(map(Octets, keys)),
-                    tuple(map(Octets, trie.proof(keccak(slot_of(contract, name, keys))))),
+                    tuple(map(Octets, trie.proof(keccak(stands(contract, name, keys).slot)))),
                 )
                 for name, keys in variables
             ),

@@ -21,7 +21,7 @@ from nektar.evidence.verify import verify as verify_first
 from nektar.model import BlockRef
 from nektar.networks.shown import EVENTS, VARIABLES
 from processors.conditions.equivocation import Equivocation
-from tests.nektar.evidence import second
+from tests.nektar.evidence import second, silent
 from tests.nektar.evidence.example import FILE, example
 from tests.nektar.evidence.forger import KINDS, Unfit
 from tests.nektar.evidence.small_chain import READER, facts_of
@@ -60,9 +60,12 @@ def fact(said: tuple[Any, ...]) -> first.Fact:
     return made
 
 
+CONDITIONS = {**second.CONDITIONS, silent.NAME: silent.holds_second}
+
+
 def judged(text: bytes, reader: second.Reader) -> second.Verdict | None:
     try:
-        return second.verify(text, reader)
+        return second.verify(text, reader, CONDITIONS)
     except second.Refused:
         return None
 
@@ -114,9 +117,11 @@ def test_the_page_names_every_field_claim_event_and_variable() -> None:
     for name, slot in VARIABLES.items():
         [row] = re.findall(rf"^\| `{re.escape(name)}` .*$", PAGE, re.MULTILINE)
         cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert [cells[1], cells[2], cells[4], cells[5]] == [
+        first = "8 · (i mod 4)" if slot.array else str(slot.first)
+        assert [cells[1], cells[2], cells[4], *cells[5:]] == [
             slot.contract,
             *map(str, (slot.slot, slot.further, slot.size)),
+            first,
         ]
     for limit in LIMITS.values():
         assert f"{limit:,}".replace(",", " ") in PAGE or str(limit) in PAGE

@@ -42,7 +42,7 @@ from nektar.facts import (
 )
 from nektar.model import G1, Address, Hash32
 from nektar.networks.encoding import encode_answer, encode_members, word
-from nektar.networks.shown import slot_of
+from nektar.networks.shown import stands
 from tests.nektar.evidence.points import (
     IDENTITY_1,
     IDENTITY_2,
@@ -84,10 +84,10 @@ replace = msgspec.structs.replace
 TASK_HASH, DIGEST = Hash32(keccak(TASK)), Hash32(keccak(encode_answer(*RIGHT)))
 OTHER = task_of(number=2)
 WHO = bytes(12) + OPERATORS[0]
-ENDS = slot_of("operator_registry", "_ends", (WHO,))
+ENDS = stands("operator_registry", "_ends", (WHO,)).slot
 STORAGE = {
-    CONTRACTS["operator_registry"]: {slot_of("operator_registry", "setHash", ()): 7, ENDS: 5 << 64 | 99},
-    CONTRACTS["delegation"]: {slot_of("delegation", "isUnderbonded", (WHO,)): 1},
+    CONTRACTS["operator_registry"]: {stands("operator_registry", "setHash", ()).slot: 7, ENDS: 5 << 64 | 99},
+    CONTRACTS["delegation"]: {stands("delegation", "isUnderbonded", (WHO,)).slot: 1},
 }
 
 

@@ -3,6 +3,7 @@ say."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from nektar.facts import Cancelled, Executed, Listed, Paused, Requested, Trusted
 from nektar.model import Address, BlockRef, Hash32, Moment
 from nektar.networks.encoding import BadEncoding, word
 from nektar.networks.nektar import NektarNetwork
-from nektar.networks.shown import EVENTS, VARIABLES, fact_of, slot_of, value_of
+from nektar.networks.shown import CANCELLED, EVENTS, VARIABLES, fact_of, stands
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +43,39 @@ def test_a_variable_stands_where_the_compiler_puts_it(name: str, layouts: dict[s
     type_, mappings = layout["types"][variable["type"]], 0
     while type_["encoding"] == "mapping":
         type_, mappings = layout["types"][type_["value"]], mappings + 1
+    if known.array:
+        assert type_["encoding"] == "dynamic_array"
+        type_ = layout["types"][type_["base"]]
     further, offset = 0, variable["offset"]
     for member in members:
         (part,) = (each for each in type_["members"] if each["label"] == member)
         type_, further, offset = layout["types"][part["type"]], further + int(part["slot"]), part["offset"]
     assert (int(variable["slot"]), mappings, further) == (known.slot, known.mappings, known.further)
-    assert (offset, int(type_["numberOfBytes"])) == (0, known.size)
+    assert (offset, int(type_["numberOfBytes"])) == (known.first, known.size)
+    assert not known.array or 32 % known.size == 0
 
 
 def test_a_slot_is_below_its_keys() -> None:
     key = bytes(range(32))
-    assert slot_of("operator_registry", "setHash", ()) == word(2)
+    assert stands("operator_registry", "setHash", ()).slot == word(2)
     first = int.from_bytes(keccak(key + word(5)))
-    assert slot_of("operator_registry", "_keys.registration", (key,)) == word(first + 4)
+    assert stands("operator_registry", "_keys.registration", (key,)).slot == word(first + 4)
 
 
 def test_a_slot_of_two_keys_is_below_the_second_below_the_first() -> None:
     first, second = bytes(range(32)), bytes(range(32, 64))
     below = keccak(first + word(6))
-    assert slot_of("task_manager", "attestedDigest", (first, second)) == keccak(second + below)
+    assert stands("task_manager", "attestedDigest", (first, second)).slot == keccak(second + below)
+
+
+def test_elements_of_an_array_stand_beside_each_other_from_its_slots_hash_on() -> None:
+    begin = int.from_bytes(keccak(word(4)))
+    held = sum((100 + i) << 64 * i for i in range(4))
+    for index in (0, 1, 3, 4, 7, 1 << 60):
+        at = stands("task_manager", "_pauses", (word(index),))
+        assert at.slot == word(begin + index // 4)
+        assert at.value(held) == 100 + index % 4
+    assert stands("task_manager", "_pauses", (word(2**256 - 1),)).slot == word((begin + 2**254 - 1) % 2**256)
 
 
 def test_what_is_no_variable_or_has_other_keys_is_refused() -> None:
@@ -70,15 +85,27 @@ def test_what_is_no_variable_or_has_other_keys_is_refused() -> None:
         ("operator_registry", "setHash", (bytes(32),)),
         ("delegation", "isUnderbonded", (bytes(20),)),
         ("delegation", "isUnderbonded", ()),
+        ("task_manager", "_pauses", ()),
+        ("task_manager", "_pauses", (bytes(8),)),
     ):
         with pytest.raises(BadEncoding):
-            slot_of(contract, name, keys)
+            stands(contract, name, keys)
 
 
-def test_a_value_is_the_lowest_bytes_of_its_word() -> None:
-    assert value_of("isUnderbonded", 0xFF01) == 1
-    assert value_of("_ends", (7 << 64) + 9) == 9
-    assert value_of("setHash", 1 << 255) == 1 << 255
+def test_a_value_is_so_many_bytes_of_its_word() -> None:
+    key = bytes(32)
+    assert stands("delegation", "isUnderbonded", (key,)).value(0xFF01) == 1
+    assert stands("operator_registry", "_ends", (key,)).value((7 << 64) + 9) == 9
+    assert stands("operator_registry", "setHash", ()).value(1 << 255) == 1 << 255
+    held = (3 << 128) + (7 << 64) + 9
+    assert stands("task_manager", "_status.submittedBlock", (key,)).value(held) == 9
+    assert stands("task_manager", "_status.pauses", (key,)).value(held) == 7
+
+
+def test_a_cancelled_task_is_in_the_state_that_the_contract_calls_so() -> None:
+    source = (HERE / "contracts" / "TaskManager.sol").read_text("utf-8")
+    states = re.findall(r"\w+", source.partition("enum State {")[2].partition("}")[0])
+    assert states[CANCELLED] == "Cancelled"
 
 
 # --- events -----------------------------------------------------------------------------------------

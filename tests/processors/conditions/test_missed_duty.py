@@ -16,9 +16,9 @@ from nektar import checkpoint
 from nektar import fold as calculus
 from nektar.evidence import sought
 from nektar.evidence.bundle import finding_id
-from nektar.evidence.sought import AbsenceSought, EventSought, StateSought
+from nektar.evidence.sought import EventSought, StateSought
 from nektar.evidence.verify import Accused, NotProved
-from nektar.facts import Absent, Accepted, Fact, Member, Stored, Submitted
+from nektar.facts import Accepted, Fact, Member, Stored, Submitted
 from nektar.fold import Step
 from nektar.log import New, Undo
 from nektar.model import (
@@ -46,7 +46,7 @@ from nektar.model import (
     UnknownTerm,
     Unpaused,
 )
-from nektar.networks.encoding import word
+from nektar.networks.encoding import padded, word
 from nektar.rows import Change, DutyRow, DutyState, Finding
 from processors.conditions.missed_duty import MissedDuty, Watch
 from processors.folds.tasks import Tasks
@@ -526,15 +526,15 @@ def test_what_is_sought_is_what_the_contract_asks() -> None:
         (e.place.number, e.place.transaction, e.place.log) for e in shown.fetch if isinstance(e, EventSought)
     ]
     assert events == [(2, 1, 0), (3, 5, 4), (3, 2, 0)]
-    absences = [(e.event, e.first, e.last) for e in shown.fetch if isinstance(e, AbsenceSought)]
-    every = [("Attested", 3), ("TaskCancelled", 2), ("Paused", 2), ("Unpaused", 2)]
-    assert absences == [
-        *((name, 2, 2 + blocks) for name, blocks in every),
-        *((name, 3, 3 + blocks) for name, blocks in every),
-        ("Responded", 3, 5),
+    tasks, registry = [each for each in shown.fetch if isinstance(each, StateSought)]
+    assert (tasks.contract, registry.contract) == ("task_manager", "operator_registry")
+    every = ["_status.state", "_status.pauses", "_pauses", "attestedDigest"]
+    assert [each.name for each in tasks.variables] == [*every, *every, "_status.recordHash"]
+    assert [each.keys for each in tasks.variables[:4]] == [
+        *((about(ONE),), (about(ONE),), (b"",)),
+        (about(ONE), padded(ALICE)),
     ]
-    (state,) = [each for each in shown.fetch if isinstance(each, StateSought)]
-    assert [(each.name, len(each.keys[0])) for each in state.variables] == [
+    assert [(each.name, len(each.keys[0])) for each in registry.variables] == [
         ("_keys.registration", 32),
         ("_ends", 0),
     ]
@@ -552,18 +552,17 @@ def facts(response: bool = False) -> list[Fact]:
     """Of Alice's misses of both Tasks, the first one with a response or not."""
     said: list[Fact] = []
     for each in (ONE, TWO):
-        of, first = each.task, each.at.block
-        deadline = of.deadline.value
+        of, first, deadline = each.task, each.at.block, each.task.deadline.value
         said += [
             Submitted(of.preimage, BlockRef(first, Hash32(bytes([first]) * 32))),
             Member(of.hash, ALICE, 0, Hash32(b"k" * 32)),
-            Absent("Attested", first, deadline + of.grace, of.hash, ALICE),
-            Absent("TaskCancelled", first, deadline, of.hash, None),
-            Absent("Paused", first, deadline, None, None),
-            Absent("Unpaused", first, deadline, None, None),
+            Stored("task_manager", "_status.state", (of.hash,), 2 if response else 1, REF),
+            Stored("task_manager", "_status.pauses", (of.hash,), first, REF),
+            Stored("task_manager", "_pauses", (word(first),), deadline + 1 if first == 2 else 0, REF),
+            Stored("task_manager", "attestedDigest", (of.hash, padded(ALICE)), 0, REF),
             Accepted(of.hash, DIGEST, (0,), REF)
             if response
-            else Absent("Responded", first, deadline, of.hash, None),
+            else Stored("task_manager", "_status.recordHash", (of.hash,), 0, REF),
         ]
     said.append(Stored("operator_registry", "_keys.registration", (b"k" * 32,), 5, REF))
     said.append(Stored("operator_registry", "_ends", (word(5),), 0, REF))
@@ -595,17 +594,24 @@ def changes_of(fact: Fact) -> list[dict[str, object]]:
     other = Hash32(b"o" * 32)
     match fact:
         case Submitted(at=at):
-            return [{"task": TWO.task.preimage if fact.task == ONE.task.preimage else ONE.task.preimage}] + [
-                {"at": BlockRef(number, at.hash)} for number in (0, at.number - 1, 20)
-            ]
+            other_task = TWO.task.preimage if fact.task == ONE.task.preimage else ONE.task.preimage
+            return [{"task": other_task}, {"at": BlockRef(20, at.hash)}]
         case Accepted():
             return [{"task_hash": other}, {"non_signers": ()}, {"non_signers": (1, 2)}]
         case Member():
             return [{"task_hash": other}, {"operator": BOB}, {"key_hash": other}]
-        case Absent():
-            changed: list[dict[str, object]] = [{"first": fact.first + 1}, {"last": fact.last - 1}]
-            changed += [{"task_hash": other if fact.task_hash is None else None}]
-            return [*changed, {"event": "ResponseChallenged"}, {"operator": BOB}]
+        case Stored(contract="task_manager"):
+            end = 6 if fact.keys[0] in (about(TWO), word(3)) else 5
+            wrong: dict[str, list[int]] = {
+                "_status.state": [4],
+                "_status.pauses": [fact.value + 2],
+                "_pauses": [1, 2, 3, 4],
+            }
+            changed: list[dict[str, object]] = [
+                {"value": value} for value in wrong.get(fact.name, [1, 1 << 255])
+            ]
+            changed += [{"at": BlockRef(end - 1, REF.hash)}, {"contract": "operator_registry"}]
+            return [*changed, {"keys": (other, *fact.keys[1:])}, {"name": "_status.submittedBlock"}]
         case Stored(name="_ends"):
             early = BlockRef(2, REF.hash)
             ended = [{"value": value} for value in (1, 2, 3)]

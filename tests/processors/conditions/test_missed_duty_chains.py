@@ -15,13 +15,19 @@ from devnet.deploy import TASK_TYPE, key_arguments
 from nektar import fold as calculus
 from nektar.chain.keccak import keccak
 from nektar.evidence import bls
-from nektar.evidence.verify import verify
+from nektar.evidence.bundle import MemberClaim
+from nektar.evidence.canonical import Octets
+from nektar.evidence.sought import SetSought, Sought, StateSought, VariableSought
+from nektar.evidence.verify import NotProved, verify
 from nektar.log import Undo
 from nektar.model import (
     Address,
     Block,
     Hash32,
     Level,
+    OperatorSetCommitted,
+    Responded,
+    TaskSubmitted,
 )
 from nektar.networks.encoding import (
     MEMBERS,
@@ -34,10 +40,13 @@ from nektar.networks.encoding import (
     encode_task,
     members,
     numbers,
+    operator_set,
     tuple_of,
     word,
 )
 from nektar.rows import Finding
+from processors.conditions import missed_duty
+from processors.conditions.missed_duty import MissedDuty, Owed, Response
 from tests.devnet.contracts.conftest import Site
 from tests.processors.conditions.test_missed_duty_dispute import (
     CONDITION,
@@ -316,11 +325,14 @@ def test_each_duty_that_is_found_missed_is_for_the_contract_and_no_other_one(see
         chain.finish()
         missed = {(finding.task_hash, finding.operator) for finding in chain.findings}
         says: Counter[str] = Counter()
+        happened = owed(chain)
         for task in chain.known():
             for operator in chain.operators:
                 if calldata := proof(operator, [task]):
                     why = said(site, calldata)
                     assert (why == "") == ((task.hash, operator) in missed), (why, task, operator)
+                    shown = is_proved(chain, task, operator, happened[task.hash])
+                    assert shown == (why == ""), (why, task, operator)
                     says[why.split("(")[0]] += 1
         assert {*says} == {"", "DutyDone", "DutyExcused"}
         assert says[""] == len(missed) > 10
@@ -329,6 +341,58 @@ def test_each_duty_that_is_found_missed_is_for_the_contract_and_no_other_one(see
             bundle = gathered(site, CONDITION, finding)
             verify(bundle, reader(site), lambda name: CONDITION.holds)
             assert said(site, disputed(site, bundle)) == ""
+
+
+def owed(chain: Chain) -> dict[bytes, tuple[Owed, int]]:
+    """Each Task on the chain as a fold has it, and the block in which its set was committed."""
+    record = log(chain.site)
+    refs = [each.ref for each in record.blocks]
+    found: dict[bytes, tuple[Owed, int]] = {}
+    sets: dict[bytes, int] = {}
+    for event in ADAPTER.events(chain.net, record.tables):
+        match event:
+            case OperatorSetCommitted(at, committed):
+                sets[committed.hash] = at.block
+            case TaskSubmitted(at, task):
+                found[task.hash] = Owed(task, refs[at.block]), sets[task.set_hash]
+            case Responded(at, task_hash, digest, out):
+                response = Response(at, refs[at.block], digest, out)  # type: ignore[arg-type]
+                it, since = found[task_hash]
+                found[task_hash] = msgspec.structs.replace(it, response=response), since
+    return found
+
+
+def is_proved(chain: Chain, about: Known, operator: Address, happened: tuple[Owed, int]) -> bool:
+    """Whether what the chain's node serves of this duty, missed or not, proves that it was: it is asked for
+    what a fold would seek that took it for missed."""
+    head, place = chain.blocks[-1], about.members.index(operator)
+    it, since = happened
+    key_hash = bls.key_hash(operator_set(about.set).members[place].key)
+    registration = VariableSought("_keys.registration", (Octets(key_hash),))
+    wanted = Sought(
+        Octets(about.hash),
+        fetch=(
+            *missed_duty._events(it),
+            StateSought("task_manager", tuple(missed_duty._held(it, operator))),
+            StateSought("operator_registry", (registration, VariableSought("_ends", (Octets(b""),)))),
+        ),
+        whole=(MemberClaim(Octets(about.preimage), place),),
+        sets=(SetSought(Octets(keccak(about.set)), since),),
+    )
+
+    class Believing(MissedDuty):
+        def claims(self, finding: Finding) -> Sought:
+            return wanted
+
+    finding = msgspec.structs.replace(
+        chain.findings[0], block_number=head.number, block_hash=head.hash, operator=operator
+    )
+    bundle = gathered(chain.site, Believing(), finding)
+    try:
+        verify(bundle, reader(chain.site), lambda name: CONDITION.holds)
+    except NotProved:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("seed", range(seeds(1, 2)))
