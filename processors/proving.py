@@ -21,7 +21,7 @@ from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.canonical import NotCanonical
-from nektar.evidence.gather import gather
+from nektar.evidence.gather import gather, require_pinned
 from nektar.evidence.reader import reader_of
 from nektar.evidence.sets import Sets
 from nektar.evidence.sought import Sought
@@ -143,12 +143,15 @@ class Work:
         reader = reader_of(self._config.network(network.name), network)
         try:
             verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
+            require_pinned(verdict, finding, sought)
+            if verdict.id != finding.id:
+                raise NotProved(f"it proves finding 0x{verdict.id.hex()}; expected 0x{finding.id.hex()}")
             text = bundles.write(bundle)
             bundles.read(text)
         except (TooMuch, NotCanonical) as error:
             raise Unshowable(str(error)) from error
-        if verdict.id != finding.id:
-            raise NotProved(f"the bundle proves finding 0x{verdict.id.hex()}; expected 0x{finding.id.hex()}")
+        except NotProved as error:
+            raise NotProved(f"what provider {provider.name} serves is no evidence: {error}") from error
         return text
 
     async def _tried_first(

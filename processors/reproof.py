@@ -14,7 +14,7 @@ from nektar.bus.port import Bus, partition_of, read_all
 from nektar.chain.pool import Pool
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
-from nektar.evidence.gather import gather
+from nektar.evidence.gather import gather, require_pinned
 from nektar.evidence.sets import Sets
 from nektar.evidence.verify import Reader, verify
 from nektar.log import FINDINGS, ROWS, Readings
@@ -50,7 +50,8 @@ async def prove_again(
         try:
             before, sought = bundles.read(text), condition.claims(finding)
             after = await pool.first(lambda each: gather(each, network, finding, sought, before, sets))  # noqa: B023
-            verify(after, reader, lambda name: conditions[name].holds)
+            verdict = verify(after, reader, lambda name: conditions[name].holds)
+            require_pinned(verdict, finding, sought)
         except NektarError as error:
             found.append(Again(finding, same=False, difference=str(error)))
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from nektar.chain.bloom import may_contain
 from nektar.chain.header import Header, encode_header, read_header
-from nektar.chain.jsonrpc import Malformed, objects, parse_object, parse_objects, parse_octets
+from nektar.chain.jsonrpc import Malformed, objects, octets, parse_object, parse_objects, parse_octets
 from nektar.chain.pool import Absent
 from nektar.chain.receipt import Receipt, read_receipt
 from nektar.chain.rpc import Call, Provider, RpcError
@@ -28,8 +28,8 @@ from nektar.evidence.bundle import (
 )
 from nektar.evidence.canonical import Octets
 from nektar.evidence.sets import Sets
-from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought
-from nektar.evidence.verify import TASK_MANAGER, NotProved, account_in, value_in, within
+from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought, pinned
+from nektar.evidence.verify import TASK_MANAGER, NotProved, Verdict, account_in, value_in, within
 from nektar.model import Address, Network
 from nektar.networks.shown import EVENTS, stands
 from nektar.rows import Finding
@@ -54,31 +54,39 @@ async def gather(
     """
     try:
         preimages = [await (sets or Sets()).of(provider, each) for each in sought.sets]
-        return await _Gathering(provider, network, finding, kept).bundle(sought, preimages)
-    except Malformed as error:
+        return await _Gathering(provider, network, finding, sought, kept).bundle(preimages)
+    except (Malformed, NotProved) as error:
         raise NotProved(f"provider {provider.name}: {error}") from error
 
 
+def require_pinned(verdict: Verdict, finding: Finding, sought: Sought) -> None:
+    """That what a bundle proves rests on blocks of the log's chain. Raises NotProved."""
+    pins = pinned(sought, finding.block)
+    for block in verdict.canonical:
+        if block not in pins:
+            raise NotProved(
+                f"the bundle rests on block {block.number}, 0x{block.hash.hex()}; expected one that the "
+                "finding names, since no other is known to be of its chain"
+            )
+
+
 class _Gathering:
-    def __init__(self, provider: Provider, network: Network, finding: Finding, kept: Bundle | None) -> None:
+    def __init__(
+        self, provider: Provider, network: Network, finding: Finding, sought: Sought, kept: Bundle | None
+    ) -> None:
         self._provider = provider
         self._network = network
         self._finding = finding
+        self._sought = sought
         self._kept = kept
-        self._known = {finding.block_number: finding.block_hash}  # the chain on which it was found
+        self._pins = {ref.number: ref.hash for ref in pinned(sought, finding.block)}
         self._raw: dict[int, bytes] = {}
         self._headers: dict[int, Header] = {}
         self._receipts: dict[int, list[Receipt]] = {}
         self._shown: set[int] = set()  # blocks whose receipts are part of the bundle
 
-    async def bundle(self, sought: Sought, sets: Iterable[Octets]) -> Bundle:
-        for each in sought.fetch:
-            if isinstance(each, EventSought):
-                self._known[each.place.number] = each.place.hash
-            elif isinstance(each, CallSought):
-                self._known[each.number] = each.hash
-            elif isinstance(each, AbsenceSought):
-                self._known[each.last] = each.hash
+    async def bundle(self, sets: Iterable[Octets]) -> Bundle:
+        sought = self._sought
         claims: list[Claim] = []
         for each in sought.fetch:
             match each:
@@ -113,7 +121,7 @@ class _Gathering:
         place = sought.place
         receipts = await self._receipts_of(place.number)
         if place.transaction >= len(receipts):
-            raise NotProved(f"provider {self._provider.name}: block {place.number} has fewer transactions")
+            raise NotProved(f"block {place.number} has fewer transactions")
         before = sum(len(receipt.entries) for receipt in receipts[: place.transaction])
         raws = [receipt.raw for receipt in receipts]
         return EventClaim(
@@ -132,9 +140,7 @@ class _Gathering:
             raise Absent(self._provider.name, f"it has no block {sought.number}")
         raws = [read_transaction(each).raw for each in objects(parse_object(answer, "block"), "transactions")]
         if ordered_root(raws) != self._headers[sought.number].transactions_root or sought.index >= len(raws):
-            raise NotProved(
-                f"provider {self._provider.name}: the transactions are not those of block {sought.number}"
-            )
+            raise NotProved(f"the transactions are not those of block {sought.number}")
         return CallClaim(
             contract=sought.contract,
             block=sought.number,
@@ -194,7 +200,7 @@ class _Gathering:
         said = parse_object(answer, "proof")
         storage = parse_objects(said.get("storageProof"), "storageProof")
         if len(storage) != 1:
-            raise NotProved(f"provider {self._provider.name}: expected one slot; got {len(storage)}")
+            raise NotProved(f"expected one slot; got {len(storage)}")
         return _nodes(said), _nodes(storage[0], "proof")
 
     async def _receipts_of(self, number: int) -> list[Receipt]:
@@ -206,7 +212,7 @@ class _Gathering:
             raise Absent(self._provider.name, f"it has no receipts of block {number}")
         receipts = [read_receipt(each) for each in parse_objects(answer, "receipts")]
         if ordered_root([receipt.raw for receipt in receipts]) != self._headers[number].receipts_root:
-            raise NotProved(f"provider {self._provider.name}: the receipts are not those of block {number}")
+            raise NotProved(f"the receipts are not those of block {number}")
         self._receipts[number] = receipts
         return receipts
 
@@ -226,8 +232,12 @@ class _Gathering:
         raw = encode_header(parse_object(answer, "block"))
         header = read_header(raw)
         if header.number != number:
-            raise NotProved(f"provider {self._provider.name}: expected block {number}; got {header.number}")
-        expected = self._known.get(number)
+            raise NotProved(f"expected block {number}; got {header.number}")
+        if header.hash != octets(answer, "hash", 32):
+            raise NotProved(
+                f"the header of its block {number} hashes to 0x{header.hash.hex()}, and not to what it says"
+            )
+        expected = self._pins.get(number)
         before, after = self._headers.get(number - 1), self._headers.get(number + 1)
         if (
             (expected is not None and header.hash != expected)

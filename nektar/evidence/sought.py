@@ -19,7 +19,7 @@ from nektar.evidence.bundle import (
     SignatureClaim,
 )
 from nektar.evidence.canonical import Natural, Octets
-from nektar.model import At, BlockRef
+from nektar.model import At, BlockRef, Hash32
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +114,19 @@ class Sought(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 def event(contract: str, block: BlockRef, at: At) -> EventSought:
     """The log at `at` in the block."""
     return EventSought(contract, Place(block.number, Octets(block.hash), at.tx, at.log))
+
+
+def pinned(sought: Sought, found_at: BlockRef) -> frozenset[BlockRef]:
+    """The blocks that a finding of this block names by their hashes. What is shown of it rests on these and
+    those below that they are linked to, and on no other: nothing else is known to be of the log's chain."""
+    pins = {found_at}
+    for each in sought.fetch:
+        match each:
+            case EventSought(place=place):
+                pins.add(BlockRef(place.number, Hash32(place.hash)))
+            case CallSought(number=number, hash=hash_) | AbsenceSought(last=number, hash=hash_):
+                pins.add(BlockRef(number, Hash32(hash_)))
+    return frozenset(pins)
 
 
 def write(sought: Sought) -> str:

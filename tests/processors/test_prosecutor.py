@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import signal
 import subprocess
 import sys
@@ -24,9 +25,11 @@ from nektar.chain.rpc import Provider as Asked
 from nektar.chain.rpc import Refused
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
+from nektar.evidence import gather
 from nektar.evidence import verify as verifying
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.reader import reader_of
+from nektar.evidence.sought import Sought
 from nektar.evidence.verify import NotProved
 from nektar.log import DEAD, FINDINGS, ROWS
 from nektar.model import BlockRef
@@ -40,6 +43,8 @@ from processors.prosecutor import Prosecutor
 from processors.proving import Work
 from processors.reproof import Again, prove_again
 from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
+from tests.nektar.evidence.silent import Silent
+from tests.nektar.evidence.test_gather import altered
 from tests.processors.real_chain import ADAPTER, found, gathered
 from tests.seeds import seeds
 
@@ -172,6 +177,71 @@ def test_one_provider_that_answers_is_enough(site: Site, bus: Bus, findings: lis
         until(lambda: bool(rows(bus, "dry_runs")))
 
 
+@pytest.fixture(scope="module")
+def silence(site: Site, findings: list[Finding]) -> Finding:
+    """One that rests on all blocks of a range."""
+    site.mine_to(site.submit().end + 1)
+    return max(found(site, Silent()), key=lambda each: each.block_number)
+
+
+@pytest.mark.parametrize("rehashed", [False, True], ids=["it hashes to something else", "it is another one"])
+@pytest.mark.parametrize("back", [0, 3])
+def test_where_a_provider_shows_another_header_the_next_one_is_asked_and_the_first_is_named(
+    site: Site,
+    bus: Bus,
+    silence: Finding,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rehashed: bool,
+    back: int,
+) -> None:
+    """Whichever block of the range it is of, the last or one before."""
+    ask, told = Asked.batch, hex(silence.block_number - back)
+
+    async def lying(self: Asked, calls: Sequence[Any]) -> list[Any]:
+        answers = await ask(self, calls)
+        return [
+            altered(answer, random.Random(1), rehashed)
+            if (self.name, each.method, each.params[:1]) == ("p0", "eth_getBlockByNumber", (told,))
+            else answer
+            for each, answer in zip(calls, answers, strict=True)
+        ]
+
+    monkeypatch.setattr(Asked, "batch", lying)
+    say(bus, silence)
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url), {"silent": Silent()}) as until:
+        until(lambda: bool(rows(bus, "evidence")))
+    (row,) = rows(bus, "evidence")
+    monkeypatch.undo()
+    assert row["bundle"].encode() == bundles.write(gathered(site, Silent(), silence))
+    (line,) = [each.getMessage() for each in caplog.records if "asking another" in each.getMessage()]
+    assert "p0" in line
+    assert f"block {int(told, 16)}" in line or f"block {int(told, 16) + 1}" in line
+
+
+def test_what_rests_on_a_block_that_its_finding_does_not_name_is_not_put_out(
+    site: Site, bus: Bus, silence: Finding, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However it was gathered: here of a finding that names a later block."""
+    later = site.chain.rpc("eth_getBlockByNumber", hex(silence.block_number + 1), False)
+    at = int(later["number"], 16)
+    moved = msgspec.structs.replace(silence, block_number=at, block_hash=bytes.fromhex(later["hash"][2:]))
+    sought = Silent().claims(silence)
+
+    async def careless(provider: Asked, *given: Any, **more: Any) -> Bundle:
+        return await gather.gather(provider, given[0], silence, sought)
+
+    class Unnamed(Silent):
+        def claims(self, finding: Finding) -> Sought:
+            return msgspec.structs.replace(sought, fetch=sought.fetch[:1])
+
+    monkeypatch.setattr(proving, "gather", careless)
+    say(bus, moved)
+    with prosecuting(bus, config(site), {"silent": Unnamed()}) as until:
+        until(lambda: "that the finding names" in caplog.text)
+    assert rows(bus, "evidence") == []
+
+
 UNSHOWABLE: dict[str, Callable[[pytest.MonkeyPatch, Finding], Finding]] = {}
 
 
@@ -269,15 +339,16 @@ def test_a_proof_that_holds_later_is_tried_again_in_later_blocks_and_each_attemp
 def test_a_proof_is_not_tried_while_its_findings_block_is_the_newest_which_may_change_under_the_call(
     site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = itertools.count()
+    asked: list[Asked] = []
 
     async def still(provider: Asked) -> BlockRef:
-        return findings[0].block if next(asked) < 5 else await dry_run.newest(provider)
+        asked.append(provider)
+        return findings[0].block if len(asked) <= 5 else await dry_run.newest(provider)
 
     monkeypatch.setattr(proving, "newest", still)
     say(bus, findings[0])
     with prosecuting(bus, config(site)) as until:
-        until(lambda: next(asked) >= 3)
+        until(lambda: len(asked) >= 3)
         assert rows(bus, "evidence")
         assert rows(bus, "dry_runs") == []
         until(lambda: bool(rows(bus, "dry_runs")))
