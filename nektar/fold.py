@@ -349,13 +349,14 @@ class _Work(Generic[State]):
         for final in self.steps[: bottom + 1]:
             self.changes += [change for change in final.changes if isinstance(change.after, ONCE_FINAL)]
         del self.steps[: bottom + 1]
-        said = {
-            change.after.id
-            for each in self.steps
-            for change in each.changes
-            if isinstance(change.after, Finding)
-        }
-        self.open = _unsettled(self.open, said)
+        if self.open:  # most folds find nothing, and may change much
+            said = {
+                change.after.id
+                for each in self.steps
+                for change in each.changes
+                if isinstance(change.after, Finding)
+            }
+            self.open = _unsettled(self.open, said)
         step = msgspec.structs.replace(step, open=_unsettled(step.open, ()), changes=(), brought=())
         self.steps.insert(0, step)
 
