@@ -48,7 +48,8 @@ from nektar.model import (
 )
 from nektar.networks.encoding import padded, word
 from nektar.rows import Change, DutyRow, DutyState, Finding
-from processors.conditions.missed_duty import MissedDuty, Watch
+from processors.conditions.missed_duty import MissedDuty
+from processors.folds.misses import Misses
 from processors.folds.tasks import Tasks
 from tests.processors import world
 from tests.processors.folds.test_tasks import duty_rows
@@ -93,6 +94,11 @@ Found = dict[bytes, tuple[bytes, tuple[bytes, ...], int]]
 
 def oracle(events: Sequence[Event], allowance: int, window: int) -> Found:
     """Finding id → (Operator, its Tasks by number, block)."""
+    return taken(events, allowance, window)[0]
+
+
+def taken(events: Sequence[Event], allowance: int, window: int) -> tuple[Found, list[Missed]]:
+    """What the oracle finds, and the misses that have counted for nothing yet, be they ever so long ago."""
     ends: dict[int, list[Missed]] = defaultdict(list)
     for i, event in enumerate(events):
         if isinstance(event, TaskSubmitted) and is_certain(event.task, events[:i], events):
@@ -101,18 +107,18 @@ def oracle(events: Sequence[Event], allowance: int, window: int) -> Found:
                     missed = Missed(row.task_number, event.at.block, row.task_hash, row.operator)
                     ends[row.deadline + row.grace].append(missed)
     found: Found = {}
-    taken: list[Missed] = []
+    left: list[Missed] = []
     for event in events:
         if isinstance(event, MissCounted):
-            taken = [m for m in taken if (m.task, m.operator) != (event.task_hash, event.operator)]
+            left = [m for m in left if (m.task, m.operator) != (event.task_hash, event.operator)]
         if isinstance(event, BlockClosed):
-            taken = sorted(taken + ends.get(event.block.number, []))
-            for operator in {each.operator for each in taken}:
-                while chosen := earliest([m for m in taken if m.operator == operator], allowance + 1, window):
+            left = sorted(left + ends.get(event.block.number, []))
+            for operator in {each.operator for each in left}:
+                while chosen := earliest([m for m in left if m.operator == operator], allowance + 1, window):
                     name = finding_id("missed_duty", CHAIN_ID, MANAGER, chosen[-1].task, operator)
                     found[name] = (operator, tuple(m.task for m in chosen), event.block.number)
-                    taken = [m for m in taken if m not in chosen]
-    return found
+                    left = [m for m in left if m not in chosen]
+    return found, left
 
 
 def earliest(misses: list[Missed], count: int, window: int) -> tuple[Missed, ...]:
@@ -193,17 +199,19 @@ def test_what_is_found_is_what_the_rule_says(allowance: int, window: int) -> Non
             state, changes = FOLD.step(state, event)
             put(rows, changes)
             if isinstance(event, BlockClosed | GapPassed):
-                assert_tidy(state, event.block.number if isinstance(event, BlockClosed) else event.last)
+                assert_tidy(
+                    state.misses, event.block.number if isinstance(event, BlockClosed) else event.last
+                )
         assert told(rows) == oracle(events, allowance, window), f"seed {seed}"
         count += len(rows)
     assert count > 100
 
 
-def assert_tidy(state: Watch, passed: int) -> None:
+def assert_tidy(state: Misses, passed: int) -> None:
     """Misses, Tasks and sets are held for each other and nothing else, and those Tasks alone whose grace has
     passed that one which is open or to come can lie in one window with."""
     holds: dict[Hash32, int] = defaultdict(int)
-    missed = {(miss.task, operator) for operator, misses in state.misses.items() for miss in misses}
+    missed = {(miss.task, operator) for operator, misses in state.of.items() for miss in misses}
     opened = [each.task.submitted.block for each in state.ledger.tasks.values()]
     for owed in (*state.tasks.values(), *(each for each in state.ledger.tasks.values() if each.everyone)):
         holds[owed.task.set_hash] += 1
@@ -324,7 +332,7 @@ def submitted(number: int, at: int, deadline: int = 2, grace: int = 1) -> TaskSu
     return TaskSubmitted(made.submitted, made)
 
 
-def play(*events: Event, on: world.Network = NETWORK) -> tuple[Watch, list[Finding]]:
+def play(*events: Event, on: world.Network = NETWORK) -> tuple[Misses, list[Finding]]:
     """What is found where these happen, in blocks of their own, which are proved where that is not said."""
     state, said, number = FOLD.initial(on), list[Change](), 1
     for event in (*BEGIN, *events):
@@ -335,7 +343,7 @@ def play(*events: Event, on: world.Network = NETWORK) -> tuple[Watch, list[Findi
         state, changes = FOLD.step(state, event)
         said, number = [*said, *changes], number + isinstance(event, BlockClosed)
     assert all(change.before is None for change in said)
-    return state, [change.after for change in said if isinstance(change.after, Finding)]
+    return state.misses, [change.after for change in said if isinstance(change.after, Finding)]
 
 
 def whom(findings: Sequence[Finding]) -> list[tuple[Address, int, int]]:
@@ -447,7 +455,7 @@ def test_a_block_that_is_not_proved_or_a_gap_shows_no_miss(doubtful: int) -> Non
             state, changes = FOLD.step(state, event)
             said += changes
         assert said == []
-        assert not state.misses
+        assert not state.misses.of
 
 
 def test_a_gap_after_the_commitment_hides_who_has_left_until_the_next() -> None:
@@ -465,7 +473,7 @@ def test_a_set_that_was_committed_before_the_log_begins_accuses_nobody() -> None
     for event in (ONE, TWO, *(BlockClosed(block(n)) for n in range(2, 8))):
         state, changes = FOLD.step(state, event)
         said += changes
-    assert (said, len(state.tasks), len(state.due)) == ([], 0, 0)
+    assert (said, len(state.misses.tasks), len(state.misses.due)) == ([], 0, 0)
 
 
 def test_of_a_response_that_does_not_tell_signers_by_places_nobody_is_found() -> None:
@@ -489,20 +497,21 @@ def test_a_response_after_the_deadline_is_none() -> None:
 
 def test_misses_leave_with_the_last_task_that_could_lie_in_one_window_with_them() -> None:
     state, _ = play(ONE, BlockClosed(block(8)))
-    assert (set(state.tasks), set(state.misses)) == ({about(ONE)}, {ALICE, BOB})
+    assert (set(state.tasks), set(state.of)) == ({about(ONE)}, {ALICE, BOB})
     state, _ = play(ONE, BlockClosed(block(9)))  # the next is submitted in block 10
-    assert (len(state.tasks), len(state.misses), len(state.due)) == (0, 0, 0)
+    assert (len(state.tasks), len(state.of), len(state.due)) == (0, 0, 0)
     long = submitted(2, 9, deadline=20)
     state, findings = play(ONE, long, BlockClosed(block(29)))
     assert (set(state.tasks), findings) == ({about(ONE), about(long)}, [])
     state, findings = play(ONE, long, BlockClosed(block(30)))
     assert whom(findings) == [(ALICE, 2, 30), (BOB, 2, 30)]
-    assert (len(state.tasks), len(state.misses), len(state.due)) == (0, 0, 0)
+    assert (len(state.tasks), len(state.of), len(state.due)) == (0, 0, 0)
     assert [each.holds for each in state.ledger.registry.sets.values()] == [0]
 
 
 def test_a_checkpoint_between_two_misses_loses_neither() -> None:
-    state, _ = play(ONE, TWO, Responded(At(4, 0, 0), about(TWO), DIGEST, (0, 1)), BlockClosed(block(5)))
+    held, _ = play(ONE, TWO, Responded(At(4, 0, 0), about(TWO), DIGEST, (0, 1)), BlockClosed(block(5)))
+    state = msgspec.structs.replace(FOLD.initial(NETWORK), misses=held)
     step = Step(0, None, state, Map(), -1, None)
     again = checkpoint.decode(checkpoint.encode(step), FOLD).state
     assert again == state

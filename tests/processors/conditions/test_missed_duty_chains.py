@@ -46,7 +46,8 @@ from nektar.networks.encoding import (
 )
 from nektar.rows import Finding
 from processors.conditions import missed_duty
-from processors.conditions.missed_duty import MissedDuty, Owed, Response
+from processors.conditions.missed_duty import MissedDuty
+from processors.folds.misses import Owed, Response
 from tests.devnet.contracts.conftest import Site
 from tests.processors.conditions.test_missed_duty_dispute import (
     CONDITION,
