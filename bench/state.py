@@ -1,8 +1,10 @@
 """What all folds together keep, by the number of Tasks: memory of one process, as the role `processors` has.
+One fold alone by `--fold NAME`.
 
 A thousand Operators. A Task a block, answered by a quorum of all but three, of whom two attest and one
 misses; a thousand Tasks are open at a time. `python -m bench.state --tasks 20000`. With `--attesting 1000`
-all of them attest, the most that there is to keep of a Task, and that takes its time.
+all of them attest, the most that there is to keep of a Task, and that takes its time. With `--seconds 130`
+20,000 blocks are a month, of which service levels keep something.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nektar.fold as calculus
 from bench.folds import DIGEST, MEMBERS, NETWORK, OPERATORS, RESPONSE, registered, task
 from cli.settings import folds as all_folds
+from nektar import checkpoint
 from nektar.chain.keccak import keccak
 from nektar.log import Mark, New
 from nektar.model import (
@@ -46,14 +50,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=5_000)
     parser.add_argument("--attesting", type=int, default=2, help="Operators who attest each Task")
+    parser.add_argument("--seconds", type=int, default=12, help="from one block to the next")
+    parser.add_argument("--fold", help="only the fold of this name")
     given = parser.parse_args()
     tasks: int = given.tasks
     gc.set_threshold(50_000, 20, 20)  # as every command has it
-    folds = [(fold, calculus.begin(fold, NETWORK)) for fold in all_folds()]
+    named = [fold for fold in all_folds() if given.fold in (None, fold.name)]
+    folds = [(fold, calculus.begin(fold, NETWORK)) for fold in named]
     refs: list[BlockRef] = []
     began, spent = time.monotonic(), 0.0
     print(f"{OPERATORS:,} operators, {WINDOW + GRACE:,} tasks open; before: {_memory()} MB")
-    for block, events in history(tasks, given.attesting):
+    for block, events in history(tasks, given.attesting, given.seconds):
         refs.append(block.ref)
         started = time.perf_counter()
         for i, (fold, folded) in enumerate(folds):
@@ -66,7 +73,7 @@ def main() -> None:
             gc.collect()
             print(
                 f"{block.number:>8,} tasks: {_memory()} MB, {block.number / spent:,.0f} tasks/s, "
-                f"{time.monotonic() - began:.0f} s",
+                f"{time.monotonic() - began:.0f} s, checkpoints {_checkpoints(folds)} MB",
                 flush=True,
             )
 
@@ -77,7 +84,11 @@ def _memory() -> int:
     return pages * 4096 // 1_000_000
 
 
-def history(tasks: int, attesting: int) -> Iterator[tuple[Block, list[ChainEvent]]]:
+def _checkpoints(folds: list[tuple[Any, Any]]) -> float:
+    return round(sum(len(checkpoint.encode(folded.steps[0])) for _, folded in folds) / 1e6, 1)
+
+
+def history(tasks: int, attesting: int, seconds: int) -> Iterator[tuple[Block, list[ChainEvent]]]:
     """Blocks and what happened in them. Who attests first did not sign with the quorum."""
     committed = operator_set(encode_members([(a, k, 10**18) for a, k in MEMBERS]))
     parent = Hash32(bytes(32))
@@ -105,7 +116,7 @@ def history(tasks: int, attesting: int) -> Iterator[tuple[Block, list[ChainEvent
                     events.append(Attested(at, before.hash, address, DIGEST, True))
                     events.append(Signed(at, before.hash, address, DIGEST, key, RESPONSE))
             before = opened
-        block = Block(number, Hash32(keccak(parent)), parent, 12 * number, Level.PROVED, "p", "single:p")
+        block = Block(number, Hash32(keccak(parent)), parent, seconds * number, Level.PROVED, "p", "single:p")
         parent = block.hash
         yield block, events
 

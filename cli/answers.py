@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from devnet.deploy import Terms
 from devnet.plan import Fact, Plan
+from nektar.config import DEFAULT_OBJECTIVE
 from nektar.role import ROLES
 from nektar.telemetry import CHAIN
 
@@ -109,6 +111,16 @@ def _operators(rows: Rows) -> object:
     }
 
 
+def _levels(rows: Rows) -> object:
+    return {
+        row["operator"]: (
+            *(round(float(row[share]), 6) for share in ("on_time", "budget_left")),
+            int(row["misses_left"]),
+        )
+        for row in rows
+    }
+
+
 def _spans(rows: Rows) -> object:
     """By service, without the pipeline's own."""
     spans = {row["service"]: int(row["spans"]) for row in rows}
@@ -155,6 +167,27 @@ def _standing(known: Known) -> dict[str, tuple[object, ...]]:
     }
 
 
+def _kept(known: Known) -> dict[str, tuple[object, ...]]:
+    """By Operator, and of all: the share of stake on time by each Task's own set, what that leaves of the
+    error budget, and the misses that can still come. A demo is over before any of it leaves a window."""
+    owed, on_time = Counter[str](), Counter[str]()
+    for fact in _duties(known, *_DECIDED):
+        for operator in (fact.operator.lower(), "all"):
+            stake = known.chain["owed"][fact.task][fact.operator.lower()]
+            owed[operator] += stake
+            on_time[operator] += stake * (fact.value == "signed")
+    allowance = Terms().miss_allowance
+    missed = Counter(fact.operator.lower() for fact in _duties(known, "missed"))
+    found = Counter(f.operator.lower() for f in known.facts if f.condition == "missed_duty")
+    left = {each: allowance - missed[each] + (allowance + 1) * found[each] for each in owed if each != "all"}
+    left["all"] = min(left.values())
+    shares = {operator: on_time[operator] / owed[operator] for operator in owed}
+    return {
+        operator: (round(share, 6), round(1 - (1 - share) / (1 - DEFAULT_OBJECTIVE), 6), left[operator])
+        for operator, share in shares.items()
+    }
+
+
 def _reported(known: Known) -> dict[str, int]:
     spans = _some({**known.reported, CHAIN: chain_spans(known)})
     return {**spans, "all": sum(spans.values())}
@@ -190,5 +223,6 @@ MUST: Mapping[str, Must] = {
         lambda rows: {row["processor"]: int(row["behind"]) for row in rows},
         lambda known, asked: dict.fromkeys(known.processors, 0),
     ),
+    "service_levels": Must(_levels, lambda known, asked: _kept(known)),
     "spans_by_service": Must(_spans, lambda known, asked: _reported(known)),
 }

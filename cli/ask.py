@@ -153,18 +153,22 @@ def operators(config_path: Path | None, directory: Path | None, as_json: bool) -
                countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
                countIf(d.state = 'missed') AS missed, countIf(d.state = 'unknown') AS unknown,
                countIf(d.state = 'excused') AS excused, countIf(d.state = 'pending') AS pending,
-               any(f.findings) AS findings
+               any(f.findings) AS findings, any(round(s.on_time, 4)) AS on_time,
+               if(any(s.operator) = '', NULL, any(round(s.budget_left, 2))) AS budget_left,
+               any(s.alert) AS alert, if(any(s.operator) = '', NULL, any(s.misses_left)) AS misses_left
         FROM operators AS o
         LEFT JOIN duties AS d ON d.network = o.network AND d.operator = o.operator
         LEFT JOIN (
             SELECT network, operator, count() AS findings FROM findings WHERE status != 'retracted'
             GROUP BY network, operator
         ) AS f ON f.network = o.network AND f.operator = o.operator
+        LEFT JOIN service_levels AS s ON s.network = o.network AND s.operator = o.operator
         GROUP BY ALL ORDER BY operator
         """,
     )
     columns = ["operator", "region", "stake_tokens", "in_set", "signed", "late", "missed", "unknown"]
-    rows(found, [*columns, "excused", "pending", "findings"], as_json=as_json, title="operators")
+    columns += ["excused", "pending", "findings", "on_time", "budget_left", "alert", "misses_left"]
+    rows(found, columns, as_json=as_json, title="operators")
 
 
 def findings(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:

@@ -348,7 +348,8 @@ def _settled(sql: str, head_hash: str) -> bool:
 
 
 def _processors() -> set[str]:
-    return {"tasks", "diagnosis", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
+    ledgers = ("tasks", "diagnosis", "operators", "slashings", "service_levels", "traces")
+    return {*ledgers, *plugins.names("nektar.conditions")}
 
 
 class _Murders:

@@ -45,9 +45,10 @@ def folds() -> list[Fold[Any]]:
     """Every fold that this installation has: the ledgers, and what each condition detects with."""
     from processors.folds.diagnosis import Diagnosis
     from processors.folds.operators import Operators
+    from processors.folds.service_levels import ServiceLevels
     from processors.folds.slashings import Slashings
     from processors.folds.tasks import Tasks
     from processors.folds.traces import Traces
 
-    ledgers: list[Fold[Any]] = [Tasks(), Diagnosis(), Operators(), Slashings(), Traces()]
+    ledgers: list[Fold[Any]] = [Tasks(), Diagnosis(), Operators(), Slashings(), ServiceLevels(), Traces()]
     return [*ledgers, *(each.detect for each in conditions().values())]

@@ -40,6 +40,7 @@ networks:
       task_manager: "0x0000000000000000000000000000000000000000"
       slashing_manager: "0x0000000000000000000000000000000000000000"
       # trusted_slasher, veto_committee, network_registry: to see slashings that should not happen
+    # objective: 0.99                  # share of stake that is to be on time over 30 days
     # selector: {network: "0x…"}        # the Network's id in the registry: which Burner is its own
     # terms:                           # what contracts hold in their code, and conditions rest on
     #   minimum: 100000000000000000000 # Delegation's: less stake than that breaks a bond

@@ -278,7 +278,7 @@ def _slashings(happened: Iterable[tuple[str, str, Mapping[str, Any]]], head: int
 def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
     """What all that is on the chain comes to, for whoever shows sums: the head's number and time, blocks by
     check level, Tasks by state, events about Tasks by kind, Tasks whose grace is over, members' stakes in the
-    newest OperatorSet, and Operators' regions."""
+    newest OperatorSet and, by a Task's input, in the set that it committed to, and Operators' regions."""
     blocks, tasks, regions = {}, {}, {}
     events: dict[str, list[dict[str, Any]]] = {}
     for kind, *row in on_chain:
@@ -294,7 +294,9 @@ def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
     states = {task: "expired" if int(said["deadline"]) <= head else "open" for task, said in tasks.items()}
     for event, state in TASK_STATES.items():
         states |= {said["taskHash"]: state for said in events.get(event, ())}
-    newest_set = max(events["operatorsetcommitted"], key=lambda said: int(said["setNumber"]))
+    committed = events["operatorsetcommitted"]
+    sets = {said["setHash"]: _stakes(said["members"]) for said in committed}
+    newest = max(committed, key=lambda said: int(said["setNumber"]))["setHash"]
     return {
         "head": head,
         "time": int(blocks[head][3]),
@@ -302,9 +304,15 @@ def _account(on_chain: Iterable[Row]) -> dict[str, Any]:
         "tasks": Counter(states.values()),
         "events": {name: len(events.get(name, ())) for name in TASK_EVENTS},
         "over": sum(int(task["deadline"]) + int(task["grace"]) <= head for task in tasks.values()),
-        "stakes": {operator: stake for operator, _, stake in newest_set["members"]},
+        "stakes": sets[newest],
+        "owed": {task["input"]: sets[task["set_hash"]] for task in tasks.values()},
         "regions": regions,
     }
+
+
+def _stakes(members: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """Operator → stake."""
+    return {operator: stake for operator, _, stake in members}
 
 
 def _said_twice(sql: str) -> Iterator[Row]:

@@ -27,6 +27,8 @@ Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]
 """host:port"""
 PortOrNone = Annotated[str, msgspec.Meta(pattern=r"^$|^[^\s]*:\d{1,5}$")]
 """host:port; empty: nowhere"""
+# Of 30 days that leaves seven hours: enough for the restarts of a month, and not for a day that nobody looks.
+DEFAULT_OBJECTIVE = 0.99
 
 
 class ConfigError(NektarError):
@@ -131,6 +133,9 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finality_depth: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
     from_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     calls: Literal["all", "with_events"] = "all"  # with_events: of blocks that hold an event of the Network
+    # Share of stake that is to be on time over 30 days. It is held against what is counted by whoever reads
+    # that, and decides nothing of what a log means: a change shows with the store role's next start.
+    objective: Annotated[float, msgspec.Meta(gt=0, lt=1)] = DEFAULT_OBJECTIVE
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
     poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05  # seconds between looks at the head
 

@@ -187,6 +187,49 @@ class SlashingRow(msgspec.Struct, frozen=True):
     decided_block: Annotated[int, Column("UInt64", "Block whose content put it in this state")]
 
 
+def _in_the_last(time: str, failed: bool = False) -> Column:
+    """A window of ServiceRow: stake of eligible Duties, or of those of them that failed."""
+    which = "late or missed" if failed else "signed, late or missed"
+    return Column("UInt256", f"Stake of its duties of the last {time} that were {which}, in wei")
+
+
+class ServiceRow(msgspec.Struct, frozen=True):
+    """How the Duties of one Operator went, in windows of the chain's own time.
+
+    A Duty is in a window with the block that decided it, by the stake that the Task's set gives the Operator.
+    """
+
+    table: ClassVar[str] = "service_windows"
+    key: ClassVar[tuple[str, ...]] = ("operator",)
+
+    operator: Annotated[bytes, Column(AddressColumn, "The Operator's address")]
+    eligible_5m: Annotated[int, _in_the_last("5 minutes")]
+    eligible_30m: Annotated[int, _in_the_last("30 minutes")]
+    eligible_1h: Annotated[int, _in_the_last("hour")]
+    eligible_6h: Annotated[int, _in_the_last("6 hours")]
+    eligible_3d: Annotated[int, _in_the_last("3 days")]
+    eligible_30d: Annotated[int, _in_the_last("30 days")]
+    failed_5m: Annotated[int, _in_the_last("5 minutes", failed=True)]
+    failed_30m: Annotated[int, _in_the_last("30 minutes", failed=True)]
+    failed_1h: Annotated[int, _in_the_last("hour", failed=True)]
+    failed_6h: Annotated[int, _in_the_last("6 hours", failed=True)]
+    failed_3d: Annotated[int, _in_the_last("3 days", failed=True)]
+    failed_30d: Annotated[int, _in_the_last("30 days", failed=True)]
+    missed_6h: Annotated[int, Column("UInt64", "Duties missed in the last 6 hours")]
+    misses_left: Annotated[
+        int,
+        Column("Int64", "So many more it can miss before one more meets missed_duty; -1: terms are not told"),
+    ]
+    time: Annotated[int, Column("DateTime('UTC')", "Time of the block with which any of this changed last")]
+    meets_time: Annotated[
+        int,
+        Column(
+            "DateTime('UTC')",
+            "About when missed_duty is met if it goes on as in the last 6 hours; 1970: not in that way",
+        ),
+    ]
+
+
 class ProgressRow(msgspec.Struct, frozen=True):
     """How far a processor has folded the log: the newest block whose consequences are all put out."""
 
@@ -306,6 +349,7 @@ Row = (
     | DiagnosisRow
     | OperatorRow
     | SlashingRow
+    | ServiceRow
     | ProgressRow
     | TaskEventRow
     | ChainSpan
@@ -314,7 +358,7 @@ Row = (
     | Finding
 )
 ROWS: tuple[type[Row], ...] = (
-    *(TaskRow, DutyRow, DiagnosisRow, OperatorRow, SlashingRow, ProgressRow, TaskEventRow),
+    *(TaskRow, DutyRow, DiagnosisRow, OperatorRow, SlashingRow, ServiceRow, ProgressRow, TaskEventRow),
     *(EvidenceRow, DryRunRow, Finding),
 )
 """Those that are true now, and have a table of their own."""

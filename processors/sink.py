@@ -48,6 +48,7 @@ from nektar.store.otel import delete_chain_spans
 from nektar.store.port import SqlError, Store, StoreDown, StoreHeld, chdb_path, shown
 from nektar.store.schema import Table
 from nektar.store.serve import serve
+from nektar.store.service import say_objectives
 from processors.inserts import BrokenRecord, Insert, Place, inserts, is_of, joined, place_of
 from processors.letters import letter, where
 from processors.said import whole
@@ -95,6 +96,7 @@ def run(
     with _opened(config.store_url, stop) as store:
         for name in migrate(store, adapters.values()):
             log.info("migration %s applied", name)
+        say_objectives(store, {network.name: network.objective for network in config.networks})
         # A server's queries do not run in this process, so nothing would come of its end.
         on_stuck = give_up if chdb_path(config.store_url) else None
         with serve(store, config.listen.sql, on_stuck) as endpoint:

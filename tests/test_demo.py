@@ -100,7 +100,7 @@ def exactly_right(summary: dict[str, Any]) -> None:
     assert {f["condition"] for f in summary["found"] if f["kind"] == "finding"} == conditions
     assert len({*summary["provable"].values()}) == 1
     assert summary["provable"]["found"] > 0
-    assert summary["panels"] == {"run": 13, "empty": 0, "failed": 0, "untrue": 0}
+    assert summary["panels"] == {"run": 14, "empty": 0, "failed": 0, "untrue": 0}
 
 
 def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
@@ -129,7 +129,8 @@ def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
     assert {"submitted", "attested", "sign response", "collect response"} <= {line["what"] for line in story}
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
-    compared = {"tasks", "diagnosis", "operators", "slashings", "traces", *plugins.names("nektar.conditions")}
+    ledgers = ("tasks", "diagnosis", "operators", "slashings", "service_levels", "traces")
+    compared = {*ledgers, *plugins.names("nektar.conditions")}
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
     one_trace_goes_from_a_block_to_the_webhook(tmp_path)
 

@@ -21,6 +21,7 @@ _DUTIES = f"""(
   )"""  # noqa: S608
 # Duties by Operator, one row each.
 _BY_OPERATOR = ",\n  ".join(f"countIf(state = '{s}') AS {s}" for s in DutyState)
+_LEVELS = "on_time, budget_left, burn_1h, burn_6h, burn_3d, alert"
 _BY_STATUS = ", ".join(f"countIf(status = '{s}') AS {s}" for s in FindingStatus)
 
 _BAD_FROM_ONE = (Threshold(None, "green"), Threshold(1, "red"))
@@ -188,6 +189,26 @@ INNER JOIN (
 WHERE p.{IN_NETWORK}
 ORDER BY processor""",  # noqa: S608
             thresholds=(Threshold(None, "green"), Threshold(3, "yellow"), Threshold(10, "red")),
+        ),
+        Panel(
+            id="service_levels",
+            title="Does each Operator keep the objective?",
+            description="Share of stake on time in the last 30 days of the chain's time; what is left of the "
+            "error budget; how many times as fast as it allows for that burns, and the alert that follows. "
+            "And how many more Duties can be missed before missed_duty is met: of all the fewest.",
+            kind="table",
+            sql=f"""SELECT *
+FROM (
+  SELECT network, operator, {_LEVELS}, misses_left FROM service_levels WHERE {IN_NETWORK}
+  UNION ALL
+  SELECT network, 'all' AS operator, {_LEVELS}, misses_left
+  FROM network_service_levels
+  INNER JOIN (
+    SELECT network, min(misses_left) AS misses_left FROM service_levels WHERE {IN_NETWORK} GROUP BY network
+  ) AS fewest USING (network)
+)
+ORDER BY network, operator = 'all', budget_left, operator""",  # noqa: S608
+            width=16,
         ),
         Panel(
             id="spans_by_service",

@@ -24,6 +24,7 @@ from nektar.chain import abi
 from nektar.networks.adapter import Adapter
 from nektar.store.port import Store, StoreMistake, shown
 from nektar.store.schema import Table, abi_table, create_table, literal, model_tables
+from nektar.store.service import service_views
 from nektar.store.views import create_views
 
 _LEDGER = """
@@ -131,7 +132,7 @@ def _statements(entries: Iterable[Entry]) -> dict[str, str]:
     """Name → statement, of the entries' tables and of all views."""
     tables = {entry.table: abi_table(entry) for entry in entries}
     made = {name: create_table(table) for name, table in tables.items()}
-    return made | create_views([*model_tables(), *tables.values()])
+    return made | create_views([*model_tables(), *tables.values()]) | service_views()
 
 
 def _is_made(store: Store, statements: Mapping[str, str]) -> bool:

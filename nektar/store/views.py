@@ -69,7 +69,7 @@ def _view(name: str, tables: Sequence[Table]) -> str:
         )
         for table, own in zip(tables, shown, strict=True)
     ]
-    return _create(name, tables[0].comment, every, selects)
+    return create_view(name, tables[0].comment, every, selects)
 
 
 def _optional(column: Stored) -> Stored:
@@ -100,7 +100,7 @@ def _history(table: Table) -> str:
         Stored(DELETED, "", "1: taken back by an undo", "UInt8", str),
     ]
     columns = [_NETWORK, *table.columns, *said]
-    return _create(table.view, table.comment, columns, [_select(table, columns)])
+    return create_view(table.view, table.comment, columns, [_select(table, columns)])
 
 
 def _over_all(kind: str, comment: str, place: Sequence[str], tables: Sequence[Table]) -> str:
@@ -110,7 +110,7 @@ def _over_all(kind: str, comment: str, place: Sequence[str], tables: Sequence[Ta
         _select(t, [_NETWORK, *shared, msgspec.structs.replace(name, show=_always(literal(t.view)))])
         for t in tables
     ]
-    return _create(f"{kind}s", comment, [_NETWORK, *shared, name], selects)
+    return create_view(f"{kind}s", comment, [_NETWORK, *shared, name], selects)
 
 
 def _always(sql: str) -> Callable[[str], str]:
@@ -125,7 +125,7 @@ def _select(table: Table, columns: Sequence[Stored]) -> str:
     return f"SELECT {shown} FROM {quoted(table.name)} AS t FINAL{standing}"  # noqa: S608  # names are quoted
 
 
-def _create(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:
+def create_view(name: str, comment: str, columns: Sequence[Stored], selects: Sequence[str]) -> str:
     lines = ", ".join(f"{quoted(c.name)} {c.shown_type} COMMENT {literal(c.comment)}" for c in columns)
     body = "\nUNION ALL\n".join(selects)
     return f"CREATE OR REPLACE VIEW {quoted(name)} ({lines})\nAS {body}\nCOMMENT {literal(comment)}"

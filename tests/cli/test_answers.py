@@ -30,15 +30,24 @@ CHAIN = _account(
     [
         *(("block", str(n), f"0x{n}", "0x", str(HEAD_TIME - 12 * (40 - n)), "proved") for n in range(40)),
         ("block", "40", "0x40", "0x39", str(HEAD_TIME), "linked"),
-        *(("task", f"0x{n}", str(n), str(n), "0x", "0x", "10", "18", "3") for n in range(3)),
-        ("task", "0x3", "3", "3", "0x", "0x", "38", "100", "3"),
+        ("task", "0x0", "0", "0", "0x1", "0x", "10", "18", "3"),
+        *(("task", f"0x{n}", str(n), str(n), "0x2", "0x", "10", "18", "3") for n in (1, 2)),
+        ("task", "0x3", "3", "3", "0x2", "0x", "38", "100", "3"),
         ("operator", ONE, "0xkey", "eu", "10"),
         ("operator", TWO, "0xkey", "us", "11"),
         ("operator", GONE, "0xkey", "eu", "12"),
         event(
-            "operatorsetcommitted", setNumber=2, members=[[ONE, [1, 2], 10**21], [TWO, [1, 2], 5 * 10**20]]
+            "operatorsetcommitted",
+            setHash="0x2",
+            setNumber=2,
+            members=[[ONE, [1, 2], 10**21], [TWO, [1, 2], 5 * 10**20]],
         ),
-        event("operatorsetcommitted", setNumber=1, members=[[GONE, [1, 2], 10**21]]),
+        event(
+            "operatorsetcommitted",
+            setHash="0x1",
+            setNumber=1,
+            members=[[ONE, [1, 2], 10**20], [TWO, [1, 2], 10**20], [GONE, [1, 2], 10**21]],
+        ),
         *(event("tasksubmitted", taskHash=f"0x{n}") for n in range(4)),
         event("responded", taskHash="0x0"),
         event("attested", taskHash="0x0"),
@@ -94,6 +103,10 @@ TRUE: Mapping[str, Rows] = {
         )
     ],
     "processors_behind": [{"processor": p, "behind": 0} for p in ("tasks", "traces")],
+    "service_levels": [
+        {"operator": o, "on_time": share, "budget_left": 1 - (1 - share) / 0.01, "misses_left": left}
+        for o, share, left in ((ONE, 1, 2), (TWO, 5 / 6, 1), (GONE, 0, 2), ("all", 16 / 27, 1))
+    ],
     "spans_by_service": [
         {"service": s, "spans": c}
         for s, c in (("aggregator", 3), ("chain", 11), ("nektar-store", 90), ("operator-0", 5), ("all", 109))
@@ -132,7 +145,7 @@ def test_every_panel_of_every_board_is_held_to_something() -> None:
 
 
 def test_what_is_true_is_nothing_wrong() -> None:
-    assert ran(TRUE) == Ran({"run": 13, "empty": 0, "failed": 0, "untrue": 0}, None)
+    assert ran(TRUE) == Ran({"run": 14, "empty": 0, "failed": 0, "untrue": 0}, None)
 
 
 @pytest.mark.parametrize(("id", "row", "column"), numbers(TRUE))

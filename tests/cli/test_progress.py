@@ -33,7 +33,7 @@ SUMMARY: dict[str, Any] = {
         "clock": {"injected": 3, "right": 2, "wrong": 0, "none_reported": 1},
         "network": {"injected": 2, "right": 1, "wrong": 1, "none_reported": 0},
     },
-    "panels": {"run": 13, "empty": 0, "failed": 0, "untrue": 0},
+    "panels": {"run": 14, "empty": 0, "failed": 0, "untrue": 0},
     "blocks": 40,
     "tasks": 1,
     "reorgs": 1,
@@ -55,4 +55,4 @@ def test_the_account_says_what_was_sent_told_and_asked(capsys: pytest.CaptureFix
         "5 sent by operators and the aggregator, 5 stored, 2 refused, 2 of them from operators that had left"
     ) in lines
     assert "3 of 4 findings verified offline, and 4 accepted by the slashing contract in a dry run" in lines
-    assert "13 of the board run on this: 0 empty, 0 failed, 0 untrue" in lines
+    assert "14 of the board run on this: 0 empty, 0 failed, 0 untrue" in lines

@@ -21,6 +21,7 @@ from nektar.rows import (
     OperatorRow,
     ProgressRow,
     Row,
+    ServiceRow,
     TaskEventRow,
     TaskRow,
     TaskState,
@@ -100,6 +101,14 @@ def operators() -> list[Row]:
     return [OperatorRow(o, bytes(64), "eu", 1, s, True, 1, 0) for o, s in zip(OPERATORS, STAKES, strict=True)]
 
 
+def levels() -> list[Row]:
+    """Each Operator owes its stake in every window; of the n-th one so many hundredths failed in the last."""
+    return [
+        ServiceRow(o, *[s] * 6, *[0] * 5, n * s // 100, 0, n, START, 0)  # type: ignore[call-arg]
+        for n, (o, s) in enumerate(zip(OPERATORS, STAKES, strict=True))
+    ]
+
+
 def events() -> list[Row]:
     moments = [("responded", n) for n in RESPONDED] + [("attested", n) for n in ATTESTED]
     return [
@@ -162,8 +171,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     progress: list[Row] = [ProgressRow("tasks", HEAD - 4, block_hash(HEAD - 4))]
     with open_store(f"chdb://{tmp_path_factory.mktemp('store')}") as opened:
         migrate(opened, [])
-        fill(opened, "mine", [tasks(), duties(), findings(), operators(), events(), progress])
-        fill(opened, "other", [tasks(), duties(), findings(), operators(), events(), progress])
+        fill(opened, "mine", [tasks(), duties(), findings(), operators(), levels(), events(), progress])
+        fill(opened, "other", [tasks(), duties(), findings(), operators(), levels(), events(), progress])
         for service, count in SPANS.items():
             opened.command(
                 "INSERT INTO otel_traces (Timestamp, ServiceName, SpanName) "
@@ -202,6 +211,11 @@ def share() -> float:
     decided = {(n, o): s for (n, o), s in DUTIES.items() if s in ("signed", "late", "missed")}
     on_time = sum(stake[o] for (_, o), s in decided.items() if s == "signed")
     return on_time / sum(stake[o] for _, o in decided)
+
+
+def kept() -> float:
+    """The share of all Operators' stake that was on time."""
+    return 1 - sum(n * stake / 100 for n, stake in enumerate(STAKES)) / sum(STAKES)
 
 
 # --- the panels -------------------------------------------------------------------------------------
@@ -256,6 +270,19 @@ TRUE: dict[str, Callable[[Answer], bool]] = {
         == [(hexed(o), s / 10**18, MISSED[hexed(o)]) for o, s in zip(OPERATORS, STAKES, strict=True)]
     ),
     "processors_behind": lambda ask: ask("processors_behind") == [{"processor": "tasks", "behind": 3}],
+    "service_levels": lambda ask: (
+        [
+            (row["operator"], row["on_time"], row["budget_left"], row["misses_left"])
+            for row in ask("service_levels")
+        ]
+        == [
+            *(
+                (hexed(o), pytest.approx(1 - n / 100), pytest.approx(1 - n), n)
+                for n, o in reversed([*enumerate(OPERATORS)])
+            ),
+            ("all", pytest.approx(kept()), pytest.approx(1 - (1 - kept()) / 0.01), 0),
+        ]
+    ),
     "spans_by_service": lambda ask: (
         by(ask("spans_by_service"), "service", "spans") == {**SPANS, "all": sum(SPANS.values())}
     ),
@@ -287,7 +314,7 @@ def test_a_point_in_time_without_a_response_is_0_and_the_rest_stand_where_they_h
 
 def test_where_there_is_nothing_a_row_says_so(store: Store) -> None:
     nobody = asked(store, TimeRange(1, 100), "nobody")
-    lists = {"operators", "processors_behind"}
+    lists = {"operators", "processors_behind", "service_levels"}
     for panel in BOARD.panels:
         rows = nobody(panel.id)
         assert bool(rows) == (panel.id not in lists), panel.id

@@ -23,6 +23,7 @@ def test_defaults_are_embedded_and_under_the_data_directory(tmp_path: Path) -> N
     assert config.bus_url == f"sqlite://{tmp_path / 'nektar-data' / 'bus'}"
     assert config.store_url == f"chdb://{tmp_path / 'nektar-data' / 'store'}"
     assert config.network().name == "one"
+    assert config.network().objective == 0.99
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,9 @@ def test_defaults_are_embedded_and_under_the_data_directory(tmp_path: Path) -> N
         (("00aa", "00"), "contracts"),
         (("providers:", "provider:"), "provider"),
         (("name: one", "name: One Network"), "name"),
+        (("chain_id: 31337", "chain_id: 31337\n    objective: 1"), "objective"),
+        (("chain_id: 31337", "chain_id: 31337\n    objective: 99"), "objective"),
+        (("chain_id: 31337", "chain_id: 31337\n    objective: 0"), "objective"),
         (("providers: {", "providers: {{"), "not YAML"),
         (("http://127.0.0.1:8545", "${NEKTAR_TEST_UNSET}"), "NEKTAR_TEST_UNSET is not set"),
         (("http://127.0.0.1:8545", "file:/no/such/file"), "can't be read"),

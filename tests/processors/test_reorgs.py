@@ -33,6 +33,7 @@ from processors.conditions.missed_duty import MissedDuty
 from processors.conditions.wrongful_slashing import WrongfulSlashing
 from processors.folds.diagnosis import Diagnosis
 from processors.folds.operators import Operators
+from processors.folds.service_levels import ServiceLevels
 from processors.folds.slashings import Slashings
 from processors.folds.tasks import Tasks
 from processors.folds.traces import Traces
@@ -41,7 +42,7 @@ from tests.processors.world import OPERATORS, Rows, World, history, put
 
 Part = tuple[Block, tuple[ChainEvent, ...]]
 CONDITIONS = [Equivocation.detect, InvalidResponse.detect, MissedDuty.detect, WrongfulSlashing.detect]
-FOLDS = [Tasks(), Diagnosis(), Operators(), Slashings(), Traces(), *CONDITIONS]
+FOLDS = [Tasks(), Diagnosis(), Operators(), Slashings(), ServiceLevels(), Traces(), *CONDITIONS]
 LIVES = 12
 
 

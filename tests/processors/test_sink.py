@@ -408,6 +408,7 @@ def test_a_query_that_does_not_end_ends_the_role_where_it_runs_in_it_alone(
 
     monkeypatch.setattr(sink, "open_store", nullcontext)
     monkeypatch.setattr(sink, "migrate", lambda *_: [])
+    monkeypatch.setattr(sink, "say_objectives", lambda *_: None)
     monkeypatch.setattr(sink, "serve", serve)
     with pytest.raises(Served):
         sink.run(Config(providers={}, networks=(), store=url), {}, bus, threading.Event(), Health())
@@ -416,7 +417,9 @@ def test_a_query_that_does_not_end_ends_the_role_where_it_runs_in_it_alone(
 def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path, bus: Bus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    config = Config(providers={}, networks=(), data_dir=str(tmp_path), listen=Listen(f"127.0.0.1:{port}"))
+    network = NetworkConfig("n", 1, ("p",), {}, objective=0.9)
+    listen = Listen(f"127.0.0.1:{port}")
+    config = Config(providers={}, networks=(network,), data_dir=str(tmp_path), listen=listen)
     stop, health = threading.Event(), Health()
     role = threading.Thread(target=sink.run, args=(config, {"n": Things()}, bus, stop, health))
     role.start()
@@ -429,6 +432,8 @@ def test_the_role_answers_sql_while_it_stores_and_stops_when_told(tmp_path: Path
             if found := records(config, "SELECT hash FROM blocks"):
                 break
         assert found == [{"hash": f"0x{'01' * 32}"}]
+        said = records(config, "SELECT network, objective FROM objectives")
+        assert said == [{"network": "n", "objective": 0.9}]
     finally:
         stop.set()
         role.join(30)
