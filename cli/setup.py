@@ -62,6 +62,8 @@ listen:
 #     gateway: { role: aggregator, key: "0x…" }
 #   senders:                           # who sends by a token that is written here
 #     sidecar: ${SIDECAR_TOKEN}
+#   quota:                             # how much each may send for long
+#     { bytes_per_second: 33554432, items_per_second: 50000, burst: 10 }
 
 # watchers:                            # who is told of findings, by webhook (Standard Webhooks)
 #   - name: my-team

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from indexer.budget import Budget
+from indexer.budget import Budget, Recent
 from nektar import registered, tokens
 from nektar.bus.port import Bus
 from nektar.config import Config, NetworkConfig
@@ -71,7 +71,7 @@ class Admission:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._all = Budget(ALL, 1.0, clock())
-        self._peers: OrderedDict[str, Budget] = OrderedDict()
+        self._peers = Recent[str, Budget](PEERS, lambda: Budget(A_PEER, 1.0, clock()))
 
     def known(self, token: str) -> Sender | None:
         """Who sent it, where that was seen a moment ago; takes no time."""
@@ -131,11 +131,7 @@ class Admission:
         """For a verification. Raises Busy."""
         now = self._clock()
         with self._lock:
-            budget = self._peers.setdefault(peer, Budget(A_PEER, 1.0, now))
-            self._peers.move_to_end(peer)
-            while len(self._peers) > PEERS:
-                self._peers.popitem(last=False)
-            if not (budget.take(now) and self._all.take(now)):
+            if not (self._peers[peer].take(now) and self._all.take(now)):
                 raise Busy("too many tokens are new here")
 
 

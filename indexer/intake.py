@@ -1,11 +1,13 @@
 """What is done with a request of telemetry, whichever way it came: read, unpacked, checked, put onto the bus.
 
 A request that is taken is on the bus: its signed responses on their Networks' logs first (`heard.py`),
-then what it holds on `otlp_spans`, `otlp_logs` or `otlp_metrics`. Killed in between, it has answered nothing,
-and the client sends again: the same bytes are the same rows, and the same signature changes nothing.
+then what it holds on `otlp_spans`, `otlp_logs` or `otlp_metrics` (`writes.py`). Killed in between, it has
+answered nothing, and the client sends again: the same bytes are the same rows, and the same signature changes
+nothing.
 
 Nothing that is sent is believed (`otlp.py`) or can take more than its share: bodies are bounded before and
-after they are unpacked, and what all requests under way hold together is bounded, too (`room.py`).
+after they are unpacked, what all requests under way hold together is bounded, too (`room.py`), and so is what
+each client sends for long (`quota.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +16,9 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -26,18 +26,17 @@ from opentelemetry import metrics
 
 from indexer import otlp, otlp_json
 from indexer.admission import Admission, Busy
-from indexer.heard import Found, Fresh, Heard, records
-from indexer.lanes import Lane
+from indexer.clients import client
+from indexer.heard import Fresh, Heard
+from indexer.letters import Letters
+from indexer.quota import Quotas
 from indexer.refusals import bad, busy, large, later, unknown
 from indexer.room import Room, Share
 from indexer.turns import Turns
 from indexer.unpack import NotPacked, TooLarge, unpacked
-from nektar import trace
-from nektar.bus.port import Bus, BusError, Message, partition_of, partition_of_key
-from nektar.config import Config, NetworkConfig
-from nektar.generations import Standing
-from nektar.log import OTLP_SPANS, BrokenLog
-from nektar.model import Signed
+from indexer.writes import Writes
+from nektar.bus.port import Bus, BusError, Message
+from nektar.config import Config
 from nektar.monitor import own_token
 from nektar.otlp import BadRequest, Signal, check_size, parse
 from nektar.senders import OWN, UNAUTHENTICATED, Sender
@@ -47,6 +46,11 @@ log = logging.getLogger(__name__)
 
 answered = metrics.get_meter("nektar").create_counter(
     "nektar.collector.requests", "{request}", "Requests answered, by protocol, signal and status"
+)
+_refused = metrics.get_meter("nektar").create_counter(
+    "nektar.collector.refused",
+    "{item}",
+    "Spans, log records and data points refused by themselves, by reason",
 )
 _items = metrics.get_meter("nektar").create_counter(
     "nektar.collector.items", "{item}", "Spans, log records and data points put onto the bus"
@@ -61,10 +65,6 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 READ_SECONDS = 10.0
 TURN_SECONDS = 5.0
 COMMIT_SECONDS = 8.0
-# Seconds between two questions to the bus, while nothing is written, by which to see that it is there.
-ASK_EVERY = 1.0
-# Seconds that whoever asks is waited for at the end.
-ASKED_SECONDS = 0.05
 
 
 class Body(NamedTuple):
@@ -82,8 +82,10 @@ Read = Callable[[Share], Awaitable[Body]]
 class _Taken(NamedTuple):
     """What is to be written of a request, and what the client is told about the rest."""
 
-    signed: Fresh
+    brought: Fresh
     messages: list[Message]
+    letter: Message | None  # about what is refused
+    size: int  # of all of it, in bytes
     items: int
     rejected: int
     why: str
@@ -93,7 +95,6 @@ class Intake:
     """Takes requests of the configured senders, onto the lanes that it writes by."""
 
     def __init__(self, config: Config, bus: Bus) -> None:
-        self._bus = bus
         tokens = config.telemetry.senders
         self._is_open = config.telemetry.is_open
         # Roles bring their own spans by a token that no sender has.
@@ -106,83 +107,38 @@ class Intake:
             if token
         ]
         self._heard = Heard(config.networks)
-        self._standing = Standing(bus, config.networks)
-        self._standing.look()
+        self._writes = Writes(config, bus, self._heard)
         self._room = Room(MAX_HELD_BYTES)
+        self._quotas = Quotas(config.telemetry.quota)
+        self._letters = Letters()
         # Requests are unpacked and checked under one interpreter lock anyhow: so only one is in memory in its
         # largest form.
         self._turns = Turns("otlp")
         self._under_way = set[asyncio.Task[Any]]()  # or nobody might hold a request whose client has gone
-        self._admission = Admission(config, bus, self._standing) if config.telemetry.audience else None
+        self._admission = Admission(config, bus, self._writes.standing) if config.telemetry.audience else None
         # Of its own: whoever is admitted need not wait for those who are not.
         self._admitting = ThreadPoolExecutor(1, "admission")
-        self._opened = ExitStack()
-        try:
-            self._lanes = {p: self._lane(f"collector/{p}", p) for p in range(bus.partitions)}
-            self._logs = {
-                network.name: self._lane(
-                    f"collector/log/{network.name}", partition_of(network.name, bus.partitions)
-                )
-                for network in config.networks
-            }
-        except BaseException:
-            self._opened.close()
-            raise
-        self._answered_at = time.time()
-        self._closing = threading.Event()
-        # Of its own, since nobody waits for it: a bus that is gone may let it wait for a minute.
-        self._asking = threading.Thread(target=self._ask, name="collector asks", daemon=True)
-        self._asking.start()
 
     @property
     def level_at(self) -> float:
         """All that was taken before is on the bus, which was there; in seconds since 1970."""
-        return self._waiting_since or self._answered_at
-
-    @property
-    def _waiting_since(self) -> float | None:
-        return min((at for lane in self._all_lanes if (at := lane.since)), default=None)
-
-    def _ask(self) -> None:
-        """See now and then that the bus is there, while no write tells."""
-        while not self._closing.wait(ASK_EVERY):
-            began = time.time()
-            try:
-                self._standing.look()
-                if self._waiting_since is None:
-                    self._bus.end(OTLP_SPANS, 0)
-                    self._answered_at = began
-            except (BusError, BrokenLog):
-                pass  # it is not there: as of when it was, `level_at` says
-            except Exception:  # whatever it is, nobody else would ask from then on
-                log.exception("the bus could not be asked")
-
-    @property
-    def _all_lanes(self) -> list[Lane]:
-        return [*self._lanes.values(), *self._logs.values()]
+        return self._writes.level_at
 
     def check(self) -> None:
         """Raises Fenced where another collector writes by our lanes, Broken where we can't any more."""
-        for lane in self._all_lanes:
-            if lane.over:
-                raise lane.over
+        self._writes.check()
 
     def close(self) -> None:
         """Write what was taken, then end."""
-        self._closing.set()
-        self._asking.join(ASKED_SECONDS)
         self._turns.close()
         self._admitting.shutdown(cancel_futures=True)
-        self._opened.close()
+        self._writes.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _lane(self, transactional_id: str, partition: int) -> Lane:
-        return self._opened.enter_context(Lane(self._bus, transactional_id, partition))
 
     # --- one request --------------------------------------------------------------------------------
 
@@ -194,15 +150,16 @@ class Intake:
         raises.
         """
         try:
-            sender = await self._sender(authorization, peer)
-            share = Share(self._room, sender)
+            of = client(await self._sender(authorization, peer), peer)
+            self._quotas.check(of)
+            share = Share(self._room, of)
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     body = await read(share)
             except BaseException:
                 share.free()
                 raise
-            putting = asyncio.create_task(self._put(signal, body, sender, share))
+            putting = asyncio.create_task(self._put(signal, body, share))
             del body
             self._under_way.add(putting)
             putting.add_done_callback(self._under_way.discard)
@@ -215,21 +172,30 @@ class Intake:
             log.error("%s", error)
             raise later("the bus does not take it now") from error
 
-    async def _put(self, signal: Signal, body: Body, sender: Sender, share: Share) -> Any:
+    async def _put(self, signal: Signal, body: Body, share: Share) -> Any:
         """Unpack, check and write what was read. Raises Refused, BadRequest, TimeoutError, BusError."""
+        of = share.client
         try:
-            taking = self._turns.take(sender, partial(self._take, signal, body, sender, share))
+            taking = self._turns.take(of, partial(self._take, signal, body, share))
             del body
             taken: _Taken = await _begun_within(TURN_SECONDS, taking)
-            async with asyncio.timeout(COMMIT_SECONDS):
-                await self._write(taken, sender)
+            try:
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await self._writes.write(taken.brought, taken.messages, taken.letter, of.sender)
+            except (TimeoutError, BusError):  # it comes again
+                self._quotas.spend(of, -taken.size, -taken.items - taken.rejected)
+                if taken.letter:
+                    self._letters.give_back(of)
+                raise
         finally:
             share.free()
+        _items.add(taken.items, {"signal": signal.name, "sender": of.kind})
+        if taken.rejected and not taken.items:
+            raise bad(taken.why)
         said = signal.response()
         if taken.rejected:
             setattr(said.partial_success, f"rejected_{signal.items}", taken.rejected)
             said.partial_success.error_message = taken.why
-        _items.add(taken.items, {"signal": signal.name})
         return said
 
     async def _sender(self, authorization: str, peer: str) -> Sender:
@@ -262,58 +228,40 @@ class Intake:
             raise busy(str(error)) from error
         return sender
 
-    def _take(self, signal: Signal, sent: Body, sender: Sender, share: Share) -> _Taken:
+    def _take(self, signal: Signal, sent: Body, share: Share) -> _Taken:
         """Unpack and check a request, in a thread. Raises Refused, BadRequest."""
-        body = sent.packed
+        body, of = sent.packed, share.client
         if sent.encoding:
-            try:
-                body = unpacked(body, sent.encoding, MAX_BODY_BYTES)
-            except NotPacked as error:
-                raise bad(str(error)) from error
-            except TooLarge as error:
-                raise large(MAX_BODY_BYTES) from error
-            share.take(len(body))
+            body = self._unpacked(sent, share)
+        self._quotas.spend(of, size := len(body), 0)
         request = otlp_json.parse(signal, body) if sent.is_json else parse(signal, body)
         check_size(signal, request)
-        reasons = otlp.refuse(signal, request, time.time_ns())
+        sample = otlp.Sample(signal)
+        reasons = otlp.refuse(signal, request, time.time_ns(), sample)
+        for reason, n in reasons.items():
+            _refused.add(n, {"signal": signal.name, "reason": reason.partition(":")[0]})
         why = "; ".join(f"{n} {signal.items}: {reason}" for reason, n in reasons.most_common(5))
         left = otlp.count(signal, request)
-        if reasons and not left:
-            raise bad(why)
+        self._quotas.spend(of, 0, left + reasons.total())
         if otlp.drop_empty(signal, request) or sent.is_json or reasons:
             body = request.SerializeToString(deterministic=True)
-        messages = otlp.messages(signal, request, body, sender.headers) if left else []
+        messages = otlp.messages(signal, request, body, of.sender.headers) if left else []
+        letter = self._letters.about(signal, of, far, sample) if (far := reasons[otlp.FAR]) else None
         # Last of all: others wait for what begins here.
-        signed = self._heard.fresh(signal, request, body, sender)
-        return _Taken(signed, messages, left, reasons.total(), why)
+        brought = self._heard.fresh(signal, request, body, of.sender)
+        return _Taken(brought, messages, letter, size, left, reasons.total(), why)
 
-    async def _write(self, taken: _Taken, sender: Sender) -> None:
-        """Commit it: signatures first, so that no span is there whose signature is not. Raises BusError."""
-        # Who gives up waiting for another's write does not end it.
-        others = [asyncio.shield(asyncio.wrap_future(other)) for other in taken.signed.others]
-        signed = records(taken.signed.to_write, sender, self._standing)
-        await asyncio.gather(*(self._log(*each, sender) for each in signed), *others)
-        of: dict[int, list[Message]] = {}
-        for message in taken.messages:
-            of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
-        await _all([self._lanes[partition].write(messages) for partition, messages in of.items()])
-
-    async def _log(
-        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: Sender
-    ) -> None:
-        """Append what was brought to the Network's log, which begins a trace."""
-
-        def ended(writing: Future[None]) -> None:
-            # Not when its request ends: that may give up before a commit which succeeds after all.
-            failed = writing.cancelled() or writing.exception()
-            self._heard.end(found, sender, written=not failed)
-
-        kind = "signed" if isinstance(found[0].brought, Signed) else "told"
-        said = {trace.NETWORK: network.name, trace.RECORDS: [kind]}
-        with trace.root("collect", trace.carried(message.headers), time.time_ns(), said):
-            writing = self._logs[network.name].write([message])
-            writing.add_done_callback(ended)
-            await asyncio.wrap_future(writing)
+    def _unpacked(self, sent: Body, share: Share) -> bytes:
+        """Raises Refused."""
+        try:
+            body = unpacked(sent.packed, sent.encoding, MAX_BODY_BYTES)
+        except NotPacked as error:
+            raise bad(str(error)) from error
+        except TooLarge as error:
+            self._quotas.spend(share.client, MAX_BODY_BYTES, 0)
+            raise large(MAX_BODY_BYTES) from error
+        share.take(len(body))
+        return body
 
 
 async def _begun_within(seconds: float, work: Future[Any]) -> Any:
@@ -327,10 +275,6 @@ async def _begun_within(seconds: float, work: Future[Any]) -> Any:
         if work.cancel():
             raise
         return await done
-
-
-async def _all(writes: Sequence[Any]) -> None:
-    await asyncio.gather(*map(asyncio.wrap_future, writes))
 
 
 def _hashed(token: str) -> bytes:

@@ -34,12 +34,18 @@ AHEAD = 3600 * 10**9
 # Each message that a long request is cut into repeats the resource and the scope: at most as much again.
 MAX_OWN_BYTES = PART_BYTES // 2
 
+# Of a sample of what was refused: some tens of spans.
+SAMPLE_BYTES = 16 * 1024
+
 _NO_TRACE = bytes(TRACE_ID_BYTES)
 _NO_SPAN = bytes(SPAN_ID_BYTES)
 
 
-def refuse(signal: Signal, request: Any, now: int) -> Counter[str]:
-    """Take out of `request` what is not sound at `now` (ns since 1970): reason → how many were for it."""
+def refuse(signal: Signal, request: Any, now: int, sample: Sample | None = None) -> Counter[str]:
+    """Take out of `request` what is not sound at `now` (ns since 1970): reason → how many were for it.
+
+    What is outside of the window goes into `sample`, as much as it takes.
+    """
     why = _CHECKS[signal]
     reasons: Counter[str] = Counter()
     for group in groups(signal, request):
@@ -49,6 +55,9 @@ def refuse(signal: Signal, request: Any, now: int) -> Counter[str]:
         }
         if refused:
             reasons.update(refused.values())
+            if sample:
+                for i in (i for i, reason in refused.items() if reason is FAR):
+                    sample.add(group, group.items[i])
             _keep(group.items, [item for i, item in enumerate(group.items) if i not in refused])
     return reasons
 
@@ -96,7 +105,7 @@ def count(signal: Signal, request: Any) -> int:
 
 def _reason(why: Callable[[Any, int], str], item: Any, now: int, large: bool) -> str:
     if large or item.ByteSize() > PART_BYTES - MAX_OWN_BYTES:
-        return f"larger, with its resource and scope, than {PART_BYTES} bytes"
+        return f"size: expected at most {PART_BYTES} bytes, with its resource and scope"
     return why(item, now)
 
 
@@ -112,8 +121,8 @@ def _of_span(span: Any, now: int) -> str:
         if len(link.trace_id) != TRACE_ID_BYTES or len(link.span_id) != SPAN_ID_BYTES:
             return "link: expected a trace id and a span id"
     if not now - BACK <= span.start_time_unix_nano <= now + AHEAD:
-        return _FAR
-    return "" if span.end_time_unix_nano <= now + AHEAD else _FAR
+        return FAR
+    return "" if span.end_time_unix_nano <= now + AHEAD else FAR
 
 
 def _of_record(record: Any, now: int) -> str:
@@ -121,7 +130,7 @@ def _of_record(record: Any, now: int) -> str:
     if len(record.trace_id) not in (0, TRACE_ID_BYTES) or len(record.span_id) not in (0, SPAN_ID_BYTES):
         return "ids: expected those of a span, or none"
     when = record.time_unix_nano or record.observed_time_unix_nano
-    return "" if now - BACK <= when <= now + AHEAD else _FAR
+    return "" if now - BACK <= when <= now + AHEAD else FAR
 
 
 def _of_point(point: Any, now: int) -> str:
@@ -130,11 +139,11 @@ def _of_point(point: Any, now: int) -> str:
         if len(each.trace_id) not in (0, TRACE_ID_BYTES) or len(each.span_id) not in (0, SPAN_ID_BYTES):
             return "exemplar: expected the ids of a span, or none"
     if not now - BACK <= point.time_unix_nano <= now + AHEAD:
-        return _FAR
-    return "" if point.start_time_unix_nano <= now + AHEAD else _FAR
+        return FAR
+    return "" if point.start_time_unix_nano <= now + AHEAD else FAR
 
 
-_FAR = "time: expected one of the last 7 days, or the next hour, by the collector's clock"
+FAR = "time: expected one of the last 7 days, or the next hour, by the collector's clock"
 _CHECKS: dict[Signal, Callable[[Any, int], str]] = {SPANS: _of_span, LOGS: _of_record, METRICS: _of_point}
 
 
@@ -157,21 +166,15 @@ def _key(signal: Signal, request: Any) -> bytes:
 def _pieces(signal: Signal, request: Any) -> Iterator[Any]:
     """The same items in the same order, in requests that each fit into a message. Equal requests are cut
     equally, so that one that is sent again is the same messages again."""
-    piece, size = signal.request(), 0
-    last: Group | None = None  # whose items the piece ends with
+    piece = _Piece(signal)
     for group in groups(signal, request):
-        into: Any = None
         for item in group.items:
-            needed = item.ByteSize() + _ITEM_FRAME
-            if size and size + needed + _opening(group, last, into) > PART_BYTES:
-                yield piece
-                piece, size, last, into = signal.request(), 0, None, None
-            size += needed + _opening(group, last, into)
-            if into is None:
-                into, last = _open(signal, piece, group, last), group
-            into.append(item)
-    if size:
-        yield piece
+            if piece.size and piece.size + piece.takes(group, item) > PART_BYTES:
+                yield piece.request
+                piece = _Piece(signal)
+            piece.add(group, item)
+    if piece.size:
+        yield piece.request
 
 
 # Tags and lengths around an item, and around a group and what it says.
@@ -179,33 +182,69 @@ _ITEM_FRAME = 4
 _GROUP_FRAME = 32
 
 
-def _opening(group: Group, last: Group | None, into: Any) -> int:
-    """The bytes that a piece takes before the group's next item."""
-    if into is not None:
-        return 0
-    size = group.own_bytes + _GROUP_FRAME
-    if last and last.resource is group.resource:
-        size -= group.resource_bytes
-        if last.scope is group.scope:
-            size -= group.scope_bytes
-    return size
+class _Piece:
+    """A request that is made of items of another, group by group."""
+
+    def __init__(self, signal: Signal) -> None:
+        self.request = signal.request()
+        self.size = 0  # of it, or a little more, in bytes
+        self._signal = signal
+        self._last: Group | None = None  # whose items it ends with
+        self._into: Any = None
+
+    def takes(self, group: Group, item: Any) -> int:
+        """The bytes that it takes to add an item of this group."""
+        size = int(item.ByteSize()) + _ITEM_FRAME
+        last = self._last
+        if last is group:
+            return size
+        size += group.own_bytes + _GROUP_FRAME
+        if last and last.resource is group.resource:
+            size -= group.resource_bytes
+            if last.scope is group.scope:
+                size -= group.scope_bytes
+        return size
+
+    def add(self, group: Group, item: Any) -> None:
+        self.size += self.takes(group, item)
+        if self._last is not group:
+            self._into, self._last = self._open(group), group
+        self._into.append(item)
+
+    def _open(self, group: Group) -> Any:
+        """A group like `group` at the end, without items; returns where they go."""
+        resources = getattr(self.request, self._signal.resources)
+        if self._last is None or self._last.resource is not group.resource:
+            resource = resources.add()
+            if group.resource.HasField("resource"):
+                resource.resource.CopyFrom(group.resource.resource)
+            resource.schema_url = group.resource.schema_url
+        scopes = getattr(resources[-1], self._signal.scopes)
+        if self._last is None or self._last.scope is not group.scope:
+            scope = scopes.add()
+            if group.scope.HasField("scope"):
+                scope.scope.CopyFrom(group.scope.scope)
+            scope.schema_url = group.scope.schema_url
+        if group.metric is None:
+            return getattr(scopes[-1], self._signal.items)
+        return _opened(scopes[-1].metrics.add(), group.metric)
 
 
-def _open(signal: Signal, piece: Any, group: Group, last: Group | None) -> Any:
-    """A group like `group` at the end of `piece`, without items; returns where they go."""
-    resources = getattr(piece, signal.resources)
-    if last is None or last.resource is not group.resource:
-        resource = resources.add()
-        resource.resource.CopyFrom(group.resource.resource)
-        resource.schema_url = group.resource.schema_url
-    scopes = getattr(resources[-1], signal.scopes)
-    if last is None or last.scope is not group.scope:
-        scope = scopes.add()
-        scope.scope.CopyFrom(group.scope.scope)
-        scope.schema_url = group.scope.schema_url
-    if group.metric is None:
-        return getattr(scopes[-1], signal.items)
-    return _opened(scopes[-1].metrics.add(), group.metric)
+class Sample:
+    """The first items that are added, with what they stand in, and none that would make it too large."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._piece = _Piece(signal)
+        self.count = 0
+
+    def add(self, group: Group, item: Any) -> None:
+        if self._piece.size + self._piece.takes(group, item) <= SAMPLE_BYTES:
+            self._piece.add(group, item)
+            self.count += 1
+
+    @property
+    def request(self) -> Any:
+        return self._piece.request
 
 
 def _opened(made: Any, metric: Any) -> Any:

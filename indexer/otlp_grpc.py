@@ -16,7 +16,6 @@ import asyncio
 import logging
 import os
 import threading
-from collections import defaultdict
 from concurrent.futures import Future
 from typing import Any, Self
 from urllib.parse import unquote
@@ -29,18 +28,20 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
+from indexer.budget import Recent
+from indexer.clients import Client
 from indexer.intake import MAX_BODY_BYTES, Body, Intake, answered
+from indexer.quota import CLIENTS
 from indexer.refusals import Refused, bad
 from indexer.room import Share
 from nektar.http import CantListen, bind
 from nektar.otlp import SIGNALS, Signal
-from nektar.senders import Sender
 
 log = logging.getLogger(__name__)
 
 # Of a message that nobody has asked for yet so much is taken, and held.
 WINDOW_BYTES = 64 * 1024
-# Messages that are read at once, each of up to MAX_BODY_BYTES, and one of each sender: these are held beside
+# Messages that are read at once, each of up to MAX_BODY_BYTES, and one of each client: these are held beside
 # what all requests hold together.
 READ_AT_ONCE = 8
 # Further connections are refused. Each is a file, and with those of HTTP they are less than the 1,024 that a
@@ -130,16 +131,16 @@ def _services(intake: Intake) -> list[Any]:
 
 
 class _Reading:
-    """Whose message is read: of each sender one at a time, and so many at once."""
+    """Whose message is read: of each client one at a time, and so many at once."""
 
     def __init__(self) -> None:
-        self._of = defaultdict[Sender, asyncio.Lock](asyncio.Lock)
+        self._of = Recent[Client, asyncio.Lock](CLIENTS, asyncio.Lock)
         self._all = asyncio.Semaphore(READ_AT_ONCE)
 
     async def read(self, context: Any, share: Share) -> bytes:
         """The message of this request. Raises Refused."""
         share.take(WINDOW_BYTES)
-        async with self._of[share.sender], self._all:
+        async with self._of[share.client], self._all:
             message: Any = await context.read()
         if message is aio.EOF:
             raise bad("expected one message; got none")

@@ -1,4 +1,4 @@
-"""Turns: one thing is done at a time, of each sender in turn, so that whoever has many waits for himself."""
+"""Turns: one thing is done at a time, of each client in turn, so that whoever has many waits for himself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from nektar.senders import Sender
+from indexer.clients import Client
 
 
 class _Job(NamedTuple):
@@ -30,21 +30,21 @@ class Turns:
     """The thread in which things are done. Shared between threads and event loops."""
 
     def __init__(self, name: str) -> None:
-        self._waiting: OrderedDict[Sender, deque[_Job]] = OrderedDict()  # in the order of their turns
+        self._waiting: OrderedDict[Client, deque[_Job]] = OrderedDict()  # in the order of their turns
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def take(self, sender: Sender, work: Callable[[], Any]) -> Future[Any]:
-        """What `work` returns or raises, once it was this sender's turn. One that has not begun can be
+    def take(self, client: Client, work: Callable[[], Any]) -> Future[Any]:
+        """What `work` returns or raises, once it was this client's turn. One that has not begun can be
         cancelled, and none begins after `close`."""
         done: Future[Any] = Future()
         with self._changed:
             if self._closed:
                 done.cancel()
             else:
-                self._waiting.setdefault(sender, deque()).append(_Job(work, done))
+                self._waiting.setdefault(client, deque()).append(_Job(work, done))
                 self._changed.notify()
         return done
 
@@ -70,8 +70,8 @@ class Turns:
                 self._changed.wait()
             if self._closed:
                 return None
-            sender, jobs = self._waiting.popitem(last=False)
+            client, jobs = self._waiting.popitem(last=False)
             job = jobs.popleft()
             if jobs:
-                self._waiting[sender] = jobs
+                self._waiting[client] = jobs
             return job

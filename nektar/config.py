@@ -69,6 +69,17 @@ class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{128}$")]  # BN254 G1, x then y
 
 
+class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much telemetry one sender may send; where nobody is asked for a token, one network address."""
+
+    # Bytes as they are unpacked; spans, log records and data points. By default more than all of a Network's
+    # Operators send together, and than the store takes for long on two cores.
+    bytes_per_second: Annotated[int, msgspec.Meta(ge=1_024)] = 32 * 1024 * 1024
+    items_per_second: Annotated[int, msgspec.Meta(ge=1)] = 50_000
+    # What comes of so many seconds may come at once.
+    burst: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 10.0
+
+
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may send telemetry, and whether roles send their own."""
 
@@ -80,6 +91,7 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Sender's name → its bearer token. With none, and no audience, everyone may send, and is marked
     # `unauthenticated`.
     senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
+    quota: Quota = Quota()
     # Where roles send their own spans: true is to `listen.otlp`, else the base URL of another collector.
     own: bool | Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")] = True
     # The token by which the collector knows roles' own spans; they need one only where senders have tokens
@@ -277,6 +289,7 @@ def _known_keys(error: str) -> str:
         "limits": Limits,
         "listen": Listen,
         "telemetry": Telemetry,
+        "quota": Quota,
         "watchers": Watcher,
     }
     place = re.findall(r"[a-z]+", error.partition("$")[2])

@@ -199,7 +199,6 @@ def test_whoever_was_admitted_once_pays_like_anybody_when_the_key_is_another(
 
 def test_what_is_remembered_is_bounded(admission: Admission, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KNOWN", 3)
-    monkeypatch.setattr(module, "PEERS", 3)
     for i in range(8):
         admission.admit(token(expires=NOW + 100 + i), f"peer {i}")
-    assert len(admission._known) == len(admission._peers) == 3
+    assert len(admission._known) == 3

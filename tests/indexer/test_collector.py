@@ -37,12 +37,12 @@ from nektar.bus.port import (
     partition_of_key,
 )
 from nektar.bus.sqlite import SqliteBus
-from nektar.config import Config, Listen, NetworkConfig, Telemetry
+from nektar.config import Config, Listen, NetworkConfig, Quota, Telemetry
 from nektar.evidence import bls
 from nektar.evidence.canonical import Octets
 from nektar.health import Health
 from nektar.http import CantListen, Server, bind
-from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS, SignedBatch, decode
+from nektar.log import DEAD, NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS, SignedBatch, decode
 from nektar.otlp import MAX_GROUPS, METRICS, SIGNALS, SPANS, groups, parse
 from nektar.rows import Change, OperatorRow
 from nektar.senders import Sender
@@ -50,8 +50,9 @@ from nektar.tokens import Claims, Role, mint
 from tests import otlp
 from tests.indexer.test_heard import HOME, attributes
 from tests.nektar.bus.reading import until
-from tests.spans import Spans
+from tests.spans import Counted, Spans
 
+GENEROUS = Quota()
 TOKENS = {"operator-1": "0123456789abcdef", "aggregator": "fedcba9876543210"}
 
 
@@ -92,9 +93,10 @@ def taking(
     senders: Mapping[str, str] = {},
     networks: tuple[NetworkConfig, ...] = (),
     audience: str = "",
+    quota: Quota = GENEROUS,
 ) -> Iterator[Intake]:
     with TemporaryDirectory() as data_dir:
-        telemetry = Telemetry(senders=dict(senders), audience=audience)
+        telemetry = Telemetry(senders=dict(senders), audience=audience, quota=quota)
         config = Config(providers={}, networks=networks, data_dir=data_dir, telemetry=telemetry)
         with Intake(config, bus) as made:
             yield made
@@ -322,6 +324,72 @@ def test_other_paths_and_methods(client: Client) -> None:
     assert client.post(b"", path="/v2/traces").status == 404
     with pytest.raises(urllib.error.HTTPError, match="405"):
         urllib.request.urlopen(f"http://{client._address}/v1/traces")
+
+
+# --- quotas, and what is kept of what is refused ----------------------------------------------------
+
+
+def test_who_has_sent_too_much_is_told_when_there_is_room_again(bus: SqliteBus, counted: Counted) -> None:
+    quota = Quota(items_per_second=10, burst=1)
+    with serving(bus, TOKENS, quota=quota) as address:
+        many, one = (Client(address, token) for token in TOKENS.values())
+        body = sound(30).SerializeToString()
+        assert many.post(body).status == 200  # of which 20 are owed
+        answer = many.post(body)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "2")
+        assert "telemetry.quota" in answer.why
+        assert one.post(sound(5).SerializeToString()).status == 200
+    assert counted("nektar.collector.over_quota") == {("named",): 1}
+    assert counted("nektar.collector.items") == {("named", "traces"): 35}
+
+
+def test_a_body_that_is_refused_is_paid_for(bus: SqliteBus) -> None:
+    quota = Quota(bytes_per_second=1_000_000, burst=1)
+    bodies = [
+        (bytes([0xFF]) * 3_000_000, "", 400),
+        (gzip.compress(bytes(64 << 20)), "gzip", 413),
+    ]
+    for i, (body, encoding, status) in enumerate(bodies):
+        with serving(bus, {f"sender-{i}": "0123456789abcdef"}, quota=quota) as address:
+            client = Client(address, "0123456789abcdef")
+            assert client.post(body, content_encoding=encoding or "identity").status == status
+            assert client.post(sound().SerializeToString()).status == 429
+
+
+def test_a_request_that_was_not_written_is_not_paid_for(bus: SqliteBus) -> None:
+    faulty = Faulty(bus)
+    request, far = sound(8), sound(8, seed="far")
+    for span in far.resource_spans[0].scope_spans[0].spans:
+        span.start_time_unix_nano = 1
+    request.MergeFrom(far)
+    with serving(faulty, quota=Quota(items_per_second=10, burst=1)) as address:
+        client = Client(address)
+        for stream in (OTLP_SPANS, DEAD):
+            faulty.fault = {stream: BusError("down")}
+            for _ in range(5):
+                assert client.post(request.SerializeToString()).status == 503
+        faulty.fault.clear()
+        assert client.post(request.SerializeToString()).status == 200
+    assert len(told(bus, DEAD)) == 1
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_what_is_out_of_time_is_refused_and_kept(bus: SqliteBus, counted: Counted, signal: Any) -> None:
+    request = otlp.some(signal, 3, 10**18)
+    with serving(bus, TOKENS) as address:
+        client = Client(address, TOKENS["operator-1"])
+        path = f"/v1/{signal.name}"
+        answer = client.post(request.SerializeToString(), path=path)
+        assert (answer.status, f"3 {signal.items}: time" in answer.why) == (400, True)
+        both = otlp.some(signal, 2, time.time_ns(), seed="sound")
+        both.MergeFrom(request)
+        assert client.post(both.SerializeToString(), path=path).status == 200
+    letters = told(bus, DEAD)
+    assert [parse(signal, letter.value) for letter in letters] == [request, request]
+    assert {letter.key for letter in letters} == {f"collector {signal.stream} operator-1".encode()}
+    taken = [parse(signal, message.value) for message in told(bus, signal.stream)]
+    assert sum(len(group.items) for each in taken for group in groups(signal, each)) == 2
+    assert counted("nektar.collector.refused") == {("time", signal.name): 6}
 
 
 # --- signed responses -------------------------------------------------------------------------------
@@ -602,7 +670,7 @@ class Unpacking:
             return body
 
         def taking(intake: Intake, *given: Any) -> Any:
-            self.of.append(given[2].name)  # the sender
+            self.of.append(given[2].client.sender.name)
             assert self.goes_on.wait(60)
             return take(intake, *given)
 

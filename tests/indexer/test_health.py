@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from indexer import collector, follow, intake, role
+from indexer import collector, follow, intake, role, writes
 from indexer.follow import Follower
 from indexer.lanes import Lane
 from indexer.source import Source
@@ -227,7 +227,7 @@ class Going:
 def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
     how: str, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ASK_EVERY", 0.01)
+    monkeypatch.setattr(writes, "ASK_EVERY", 0.01)
     made = list[intake.Intake]()
 
     class Kept(intake.Intake):
@@ -253,7 +253,7 @@ def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
             assert time.monotonic() < begun + 30
         going.how = how
         if how == "takes nothing":
-            lane = made[0]._lanes[0]
+            lane = made[0]._writes._lanes[0]
             lane.write([Message("otlp_spans", b"k", b"v")])
             assert made[0].level_at == lane.since
         gone = time.monotonic()

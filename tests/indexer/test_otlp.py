@@ -59,7 +59,7 @@ def the_record(request: Any) -> Any:
         ({"start_time_unix_nano": NOW - BACK - 1}, "time"),
         ({"start_time_unix_nano": NOW + AHEAD + 1}, "time"),
         ({"end_time_unix_nano": 2**64 - 1}, "time"),
-        ({"name": "x" * (PART_BYTES - MAX_OWN_BYTES)}, "larger"),
+        ({"name": "x" * (PART_BYTES - MAX_OWN_BYTES)}, "size"),
     ],
 )
 def test_a_span_that_is_not_sound_is_refused_and_no_other(change: dict[str, Any], why: str) -> None:

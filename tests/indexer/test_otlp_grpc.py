@@ -26,6 +26,7 @@ from indexer.intake import MAX_BODY_BYTES, Intake
 from indexer.otlp_grpc import Server
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
+from nektar.config import Quota
 from nektar.http import CantListen, bind
 from nektar.log import NETWORK, OTLP_SPANS
 from nektar.otlp import LOGS, METRICS, SPANS, parse
@@ -265,6 +266,16 @@ def test_a_sender_that_is_busy_is_told_when_to_send_again(
     monkeypatch.setattr(Intake, "take", busy)
     answer = client.export(sound())
     assert (answer.status, answer.after) == (StatusCode.RESOURCE_EXHAUSTED, 2.5)
+
+
+def test_who_has_sent_too_much_is_told_when_there_is_room_again(bus: SqliteBus) -> None:
+    with serving(bus, quota=Quota(items_per_second=10, burst=1)) as address:
+        client = Client(address)
+        assert client.export(sound(30)).status is StatusCode.OK
+        answer = client.export(sound(1))
+        assert answer.status is StatusCode.RESOURCE_EXHAUSTED
+        assert answer.after == pytest.approx(2, abs=1)
+        assert "telemetry.quota" in answer.why
 
 
 def test_more_than_can_be_held_is_turned_away_until_there_is_room(

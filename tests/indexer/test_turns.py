@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.clients import Client
 from indexer.turns import Turns
 from nektar.senders import Sender
 
-A = Sender("a")
+A = Client(Sender("a"))
 
 
 class Held:
@@ -25,7 +26,7 @@ class Held:
         self.turns = Turns("test")
         self.go = threading.Event()
         self.begun = threading.Event()
-        self.first = self.turns.take(Sender("first"), self._wait)
+        self.first = self.turns.take(Client(Sender("first")), self._wait)
         assert self.begun.wait(30)
 
     def _wait(self) -> None:
@@ -41,10 +42,10 @@ def held() -> Iterator[Held]:
     held.turns.close()
 
 
-@given(st.lists(st.sampled_from([Sender("a"), Sender("b"), Sender("a", "operator")]), max_size=12))
-def test_senders_take_turns_and_each_ones_things_are_done_in_their_order(asked: list[Sender]) -> None:
-    held, done = Held(), list[tuple[Sender, int]]()
-    made: dict[Sender, int] = defaultdict(int)
+@given(st.lists(st.sampled_from([A, Client(Sender("b")), Client(Sender("a"), "10.0.0.1")]), max_size=12))
+def test_senders_take_turns_and_each_ones_things_are_done_in_their_order(asked: list[Client]) -> None:
+    held, done = Held(), list[tuple[Client, int]]()
+    made: dict[Client, int] = defaultdict(int)
     waiting = list[Future[None]]()
     for sender in asked:
         waiting.append(held.turns.take(sender, partial(done.append, (sender, made[sender]))))

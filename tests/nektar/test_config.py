@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nektar.config import ConfigError, find, load, parse
+from nektar.config import ConfigError, Quota, find, load, parse
 
 GOOD = """
 providers: {mine: {url: "http://127.0.0.1:8545"}}
@@ -58,6 +58,30 @@ def test_telemetry_comes_over_grpc_unless_that_is_turned_off() -> None:
         parse(GOOD + "listen: {otlp_grpc: somewhere}")
     with pytest.raises(ConfigError, match=r"listen\.otlp_grpc is 9466"):
         parse(GOOD + "listen: {otlp_grpc: ':9466'}")
+
+
+@pytest.mark.parametrize(
+    ("quota", "says"),
+    [
+        ("{bytes_per_second: 0}", "bytes_per_second"),
+        ("{bytes_per_second: 100}", "bytes_per_second"),  # less than a span
+        ("{items_per_second: 0}", "items_per_second"),
+        ("{items_per_second: -1}", "items_per_second"),
+        ("{items_per_second: 0.5}", "items_per_second"),
+        ("{burst: 0}", "burst"),
+        ("{burst: .inf}", "burst"),
+        ("{burst: .nan}", "burst"),
+        ("{bytes: 5}", "expected one of bytes_per_second, items_per_second, burst"),
+    ],
+)
+def test_a_quota_that_takes_nothing_or_all_is_refused(quota: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse(f"{GOOD}telemetry: {{quota: {quota}}}")
+
+
+def test_a_quota_is_generous_unless_something_is_said() -> None:
+    assert parse(GOOD).telemetry.quota == Quota(32 << 20, 50_000, 10)
+    assert parse(GOOD + "telemetry: {quota: {items_per_second: 7}}").telemetry.quota == Quota(32 << 20, 7, 10)
 
 
 THREE = GOOD.replace(
