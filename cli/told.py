@@ -13,6 +13,7 @@ from nektar import bus as buses
 from nektar.bus.port import read_all
 from nektar.config import Config
 from nektar.log import FINDINGS, Joiner
+from processors.watchers import group_of
 from processors.webhook import webhook_id
 
 WATCHER = "demo"
@@ -43,8 +44,9 @@ class Findings:
 
     def __init__(self, config: Config) -> None:
         self._bus = buses.open(config.bus_url)
-        # A member that never polls holds nothing, and may look.
-        self._group = self._bus.consumer(f"watchers.{WATCHER}", [FINDINGS])
+        # Members that never poll hold nothing, and may look.
+        groups = (group_of(WATCHER, first) for first in (True, False))
+        self._groups = [self._bus.consumer(group, [FINDINGS]) for group in groups]
 
     def __enter__(self) -> Self:
         return self
@@ -53,10 +55,11 @@ class Findings:
         self._bus.close()
 
     def told(self) -> bool:
-        """Whether the watcher has taken all that lies there: nothing is left from its group's offset on."""
+        """Whether the watcher has taken all that lies there: nothing is left from its groups' offsets on."""
         return not any(
-            self._bus.read(FINDINGS, partition, self._group.committed(FINDINGS, partition) or 0, 1)
+            self._bus.read(FINDINGS, partition, group.committed(FINDINGS, partition) or 0, 1)
             for partition in range(self._bus.partitions)
+            for group in self._groups
         )
 
     def due(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from nektar.bus.port import Delivered
 from nektar.config import Watcher
 from nektar.errors import NektarError
 from nektar.log import AHEAD_HEADER, Readings
+from processors.urgency import is_first
 
 
 class Unreadable(NektarError):
@@ -61,8 +62,9 @@ class Unread(NamedTuple):
         return self.message.offset
 
 
-def due(watcher: Watcher, record: Delivered) -> Due | Unread | None:
-    """What is to be done about a whole record for the watcher."""
+def due(watcher: Watcher, record: Delivered, first: bool = False) -> Due | Unread | None:
+    """What is to be done about a whole record for the watcher; by whom tells `first` what comes first, or the
+    rest."""
     if AHEAD_HEADER in record.headers:
         return None  # it is told when its generation has caught up, if that is news then
     if watcher.networks and record.key.decode("utf-8", "replace") not in watcher.networks:
@@ -70,7 +72,9 @@ def due(watcher: Watcher, record: Delivered) -> Due | Unread | None:
     try:
         event = _events.decode(record.value.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Unread(record, Unreadable(f"expected a finding's CloudEvent; {error}"))
+        return None if first else Unread(record, Unreadable(f"expected a finding's CloudEvent; {error}"))
+    if is_first(event.data.condition) != first:
+        return None
     if watcher.conditions and event.data.condition not in watcher.conditions:
         return None
     carried = trace.carried(record.headers)
@@ -79,10 +83,12 @@ def due(watcher: Watcher, record: Delivered) -> Due | Unread | None:
 
 
 class Tray:
-    """One partition for one watcher: how far it has been read, and what of that is done with."""
+    """One partition for one watcher: how far it has been read, and what of that is done with; of what comes
+    `first`, or of the rest."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, first: bool) -> None:
         self._watcher = watcher
+        self._first = first
         self._readings = Readings()
         self._left: set[int] = set()  # offsets of what is to be done
         self._done: set[int] = set()  # of what has been, though something before it has not
@@ -92,7 +98,8 @@ class Tray:
         """What there is to do about what is whole with this message, unless that was done before."""
         self._end = message.offset + 1
         records, error = self._readings(message)
-        found = [Unread(message, error) if error else None, *(due(self._watcher, each) for each in records)]
+        unread = Unread(message, error) if error and not self._first else None
+        found = [unread, *(due(self._watcher, each, self._first) for each in records)]
         todo = [each for each in found if each is not None and each.offset not in self._done]
         self._left |= {each.offset for each in todo}
         return todo

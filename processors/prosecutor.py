@@ -38,13 +38,15 @@ from processors.docket import Case, Key
 from processors.followed import followed
 from processors.letters import letter, where
 from processors.proving import Done, Work
+from processors.urgency import is_first
 
 log = logging.getLogger(__name__)
 
 NAME = "prosecutor"
 # How long it waits for findings before it looks at what is under way, in seconds.
 IDLE = 0.05
-# Cases of a partition that are worked on at once: what a provider has to serve for each may be much.
+# Cases of a partition that are worked on at once: what a provider has to serve for each may be much. One more
+# is, of what comes first, so that it waits for none of the others.
 AT_ONCE = 4
 # Seconds before a case is tried again that could not go on, which double up to the most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
@@ -187,18 +189,21 @@ class _Share:
             waiting.future.cancel()
 
     def go_on(self) -> None:
-        """Take what is done, and begin with what is due."""
+        """Take what is done, and begin with what is due: with what comes first before all else."""
         now = time.monotonic()
         for key, waiting in list(self._open.items()):
             if waiting.future and waiting.future.done():
                 self._done(key, waiting, now)
         running = sum(waiting.future is not None for waiting in self._open.values())
-        for key, waiting in self._open.items():
-            if running >= AT_ONCE:
+        for key, waiting in sorted(self._open.items(), key=lambda each: not self._is_first(each[0])):
+            if running >= AT_ONCE + self._is_first(key):
                 break
             if waiting.future is None and waiting.due <= now and self._work.knows(key):
                 waiting.future = self._work.on(key, self._cases[key])
                 running += 1
+
+    def _is_first(self, key: Key) -> bool:
+        return is_first(self._cases[key].finding.condition)
 
     def _done(self, key: Key, waiting: Waiting, now: float) -> None:
         future, waiting.future = waiting.future, None

@@ -3,6 +3,8 @@
 The outbox is `nektar.findings` itself: what a watcher has not taken lies there, and the offset of its group,
 `watchers.NAME`, says up to where it has taken all. So nothing has to be written before something is sent, and
 nothing is lost by a receiver that is down or breaks off, by kill -9, or by the role's moving to another host.
+What comes first (`urgency.py`) has a group of its own, `watchers.NAME.first`, and waits for nothing of the
+rest, however much that is, and whatever the receiver says to it.
 What the receiver may rely on:
 
 * at least once: the offset moves only after a whole answer of 2xx. A repeat has the same `webhook-id`;
@@ -12,7 +14,7 @@ What the receiver may rely on:
 * a watcher begins with the first finding that the bus holds, so that one that is configured after a slashing
   became due hears of it. The group's name is the watcher's: under another name it begins again.
 
-A watcher has a thread, a membership and connections of its own, so that none waits for another's receiver.
+Each group has a thread, a membership and connections of its own, so that none waits for another's receiver.
 What can't be read is told to nobody and goes to `nektar.dead`, as it came, with the reason.
 """
 
@@ -72,23 +74,33 @@ PAUSES = {
 
 def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None:
     """Be the watchers role until `stop`. Raises ConfigError, BusError."""
-    webhooks = [check(watcher) for watcher in config.watchers]
-    for watcher in config.watchers:
-        health.opened(watcher.name)
-    if not webhooks:
+    told = [(watcher, check(watcher), first) for watcher in config.watchers for first in (True, False)]
+    for watcher, _, first in told:
+        health.opened(part_of(watcher, first))
+    if not told:
         log.info("nobody is to be told: nektar.yaml names no watchers")
         while not stop.wait(IDLE):
             health.level("watchers", time.time())
         return
-    with ThreadPoolExecutor(len(webhooks), thread_name_prefix="watcher") as pool:
-        told = [
-            pool.submit(_in_loop, Outbox(watcher, bus, health).run(webhook, stop))
-            for watcher, webhook in zip(config.watchers, webhooks, strict=True)
+    with ThreadPoolExecutor(len(told), thread_name_prefix="watcher") as pool:
+        telling = [
+            pool.submit(_in_loop, Outbox(watcher, bus, health, first).run(webhook, stop))
+            for watcher, webhook, first in told
         ]
-        wait(told, return_when=FIRST_EXCEPTION)
+        wait(telling, return_when=FIRST_EXCEPTION)
         stop.set()  # where one ends by an error, the role does
-    for each in told:
+    for each in telling:
         each.result()
+
+
+def part_of(watcher: Watcher, first: bool) -> str:
+    """What a part of the role is called that tells the watcher what comes first, or the rest."""
+    return f"{watcher.name}, first" if first else watcher.name
+
+
+def group_of(name: str, first: bool) -> str:
+    """The group whose offset says how far the watcher of this name is told of that. Names have no dot."""
+    return f"watchers.{name}.first" if first else f"watchers.{name}"
 
 
 def _in_loop(telling: Coroutine[Any, Any, None]) -> None:
@@ -138,19 +150,21 @@ def pause(answer: Answer, failures: int, chance: float) -> float:
 
 
 class Outbox:
-    """A watcher's part of the bus. One thread."""
+    """A watcher's part of the bus: what comes `first`, or the rest. One thread."""
 
-    def __init__(self, watcher: Watcher, bus: Bus, health: Health) -> None:
+    def __init__(self, watcher: Watcher, bus: Bus, health: Health, first: bool = False) -> None:
         self._watcher = watcher
+        self._first = first
+        self._name = part_of(watcher, first)
         self._bus = bus
-        self._group = f"watchers.{watcher.name}"
+        self._group = group_of(watcher.name, first)
         self._consumer: Consumer
         self._level: Level
         self._brought = False  # … something, by the last poll
         self._alive = min(ALIVE, bus.lease / RENEWALS)
         self._alive_until = 0.0  # when it is time to say so again
         self._trays: dict[int, Tray] = {}  # by partition; of those that are ours, as far as is known
-        self._trouble = Trouble(watcher.name)
+        self._trouble = Trouble(self._name)
         self._health = health
 
     async def run(self, webhook: Webhook, stop: threading.Event) -> None:
@@ -180,11 +194,11 @@ class Outbox:
         settled = [self._settle(partition) for partition in {message.partition for message in batch}]
         if all(settled):
             self._level.took(batch)
-            self._health.level(self._watcher.name, self._level.at)
+            self._health.level(self._name, self._level.at)
         return answer
 
     def _put(self, message: Delivered) -> list[Due | Unread]:
-        return self._trays.setdefault(message.partition, Tray(self._watcher)).put(message)
+        return self._trays.setdefault(message.partition, Tray(self._watcher, self._first)).put(message)
 
     async def _tell(self, webhook: Webhook, told: Sequence[Due], stop: threading.Event) -> Answer | None:
         """Send each, a finding's versions one after the other; the answer of one that is not taken.
@@ -216,7 +230,7 @@ class Outbox:
         telling = asyncio.gather(*map(in_order, findings.values()))
         while not telling.done():
             await asyncio.wait({telling}, timeout=min(LOOK, self._alive))
-            self._health.moved(self._watcher.name)
+            self._health.moved(self._name)
             if stop.is_set() or not self._hold(partitions):
                 telling.cancel()
         try:
@@ -290,7 +304,7 @@ class Outbox:
         while (left := until - time.monotonic()) > 0 and not stop.wait(min(LOOK, self._alive, left)):
             if time.monotonic() >= alive:
                 alive = time.monotonic() + self._alive
-                self._health.waits(self._watcher.name, self._trouble.words)
+                self._health.waits(self._name, self._trouble.words)
                 for message in self._level.poll(0, 1):
                     self._consumer.seek(FINDINGS, message.partition, message.offset)  # its time comes
 

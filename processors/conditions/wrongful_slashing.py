@@ -35,6 +35,7 @@ slashed for any more (`terms.max_duration`). Its name and the block of its submi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from immutables import Map
@@ -104,6 +105,7 @@ from processors.conditions import reasons
 from processors.conditions.exhibits import Exhibits, Place
 from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
 from processors.conditions.reasons import DURATION, NAME, WINDOW, fact_of, task_of
+from processors.pace import Pace, about, after
 
 _REGISTRY = "network_registry"
 KEPT = 100_000
@@ -141,6 +143,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     of: Requested
     at: Place
+    until: tuple[int, int] = (0, 0)  # about when a veto and an execution count the last time; 0: not known
     vetoed: Place | None = None
     said: tuple[str, ...] = ()  # reasons that were found
 
@@ -177,6 +180,7 @@ class Watch(msgspec.Struct, frozen=True):
     pauses: tuple[Place, ...] = ()  # where one began or ended, of the newest
     due: Map[int, Map[bytes, None]] = Map()  # block → Tasks and requests that leave with it
     open: tuple[ChainEvent, ...] = ()  # in the block that is not closed yet
+    pace: Pace = ()
 
 
 class Detect:
@@ -225,7 +229,7 @@ class WrongfulSlashing:
 def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
     events, changes, asked, shown = state.open, list[Change](), list[bytes](), list[SlashingTrusted]()
     doubtful = state.doubtful if block.level is Level.PROVED else block.number
-    state = msgspec.structs.replace(state, open=(), doubtful=doubtful)
+    state = msgspec.structs.replace(state, open=(), doubtful=doubtful, pace=after(state.pace, block))
     for event in events:
         known = state.requests
         state, found = _happened(state, event, block)
@@ -401,7 +405,9 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         place=at.order,
         set_hash=event.set_hash,
     )
-    request, until = Asked(asked, at), event.execution_deadline
+    until = event.execution_deadline
+    times = about(state.pace, event.veto_deadline), about(state.pace, until)
+    request = Asked(asked, at, times)
     if request.key in state.requests:
         return state, []
     last = until.value if until and until.unit == "block" else at.block
@@ -597,7 +603,7 @@ def _find(
     asked = sought.event(
         state.slashers[of.slasher], of.at, At(request.at.block, request.at.tx, request.at.log)
     )
-    about = {"request": _hex(of.request), "slasher": _hex(of.slasher), "condition": of.condition}
+    named = {"request": _hex(of.request), "slasher": _hex(of.slasher), "condition": of.condition}
     finding = Finding(
         id=finding_id(NAME, state.chain_id, state.contract, subject, of.operator),
         condition=NAME,
@@ -613,11 +619,23 @@ def _find(
         facts=sought.write(
             Sought(
                 *(Octets(subject), (asked, *case.fetch), tuple(case.claims), tuple(sorted({*case.sets}))),
-                *(reason, about | notes),
+                *(reason, named | _until(request) | notes),
             )
         ),
     )
     return state, [Change(None, finding)]
+
+
+def _until(request: Asked) -> dict[str, str]:
+    """Until when people can act: the last moment of a veto and of an execution, and about when that is."""
+    deadlines = (request.of.veto_deadline, request.of.execution_deadline)
+    said = {}
+    for name, deadline, time in zip(("veto", "execution"), deadlines, request.until, strict=True):
+        if deadline is not None:
+            said[f"{name}_deadline"] = f"{deadline.unit} {deadline.value}"
+            if time:
+                said[f"{name}_time"] = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return said
 
 
 def _find_stored(

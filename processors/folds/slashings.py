@@ -53,13 +53,12 @@ from nektar.model import (
     VetoVoted,
 )
 from nektar.rows import Change, SlashingRow, SlashingState
+from processors.pace import Pace, about, after
 
-PACE = 32
 KEPT = 100_000
 _NOBODY = Address(bytes(20))
 _NO_TASK = Hash32(bytes(32))
 _MOST = 2**256 - 1  # that a column of amounts holds
-_LAST_TIME = 2**32 - 1  # that a column of times holds
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -84,7 +83,7 @@ class Docket(msgspec.Struct, frozen=True):
     due: Map[int, Map[bytes, None]] = Map()  # block → requests of which something may end with it
     timed: Map[bytes, None] = Map()  # that can be executed until some second
     new: tuple[bytes, ...] = ()  # in the block that is not closed yet
-    pace: tuple[tuple[int, int], ...] = ()  # (number, time) of the last blocks
+    pace: Pace = ()
     doubtful: int = -1  # newest block that is not proved
 
 
@@ -212,13 +211,13 @@ def _voided_by(state: Docket, slasher: Address, operator: bytes, captured: Momen
 
 def _closed(state: Docket, block: Block) -> tuple[Docket, list[Change]]:
     """A block is whole: when the deadlines of its requests are about, and what ended with it."""
-    pace, changes = (*state.pace, (block.number, block.time))[-PACE:], list[Change]()
+    pace, changes = after(state.pace, block), list[Change]()
     doubtful = state.doubtful if block.level is Level.PROVED else block.number
     new, state = state.new, msgspec.structs.replace(state, pace=pace, doubtful=doubtful, new=())
     for key in new:
         asked = state.requests[key]
-        veto = _about(pace, Moment(asked.row.deadline_unit, asked.row.veto_deadline))  # type: ignore[arg-type]
-        state, moved = _said(state, key, veto_time=veto, execution_time=_about(pace, asked.until))
+        veto = about(pace, Moment(asked.row.deadline_unit, asked.row.veto_deadline))  # type: ignore[arg-type]
+        state, moved = _said(state, key, veto_time=veto, execution_time=about(pace, asked.until))
         changes += moved
     for key in sorted(state.timed):
         until = state.requests[key].until
@@ -289,16 +288,3 @@ def _amount(penalty: tuple[Position, ...]) -> int:
 
 def _unit(penalty: tuple[Position, ...]) -> str:
     return penalty[0].unit if penalty else "wei"
-
-
-def _about(pace: tuple[tuple[int, int], ...], moment: Moment | None) -> int:
-    """About when this is, in seconds since 1970; 0: not known."""
-    if moment is None or moment.unit == "epoch":
-        return 0
-    time = moment.value
-    if moment.unit == "block":
-        (first, began), (number, now) = pace[0], pace[-1]
-        if first == number:
-            return 0
-        time = now + (moment.value - number) * (now - began) // (number - first)
-    return time if 0 < time <= _LAST_TIME else 0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, Site, on_anvil
 from tests.nektar.evidence.silent import Silent
 from tests.nektar.evidence.test_gather import altered
 from tests.processors.real_chain import ADAPTER, found, gathered
+from tests.processors.told import finding as said
 from tests.seeds import seeds
 
 pytestmark = pytest.mark.real
@@ -53,6 +55,7 @@ HEADERS = {"generation": b"1", "processor": b"equivocation"}
 CONDITION = Equivocation()
 RIGHT, WRONG = (7, 13), (13, 7)
 TURNS = 400
+FIRST = "wrongful_slashing"
 
 site = pytest.fixture(scope="module", name="site")(on_anvil)
 
@@ -240,6 +243,48 @@ def test_what_rests_on_a_block_that_its_finding_does_not_name_is_not_put_out(
     with prosecuting(bus, config(site), {"silent": Unnamed()}) as until:
         until(lambda: "that the finding names" in caplog.text)
     assert rows(bus, "evidence") == []
+
+
+class Asking:
+    """Who is asked for evidence, of which cases in which order; nobody answers until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Finding, Future[proving.Done | None]]] = []
+
+    def knows(self, key: docket.Key) -> bool:
+        return True
+
+    def on(self, key: docket.Key, case: docket.Case) -> Future[proving.Done | None]:
+        future: Future[proving.Done | None] = Future()
+        self.asked.append((case.finding, future))
+        return future
+
+    @property
+    def conditions(self) -> list[str]:
+        return [finding.condition for finding, _ in self.asked]
+
+
+def test_what_people_must_act_on_is_proved_before_all_that_has_waited_for_longer(bus: Bus) -> None:
+    work: Any = Asking()
+    say(bus, *(said(n) for n in range(200)))
+    with Prosecutor(bus, work) as prosecutor:
+        prosecutor.turn(0.1)
+        assert work.conditions == ["equivocation"] * module.AT_ONCE
+        say(bus, *(said(n) for n in range(200, 300)), said(300, condition=FIRST), said(301, condition=FIRST))
+        prosecutor.turn(0.1)
+        # None of the others has been answered.
+        assert work.conditions == [*["equivocation"] * module.AT_ONCE, FIRST]
+        _, oldest = work.asked[0]
+        oldest.set_result(proving.Done(nothing=True))
+        prosecutor.turn(0.0)
+        assert work.conditions[-1] == FIRST
+        assert len(work.asked) == module.AT_ONCE + 2
+        for _, future in work.asked[1:]:
+            future.set_result(proving.Done(nothing=True))
+        prosecutor.turn(0.0)
+        assert work.conditions[module.AT_ONCE + 2 :] == ["equivocation"] * module.AT_ONCE
+        ids = [finding.id for finding, _ in work.asked if finding.condition != FIRST]
+        assert ids == sorted(ids)
 
 
 UNSHOWABLE: dict[str, Callable[[pytest.MonkeyPatch, Finding], Finding]] = {}

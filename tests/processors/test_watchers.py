@@ -465,6 +465,59 @@ def test_a_receiver_slower_than_a_lease_is_told_once_though_another_member_waits
     assert sorted(receiver.sent) == sorted([event(1), event(2)])
 
 
+class Refusing(Slow):
+    """A receiver that takes nothing but what comes first, and that slowly."""
+
+    async def send(self, event: bytes, traceparent: str = "") -> Answer:
+        answer = await super().send(event, traceparent)
+        return answer if FIRST in event else Answer(Outcome.LATER, "it answers 503")
+
+
+FIRST = b"wrongful_slashing"
+
+
+def test_what_people_must_act_on_is_told_before_all_that_has_waited_for_longer(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the rest, and its versions in their order."""
+    receiver = Refusing(0.02)
+    monkeypatch.setattr(watchers, "check", lambda watcher: receiver)
+    versions = [
+        event(900 + n, offset, status, FIRST.decode())
+        for offset, status in enumerate(("seen", "safe", "retracted"))
+        for n in range(2)
+    ]
+    put(bus, "home", *(event(n) for n in range(300)), *versions, b"{}")
+    to = Watcher(name="w", url="http://127.0.0.1/", secret=SECRET)
+    with role(tmp_path / "bus", to):
+        until(lambda: left(bus, "w.first") == 0)
+    told = [each for each in receiver.sent if FIRST in each]
+    assert sorted(told) == sorted(versions)
+    for n in range(2):
+        assert [each for each in told if each in versions[n::2]] == versions[n::2]
+    assert left(bus) == 301 + len(versions)  # of the rest nothing is taken
+    assert [letter for p in range(bus.partitions) for letter in bus.read(DEAD, p)] == []
+
+
+def test_both_parts_of_an_incident_come_whole_and_what_cannot_be_read_is_one_letter(
+    bus: Bus, tmp_path: Path
+) -> None:
+    incident = [event(n) for n in range(120)]
+    first = [event(500 + n, n, condition=FIRST.decode()) for n in range(5)]
+    put(bus, "home", *incident, b"{}", *first)
+    with Serving() as serving:
+        with role(tmp_path / "bus", serving.watcher()):
+            until(lambda: not left(bus) and not left(bus, "w.first"))
+        assert sorted(ids(serving)) == sorted(map(webhook_id, [*incident, *first]))
+        for wants, expected in ((FIRST.decode(), first), ("equivocation", incident)):
+            serving.receiver.kept.clear()
+            with role(tmp_path / "bus", serving.watcher(wants[:4], conditions=[wants])):
+                until(lambda n=wants[:4]: not left(bus, n) and not left(bus, f"{n}.first"))  # type: ignore[misc]
+            assert sorted(ids(serving)) == sorted(map(webhook_id, expected))
+    letters = [m for p in range(bus.partitions) for m in bus.read(DEAD, p)]
+    assert len(letters) == 3  # one of each watcher
+
+
 VERSIONS = [event(1, offset) for offset in range(1, 9)]  # told one after the other
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -50,10 +51,11 @@ from nektar.model import (
     Unpaused,
 )
 from nektar.networks.encoding import encode_answer, padded
-from nektar.rows import Change, Finding
+from nektar.rows import Change, Finding, SlashingRow
 from processors import past
 from processors.conditions.reasons import subject_of
 from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing
+from processors.folds.slashings import Slashings
 from tests.processors.slashed import (
     BOND_BREACH,
     BURNER,
@@ -334,6 +336,34 @@ def test_what_is_found_is_what_the_chain_contradicts(part: int) -> None:
     assert min(met.count(reason) for reason in REASONS) > 3
 
 
+def test_it_says_until_when_people_can_act_as_the_requests_row_does() -> None:
+    said, units = 0, set[str]()
+    for seed in range(SEEDS // 8):
+        events = slashed(random.Random(f"until {seed}"), 24)
+        state, rows, docket, slashings = FOLD.initial(NETWORK), Rows(), Slashings().initial(NETWORK), Rows()
+        for event in events:
+            state, changes = FOLD.step(state, event)
+            put(rows, changes)
+            docket, changes = Slashings().step(docket, event)
+            put(slashings, changes)
+        for found in rows.values():
+            assert isinstance(found, Finding)
+            notes = CONDITION.claims(found).notes
+            key = (bytes.fromhex(notes[name][2:]) for name in ("slasher", "request"))
+            row = slashings["slashings", *key]
+            assert isinstance(row, SlashingRow)
+            units.add(row.deadline_unit)
+            for name in ("veto", "execution"):
+                deadline, time = getattr(row, f"{name}_deadline"), getattr(row, f"{name}_time")
+                told = notes.get(f"{name}_deadline", f"{row.deadline_unit} 0")
+                assert told == f"{row.deadline_unit} {deadline}"
+                told = notes.get(f"{name}_time", "1970-01-01T00:00:00Z")
+                assert datetime.fromisoformat(told).timestamp() == time
+                said += time > 0
+    assert said > 20
+    assert "block" in units
+
+
 # --- by example -------------------------------------------------------------------------------------
 
 ALICE, BOB = OPERATORS[:2]
@@ -408,7 +438,11 @@ def test_a_finding_is_about_whom_it_hurts_and_names_the_slasher_and_the_events_i
     sought = CONDITION.claims(found)
     assert (sought.reason, sought.notes) == (
         "signed",
-        {"condition": MISSED_DUTY, "slasher": "0x" + TRUSTED.hex(), "request": "0x" + NAME.hex()},
+        {
+            **{"condition": MISSED_DUTY, "slasher": "0x" + TRUSTED.hex(), "request": "0x" + NAME.hex()},
+            **{"veto_deadline": "block 12", "veto_time": "1970-01-01T00:19:04Z"},
+            **{"execution_deadline": "block 15", "execution_time": "1970-01-01T00:19:40Z"},
+        },
     )
     assert [(each.contract, each.place) for each in events_of(sought)] == [
         (contract, Where(number, Octets(block(number).hash), tx, log))

@@ -27,7 +27,8 @@ from nektar.model import (
     VetoVoted,
 )
 from nektar.rows import SlashingRow, SlashingState
-from processors.folds.slashings import KEPT, PACE, Docket, Slashings
+from processors.folds.slashings import KEPT, Docket, Slashings
+from processors.pace import PACE
 from tests.devnet.contracts.conftest import on_anvil
 from tests.devnet.contracts.test_slashing import proof, prove
 from tests.devnet.contracts.test_trusted import THIEF as RECEIVER
