@@ -14,7 +14,7 @@ import pytest
 
 from nektar import facts as first
 from nektar.evidence import schema
-from nektar.evidence.bundle import Bundle, read, write
+from nektar.evidence.bundle import Bundle, Claim, read, write
 from nektar.evidence.canonical import NotCanonical
 from nektar.evidence.verify import LIMITS, Verdict
 from nektar.evidence.verify import verify as verify_first
@@ -23,12 +23,13 @@ from nektar.networks.shown import EVENTS, VARIABLES
 from processors.conditions.equivocation import Equivocation
 from tests.nektar.evidence import second, silent
 from tests.nektar.evidence.example import FILE, example
-from tests.nektar.evidence.forger import KINDS, Unfit
+from tests.nektar.evidence.forger import KINDS, Known, Unfit, number_of, tidy
 from tests.nektar.evidence.small_chain import READER, facts_of
 from tests.nektar.evidence.test_forger import World, _world, judge, known
 from tests.nektar.evidence.test_verify import called, chain, verdict_of, whole
 from tests.seeds import seeds
 
+replace = msgspec.structs.replace
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "EVIDENCE.md").read_text("utf-8")
 SECOND_READER = second.Reader(READER.chain_id, dict(READER.contracts))
@@ -239,6 +240,52 @@ def test_both_come_to_the_same_on_all_true_bundles(world: World) -> None:
     )
     for bundle in world.true + world.elsewhere:
         assert same(judge(bundle, world.reader), judged(write(bundle), reader))
+
+
+@pytest.mark.real
+def test_true_claims_in_another_order_or_with_others_beside_them_prove_the_same_or_are_refused(
+    world: World,
+) -> None:
+    """To both verifiers alike; and each of the two is met."""
+    reader = second.Reader(
+        world.reader.chain_id, dict(world.reader.contracts), terms=dict(world.reader.terms)
+    )
+    rng, has, came = random.Random("order"), known(world), dict[tuple[str, bool], int]()
+    for bundle in world.true:
+        said = judge(bundle, world.reader)
+        assert said is not None
+        others = rng.sample(world.true, 4)
+        again = [(claim, bundle) for claim in bundle.claims]
+        more = [(claim, other) for other in others for claim in rng.sample(other.claims, 1)]
+        variants = [
+            ("order", replace(bundle, claims=bundle.claims[::-1])),
+            *(("order", replace(bundle, claims=_shuffled(rng, bundle.claims))) for _ in range(2)),
+            *(("more", _with(bundle, claim, of, has)) for claim, of in rng.sample(again, 2) + more),
+        ]
+        for how, variant in variants:
+            verdict = judge(variant, world.reader)
+            assert same(verdict, judged(write(variant), reader))
+            assert verdict is None or (verdict.id, verdict.accused) == (said.id, said.accused)
+            came[how, verdict is None] = came.get((how, verdict is None), 0) + 1
+    assert len(came) == 4, came
+
+
+def _shuffled(rng: random.Random, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    return tuple(rng.sample(claims, len(claims)))
+
+
+def _with(bundle: Bundle, claim: Claim, of: Bundle, has: Known) -> Bundle:
+    """With a true claim more, of another bundle, and what that needs."""
+    parts = {number_of(part): part for part in (*of.blocks, *bundle.blocks)}
+    return tidy(
+        replace(
+            bundle,
+            claims=(*bundle.claims, claim),
+            blocks=tuple(parts[number] for number in sorted(parts)),
+            sets=tuple(sorted({*bundle.sets, *of.sets})),
+        ),
+        has,
+    )
 
 
 @pytest.mark.real
