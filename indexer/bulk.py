@@ -16,28 +16,23 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from indexer import proved, reported
+from indexer.asked import ANSWERS_AT_ONCE, served
 from indexer.correct import Correction, scopes
-from indexer.decode import uncollected
+from indexer.dissents import Dissents
 from indexer.filled import Filled
-from indexer.headers import headers as headers_of
-from indexer.links import Covered, Ends, Links
+from indexer.links import Covered, Links
 from indexer.orphans import take_back
 from indexer.plan import Plan
-from indexer.prove import Contradiction
+from indexer.prove import Apart, Contradiction
 from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes, shared
 from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
 from indexer.told import Told
-from nektar.chain.jsonrpc import Malformed, parse_object, quantity
-from nektar.chain.logs import NO_LOGS, TIME_BITS, Logs
-from nektar.chain.logs import read as read_logs
-from nektar.chain.pool import Absent, Pool
-from nektar.chain.receipts import read as read_receipts
-from nektar.chain.rpc import Call, Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable, joined
+from nektar.chain.jsonrpc import Malformed
+from nektar.chain.pool import Pool
+from nektar.chain.rpc import Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable
+from nektar.coverage import DissentRow
 from nektar.model import Level
 from nektar.store.port import Store
 
@@ -45,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 # Blocks that are proved at once at most: what follows small ones may be large.
 BLOCKS_A_REQUEST = 100
-# Answers with receipts that are read as one: an array costs the same for each step, however long it is, and a
-# node takes longer for each log of a larger answer.
-ANSWERS_AT_ONCE = 3
 # Seconds that a range waits, twice as long with each try, where a provider that may have it brings no answer;
 # and after how many that ends the run. Who asks to be left alone does so for a minute at most.
 FIRST_PAUSE, PATIENCE = 1.0, 150.0
@@ -96,16 +88,19 @@ async def index(
     The store is `opened` in the thread that inserts, which takes as long as many answers: where it `is_new`,
     what is left to read is known before that, and is asked for meanwhile.
 
-    Raises RpcError, Contradiction, StoreError.
+    Who contradicts a header, or itself, is named in `dissent`. Raises RpcError, Contradiction, StoreError.
     """
-    links = Links()
+    links, dissents = Links(), Dissents(plan.filter)
     with ThreadPoolExecutor(1, "insert") as inserting, ExitStack() as held:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, inserting)
 
         async def begin() -> Begun:
             store = await in_thread(opened)
             filled = await in_thread(Filled, store, plan)
-            again = await take_back(pool, plan, filled)
+            try:
+                again = await take_back(pool, plan, filled, dissents)
+            finally:
+                await in_thread(filled.say, DissentRow, dissents.take())
             told, correction = Told(store, scopes(plan)), None
             # Where nobody told anything so far, no insert needs a look at it.
             if plan.level is Level.PROVED and (filled.covered(Level.REPORTED) or told.count(plan.blocks)):
@@ -161,7 +156,7 @@ async def index(
         rows = octets = 0
         inserted = asyncio.create_task(insert([]))
         try:
-            async with aclosing(_reads(pool, plan, left)) as reads:
+            async with aclosing(_reads(pool, plan, left, dissents)) as reads:
                 async for read in reads:
                     if read.ends is not None:
                         links.add(Covered(read.blocks, read.provider, read.ends))
@@ -174,8 +169,10 @@ async def index(
         finally:  # what was read before a fault is kept
             await inserted
             await insert(gathered)
-            if (correction := (await begun).correction) is not None:
-                await in_thread(correction.settle)
+            to = await begun
+            if to.correction is not None:
+                await in_thread(to.correction.settle)
+            await in_thread(to.filled.say, DissentRow, dissents.take())
     return done
 
 
@@ -185,7 +182,9 @@ def _not_of(reads: Sequence[Read], rows: Decoded, cut_off: Sequence[Range], told
     return [each for each, count in zip(blocks, rows.counts(blocks), strict=True) if told.count(each) > count]
 
 
-async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerator[Read, None]:
+async def _reads(
+    pool: Pool, plan: Plan, left: Sequence[Range], dissents: Dissents
+) -> AsyncGenerator[Read, None]:
     """What the ranges hold, in any order; as many are asked for at once as the providers take."""
     is_proof = plan.level is Level.PROVED
     wanted = LOGS_WANTED * (ANSWERS_AT_ONCE if is_proof else 1)
@@ -200,7 +199,7 @@ async def _reads(pool: Pool, plan: Plan, left: Sequence[Range]) -> AsyncGenerato
                 part, rest = work.pop().cut(sizes[provider.name].next)
                 if rest is not None:
                     work.append(rest)
-                asked[asyncio.create_task(_read(pool, provider, plan, part))] = provider
+                asked[asyncio.create_task(_read(pool, provider, plan, part, dissents))] = provider
             finished, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             was_asked = {task: asked.pop(task).name for task in finished}
             for task in finished:
@@ -226,7 +225,9 @@ def _free(pool: Pool, asked: Iterable[Provider]) -> Provider | None:
     return next((each for each in well if under_way[each.name] < each.limits.in_flight), None)
 
 
-async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Read | TooMany:
+async def _read(
+    pool: Pool, provider: Provider, plan: Plan, blocks: Range, dissents: Dissents
+) -> Read | TooMany:
     """What the blocks hold, by this provider or by another, or that they are too many for one answer.
 
     Where one rests, hangs or is down, and no other has them, all are asked again, up to an end.
@@ -236,7 +237,7 @@ async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Re
     async def ask(provider: Provider) -> Read | TooMany:
         nonlocal is_silent
         try:
-            return await _asked(provider, plan, blocks)
+            return await served(provider, plan, blocks)
         except RangeLimited as error:
             if blocks.blocks == 1:
                 raise
@@ -250,7 +251,10 @@ async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Re
             is_silent = True
             raise
         except (Contradiction, Malformed) as error:
-            raise Contradiction(f"provider {provider.name}: {error}") from error
+            said = Contradiction(f"provider {provider.name}: {error}")
+            if not isinstance(error, Apart):
+                dissents.contradiction(provider.name, blocks.first, said)
+            raise said from error
 
     until, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
@@ -265,85 +269,3 @@ async def _read(pool: Pool, provider: Provider, plan: Plan, blocks: Range) -> Re
             logger.warning("%s; blocks %d to %d are asked for again", error, *blocks)
         await asyncio.sleep(pause)
         pause *= 2
-
-
-async def _asked(provider: Provider, plan: Plan, blocks: Range) -> Read:
-    """What the blocks hold by what this provider says. Raises RpcError, Contradiction, Malformed."""
-    ends, hashes = None, b""
-    if plan.level is Level.PROVED:
-        logs, headers, octets = await _proved(provider, plan, blocks)
-        ends = Ends(headers[0].parent, headers[-1].hash)
-        hashes = b"".join(each.hash for each in headers)
-    else:
-        logs, octets = await _reported(provider, plan, blocks)
-    return Read(blocks, provider.name, logs, octets, ends, hashes)
-
-
-async def _reported(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, int]:
-    """What `eth_getLogs` says, in how many bytes. Raises Refused too."""
-    filter_: dict[str, Any] = {
-        "address": ["0x" + address.hex() for address in plan.contracts],
-        "fromBlock": hex(blocks.first),
-        "toBlock": hex(blocks.last),
-    }
-    if not any(abi.anonymous for abi in plan.contracts.values()):  # which no topic names
-        topics = {"0x" + topic.hex() for abi in plan.contracts.values() for topic in abi.topics}
-        filter_["topics"] = [sorted(topics)]
-    body = await provider.body([Call("eth_getLogs", (filter_,))])
-    with uncollected():
-        logs = read_logs(body)
-    if logs is None:
-        raise _refused(provider, "eth_getLogs", body)
-    reported.check(logs, plan.contracts, blocks.first, blocks.last)
-    if numbers := reported.untimed(logs):  # none but those that were asked for, by now
-        logs = reported.timed(logs, await _times(provider, numbers))
-    return logs, len(body)
-
-
-async def _proved(provider: Provider, plan: Plan, blocks: Range) -> tuple[Logs, list[proved.Header], int]:
-    """What the blocks' receipts say, each block proved, in about how many bytes. Raises Refused too."""
-    numbers = range(blocks.first, blocks.last + 1)
-    answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), True)) for n in numbers])
-    for number, answer in zip(numbers, answers, strict=True):
-        if isinstance(answer, Refused):
-            raise answer
-        if answer is None:
-            raise Absent(provider.name, f"block {number}: it has none")
-    with uncollected():
-        headers = [proved.header(answer, number) for answer, number in zip(answers, numbers, strict=True)]
-        proved.check_links(headers)
-    holding = [each for each in headers if each.transactions and proved.may_hold(each, plan.contracts)]
-    logs, octets = NO_LOGS, sum(each.text for each in headers)
-    if holding:
-        calls = [Call("eth_getBlockReceipts", (hex(each.number),)) for each in holding]
-        part = -(-len(calls) // ANSWERS_AT_ONCE)
-        body = joined([await provider.body(calls[at : at + part]) for at in range(0, len(calls), part)])
-        octets += len(body)
-        with uncollected():
-            receipts = read_receipts(body)
-            if receipts is None:
-                raise _refused(provider, "eth_getBlockReceipts", body)
-            logs = proved.wanted(proved.logs(holding, receipts), plan.contracts)
-    return logs, headers, octets
-
-
-class _Answer(msgspec.Struct):
-    error: Any = None
-
-
-def _refused(provider: Provider, method: str, body: bytes) -> Refused:
-    """Why there is no result in an answer. Raises Contradiction where it is none at all."""
-    try:
-        answer = msgspec.json.decode(body, type=_Answer | list[_Answer])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Contradiction(f"provider {provider.name}: {method}: expected an answer; {error}") from None
-    errors = [each.error for each in (answer if isinstance(answer, list) else [answer]) if each.error]
-    return Refused(provider.name, method, 0, str(errors[0] if errors else "no result")[:200])
-
-
-async def _times(provider: Provider, numbers: Iterable[int]) -> dict[int, int]:
-    """When these blocks were made, by their headers."""
-    return {
-        number: quantity(parse_object(header, "block"), "timestamp", TIME_BITS)
-        async for number, header in headers_of(provider, sorted(numbers))
-    }

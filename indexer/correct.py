@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from indexer.audit import UNDECODED, Lie, Rows, Verdict, judge
+from indexer.audit import UNDECODED, Kind, Lie, Rows, Verdict, judge
 from indexer.filled import VERSIONS, Filled, table_of
 from indexer.links import Covered
 from indexer.plan import Plan
@@ -33,6 +33,8 @@ from nektar.store.schema import DELETED, literal, row_schema, row_table
 
 _DISSENT = row_table(DissentRow).name
 _COVERAGE = row_table(CoverageRow).name
+# What was reported and is not so; who contradicted a header while it was proved has brought nothing.
+_LIES = f"lie IN ({', '.join(literal(str(kind)) for kind in Kind)})"
 
 T = TypeVar("T", Covered, Read)
 
@@ -57,9 +59,9 @@ class Dissent(NamedTuple):
 
 
 def dissent(store: Store, plan: Plan, most: int) -> Dissent:
-    """The lies of the plan's blocks, whichever run has found them."""
+    """The lies that were reported of the plan's blocks, whichever run has found them."""
     first, last = plan.blocks
-    from_ = f"FROM {_DISSENT} FINAL WHERE {plan.mine} AND block_number BETWEEN {first} AND {last}"
+    from_ = f"FROM {_DISSENT} FINAL WHERE {plan.mine} AND {_LIES} AND block_number BETWEEN {first} AND {last}"
     ((lies, providers),) = store.rows(f"SELECT count(), arraySort(groupUniqArray(provider)) {from_}")
     rows = store.rows(
         f"SELECT lie, block_number, block_hash_hex, log_index, provider, proved_by {from_}"
@@ -132,7 +134,7 @@ class Correction:
             return
         rows = self._store.rows(
             f"SELECT DISTINCT block_number FROM {_DISSENT} FINAL WHERE {self._plan.mine}"  # noqa: S608
-            f" AND block_number BETWEEN {lies[0].number} AND {lies[-1].number}"
+            f" AND {_LIES} AND block_number BETWEEN {lies[0].number} AND {lies[-1].number}"
         )
         named = {number for (number,) in rows}
         now = int(time.time())

@@ -1,4 +1,7 @@
-"""What a Network's providers said that can't be, kept until it is recorded for the store (table `dissent`).
+"""What providers said that can't be, kept until it is recorded for the store (table `dissent`).
+
+Nobody honest is to stand there. So what only another provider contradicts is no reason: which of the two is
+wrong, or whether a reorg came between, can't be told.
 
 The same is said once: who is asked again about a block, and lies again, has told nothing new.
 """
@@ -23,7 +26,9 @@ _NOTHING = bytes(32)
 class Dissents:
     """What was said and is to be recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, filter_: bytes = _NOTHING) -> None:
+        """`filter_` is that of the contracts which were read in bulk, as their coverage has it."""
+        self._filter = filter_
         self._said: set[tuple[str, str, int, bytes]] = set()
         self._new: list[DissentRow] = []
 
@@ -44,13 +49,17 @@ class Dissents:
                 block_number=number,
                 block_hash=said,
                 log_index=-1,
-                filter=_NOTHING,
+                filter=self._filter,
                 provider=provider,
                 proved_by=against,
                 found=int(time.time()),
                 why=why[:MOST_WHY],
             )
         )
+
+    def contradiction(self, provider: str, number: int, error: Exception) -> None:
+        """What it said of the block at `number`, or of some from that on, contradicts a header, or itself."""
+        self.add(provider, CONTRADICTION, number, str(error))
 
     def take(self) -> list[DissentRow]:
         """What is new since this was last asked."""

@@ -2,38 +2,40 @@
 were read, or who served them was on a fork. Proofs can't tell: such blocks fit together, and to nothing else.
 
 A stretch is linked, so its last block's hash tells of all of it, and of those that it goes on from. Where
-most of the providers that have that block say another, the stretch is taken back: a dissent (`wrong block`)
-says who served it, its coverage goes, then its rows, and it is read anew. A death in between leaves rows that
-no coverage names, as any other does: they go before their blocks are read again.
+most of the providers that have that block say another, the stretch is taken back: its coverage goes, then its
+rows, and it is read anew. A death in between leaves rows that no coverage names, as any other does: they go
+before their blocks are read again.
+
+A line says who served it, and by whom it is another. Nobody is named in `dissent` for it: that one of them
+lied can't be told from a reorg, nor which. Who serves a header that contradicts itself is, and says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 
-from indexer.audit import WHOLE_BLOCK, Kind
+from indexer.dissents import Dissents
 from indexer.filled import Filled
 from indexer.headers import headers
 from indexer.links import Covered
 from indexer.plan import Plan
-from indexer.prove import Contradiction
+from indexer.prove import Contradiction, hash_of
 from indexer.ranges import Range
-from nektar.chain.header import header_hash
-from nektar.chain.jsonrpc import Malformed, parse_object, quantity
-from nektar.chain.logs import NUMBER_BITS
+from nektar.chain.jsonrpc import Malformed, parse_object
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError
-from nektar.coverage import DissentRow
 from nektar.model import Hash32, Level
 
 logger = logging.getLogger(__name__)
 
 
-async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
-    """The blocks at which the plan's own come, and that were taken back. Raises RpcError, StoreError."""
+async def take_back(pool: Pool, plan: Plan, filled: Filled, dissents: Dissents) -> list[Range]:
+    """The blocks at which the plan's own come, and that were taken back.
+
+    Raises RpcError or Contradiction where no provider says which blocks are there, StoreError.
+    """
     near = Range(plan.blocks.first - 1, plan.blocks.last + 1)
     stretches = [
         each
@@ -42,7 +44,7 @@ async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
     ]
     if not stretches:
         return []
-    said = await _said_of(pool, _chains(stretches))
+    said = await _said_of(pool, _chains(stretches), dissents)
     orphans = []
     for each in stretches:
         number = each.blocks.last
@@ -59,13 +61,13 @@ async def take_back(pool: Pool, plan: Plan, filled: Filled) -> list[Range]:
                 ", ".join(unlike),
                 number,
             )
-            orphans += _strike(filled, plan, each, unlike[0])
+            orphans += filled.forget(each.blocks)
         few, most = (like, unlike) if is_orphan else (unlike, like)
         for name in few if most else []:
             logger.warning(
                 "provider %s: its block %d is not that of %s: one is on a fork", name, number, ", ".join(most)
             )
-            pool.contradicted(name)
+            pool.turn_from(name)
     return orphans
 
 
@@ -82,31 +84,34 @@ def _chains(stretches: Sequence[Covered]) -> list[list[Covered]]:
 
 
 async def _said_of(
-    pool: Pool, chains: Sequence[Sequence[Covered]]
+    pool: Pool, chains: Sequence[Sequence[Covered]], dissents: Dissents
 ) -> Mapping[str, Mapping[int, Hash32 | None]]:
     """By provider, what it says of the last block of each chain, since that tells of all blocks before it;
-    and of each of its stretches' where not all that have it say the stored hash. Raises RpcError."""
-    said = await _said(pool, [chain[-1].blocks.last for chain in chains])
+    and of each of its stretches' where not all that have it say the stored hash. Raises as `_said` does."""
+    said = await _said(pool, [chain[-1].blocks.last for chain in chains], dissents)
     doubtful = [
         each.blocks.last
         for chain in chains
         for each in chain[:-1]
         if {of[chain[-1].blocks.last] for of in said.values()} - {None} != {chain[-1].ends.hash}
     ]
-    more = await _said(pool, doubtful) if doubtful else {}
+    more = await _said(pool, doubtful, dissents) if doubtful else {}
     return {name: {**of, **more.get(name, {})} for name, of in said.items()}
 
 
-async def _said(pool: Pool, numbers: Sequence[int]) -> Mapping[str, Mapping[int, Hash32 | None]]:
-    """By provider, the hashes of these blocks; None of one that it does not have. Raises RpcError where none
-    says anything."""
+async def _said(
+    pool: Pool, numbers: Sequence[int], dissents: Dissents
+) -> Mapping[str, Mapping[int, Hash32 | None]]:
+    """By provider, the hashes of these blocks; None of one that it does not have. Raises RpcError,
+    Contradiction where none says anything."""
     found = await asyncio.gather(*(_hashes(each, numbers) for each in pool.providers), return_exceptions=True)
     said = {}
     for provider, hashes in zip(pool.providers, found, strict=True):
         match hashes:
-            case Malformed() | Contradiction():
-                logger.warning("provider %s: %s", provider.name, hashes)
+            case Contradiction():
+                logger.warning("%s", hashes)
                 pool.contradicted(provider.name)
+                dissents.contradiction(provider.name, numbers[0], hashes)
             case RpcError():
                 logger.warning("%s", hashes)
             case BaseException():
@@ -119,31 +124,11 @@ async def _said(pool: Pool, numbers: Sequence[int]) -> Mapping[str, Mapping[int,
 
 
 async def _hashes(provider: Provider, numbers: Sequence[int]) -> dict[int, Hash32 | None]:
-    """Raises RpcError, Malformed, Contradiction."""
-    return {
-        number: None if header is None else _hash(header, number)
-        async for number, header in headers(provider, numbers)
-    }
-
-
-def _hash(answer: object, number: int) -> Hash32:
-    block = parse_object(answer, "block")
-    if (got := quantity(block, "number", NUMBER_BITS)) != number:
-        raise Contradiction(f"asked for block {number}; got block {got}")
-    return header_hash(block)
-
-
-def _strike(filled: Filled, plan: Plan, of: Covered, proved_by: str) -> list[Range]:
-    """Say that these blocks are wrong, and have nothing of them any more. The blocks whose coverage went."""
-    lie = DissentRow(
-        lie=str(Kind.WRONG_BLOCK),
-        block_number=of.blocks.last,
-        block_hash=of.ends.hash,
-        log_index=WHOLE_BLOCK,
-        filter=plan.filter,
-        provider=of.provider,
-        proved_by=proved_by,
-        found=int(time.time()),
-    )
-    filled.say(DissentRow, [lie])
-    return filled.forget(of.blocks)
+    """Raises RpcError, Contradiction."""
+    try:
+        return {
+            number: None if header is None else hash_of(parse_object(header, "block"), number)
+            async for number, header in headers(provider, numbers)
+        }
+    except (Contradiction, Malformed) as error:
+        raise Contradiction(f"provider {provider.name}: {error}") from error

@@ -29,6 +29,11 @@ class Contradiction(NektarError):
     """What a provider served can't be this block: ask another one. The message names what differed."""
 
 
+class Apart(Contradiction):
+    """Answers of one provider that don't belong together, and may be of two moments: a reorg between them
+    looks the same, so nobody is named for it."""
+
+
 class Log(msgspec.Struct, frozen=True):
     """One log, and where in its block it stands."""
 
@@ -58,6 +63,20 @@ class Proved(msgspec.Struct, frozen=True):
     bloom: bytes = BLOOM_BYTES * b"\xff"  # the header's; one that is not known excludes nothing
 
 
+def hash_of(block: Object, number: int | None = None) -> Hash32:
+    """The hash of a header, which must be of the block that was asked for, where `number` says which.
+
+    What a header hashes to, and what it says that it does, a liar chooses apart. So nothing is concluded from
+    either before both are the same: whoever looks at a hash gets it here. Raises Contradiction, Malformed.
+    """
+    said = quantity(block, "number", NUMBER_BITS)
+    if number not in (None, said):
+        raise Contradiction(f"asked for block {number}; got block {said}")
+    recomputed = header_hash(block)
+    _same(f"block {said}", "header hash", recomputed, octets(block, "hash", 32))
+    return recomputed
+
+
 def level(proved: Proved, contracts: Iterable[Address]) -> Level:
     """How well the block tells what happened to these contracts: `proved` also without its receipts, where no
     transaction is to one of them and its bloom excludes them all. Presence is proved by the root, absence by
@@ -83,8 +102,7 @@ def prove(
     where = "block"
     try:
         where = f"block {quantity(parse_object(block, 'block'), 'number')}"
-        number, block_hash = quantity(block, "number", NUMBER_BITS), octets(block, "hash", 32)
-        _same(where, "header hash", header_hash(block), block_hash)
+        number, block_hash = quantity(block, "number", NUMBER_BITS), hash_of(block)
         time = quantity(block, "timestamp", TIME_BITS)
         here = {"blockHash": block_hash, "blockNumber": number}
         transactions = _transactions(where, block, here)
@@ -99,7 +117,7 @@ def prove(
             found = _proved_logs(where, here, transactions, receipts, read)
         return Proved(
             number=number,
-            hash=Hash32(block_hash),
+            hash=block_hash,
             parent=Hash32(octets(block, "parentHash", 32)),
             time=time,
             level=Level.LINKED if receipts is None else Level.PROVED,

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.prove import Contradiction
+from indexer.prove import Apart, Contradiction, hash_of
 from nektar.chain.abi import Abi
 from nektar.chain.bloom import may_contain
 from nektar.chain.columns import Ints, Octets
-from nektar.chain.header import BLOOM_BYTES, header_hash
+from nektar.chain.header import BLOOM_BYTES
 from nektar.chain.jsonrpc import objects, octets, parse_object, quantity
 from nektar.chain.keccak import keccak
 from nektar.chain.logs import HASH, NO_LOGS, NUMBER_BITS, TIME_BITS, UNTIMED, Logs
@@ -48,11 +48,7 @@ class Header(NamedTuple):
 def header(block: object, number: int) -> Header:
     """The block that was asked for, from `eth_getBlockByNumber(…, true)`. Raises Contradiction, Malformed."""
     said = parse_object(block, "block")
-    if (got := quantity(said, "number", NUMBER_BITS)) != number:
-        raise Contradiction(f"asked for block {number}; got block {got}")
-    hash_ = header_hash(said)
-    if hash_ != octets(said, "hash", HASH):
-        raise Contradiction(f"block {number}: its header hashes to 0x{hash_.hex()}, and it says another hash")
+    hash_ = hash_of(said, number)
     transactions = objects(said, "transactions")
     raw = [encode_transaction(each) for each in transactions]
     if ordered_root(raw) != octets(said, "transactionsRoot", HASH):
@@ -70,12 +66,10 @@ def header(block: object, number: int) -> Header:
 
 
 def check_links(headers: Sequence[Header]) -> None:
-    """Raises Contradiction where a block is not the parent of the next."""
+    """Raises Apart where a block is not the parent of the next."""
     for one, two in pairwise(headers):
         if two.parent != one.hash:
-            raise Contradiction(
-                f"block {two.number}: it is no child of block {one.number} as that was served"
-            )
+            raise Apart(f"block {two.number}: it is no child of block {one.number} as that was served")
 
 
 def may_hold(block: Header, contracts: Mapping[Address, Abi]) -> bool:

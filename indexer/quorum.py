@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from opentelemetry import metrics
 
-from indexer.dissents import CONTRADICTION, NOT_FINAL, Dissents
+from indexer.dissents import NOT_FINAL, Dissents
 from indexer.prove import Contradiction
 from nektar.chain.anchor import Quorum, agreed, candidates
 from nektar.chain.pool import Pool
@@ -168,7 +168,7 @@ class Witnesses:
             except (RpcError, Contradiction) as error:
                 logger.info("%s", error)
                 if isinstance(error, Contradiction):
-                    self._told.add(provider.name, CONTRADICTION, number, str(error))
+                    self._told.contradiction(provider.name, number, error)
                 return None
 
         tasks = {asyncio.create_task(one(provider)): provider.name for provider in self._pool.providers}

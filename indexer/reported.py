@@ -53,10 +53,14 @@ def check(logs: Logs, contracts: Mapping[Address, Abi], first: int, last: int) -
         raise Contradiction("two logs of one block name two times for it")
 
 
-def untimed(logs: Logs) -> list[int]:
-    """The blocks whose logs don't say when they were made."""
-    found: list[int] = np.unique(logs.number[logs.time == UNTIMED]).tolist()
-    return found
+def untimed(logs: Logs) -> dict[int, bytes]:
+    """The blocks whose logs don't say when they were made, and the hashes that these name."""
+    rows = np.flatnonzero(logs.time == UNTIMED)
+    numbers, firsts = np.unique(logs.number[rows], return_index=True)
+    return {
+        number: logs.block_hash[row].tobytes()
+        for number, row in zip(numbers.tolist(), rows[firsts].tolist(), strict=True)
+    }
 
 
 def timed(logs: Logs, times: Mapping[int, int]) -> Logs:

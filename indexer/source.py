@@ -17,12 +17,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from indexer.dissents import CONTRADICTION, Dissents
+from indexer.dissents import Dissents
 from indexer.finality import Finality
-from indexer.prove import Contradiction, Proved, prove
+from indexer.prove import Contradiction, Proved, hash_of, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
-from nektar.chain.header import header_hash
 from nektar.chain.jsonrpc import Malformed, octets, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Absent, Pool
@@ -137,7 +136,7 @@ class Source:
     def contradicted(self, name: str, number: int, error: Contradiction) -> None:
         """What this provider said of the block at `number` can't be, by what was said of others before."""
         self.pool.contradicted(name)
-        self.dissents.add(name, CONTRADICTION, number, str(error))
+        self.dissents.contradiction(name, number, error)
 
     async def check_chain(self) -> None:
         """Raises WrongChain where a provider serves another chain, NotPinned where all lack the pinned block.
@@ -233,7 +232,7 @@ class Source:
                 await self._check(provider)
                 answer = await ask(provider)
             except Contradiction as error:
-                self.dissents.add(provider.name, CONTRADICTION, number, str(error))
+                self.dissents.contradiction(provider.name, number, error)
                 raise
             self.answered = provider.name
             return answer
@@ -297,16 +296,15 @@ class Source:
             return None
         with _named(provider):
             block = _mapping(block)
-            if (got := quantity(block, "number", NUMBER_BITS)) != number:
-                raise Contradiction(f"asked for block {number}; got block {got}")
-            self._compare_with_the_pin(provider, BlockRef(number, Hash32(octets(block, "hash", 32))))
+            block_hash = hash_of(block, number)
+            self._compare_with_the_pin(provider, BlockRef(number, block_hash))
             if not _missing(receipts):
                 try:
                     return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
                 except (Contradiction, Malformed) as error:
                     # A reorg between the two answers looks like this; asked by hash there is no between.
                     logger.info("block %d: %s; asking by its hash", number, error)
-            by_hash = Call("eth_getBlockReceipts", ("0x" + octets(block, "hash", 32).hex(),))
+            by_hash = Call("eth_getBlockReceipts", ("0x" + block_hash.hex(),))
             receipts = await _insist(provider, by_hash, receipts if _missing(receipts) else None)
             if not _missing(receipts):
                 return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
@@ -382,20 +380,10 @@ def _missing(answer: Any) -> bool:
 
 
 def _link(answer: Any, number: int | None = None) -> Link:
-    """A header's link, once it hashes to what it says. Raises Contradiction, Malformed."""
+    """A header's link. Raises Contradiction, Malformed."""
     header = _mapping(answer)
-    link = Link(
-        quantity(header, "number", NUMBER_BITS),
-        Hash32(octets(header, "hash", 32)),
-        Hash32(octets(header, "parentHash", 32)),
-    )
-    if number is not None and link.number != number:
-        raise Contradiction(f"asked for block {number}; got block {link.number}")
-    if (recomputed := header_hash(header)) != link.hash:
-        raise Contradiction(
-            f"block {link.number}: header hash: expected 0x{recomputed.hex()}; got 0x{link.hash.hex()}"
-        )
-    return link
+    hash_ = hash_of(header, number)
+    return Link(quantity(header, "number", NUMBER_BITS), hash_, Hash32(octets(header, "parentHash", 32)))
 
 
 def _mapping(answer: Any) -> Mapping[str, Any]:

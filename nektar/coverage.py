@@ -57,8 +57,8 @@ class DissentRow(msgspec.Struct, frozen=True):
         str,
         Column(
             "LowCardinality(String)",
-            "Read in bulk: omitted, altered, invented, or wrong block; of a Network: contradiction, or other "
-            "final block",
+            "Reported in bulk: omitted, altered, invented, or wrong block; of a Network: other final block; "
+            "of both: contradiction",
         ),
     ]
     block_number: Annotated[int, Column("UInt64", "Block that it was told of")]

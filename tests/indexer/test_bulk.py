@@ -15,7 +15,8 @@ from eth_hash.auto import keccak
 
 from bench.load import BUNDLED, SINGLE, Load, load
 from devnet.chain import DevnetError
-from indexer import bulk, filled, proved, ranges, reads, reported
+from devnet.liar import emptied
+from indexer import asked, bulk, filled, proved, ranges, reads, reported
 from indexer.bulk import Progress, index
 from indexer.decode import LOST_A_BLOCK
 from indexer.plan import Plan
@@ -463,6 +464,89 @@ def test_an_answer_that_contradicts_itself_ends_the_run_and_is_not_stored(store:
     assert len(stored(store, of.name)) <= 100
 
 
+def dissent_of(store: Store, of: Plan) -> list[Any]:
+    return rows(store, f"SELECT DISTINCT provider FROM dissent WHERE network = '{of.name}'")
+
+
+class Turning(Provider):
+    """A real provider whose chain turns to another after its first headers, for one answer."""
+
+    turned = False
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        body = await super().body(calls)
+        if self.turned or calls[0].method != "eth_getBlockReceipts":
+            return body
+        self.turned = True  # its receipts are another block's by then
+        return body.replace(b'"status":"0x1"', b'"status":"0x0"')
+
+
+def test_a_reorg_between_headers_and_receipts_is_nobodys_lie(store: Store, chain: Load) -> None:
+    of, turning = plan(chain, Level.PROVED), Turning("turning", chain.url)
+    run(store, turning, of)
+    assert turning.turned
+    assert stored(store, of.name) == expected(chain, Level.PROVED)
+    assert dissent_of(store, of) == []
+
+
+class Untimed(Provider):
+    """A real provider whose logs don't say when their blocks were made."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("untimed", url)
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        said = json.loads(await super().body(calls))
+        for log in said["result"]:
+            del log["blockTimestamp"]
+        return msgspec.json.encode(said)
+
+    def header(self, said: dict[str, Any]) -> dict[str, Any]:
+        return said
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        return [self.header(each) for each in await super().batch(calls)]
+
+
+def times(store: Store, of: Plan) -> list[Any]:
+    return rows(store, f"SELECT block_time FROM event_sample WHERE network = '{of.name}' ORDER BY ALL")
+
+
+def test_times_that_logs_do_not_say_are_those_of_their_blocks_headers(store: Store, chain: Load) -> None:
+    said, unsaid = plan(chain), plan(chain)
+    run(store, Provider("anvil", chain.url), said)
+    run(store, Untimed(chain.url), unsaid)
+    assert times(store, unsaid) == times(store, said)
+
+
+@pytest.mark.parametrize("field", ["timestamp", "stateRoot", "gasLimit", "hash"])
+def test_no_time_is_taken_from_a_header_that_contradicts_itself(
+    store: Store, chain: Load, field: str
+) -> None:
+    class Lying(Untimed):
+        def header(self, said: dict[str, Any]) -> dict[str, Any]:
+            return said | {field: said[field][:-1] + ("7" if said[field][-1] != "7" else "8")}
+
+    of = plan(chain)
+    with pytest.raises(Contradiction, match=r"provider untimed: block .*: header hash"):
+        run(store, Lying(chain.url), of)
+    assert stored(store, of.name) == []
+    assert dissent_of(store, of) == ["untimed"]
+
+
+def test_no_time_is_taken_from_the_header_of_another_block_than_the_logs_name(
+    store: Store, chain: Load
+) -> None:
+    class Forked(Untimed):
+        def header(self, said: dict[str, Any]) -> dict[str, Any]:
+            return emptied(said, said["parentHash"], "0x12")
+
+    of = plan(chain)
+    with pytest.raises(Contradiction, match="expected the header of 0x"):
+        run(store, Forked(chain.url), of)
+    assert (stored(store, of.name), dissent_of(store, of)) == ([], [])  # which a reorg may have brought
+
+
 def test_no_header_is_asked_for_of_a_block_that_was_not_asked_for(store: Store, chain: Load) -> None:
     class Lying(Counting):
         async def body(self, calls: Sequence[Call]) -> bytes:
@@ -499,7 +583,7 @@ def test_receipts_of_blocks_that_are_proved_together_come_in_several_answers(
     run(store, provider, of)
     assert stored(store, of.name) == expected(chain, Level.PROVED)
     assert sum(provider.blocks) == sum(provider.receipts) == of.blocks.blocks
-    assert max(provider.receipts) == -(-max(provider.blocks) // bulk.ANSWERS_AT_ONCE)
+    assert max(provider.receipts) == -(-max(provider.blocks) // asked.ANSWERS_AT_ONCE)
 
 
 @pytest.mark.parametrize("alone", [True, False])

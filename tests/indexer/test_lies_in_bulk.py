@@ -1,4 +1,4 @@
-"""Bulk reading by a provider that lies: what happens, lie by lie, and that docs/LIES.md says so.
+"""Bulk reading by a provider that lies: what happens, who is named, and that docs/LIES.md says so.
 
 A real anvil, the devnet's proxy before it, a real store. `NEKTAR_WRITE=1` writes the table anew.
 """
@@ -18,9 +18,11 @@ from devnet.liar import LIES, VIEWS
 from devnet.processes import Child
 from devnet.proxy import proxied
 from indexer import bulk
+from indexer.plan import Plan
 from indexer.prove import Contradiction
-from indexer.ranges import Sizes
+from indexer.ranges import Range, Sizes
 from nektar.chain import pace, rpc
+from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError
 from nektar.config import Limits
 from nektar.model import Level
@@ -28,7 +30,7 @@ from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
 from tests.indexer.lies_page import BULK, hold
-from tests.indexer.test_bulk import plan
+from tests.indexer.test_bulk import plan, rows
 from tests.indexer.test_bulk_audit import audit, coverage, differences, lies_of, run, said
 
 pytestmark = pytest.mark.real
@@ -50,12 +52,17 @@ class Halves(Sizes):
 class Asked(NamedTuple):
     level: Level
     rpc: tuple[str, ...] = ("liar",)
+    is_begun: bool = False  # the first half is proved already, by somebody honest
 
 
-COLUMNS: Mapping[str, Asked] = {
+EMPTY: Mapping[str, Asked] = {
     "`reported`, alone": Asked(Level.REPORTED),
     "`proved`, alone": Asked(Level.PROVED),
     "`proved`, with an honest second provider": Asked(Level.PROVED, ("liar", "honest")),
+}
+BEGUN: Mapping[str, Asked] = {
+    "alone": Asked(Level.PROVED, is_begun=True),
+    "with an honest second provider": Asked(Level.PROVED, ("liar", "honest"), is_begun=True),
 }
 
 
@@ -80,8 +87,12 @@ class Stage(NamedTuple):
             told.close()
 
     def outcome(self, lie: str, asked: Asked) -> str:
-        """What happened while the lie was told, and once it was over."""
+        """What happened while the lie was told, and once it was over; and who is named for it."""
         of = plan(self.chain, asked.level)
+        half = of._replace(blocks=Range(of.blocks.first, of.blocks.first + BLOCKS // 2 - 1))
+        if asked.is_begun:
+            run(self.store, half, *self.providers(("before",)))
+        before = said(self.store, of.name)
         self.tell(lie)
         try:
             run(self.store, of, *self.providers(asked.rpc, lie))
@@ -90,25 +101,33 @@ class Stage(NamedTuple):
         else:
             ended = ""
         self.tell("")
-        lies = differences(told := said(self.store, of.name), dict(self.true))
+        told, named = said(self.store, of.name), self.named(of)
+        lies = differences(told, dict(self.true))
         if ended:
-            assert told.items() <= self.true.items()  # nothing false, if not all
+            assert before.items() <= told.items() <= self.true.items()  # nothing false, if not all
             run(self.store, of, *self.providers(asked.rpc))
-            assert said(self.store, of.name) == self.true
-            return f"the run ends: “{ended}”"
-        if not lies:
-            return LEVEL
-        assert {each[3] for each in coverage(self.store, of)} == {"liar"}
-        kinds = ", ".join(sorted({f"`{kind}`" for _, _, kind, _ in lies}))
-        if asked.level is Level.REPORTED:
-            run(self.store, audit(of), *self.providers(("honest",)))
-            assert lies_of(self.store, of) == lies
-            after = f"an audit finds {kinds}"
+            what = f"the run ends: “{ended}”"
+        elif not lies:
+            what = LEVEL
         else:
-            run(self.store, of, *self.providers(("honest",)))
-            after = "an honest provider takes it back"
+            by_whom = {each[3] for each in coverage(self.store, of)}
+            assert by_whom == {"liar"}, "where what was proved is taken back, all of it is"
+            run(self.store, audit(of) if of.level is Level.REPORTED else of, *self.providers(("honest",)))
+            if of.level is Level.REPORTED:
+                assert lies_of(self.store, of) == lies
+                what = (
+                    f"**taken**; an audit finds {', '.join(sorted({f'`{kind}`' for _, _, kind, _ in lies}))}"
+                )
+            else:
+                back = ", and what was there taken back" if before else ""
+                what = f"**taken**{back}; an honest provider takes it back"
         assert said(self.store, of.name) == self.true
-        return f"**taken**; {after}"
+        assert self.named(of) <= {"liar"}
+        return f"{what}; liar is named" if named else what
+
+    def named(self, of: Plan) -> set[str]:
+        """Who stands in `dissent`."""
+        return set(rows(self.store, f"SELECT DISTINCT provider FROM dissent WHERE network = '{of.name}'"))
 
 
 def words(error: Exception) -> str:
@@ -145,10 +164,21 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "Sizes", Halves)
 
 
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Who is said to have contradicted a header: nobody honest ever is."""
+    names: set[str] = set()
+    monkeypatch.setattr(Pool, "contradicted", lambda self, name: names.add(name) or doubt(self, name))
+    doubt = Pool.turn_from
+    yield names
+    assert names <= {"liar"}
+
+
 HEAD = f"""{BULK}
 What the same lies do to bulk reading (`tests/indexer/test_lies_in_bulk.py`), but for those about the newest
 blocks: without `--to` it reads final ones. With two providers the liar is asked for the first half. A run
 that ends has put nothing false into the store, and when the lie ends the next one makes the store the chain.
+Where it says so the liar is named, in the table `dissent`; nobody else ever is.
 
 **What is only reported is the provider's word**, held to what was asked for and to itself: an audit by an
 honest provider finds what is false, names each lie and corrects it. **What contradicts a header is not taken
@@ -156,26 +186,37 @@ as proved.** Another chain is consistent by itself: the anchor is `single:liar`,
 serves some of the blocks, or is asked later, they do not fit.
 
 """
+MIDDLE = """
+Where the first half of the blocks is proved already, by somebody honest who is asked no more, a run asks
+first what stands where that ends. A header that contradicts itself takes nothing back. Another chain does,
+where its provider is alone: a reorg looks like it. Nobody is named for that; a line in the log says it.
+
+"""
 
 
-def page(found: Mapping[str, tuple[str, ...]]) -> str:
-    """The table; lies of which the same comes stand in one line."""
+def table(columns: Mapping[str, Asked], found: Mapping[str, tuple[str, ...]]) -> str:
+    """Lies of which the same comes stand in one line."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for lie, outcomes in found.items():
         alike.setdefault(outcomes, []).append(lie)
-    lines = [f"| lie | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines = [f"| lie | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {', '.join(lies)} | {' | '.join(outcomes)} |" for outcomes, lies in alike.items()]
-    return HEAD + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def test_each_lie_does_to_bulk_reading_what_the_page_says(stage: Stage) -> None:
+def outcomes(stage: Stage, columns: Mapping[str, Asked]) -> dict[str, tuple[str, ...]]:
     found = {}
     for lie in LIES:
         if lie in NOT_MET:
             continue
         try:
-            found[lie] = tuple(stage.outcome(lie, asked) for asked in COLUMNS.values())
+            found[lie] = tuple(stage.outcome(lie, asked) for asked in columns.values())
         except BaseException as error:
             error.add_note(lie)
             raise
-    hold(page(found))
+    return found
+
+
+def test_each_lie_does_to_bulk_reading_what_the_page_says(stage: Stage) -> None:
+    empty, begun = (table(columns, outcomes(stage, columns)) for columns in (EMPTY, BEGUN))
+    hold(HEAD + empty + MIDDLE + begun)
