@@ -177,6 +177,9 @@ class Node:
         self._behind: tuple[list[Made], int, int] | None = None
         self.fails = 0.0  # chance that a request has no answer
         self.nulls = 0.0  # chance that a call for a block or receipts is answered with null
+        self._nulled: dict[
+            str, int
+        ] = {}  # how often in a row by then: what comes again and again is for good
         self.lies = 0.0  # … with one changed digit
         self.unpruned = 0  # headers below this number are not served, but for the genesis block
         self.withheld: set[int] = set()  # numbers of blocks whose receipts are not served
@@ -247,13 +250,19 @@ class Node:
             refused = Refused(self.name, call.method, -39001, "Unknown block")
             return refused if self.untagged == "error" else None
         made = self._find(call.params[0])
-        if made is None or (call.params[0] != "latest" and self.rng.random() < self.nulls):
+        if made is None or (call.params[0] != "latest" and self._nulls(call.params[0])):
             return None
         if call.method == "eth_getBlockReceipts":
             if made.number in self.withheld:
                 return Refused(self.name, call.method, -32000, "missing receipts: pruned")
             return self._told(made.receipts)
         return self._told(made.block)
+
+    def _nulls(self, which: str) -> bool:
+        nulled = self._nulled.get(which, 0)
+        is_null = self.rng.random() < self.nulls and nulled < 2
+        self._nulled[which] = nulled + 1 if is_null else 0
+        return is_null
 
     def _told(self, value: Any) -> Any:
         if self.rng.random() >= self.lies:
