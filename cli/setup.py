@@ -210,7 +210,8 @@ def _authorization(config: Config) -> dict[str, str]:
 
 
 async def _check_chains(config: Config) -> None:
-    from indexer.source import Source, heads_of
+    from indexer.headers import heads_of
+    from indexer.source import Source
     from nektar.chain.anchor import Pinned
     from nektar.chain.anchor import parse as parse_anchor
     from nektar.chain.announced import announces

@@ -203,48 +203,46 @@ class Fork:
     """A consistent chain in which nothing happens any more: empty blocks, from some block on.
 
     The forked one is of the newest blocks and finalizes none of them, as an honest node on the losing side of
-    a reorg; the invented one begins a little above the genesis block, and calls its own blocks final.
+    a reorg; the invented one begins a little above the genesis block, and calls its own blocks final. So does
+    the invented past, which ends below the newest blocks: those are honest, and the first is no child of it.
     """
 
-    def __init__(self, ask: Ask, seed: int, *, invented: bool) -> None:
+    def __init__(self, ask: Ask, seed: int, *, invented: bool, past: bool = False) -> None:
         self._ask = ask
         self._extra = f"0x{seed:08x}"
         self._invented = invented
-        self._first: int | None = None
+        self._past = past
+        self._own: range | None = None  # the blocks that are not the chain's
         self._told: dict[str, str] = {}  # hash told by the hash of the honest block at that number
         self._honest: dict[str, str] = {}
 
     async def result(self, method: str, params: list[Any]) -> Any:
-        if self._first is None:
-            head = int(await self._ask("eth_blockNumber"), 16)
-            self._first = 2 if self._invented else head - FORKED + 1
+        if self._own is None:
+            newest = int(await self._ask("eth_blockNumber"), 16) - FORKED
+            self._own = range(2 if self._invented else newest + 1, newest if self._past else 1 << 63)
         match method, params:
             case ("eth_getBlockByNumber", [tag, full]):
                 block = await self._ask(method, tag, full)
                 ends = tag in ("safe", "finalized") and not self._invented
-                if ends and block is not None and int(block["number"], 16) >= self._first:
-                    block = await self._ask(method, hex(self._first - 1), full)
+                if ends and block is not None and int(block["number"], 16) in self._own:
+                    block = await self._ask(method, hex(self._own.start - 1), full)
                 return await self._as_told(block)
             case ("eth_getBlockByHash", [block_hash, full]):
                 return await self._as_told(
                     await self._ask(method, self._honest.get(block_hash, block_hash), full)
                 )
             case ("eth_getBlockReceipts", [which]):
-                number = len(which) < 66 and int(which, 16)
-                return (
-                    []
-                    if which in self._honest or (number and number >= self._first)
-                    else await self._ask(method, which)
-                )
+                is_own = which in self._honest or (len(which) < 66 and int(which, 16) in self._own)
+                return [] if is_own else await self._ask(method, which)
             case ("eth_getLogs", [{"blockHash": str(block_hash)}]) if block_hash in self._honest:
                 return []
             case ("eth_getLogs", [_]):
                 logs = await self._ask(method, *params)
-                return [log for log in logs if int(log["blockNumber"], 16) < self._first]
+                return [log for log in logs if int(log["blockNumber"], 16) not in self._own]
         return await self._ask(method, *params)
 
     async def _as_told(self, block: Object | None) -> Object | None:
-        if block is None or self._first is None or int(block["number"], 16) < self._first:
+        if block is None or self._own is None or int(block["number"], 16) not in self._own:
             return block
         return emptied(block, await self._told_hash(block["parentHash"]), self._extra)
 
@@ -252,7 +250,7 @@ class Fork:
         missing: list[Object] = []
         while honest not in self._told:
             header = await self._ask(BY_HASH, honest, False)
-            if int(header["number"], 16) < (self._first or 0):
+            if self._own is None or int(header["number"], 16) not in self._own:
                 self._told[honest] = honest
             else:
                 missing.append(header)
@@ -301,6 +299,7 @@ VIEWS: Mapping[str, Callable[[Ask, int], View]] = {
     "finalized block of no chain": lambda ask, seed: FalseFinality(ask, seed, foreign=True),
     "false finalized": lambda ask, seed: FalseFinality(ask, seed, foreign=False),
     "invented fork": lambda ask, seed: Fork(ask, seed, invented=True),
+    "invented past": lambda ask, seed: Fork(ask, seed, invented=True, past=True),
 }
 
 # --- about one block ---

@@ -21,6 +21,7 @@ from indexer.carried import Carried, Due, between, pages
 from indexer.decode import NO_REASONS, Undecodable
 from indexer.dissents import NOT_FINAL
 from indexer.found import MAX_FOUND
+from indexer.headers import Heads, Link
 from indexer.prove import Contradiction
 from indexer.reconcile import (
     Extend,
@@ -34,7 +35,7 @@ from indexer.reconcile import (
     reconcile,
 )
 from indexer.reverts import Reverts
-from indexer.source import Heads, Link, Served, Source
+from indexer.source import Served, Source
 from indexer.writer import NetworkLog
 from nektar.chain.abi import Abi
 from nektar.chain.announced import Announced

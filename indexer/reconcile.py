@@ -34,8 +34,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from indexer.headers import Heads, Link
 from indexer.known import Kept, Known
-from indexer.source import Heads, Link
 from nektar.errors import NektarError
 from nektar.log import Mark
 from nektar.model import BlockRef

@@ -2,8 +2,9 @@
 
 Which of them is asked is the pool's to say (`nektar/chain/pool.py`); what makes blocks canonical, the
 anchor's (`nektar/chain/anchor.py`): with a quorum, what is called safe and finalized is what its witnesses
-agree on (`quorum.py`), and with a pin no provider is believed whose chain lacks the pinned block. Where a
-chain has no such tags, a depth says what is final (`finality.py`).
+agree on (`quorum.py`); with a pin no provider is believed whose chain is not seen to hold the pinned block,
+nor any block below it that is not its ancestor (`pin.py`). Where a chain has no such tags, a depth says what
+is final (`finality.py`).
 
 What a provider does not have is told from what it did not answer. A block or receipts count as withheld only
 where every provider answered, several times, that it has none; a fault of the connection never counts.
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from indexer.dissents import Dissents
 from indexer.finality import Finality
+from indexer.headers import Heads, Link, heads_of, is_missing, links_of, mapping, named
+from indexer.pin import OffThePin, Pin, another, descent
 from indexer.prove import Contradiction, Proved, hash_of, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
@@ -34,7 +36,6 @@ from nektar.chain.rpc import (
     check_chain_id,
     without_code,
 )
-from nektar.errors import NektarError
 from nektar.model import BlockRef, Hash32
 
 logger = logging.getLogger(__name__)
@@ -43,39 +44,7 @@ logger = logging.getLogger(__name__)
 # also what a node says of a block whose receipts it is still indexing; an error is final sooner.
 PAUSES_AFTER_NULL = (0.1, 0.2, 0.4, 0.8)
 PAUSES_AFTER_REFUSAL = (0.1, 0.2)
-# Headers asked for in one request.
-HEADERS_A_REQUEST = 32
 T = TypeVar("T")
-
-
-class OffThePin(Contradiction):
-    """A provider's chain has another block where one is pinned."""
-
-
-class NotPinned(NektarError):
-    """No provider's chain holds the pinned block: the Network can't be followed."""
-
-    exit_code = 2
-
-
-class Link(NamedTuple):
-    """A block's place in its chain, from a header that hashes to `hash`."""
-
-    number: int
-    hash: Hash32
-    parent: Hash32
-
-    @property
-    def ref(self) -> BlockRef:
-        return BlockRef(self.number, self.hash)
-
-
-class Heads(NamedTuple):
-    """Where a provider says that the chain stands. None: it says so of no block, or not yet."""
-
-    latest: Link
-    safe: BlockRef | None
-    finalized: BlockRef | None
 
 
 class Served(NamedTuple):
@@ -106,11 +75,13 @@ class Source:
         self._chain_id = chain_id
         self._anchor = anchor
         self._checked: set[str] = set()
-        self._off_the_pin: set[str] = set()
+        self._pin: Pin | None = None
         self._witnesses: Witnesses | None = None
         self._finality = Finality(network, finality_depth, anchor.enough, self._hash_at)
         if isinstance(anchor, Quorum):
             self._witnesses = Witnesses(network, self.pool, anchor, self._tags, self._hash_at, self.dissents)
+        if isinstance(anchor, Pinned):
+            self._pin = Pin(network, anchor.block, len(self), self._descent)
 
     async def close(self) -> None:
         if self._witnesses is not None:
@@ -144,31 +115,31 @@ class Source:
         for provider in self.pool.providers:
             try:
                 await self._check(provider)
-            except (Unreachable, Refused, OffThePin) as error:
+            except (Unreachable, Refused, Contradiction) as error:
                 logger.warning("%s", error)
 
     async def without_code(self, addresses: Sequence[str], head: int) -> frozenset[str]:
         """Those of the addresses at which no provider has a contract; `head` as in `rpc.without_code`.
 
         One provider that has it is enough, and one that refuses to tell is not waited for. Raises
-        Unreachable where no provider can tell yet, WrongChain.
+        Unreachable or Contradiction where no provider can tell yet, WrongChain.
         """
         missing: frozenset[str] | None = None
-        unreachable: Unreachable | None = None
+        not_yet: Unreachable | Contradiction | None = None
         for provider in self.pool.providers:
             try:
                 await self._check(provider)
                 found = await without_code(provider, addresses, head)
-            except Unreachable as error:
-                unreachable = unreachable or error
             except (Refused, OffThePin) as error:
                 logger.warning("%s", error)
+            except (Unreachable, Contradiction) as error:
+                not_yet = not_yet or error
             else:
                 missing = found if missing is None else missing & found
                 if not missing:
                     break
-        if missing is None and unreachable is not None:
-            raise unreachable
+        if missing is None and not_yet is not None:
+            raise not_yet
         return missing or frozenset()
 
     async def heads(self) -> Heads:
@@ -187,7 +158,7 @@ class Source:
         """What stands at these numbers; None where there is no block. Raises RpcError, Contradiction."""
 
         async def ask(provider: Provider) -> dict[int, Link | None]:
-            return await _links(provider, first, last)
+            return await self._links(provider, first, last)
 
         return await self._from_any(ask, first)
 
@@ -198,8 +169,11 @@ class Source:
         when every provider, asked several times, has said so. Raises RpcError, Contradiction.
         """
 
+        # Before, since somebody else may have it.
+        ancestor = None if self._pin is None else await self._pin.ancestor(number)
+
         async def ask(provider: Provider) -> Served | None:
-            served = await self._block(provider, number, settled=settled)
+            served = await self._block(provider, number, ancestor, settled=settled)
             if served is None and settled:
                 raise Absent(provider.name, f"block {number}: it has none")
             return served
@@ -214,7 +188,7 @@ class Source:
         """Whether any provider has a header at `number`. Raises RpcError, Contradiction."""
 
         async def ask(provider: Provider) -> bool:
-            if (await _links(provider, number, number))[number] is None:
+            if (await self._links(provider, number, number))[number] is None:
                 raise Absent(provider.name, f"block {number}: it has none")
             return True
 
@@ -244,30 +218,31 @@ class Source:
         if provider.name in self._checked:
             return
         await check_chain_id(provider, self._chain_id)
-        if isinstance(self._anchor, Pinned):
-            pinned = self._anchor.block
-            found = (await _links(provider, pinned.number, pinned.number))[pinned.number]
-            if found is None:
-                return  # not yet: it is asked again, and a block there is compared when it comes
-            self._off_the_pin.discard(provider.name)
-            self._compare_with_the_pin(provider, found.ref)
+        if self._pin is not None:
+            number = self._pin.block.number
+            if (await self._links(provider, number, number))[number] is None:
+                raise Unreachable(
+                    provider.name, f"it does not serve block {number}, or not yet, which is pinned"
+                )
+            self._pin.holds(provider.name)
         self._checked.add(provider.name)
 
-    def _compare_with_the_pin(self, provider: Provider, block: BlockRef) -> None:
-        """Raises OffThePin where another block is pinned, NotPinned where all providers have come to that."""
-        if not isinstance(self._anchor, Pinned) or block.number != self._anchor.block.number:
-            return
-        pinned = self._anchor.block
-        if block.hash == pinned.hash:
-            return
-        self._off_the_pin.add(provider.name)
-        said = f"block {pinned.number}: 0x{pinned.hash.hex()} is pinned; got 0x{block.hash.hex()}"
-        if len(self._off_the_pin) == len(self):
-            raise NotPinned(
-                f"{said} from every provider ({', '.join(sorted(self._off_the_pin))}): mend `anchor` or "
-                "`rpc`, see docs/RUNBOOK.md#a-pinned-block-that-no-provider-has"
-            )
-        raise OffThePin(f"provider {provider.name}: {said}")
+    async def _descent(self, first: int, top: BlockRef) -> list[Link]:
+        """The blocks from `first` to `top`, which the pin knows. Raises RpcError, Contradiction."""
+
+        async def ask(provider: Provider) -> list[Link]:
+            found = await self._links(provider, first, top.number)
+            with named(provider):
+                links = descent(found, first, top)
+            if (missing := top.number - len(links)) >= first:
+                raise Absent(
+                    provider.name,
+                    f"block {missing}: it has no header, by which blocks below are known to be the pinned "
+                    "one's, see docs/RUNBOOK.md#no-header-below-a-pinned-block",
+                )
+            return links
+
+        return await self._from_any(ask, top.number)
 
     async def _tags(self, provider: Provider) -> Tags:
         await self._check(provider)
@@ -276,37 +251,48 @@ class Source:
 
     async def _heads(self, provider: Provider) -> Heads:
         latest, *tags = await heads_of(provider)
-        return Heads(latest, *await self._finality.of(provider, latest.ref, Tags(*tags)))
+        heads = Heads(latest, *await self._finality.of(provider, latest.ref, Tags(*tags)))
+        return heads if self._pin is None else self._pin.heads(provider.name, heads)
 
     async def _hash_at(self, provider: Provider, number: int) -> Hash32 | None:
         await self._check(provider)
-        link = (await _links(provider, number, number))[number]
+        link = (await self._links(provider, number, number))[number]
         return None if link is None else link.hash
 
-    async def _block(self, provider: Provider, number: int, *, settled: bool) -> Served | None:
+    async def _links(self, provider: Provider, first: int, last: int) -> dict[int, Link | None]:
+        found = await links_of(provider, first, last)
+        for link in found.values():
+            if self._pin is not None and link is not None:
+                self._pin.compare(provider.name, link.ref)
+        return found
+
+    async def _block(
+        self, provider: Provider, number: int, ancestor: Hash32 | None, *, settled: bool
+    ) -> Served | None:
         block, receipts = await provider.batch(
             [
                 Call("eth_getBlockByNumber", (hex(number), True)),
                 Call("eth_getBlockReceipts", (hex(number),)),
             ]
         )
-        if _missing(block) and settled:
+        if is_missing(block) and settled:
             block = await _insist(provider, Call("eth_getBlockByNumber", (hex(number), True)), block)
-        if _missing(block):
+        if is_missing(block):
             return None
-        with _named(provider):
-            block = _mapping(block)
+        with named(provider):
+            block = mapping(block)
             block_hash = hash_of(block, number)
-            self._compare_with_the_pin(provider, BlockRef(number, block_hash))
-            if not _missing(receipts):
+            if ancestor is not None and block_hash != ancestor:
+                raise another(number, ancestor, block_hash)
+            if not is_missing(receipts):
                 try:
                     return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
                 except (Contradiction, Malformed) as error:
                     # A reorg between the two answers looks like this; asked by hash there is no between.
                     logger.info("block %d: %s; asking by its hash", number, error)
             by_hash = Call("eth_getBlockReceipts", ("0x" + block_hash.hex(),))
-            receipts = await _insist(provider, by_hash, receipts if _missing(receipts) else None)
-            if not _missing(receipts):
+            receipts = await _insist(provider, by_hash, receipts if is_missing(receipts) else None)
+            if not is_missing(receipts):
                 return Served(prove(block, _mappings(receipts)), provider.name, self._anchor)
         return await self._linked(provider, block, receipts)
 
@@ -317,10 +303,10 @@ class Source:
             if other is not provider:
                 await self._check(other)
                 receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
-                if _missing(receipts):
+                if is_missing(receipts):
                     continue
                 try:
-                    with _named(other):
+                    with named(other):
                         return Served(prove(block, _mappings(receipts)), other.name, self._anchor)
                 except Contradiction as error:
                     logger.warning("%s", error)
@@ -328,38 +314,12 @@ class Source:
         (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
         if isinstance(logs, RangeLimited):
             raise logs  # they are there, and too many for it
-        with _named(provider):
-            proved = prove(block, None, logs=() if _missing(logs) else _mappings(logs))
+        with named(provider):
+            proved = prove(block, None, logs=() if is_missing(logs) else _mappings(logs))
             served = Served(proved, provider.name, self._anchor)
         why = str(said) if isinstance(said, Refused) else f"provider {provider.name}: no receipts"
         logger.warning("block %d is only linked: %s", served.proved.number, why)
         return served
-
-
-async def heads_of(provider: Provider) -> Heads:
-    """Where the provider itself says that the chain stands. Raises RpcError, Contradiction."""
-    latest, safe, finalized = await provider.batch(
-        [Call("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized")]
-    )
-    if _missing(latest):
-        raise Unreachable(provider.name, f"expected its latest block; got {latest or 'none'}")
-    with _named(provider):
-        return Heads(
-            _link(latest),
-            None if _missing(safe) else _link(safe).ref,
-            None if _missing(finalized) else _link(finalized).ref,
-        )
-
-
-async def _links(provider: Provider, first: int, last: int) -> dict[int, Link | None]:
-    found: dict[int, Link | None] = {}
-    for start in range(first, last + 1, HEADERS_A_REQUEST):
-        numbers = range(start, min(start + HEADERS_A_REQUEST, last + 1))
-        answers = await provider.batch([Call("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
-        with _named(provider):
-            for number, answer in zip(numbers, answers, strict=True):
-                found[number] = None if _missing(answer) else _link(answer, number)
-    return found
 
 
 async def _insist(provider: Provider, call: Call, said: Any) -> Any:
@@ -368,40 +328,14 @@ async def _insist(provider: Provider, call: Call, said: Any) -> Any:
     while True:
         pauses = PAUSES_AFTER_REFUSAL if isinstance(said, Refused) else PAUSES_AFTER_NULL
         (answer,) = await provider.batch([call])
-        if not _missing(answer) or tries >= len(pauses):
+        if not is_missing(answer) or tries >= len(pauses):
             return answer
         await asyncio.sleep(pauses[tries])
         tries += 1
         said = answer
 
 
-def _missing(answer: Any) -> bool:
-    return answer is None or isinstance(answer, Refused)
-
-
-def _link(answer: Any, number: int | None = None) -> Link:
-    """A header's link. Raises Contradiction, Malformed."""
-    header = _mapping(answer)
-    hash_ = hash_of(header, number)
-    return Link(quantity(header, "number", NUMBER_BITS), hash_, Hash32(octets(header, "parentHash", 32)))
-
-
-def _mapping(answer: Any) -> Mapping[str, Any]:
-    if isinstance(answer, Mapping):
-        return answer
-    raise Contradiction(f"expected a block; got {str(answer)[:60]!r}")
-
-
 def _mappings(answer: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(answer, list) and all(isinstance(each, Mapping) for each in answer):
         return answer
     raise Contradiction(f"expected a list of receipts or logs; got {str(answer)[:60]!r}")
-
-
-@contextmanager
-def _named(provider: Provider) -> Iterator[None]:
-    """Whatever contradicts itself within is said to come from this provider."""
-    try:
-        yield
-    except (Contradiction, Malformed) as error:
-        raise Contradiction(f"provider {provider.name}: {error}") from error

@@ -6,9 +6,10 @@
 |---|---|---|
 | `single` | the word of the provider that was asked | `single:<provider>` |
 | `quorum M/N`, `quorum M` | M of the N providers in `rpc` having that block as a final one | `quorum M/N` |
-| `pinned NUMBER HASH` | the chain holding that block, up to NUMBER | `pinned`; above it as with `single` |
+| `pinned NUMBER HASH` | being that block or an ancestor of it | `pinned`; above it as with `single` |
 
-With a quorum, M is more than half of N: two halves could agree on two chains.
+With a quorum, M is more than half of N: two halves could agree on two chains. What a pinned block's ancestors
+are, its header and theirs say, so no other block up to NUMBER is taken (`indexer/pin.py`).
 
 This file is pure: what the words mean, and what follows from what each provider says.
 """
@@ -59,7 +60,7 @@ class Quorum(NamedTuple):
 
 
 class Pinned(NamedTuple):
-    """The chain that holds this block."""
+    """This block and its ancestors."""
 
     block: BlockRef
 

@@ -22,7 +22,7 @@ from devnet.processes import Child
 from devnet.proxy import proxied
 from indexer import follow, quorum
 from nektar.bus.sqlite import SqliteBus
-from nektar.chain import ranks
+from nektar.chain import ranks, rpc
 from nektar.config import Config, Limits, Provider
 from nektar.log import Mark, New
 from nektar.model import Block, BlockRef, Level
@@ -51,8 +51,12 @@ class Asked(NamedTuple):
         return self.anchor.startswith("quorum")
 
     @property
+    def is_pinned(self) -> bool:
+        return self.anchor == "pinned"
+
+    @property
     def words(self) -> str:
-        """The anchor of a block that the liar served."""
+        """The anchor of a new block that the liar served."""
         return self.anchor if self.is_quorum else "single:liar"
 
 
@@ -60,11 +64,14 @@ COLUMNS: Mapping[str, Asked] = {
     "with an honest second provider": Asked(("liar", "honest")),
     "alone": Asked(("liar",)),
     "`quorum 2/3`, two of them honest": Asked(("liar", "honest", "other"), "quorum 2/3"),
+    "`pinned`, alone": Asked(("liar",), "pinned"),
 }
 # Lies that no header contradicts: other consistent chains, and what only time can show to be false.
-NOT_TOLD = {"forked head", "invented fork", "false finalized"}
+NOT_TOLD = {"forked head", "invented fork", "invented past", "false finalized"}
+# Those of blocks that the chain calls final: none is once the log has its finality.
+OF_THE_PAST = {"invented fork", "invented past"}
 # Those that make a provider stand still, so that others are to be asked soon.
-STANDS_STILL = {"stale head", "any"}
+STANDS_STILL = {"stale head", "invented past", "any"}
 # What is waited for where nothing is to come, in seconds.
 WHILE = 1.0
 LIMITS, SHORT = Limits(timeout=5.0), Limits(timeout=0.3)
@@ -125,7 +132,9 @@ class Case:
 
     def __init__(self, stage: Stage, lie: str, asked: Asked, folder: Path) -> None:
         self.stage, self.lie, self.asked = stage, lie, asked
-        self.first = stage.there.chain.head()[0] - 3
+        head, rpc = stage.there.chain.head()[0], stage.there.chain.rpc
+        self.first = head - (5 if asked.is_pinned else 3)
+        self.pinned = rpc("eth_getBlockByNumber", hex(head - 2), False)
         self.folder = folder
 
     def outcome(self, said: pytest.LogCaptureFixture) -> str:
@@ -139,13 +148,13 @@ class Case:
                     "net",
                     there.address,
                     rpc=self.asked.rpc,
-                    anchor=self.asked.anchor,
+                    anchor=self.anchor,
                     from_block=self.first,
                 ),
             ),
         )
         lie = {"lie": "" if self.lie == TWO_REORGS else self.lie, "seed": self.seed, "chance": self.chance}
-        is_from_the_start = self.lie == "invented fork"  # once the log has the chain's finality, it is none
+        is_from_the_start = self.asked.is_pinned or self.lie in OF_THE_PAST
         if is_from_the_start:
             self.stage.tell(lie)
         said.clear()
@@ -169,11 +178,18 @@ class Case:
             self.stage.liar.tell({"lie": ""})
             if "and final" in during:
                 self.until(lambda: "net: stopped" in said.text)
-            elif "stops" not in during:
+            elif "the Network" not in during:
                 self.until(lambda: self.is_the_chain)
             after = self.found(said)
         self.assert_nothing_false_was_ever_taken()
         return during if during == after else f"{during}; when it ends, {after}"
+
+    @property
+    def anchor(self) -> str:
+        """As `nektar.yaml` has it; a block is pinned that the chain has and will not lose."""
+        if not self.asked.is_pinned:
+            return self.asked.anchor
+        return f"pinned {int(self.pinned['number'], 16)} {self.pinned['hash']}"
 
     def hurry(self) -> AbstractContextManager[object]:
         """Where the lie is to stand still, turn soon from who does; else whoever is only slow, on a machine
@@ -213,7 +229,8 @@ class Case:
         """Whether what comes of the lie is there to be seen."""
         if self.asked.is_quorum:  # which is asked with the lie in force, before anything new is final
             return self.is_the_chain and self.is_final
-        return self.at_the_head or (self.asked.is_alone and bool(self.words(said)))
+        is_over = self.at_the_head or "net: stopped" in said.text
+        return is_over or (self.asked.is_alone and bool(self.words(said)))
 
     @property
     def is_final(self) -> bool:
@@ -235,6 +252,8 @@ class Case:
 
     def found(self, said: pytest.LogCaptureFixture) -> str:
         """What the log and the role say now."""
+        if "is pinned; got" in said.text:
+            return "**the Network is not followed**: the provider has another block than the pinned one"
         if "net: stopped" in said.text:
             return "**the Network stops**: the log has a block as final that the chain has not"
         reading = self.reading
@@ -246,7 +265,7 @@ class Case:
             lacks = ", without what happened in them" if missing else ""
             return f"{LEVEL}, its blocks `linked`{lacks}"
         hashes, _ = self.stage.there.truth_from(self.first)
-        if "0x" + reading.blocks[-1].hash.hex() in hashes:
+        if not reading.blocks or "0x" + reading.blocks[-1].hash.hex() in hashes:
             words = self.words(said)
             return f"the log waits: “{words}”" if words else "the log stands still, and nothing is said"
         assert {block.anchor for block in reading.blocks[-2:]} == {self.asked.words}
@@ -283,6 +302,7 @@ class Case:
                     block_hash_ = "0x" + block.hash.hex()
                     if block_hash_ not in self.stage.ever:
                         assert self.lie in NOT_TOLD
+                        assert block.anchor == self.asked.words
                         continue
                     says = told.get(block_hash_, Counter())
                     truth = self.stage.ever[block_hash_]
@@ -292,9 +312,10 @@ class Case:
 HEAD = """# A lying provider
 
 What happens when the devnet's proxy (`devnet/liar.py`) tells each of its lies to an indexer: in all of its
-answers, with an honest provider as the second of two, alone, and as one of three of which two must agree on
-what is final. It is the one that is preferred. `tests/indexer/test_lies.py` tries it and holds this page to
-what it sees; it looks at everything that ever came onto the log, also what was taken back.
+answers, with an honest provider as the second of two, alone, as one of three of which two must agree on what
+is final, and alone where a block of the chain is pinned, to whoever begins below that. It is the one that is
+preferred. `tests/indexer/test_lies.py` tries it and holds this page to what it sees; it looks at everything
+that ever came onto the log, also what was taken back.
 
 **What contradicts a header never comes onto the log**, and so not into the store. What is consistent can't be
 told by looking at one provider: another chain, and a block that is called final and is not. There the anchor
@@ -303,6 +324,9 @@ says whose word it is (`single:liar`). What is in quotation marks is what the ro
 **A quorum catches both.** Blocks of the liar's own chain may come onto the log for a moment; none of them is
 ever final, and what the others agree on takes their place. A false finality is not followed, so that a reorg
 there is one like any other.
+
+**A pin catches whatever is below it**: no block there comes onto the log that is not its ancestor. Above it a
+provider's word counts as with `single`, and the anchor says so.
 
 """
 
@@ -319,6 +343,7 @@ def page(found: Mapping[str, Mapping[str, str]]) -> str:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     # The liar has a way of one more process, and stays the first to be asked.
     monkeypatch.setattr(ranks, "MARGIN", 60.0)
+    monkeypatch.setattr(rpc, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(quorum, "PATIENCE", 0.4)
     monkeypatch.setattr(quorum, "AGAIN", 0.2)
 

@@ -14,9 +14,10 @@ import pytest
 
 from indexer import follow, quorum
 from indexer.follow import Follower
+from indexer.pin import NotPinned
 from indexer.prove import Contradiction
 from indexer.reconcile import ReorgBelowFinality
-from indexer.source import NotPinned, Source
+from indexer.source import Source
 from indexer.writer import NetworkLog
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.abi import load
@@ -343,10 +344,22 @@ def test_one_that_is_down_is_waited_for_and_not_taken_for_one_without_the_pinned
         assert indexer.hashes == hashes(chain)
 
 
-def test_a_pin_that_the_chain_has_yet_to_reach_is_compared_when_it_does(bus: SqliteBus, chain: Chain) -> None:
-    with Indexer(bus, [node(chain, "a")], pin(invented(), 62)) as indexer:
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_pin_that_a_provider_has_yet_to_come_to_is_waited_for(
+    bus: SqliteBus, chain: Chain, is_ours: bool
+) -> None:
+    whole = copy.deepcopy(chain)
+    whole.mine(5)
+    behind = node(chain, "a")
+    with Indexer(bus, [behind], pin(whole if is_ours else invented(), 62)) as indexer:
         indexer.look(2)
-        assert indexer.hashes == hashes(chain)
-        chain.mine(5)
-        with pytest.raises(NotPinned):
+        assert not indexer.written
+        says = "provider a: it does not serve block 62, or not yet, which is pinned"
+        assert {str(error) for error in indexer.errors} == {says}
+        behind.chain = whole
+        if is_ours:
             indexer.look()
+            assert indexer.hashes == hashes(whole)
+        else:
+            with pytest.raises(NotPinned):
+                indexer.look()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from indexer.headers import Heads, Link
 from indexer.known import Known
 from indexer.reconcile import (
     LOOK_BACK,
@@ -18,7 +19,6 @@ from indexer.reconcile import (
     mark,
     reconcile,
 )
-from indexer.source import Heads, Link
 from nektar.log import Gap, Mark, New
 from nektar.model import Block, BlockRef, Hash32, Level
 

@@ -177,9 +177,7 @@ class Node:
         self._behind: tuple[list[Made], int, int] | None = None
         self.fails = 0.0  # chance that a request has no answer
         self.nulls = 0.0  # chance that a call for a block or receipts is answered with null
-        self._nulled: dict[
-            str, int
-        ] = {}  # how often in a row by then: what comes again and again is for good
+        self._nulled: dict[str, int] = {}  # how often in a row so far: what comes often is for good
         self.lies = 0.0  # … with one changed digit
         self.unpruned = 0  # headers below this number are not served, but for the genesis block
         self.withheld: set[int] = set()  # numbers of blocks whose receipts are not served
