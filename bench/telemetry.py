@@ -64,7 +64,7 @@ def through_the_collector(directory: Path, kind: str, bodies: list[bytes]) -> No
     path.write_text(
         f"data_dir: data-{kind}-{spans}\nproviders: {{a: {{url: x}}}}\n"
         f"listen: {{otlp: '127.0.0.1:{port}', otlp_grpc: ''}}\n"
-        "networks: [{name: n, chain_id: 1, rpc: [a], contracts: {}}]\n"
+        "networks: [{name: n, chain_id: 1, rpc: [a], contracts: {}}]\ntelemetry: {unauthenticated: true}\n"
     )
     command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

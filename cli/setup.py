@@ -55,13 +55,13 @@ listen:
   otlp_grpc: 127.0.0.1:4317            # the same over gRPC; "": not at all
   metrics: 127.0.0.1:9464              # /metrics, /healthz, /readyz of the first role; each next one's one up
 
-# Who may send telemetry. While this names nobody, everyone may.
+# Who may send telemetry: nobody, while this names no audience.
 # telemetry:
-#   audience: our-collector            # what tokens call it that Operators sign (`nektar token`)
+#   audience: our-collector            # what tokens call it, which registered Operators mint (`nektar token`)
 #   agents:                            # who else has a key of its own: its BN254 G1 in hex
 #     gateway: { role: aggregator, key: "0x…" }
-#   senders:                           # who sends by a token that is written here
-#     sidecar: ${SIDECAR_TOKEN}
+#   proxies: [10.0.0.7]                # who stands before it, and is believed for whom (X-Forwarded-For)
+#   unauthenticated: true              # instead of an audience: everyone may, and all that comes is marked so
 #   quota:                             # how much each may send for long
 #     { bytes_per_second: 33554432, items_per_second: 50000, burst: 10 }
 
@@ -169,8 +169,10 @@ def _check_pages(config: Config) -> None:
 
 
 def _collects(config: Config) -> bool:
-    """Whether a collector with these senders answers at `listen.otlp`: it takes a request of nothing."""
+    """Whether the collector answers at `listen.otlp`: it takes a request of nothing from its own roles, and
+    where these have no token, asks for one."""
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import ProxyHandler, Request, build_opener
 
     from nektar.store.client import CONNECT_TIMEOUT
@@ -181,6 +183,9 @@ def _collects(config: Config) -> bool:
         request = Request(url, b"", headers, method="POST")
         with build_opener(ProxyHandler({})).open(request, timeout=CONNECT_TIMEOUT) as answer:
             return bool(answer.status == 200)
+    except HTTPError as error:
+        with error:
+            return error.code == 401 and "authorization" not in headers
     except (OSError, HTTPException, ValueError, OverflowError):
         return False
 
@@ -194,18 +199,20 @@ def _collects_by_grpc(config: Config) -> bool:
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(reached_at(config.listen.otlp_grpc), options) as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        token = [*_authorization(config).items()]
         try:
-            export(b"", timeout=CONNECT_TIMEOUT, metadata=[*_authorization(config).items()])
-        except grpc.RpcError:
-            return False
+            export(b"", timeout=CONNECT_TIMEOUT, metadata=token)
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED and not token)
     return True
 
 
 def _authorization(config: Config) -> dict[str, str]:
-    """The header by which a collector with this configuration knows a sender; none where it asks for none."""
+    """The header by which a collector with this configuration knows its own roles; none where they have no
+    token."""
     from nektar.monitor import own_token
 
-    token = next(iter(config.telemetry.senders.values()), "") or own_token(config)
+    token = own_token(config)
     return {"authorization": f"Bearer {token}"} if token else {}
 
 

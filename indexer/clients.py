@@ -28,10 +28,11 @@ class Client(NamedTuple):
 
 def client(sender: Sender, peer: str) -> Client:
     """Who sends, from this network address."""
-    return Client(sender, _place(peer) if sender == UNAUTHENTICATED else "")
+    return Client(sender, place(peer) if sender == UNAUTHENTICATED else "")
 
 
-def _place(peer: str) -> str:
+def place(peer: str) -> str:
+    """Whom a network address is counted as."""
     try:
         address = ipaddress.ip_address(peer)
     except ValueError:

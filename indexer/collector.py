@@ -27,7 +27,8 @@ def run(config: Config, bus: Bus, stop: threading.Event, health: Health) -> None
     with ExitStack() as opened:
         listening = opened.enter_context(bind(config.listen.otlp, "listen.otlp"))
         intake = opened.enter_context(Intake(config, bus))
-        http = opened.enter_context(Server(otlp_http.application(intake), listening))
+        proxies = config.telemetry.proxies
+        http = opened.enter_context(Server(otlp_http.application(intake), listening, proxies=proxies))
         log.info("OTLP over HTTP at http://%s; takes it from %s", http.address, config.telemetry.taken_from)
         if config.listen.otlp_grpc:
             grpc = opened.enter_context(otlp_grpc.Server(intake, config.listen.otlp_grpc))

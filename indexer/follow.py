@@ -112,6 +112,7 @@ class Follower:
         self._missed: tuple[int, float] | None = None  # the block that nobody serves, and since when
         self._health = health
         self._appending = False
+        self._looked_at = 0.0  # when heads were last looked at, in seconds since 1970
         self._since = 0  # when the work on what is appended next began, in ns since 1970
 
     async def run(self, check: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -177,7 +178,7 @@ class Follower:
                 await asyncio.to_thread(partial(self._log.append, [], dissent=dissent))
 
     async def _look(self) -> None:
-        asked_at = time.time()
+        asked_at = self._looked_at = time.time()
         self._since = time.time_ns()
         view = View(await self._source.heads())
         try:
@@ -355,7 +356,8 @@ class Follower:
                 "many blocks are held as may be that are not final",
             )
         before: list[Record] = [gap] if gap is not None else []
-        await self._append([*before, *new], safe, finalized, dead, carried)
+        level = tip.number >= heads.latest.number
+        await self._append([*before, *new], safe, finalized, dead, carried, level=level)
         self._news_at = asyncio.get_running_loop().time()
         if len(self._log.known.found.kinds) >= MAX_FOUND > len(found.kinds):
             logger.warning(
@@ -388,9 +390,11 @@ class Follower:
         finalized: BlockRef | None,
         dead: Sequence[Undecodable] = (),
         carried: Sequence[Due] = (),
+        *,
+        level: bool = False,
     ) -> None:
         """Commit `records`, a mark where safe or finalized changed, and what is carried over to stand after
-        them, in one transaction."""
+        them, in one transaction. `level`: with that the log is, as of the last look at the heads."""
         known = self._log.known.fold(records)
         marked = mark(known, safe, finalized)
         if marked is not None:
@@ -401,16 +405,19 @@ class Follower:
             self._appending = True
             try:
                 async with self._writing:
-                    await asyncio.to_thread(self._commit, together, dead, carried)
+                    await asyncio.to_thread(self._commit, together, dead, carried, level)
             finally:
                 self._appending = False
             self._health.moved(self.named)
         self._since = time.time_ns()
 
-    def _commit(self, records: Sequence[Record], dead: Sequence[Undecodable], carried: Sequence[Due]) -> None:
+    def _commit(
+        self, records: Sequence[Record], dead: Sequence[Undecodable], carried: Sequence[Due], level: bool
+    ) -> None:
         beside = self._carried.so_far(carried) if self._carried else []
         brought = [each.record for each in carried]
-        self._log.append(records, dead, self._since, carried=brought, beside=beside)
+        level_at = self._looked_at if level else None
+        self._log.append(records, dead, self._since, carried=brought, beside=beside, level_at=level_at)
         if self._carried:
             self._carried.done(carried)
 

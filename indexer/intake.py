@@ -13,21 +13,21 @@ each client sends for long (`quota.py`).
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 from opentelemetry import metrics
 
 from indexer import otlp, otlp_json
-from indexer.admission import Admission, Busy
+from indexer.admission import Admission
 from indexer.clients import client
+from indexer.fair_queue import Busy
 from indexer.heard import Fresh, Heard
+from indexer.keys import NotKnown
 from indexer.letters import Letters
 from indexer.quota import Quotas
 from indexer.refusals import bad, busy, large, later, unknown
@@ -37,10 +37,9 @@ from indexer.unpack import NotPacked, TooLarge, unpacked
 from indexer.writes import Writes
 from nektar.bus.port import Bus, BusError, Message
 from nektar.config import Config
-from nektar.monitor import own_token
 from nektar.otlp import BadRequest, Signal, check_size, parse
-from nektar.senders import OWN, UNAUTHENTICATED, Sender
-from nektar.tokens import PREFIX, BadToken
+from nektar.senders import Sender
+from nektar.tokens import BadToken
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,10 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 READ_SECONDS = 10.0
 TURN_SECONDS = 5.0
 COMMIT_SECONDS = 8.0
+# Seconds after which an Operator is to come again whose key can't be told: it takes a while.
+KNOWN_AFTER = 5.0
+# Seconds that whoever asks the bus for keys is waited for at the end.
+ASKED_SECONDS = 0.05
 
 
 class Body(NamedTuple):
@@ -95,17 +98,7 @@ class Intake:
     """Takes requests of the configured senders, onto the lanes that it writes by."""
 
     def __init__(self, config: Config, bus: Bus) -> None:
-        tokens = config.telemetry.senders
-        self._is_open = config.telemetry.is_open
-        # Roles bring their own spans by a token that no sender has.
-        self._senders = [
-            (sender, _hashed(token))
-            for sender, token in [
-                *((Sender(name), token) for name, token in tokens.items()),
-                (OWN, own_token(config)),
-            ]
-            if token
-        ]
+        """Raises ConfigError, BrokenLog, BusError."""
         self._heard = Heard(config.networks)
         self._writes = Writes(config, bus, self._heard)
         self._room = Room(MAX_HELD_BYTES)
@@ -115,9 +108,7 @@ class Intake:
         # largest form.
         self._turns = Turns("otlp")
         self._under_way = set[asyncio.Task[Any]]()  # or nobody might hold a request whose client has gone
-        self._admission = Admission(config, bus, self._writes.standing) if config.telemetry.audience else None
-        # Of its own: whoever is admitted need not wait for those who are not.
-        self._admitting = ThreadPoolExecutor(1, "admission")
+        self._admission = Admission(config, bus, self._writes.standing)
 
     @property
     def level_at(self) -> float:
@@ -131,7 +122,7 @@ class Intake:
     def close(self) -> None:
         """Write what was taken, then end."""
         self._turns.close()
-        self._admitting.shutdown(cancel_futures=True)
+        self._admission.close(ASKED_SECONDS)
         self._writes.close()
 
     def __enter__(self) -> Self:
@@ -199,34 +190,15 @@ class Intake:
         return said
 
     async def _sender(self, authorization: str, peer: str) -> Sender:
-        """Whose token it is. Raises Refused, BusError.
-
-        Those of nektar.yaml are all compared, each in a time that tells nothing."""
-        if self._is_open:
-            return UNAUTHENTICATED
-        scheme, _, token = authorization.partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else ""
-        if self._admission and token.startswith(PREFIX):
-            return await self._admitted(self._admission, token, peer)
-        given = _hashed(token)
-        names = [name for name, known in self._senders if hmac.compare_digest(given, known)]
-        if not names:
-            known = " or one of `nektar token`" if self._admission else ""
-            raise unknown(f"expected `Authorization: Bearer TOKEN` with a token of telemetry.senders{known}")
-        return names[0]
-
-    async def _admitted(self, admission: Admission, token: str, peer: str) -> Sender:
-        """Whom a token names that is signed. Raises Refused, BusError."""
+        """Who sends it. Raises Refused."""
         try:
-            if (sender := admission.known(token)) is None:
-                sender = await asyncio.get_running_loop().run_in_executor(
-                    self._admitting, admission.admit, token, peer
-                )
+            return await self._admission.admit(authorization, peer)
         except BadToken as error:
             raise unknown(str(error)) from error
         except Busy as error:
             raise busy(str(error)) from error
-        return sender
+        except NotKnown as error:
+            raise later(str(error), KNOWN_AFTER) from error
 
     def _take(self, signal: Signal, sent: Body, share: Share) -> _Taken:
         """Unpack and check a request, in a thread. Raises Refused, BadRequest."""
@@ -275,7 +247,3 @@ async def _begun_within(seconds: float, work: Future[Any]) -> Any:
         if work.cancel():
             raise
         return await done
-
-
-def _hashed(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -44,6 +44,6 @@ def busy(why: str, after: float = AFTER) -> Refused:
     return Refused(code_pb2.RESOURCE_EXHAUSTED, f"{why}; send it again", after)
 
 
-def later(why: str) -> Refused:
+def later(why: str, after: float = AFTER) -> Refused:
     """It can't be taken now, whoever sends it."""
-    return Refused(code_pb2.UNAVAILABLE, f"{why}; send it again", AFTER)
+    return Refused(code_pb2.UNAVAILABLE, f"{why}; send it again", after)

@@ -19,7 +19,7 @@ from indexer.found import NOTHING, Found
 from indexer.known import Known
 from indexer.reconcile import mark
 from indexer.resume import FILTER_HEADER, read_back
-from nektar import trace
+from nektar import senders, trace
 from nektar.bus.port import Bus, Delivered, Message, Writer, partition_of
 from nektar.config import NetworkConfig
 from nektar.coverage import DissentRow
@@ -27,6 +27,7 @@ from nektar.errors import NektarError
 from nektar.log import (
     AHEAD_HEADER,
     DEAD,
+    LEVEL_HEADER,
     NETWORK,
     ROWS,
     STANDS_HEADER,
@@ -42,7 +43,7 @@ from nektar.store.schema import rows_to_ipc
 
 SOURCE = b"indexer"  # the key of what it could not read
 # What a record that telemetry brought keeps when it is carried into another log.
-CARRIED_HEADERS = ("sender", trace.TRACEPARENT)
+CARRIED_HEADERS = (*senders.HEADERS, trace.TRACEPARENT)
 
 _blocks = metrics.get_meter("nektar").create_counter(
     "nektar.indexer.blocks", "{block}", "Blocks appended to a Network's log, by the record that holds them"
@@ -97,11 +98,13 @@ class NetworkLog:
         beside: Iterable[Message] = (),
         stands_by: Writer | None = None,
         dissent: Sequence[DissentRow] = (),
+        level_at: float | None = None,
     ) -> None:
         """Commit `records`, and beside them what could not be read, in one transaction, which begins a trace
         as of `since` (ns since 1970; 0: now). `carried` are records of an older log that are to stand after
         them, and `beside` goes with all that. `stands_by`: by these this generation comes to stand, what is
         carried is to stand before them, and who may say so writes with this. `dissent` goes to the store.
+        `level_at`: with these the log is level with its chain, as of then, in seconds since 1970.
 
         Raises BrokenLog where the log's rules forbid a record, Fenced where another indexer has taken over,
         BusFull; then nothing was written.
@@ -112,6 +115,8 @@ class NetworkLog:
         made_with = {FILTER_HEADER: self._filter, **trace.header(traceparent)}
         ahead = {AHEAD_HEADER: b"1"} if self._ahead else {}
         made_with |= {STANDS_HEADER: b"1"} if stands_by else ahead
+        if level_at is not None:
+            made_with[LEVEL_HEADER] = b"%d" % level_at
         own = [
             Message(NETWORK, self._key, part, {**headers, **made_with})
             for value in values

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +69,10 @@ class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: Literal["aggregator", "observer"]
     key: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{128}$")]  # BN254 G1, x then y
+    networks: tuple[Name, ...] = ()  # that it is of; none: all
+
+    def is_of(self, network: str) -> bool:
+        return not self.networks or network in self.networks
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,32 +89,29 @@ class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may send telemetry, and whether roles send their own."""
 
-    # What tokens that senders' keys sign call this collector; empty: such tokens are not taken.
+    # What tokens that senders' keys sign call this collector; empty: none is taken.
     audience: Annotated[str, msgspec.Meta(max_length=128)] = ""
     # Who else than Operators, whom the chain knows, may send by such a token, by name.
     agents: dict[Name, Agent] = {}
-
-    # Sender's name → its bearer token. With none, and no audience, everyone may send, and is marked
-    # `unauthenticated`.
-    senders: dict[Name, Annotated[str, msgspec.Meta(min_length=16)]] = {}
+    # Instead of that: everyone may send, nobody is asked for a token, and all that comes is marked so.
+    unauthenticated: bool = False
+    # Addresses and networks of proxies, whose X-Forwarded-For is believed: each peer has a share of what
+    # tokens may cost, and all that come by another proxy are one.
+    proxies: tuple[str, ...] = ()
     quota: Quota = Quota()
     # Where roles send their own spans: true is to `listen.otlp`, else the base URL of another collector.
     own: bool | Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")] = True
-    # The token by which the collector knows roles' own spans; they need one only where senders have tokens
-    # and the roles share no data_dir.
+    # The token by which the collector knows roles' own spans; needed only where the roles share no data_dir.
     own_token: Annotated[str, msgspec.Meta(pattern=r"^$|^\S{16,}$")] = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether nobody is asked for a token."""
-        return not self.senders and not self.audience
 
     @property
     def taken_from(self) -> str:
         """From whom telemetry is taken, in words."""
-        if self.is_open:
-            return "everyone, since telemetry names neither senders nor an audience"
-        return ", ".join([*self.senders, *self.agents, *(["registered Operators"] if self.audience else [])])
+        if self.unauthenticated:
+            return "everyone, unauthenticated"
+        if not self.audience:
+            return "nobody, since telemetry names no audience"
+        return ", ".join(["registered Operators", *self.agents])
 
 
 class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,9 +228,6 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
     names = [network.name for network in config.networks]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: networks: two Networks share a name ({', '.join(names)})")
-    tokens = list(config.telemetry.senders.values())
-    if len(set(tokens)) != len(tokens):
-        raise ConfigError(f"{where}: telemetry.senders: two senders share a token; give each one of its own")
     first = int(config.listen.metrics.rpartition(":")[2])
     if first and first + len(ROLES) > 65_536:
         raise ConfigError(
@@ -241,7 +241,7 @@ def parse(text: str, where: str = "nektar.yaml", base: Path | None = None) -> Co
                 f"{where}: listen.metrics: {first} to {first + len(ROLES) - 1} are the roles', one each, and "
                 f"listen.{name} is {port}: choose another for one of the two"
             )
-    _check_senders(config.telemetry, where)
+    _check_telemetry(config.telemetry, names, f"{where}: telemetry")
     told = [watcher.name for watcher in config.watchers]
     if len(set(told)) != len(told):
         raise ConfigError(f"{where}: watchers: two watchers share a name ({', '.join(told)})")
@@ -289,6 +289,7 @@ def _known_keys(error: str) -> str:
         "limits": Limits,
         "listen": Listen,
         "telemetry": Telemetry,
+        "agents": Agent,
         "quota": Quota,
         "watchers": Watcher,
     }
@@ -320,23 +321,31 @@ def find(config: Path | None, directory: Path | None) -> Path:
     return Path(os.environ.get("NEKTAR_CONFIG") or "nektar.yaml")
 
 
-def _check_senders(telemetry: Telemetry, where: str) -> None:
+def _check_telemetry(telemetry: Telemetry, networks: Sequence[str], where: str) -> None:
     """Raises ConfigError where one sender could be taken for another, or for nobody."""
-    for named, kind in ((telemetry.senders, "senders"), (telemetry.agents, "agents")):
-        if taken := [name for name in RESERVED if name in named]:
-            raise ConfigError(
-                f"{where}: telemetry.{kind}: {taken[0]} is the pipeline's own name; give the sender another"
-            )
-        if taken := [name for name in named if name.startswith("0x")]:
-            raise ConfigError(
-                f"{where}: telemetry.{kind}: expected a name that is no Operator's address; got {taken[0]!r}"
-            )
-    if taken := sorted(telemetry.senders.keys() & telemetry.agents.keys()):
-        raise ConfigError(f"{where}: telemetry: {taken[0]} is among senders and among agents; keep one")
+    for name, agent in telemetry.agents.items():
+        if name in RESERVED:
+            raise ConfigError(f"{where}.agents: {name} is the pipeline's own name; give the sender another")
+        if name.startswith("0x"):
+            raise ConfigError(f"{where}.agents: expected a name that is no Operator's address; got {name!r}")
+        for of in agent.networks:
+            if of not in networks:
+                raise ConfigError(
+                    f"{where}.agents.{name}.networks: expected names of {', '.join(networks)}; got {of!r}"
+                )
     if telemetry.agents and not telemetry.audience:
+        raise ConfigError(f"{where}.audience: expected what the agents' tokens call this collector")
+    if telemetry.audience and telemetry.unauthenticated:
         raise ConfigError(
-            f"{where}: telemetry.audience: expected what tokens of telemetry.agents call this collector"
+            f"{where}: with unauthenticated nobody is asked for a token, with audience everybody is: keep one"
         )
+    for proxy in telemetry.proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            raise ConfigError(
+                f"{where}.proxies: expected addresses and networks, as 10.0.0.7 or 10.0.0.0/8; got {proxy!r}"
+            ) from None
 
 
 def resolve(value: str, where: str) -> str:

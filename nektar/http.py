@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Any, Self
 
 import uvicorn
@@ -37,8 +38,11 @@ class CantListen(NektarError):
 class Server:
     """`app`, listening until closed. `with Server(app, bind("127.0.0.1:4318", "listen.otlp")): …`"""
 
-    def __init__(self, app: Any, listening: socket.socket, max_head: int | None = None) -> None:
-        """`max_head`: bytes that a request's URL and headers may have; uvicorn's 64 KiB where it is None."""
+    def __init__(
+        self, app: Any, listening: socket.socket, max_head: int | None = None, proxies: Sequence[str] = ()
+    ) -> None:
+        """`max_head`: bytes that a request's URL and headers may have; uvicorn's 64 KiB where it is None.
+        `proxies`: addresses and networks from which `X-Forwarded-For` is believed; by default from none."""
         host, port = listening.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._socket = listening
@@ -50,6 +54,8 @@ class Server:
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=[*proxies],
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -45,6 +45,9 @@ PART_HEADER = "nektar-part"  # "i/n", i from 0
 AHEAD_HEADER = "nektar-ahead"
 # On the record with which a generation takes the older one's place.
 STANDS_HEADER = "nektar-stands"
+# On the records with which the log is level with its chain: as of when, in whole seconds since 1970, by the
+# clock of whoever looked at the chain's head.
+LEVEL_HEADER = "nektar-level"
 
 # Numbers in keys and headers, in the one form in which they are written: no sign, space or leading zero.
 _NUMBER = rb"(0|[1-9][0-9]{0,8})"

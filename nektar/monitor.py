@@ -126,7 +126,7 @@ def own_token(config: Config) -> str:
     Raises ConfigError where it can be neither read nor written.
     """
     of = config.telemetry
-    if of.own_token or of.is_open or of.own is not True:
+    if of.own_token or of.unauthenticated or of.own is not True:
         return of.own_token
     path = Path(config.data_dir) / "own.token"
     try:

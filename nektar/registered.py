@@ -3,8 +3,8 @@ of which the newest of each key stays. The fold `operators` says so of each log 
 
     registered/NETWORK/GENERATION/ADDRESS   the key, said when it changes, by an undo too; empty: none speaks
                                             for the Operator, who is not registered, or no more
-    registered/NETWORK/GENERATION           the time of the newest block that this is as of, in seconds since
-                                            1970; where there is none, not every key has been said
+    registered/NETWORK/GENERATION           as of when all this is so of the chain, in seconds since 1970;
+                                            where there is none, not every key has been said
 
 What a record of the log changes of both is one transaction.
 """
@@ -52,7 +52,7 @@ def everyone(network: str, generation: int, registry: Registry) -> Iterator[Mess
 
 
 def as_of(network: str, generation: int, time: int) -> Message:
-    """Says that all keys of this log are said, up to a block of this time."""
+    """Says that all keys of this log are said, and the log was level with its chain then."""
     return Message(CHECKPOINTS, _name(network, generation), str(time).encode())
 
 
@@ -60,13 +60,6 @@ def is_said(bus: Bus, network: str, generation: int) -> bool:
     """Whether all keys of this log are said. Raises BusError."""
     partition = partition_of(network, bus.partitions)
     return bus.last(CHECKPOINTS, partition, _name(network, generation)) is not None
-
-
-def key_of(bus: Bus, network: str, generation: int, operator: Address) -> G1 | None:
-    """The key that speaks for the Operator, as it was last said; None: none does. Raises BusError."""
-    partition = partition_of(network, bus.partitions)
-    found = bus.last(CHECKPOINTS, partition, _of(network, generation, operator, b"").key)
-    return G1(found.value) if found and found.value else None
 
 
 def read(message: Delivered) -> Said | None:

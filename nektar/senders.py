@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from nektar.telemetry import CHAIN, SENDER, SENDER_NETWORK, SENDER_ROLE
 
+# Of a message, with the parts of a sender; what is empty is left out.
+HEADERS = ("sender", "sender-role", "sender-network")
 _OPERATORS = "operator/"
 
 
@@ -24,8 +26,7 @@ class Sender(NamedTuple):
 
     @property
     def headers(self) -> dict[str, bytes]:
-        said = {"sender": self.name, "sender-role": self.role, "sender-network": self.network}
-        return {name: value.encode() for name, value in said.items() if value}
+        return {name: part.encode() for name, part in zip(HEADERS, self, strict=True) if part}
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -48,8 +49,7 @@ RESERVED = (UNAUTHENTICATED.name, OWN.name, CHAIN)
 def of(headers: Mapping[str, bytes]) -> Sender:
     """Who sent the message that has these headers. One without any was written by another than our collector,
     which asks nobody for a token."""
-    names = ("sender", "sender-role", "sender-network")
-    name, role, network = (headers.get(each, b"").decode("utf-8", "replace") for each in names)
+    name, role, network = (headers.get(each, b"").decode("utf-8", "replace") for each in HEADERS)
     return Sender(name, role, network) if name else UNAUTHENTICATED
 
 

@@ -33,6 +33,9 @@ MAX_CHARACTERS = 2_048
 # So long may one be valid: whoever's key is stolen deregisters it, and who names it in a file takes it out; a
 # token that leaked by itself ends with this.
 MAX_SECONDS = 400 * 24 * 3600
+# So many seconds may the collector's clock be behind the sender's when a token is made for so long. At its
+# end nothing is forgiven.
+CLOCKS_APART = 300
 
 _DOMAIN = keccak(b"EIP712Domain(string name,string version,uint256 chainId)") + b"".join(
     map(keccak, (b"Nektar Telemetry", b"1"))

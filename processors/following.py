@@ -16,7 +16,7 @@ from nektar.bus.rules import MAX_TRANSACTION_BYTES
 from nektar.checkpoint import BadCheckpoint
 from nektar.errors import NektarError
 from nektar.fold import Fold, Step
-from nektar.log import CHECKPOINTS, Mark, New, Reading
+from nektar.log import CHECKPOINTS, LEVEL_HEADER, Mark, Reading
 from nektar.operators import Registry
 from processors import kept
 from processors.processor import Processor
@@ -61,7 +61,7 @@ class Following(Generic[State]):
         self._marks = 0
         self._keys_said = keys_said
         self._folded = 0  # all records that begin below this offset are folded
-        self._newest = 0  # time of the newest block in them
+        self._level = self._level_said = 0  # as of when the log was level with its chain; 0: not yet
 
     def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
         """Each record that is whole with this message, and what it puts out, unless that is on the bus
@@ -77,8 +77,7 @@ class Following(Generic[State]):
             span = self._span(whole) if anew else INVALID_SPAN
             record, messages = self.processor.take(whole)
             self._folded = whole.offset + 1
-            if isinstance(record, New):
-                self._newest = record.blocks[-1].time
+            self._level = int(whole.headers.get(LEVEL_HEADER, self._level))
             if isinstance(record, Mark):
                 self._marks += 1
                 self._due = self._due or self._marks >= CHECKPOINT_MARKS
@@ -114,17 +113,18 @@ class Following(Generic[State]):
         return said
 
     def _keys(self) -> list[Message]:
-        """Of the fold `operators`: as of which block Operators' keys are said, and all of them where an older
+        """Of the fold `operators`: as of when Operators' keys are said, and all of them where an older
         version has not said them. Nothing before what was put out is folded again: they are those of then."""
         state = self.processor.folded and self.processor.folded.state
-        if self._fold != registered.FOLD or not isinstance(state, Registry) or not self._newest:
+        if self._fold != registered.FOLD or not isinstance(state, Registry) or self._folded < self.taken:
             return []
-        if self._folded < self.taken or (self._keys_said and self.taken == self._said):
+        if self._level == self._level_said:
             return []
+        self._level_said = self._level
         log = self.processor.network.name, self.processor.network.generation
         missing = () if self._keys_said else registered.everyone(*log, state)
         self._keys_said = True
-        return [*missing, registered.as_of(*log, self._newest)]
+        return [*missing, registered.as_of(*log, self._level)]
 
 
 def _check_size(messages: list[Message]) -> None:

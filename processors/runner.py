@@ -285,8 +285,10 @@ class Runner(Generic[State]):
             )
             step, below = None, 0
         processor = Processor(self._fold, network, self._interpreters[key], step, self._begins.get(key, 0))
-        said = self._fold.name != registered.FOLD or registered.is_said(
-            self._bus, network.name, network.generation
+        said = (
+            self._fold.name != registered.FOLD
+            or not below
+            or registered.is_said(self._bus, network.name, network.generation)
         )
         return Following(processor, self._fold.name, below, step is not None, said)
 

@@ -2,203 +2,330 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from indexer import admission as module
-from indexer.admission import A_PEER, FRESH_SECONDS, Admission, Busy, Sender
-from nektar import bus as buses
-from nektar import registered, tokens
-from nektar.bus.port import Bus, partition_of
-from nektar.config import Agent, Config, NetworkConfig, Telemetry
+from indexer import keys
+from indexer.admission import A_SECOND, Admission
+from indexer.fair_queue import OF_PEER, Busy
+from indexer.keys import NotKnown
+from nektar import tokens
+from nektar.bus.sqlite import SqliteBus
+from nektar.config import Config, Telemetry
 from nektar.evidence import bls
-from nektar.evidence.canonical import Octets
-from nektar.rows import Change, OperatorRow
-from nektar.tokens import BadToken, Claims, Role
+from nektar.monitor import own_token
+from nektar.senders import OWN, UNAUTHENTICATED, Sender
+from nektar.tokens import BadToken, Role
+from tests.indexer.senders import AGENTS, ALICE, AUDIENCE, BOB, ROLES, SECRETS, as_of, has_key, say, token
+from tests.indexer.test_heard import AWAY, HOME
+from tests.nektar.bus.reading import until
 
-ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
-SECRETS = {ALICE: 11, BOB: 12, "gateway": 13, "eye": 14}
-AGENTS: dict[str, Any] = {
-    "gateway": Agent("aggregator", "0x" + bls.public_keys(13)[0].hex()),
-    "eye": Agent("observer", "0x" + bls.public_keys(14)[0].hex()),
-}
-NETWORK = NetworkConfig("home", 31337, ("p",), {})
-NOW = 1_800_000_000
+NOW = int(time.time())
+STRANGER = "0x" + "cc" * 20
 
 
-class Clock:
-    """Both clocks."""
+class Admitting:
+    """An admission, and the clock that tells it how long tokens are valid."""
 
-    def __init__(self) -> None:
-        self.now = float(NOW)
+    def __init__(self, bus: SqliteBus, directory: Path, telemetry: Telemetry) -> None:
+        self.config = Config({}, (HOME, AWAY), data_dir=str(directory), telemetry=telemetry)
+        self.ahead = 0.0
+        self.admission = Admission(
+            *(self.config, bus, lambda network: network.generation),
+            now=lambda: time.time() + self.ahead,
+        )
 
-    def __call__(self) -> float:
-        return self.now
+    def __call__(self, given: str, peer: str = "192.0.2.1", scheme: str = "Bearer") -> Sender:
+        return asyncio.run(self.admission.admit(f"{scheme} {given}", peer))
+
+    def refuses(self, given: str, why: str = "", peer: str = "192.0.2.1") -> None:
+        with pytest.raises(BadToken, match=why) as refused:
+            self(given, peer)
+        assert given[10:] not in str(refused.value) or len(given) < 12
+        assert not {HOME.name, AWAY.name, AUDIENCE} & set(str(refused.value).split())
+
+
+@contextmanager
+def admitting(bus: SqliteBus, directory: Path, **telemetry: Any) -> Iterator[Admitting]:
+    made = Admitting(bus, directory, Telemetry(**telemetry))
+    try:
+        yield made
+    finally:
+        made.admission.close(30)
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Bus]:
-    with buses.open(f"sqlite://{tmp_path / 'bus'}") as opened:
-        yield opened
+def admit(bus: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admitting]:
+    monkeypatch.setattr(keys, "LOOK_EVERY", 0.005)
+    say(bus, *(has_key(each, SECRETS[each]) for each in (ALICE, BOB)), as_of())
+    with admitting(bus, tmp_path, audience=AUDIENCE, agents=AGENTS) as made:
+        until(lambda: knows(made))
+        yield made
+
+
+def knows(admit: Admitting) -> bool:
+    try:
+        return bool(admit.admission._keys.key(HOME, bytes(20)) is None)  # type: ignore[arg-type]
+    except NotKnown:
+        return False
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def pairings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One for each verification that was begun."""
+    begun: list[int] = []
+    keys_match = bls.keys_match
+    monkeypatch.setattr(bls, "keys_match", lambda *of: begun.append(1) or keys_match(*of))
+    return begun
 
 
-@pytest.fixture
-def admission(bus: Bus, clock: Clock) -> Admission:
-    config = Config({}, (NETWORK,), telemetry=Telemetry(audience="here", agents=AGENTS))
-    for operator in (ALICE, BOB):
-        say(bus, operator, SECRETS[operator])
-    return Admission(config, bus, lambda network: network.generation, now=clock, clock=clock)
+# --- who is admitted --------------------------------------------------------------------------------
 
 
-def say(bus: Bus, operator: str, secret: int | None, deregistered: int = 0) -> None:
-    """As the fold `operators` does."""
-    address, row = bytes.fromhex(operator[2:]), None
-    if secret:
-        row = OperatorRow(address, bls.public_keys(secret)[0], "eu", 1, 0, True, 1, deregistered)
-    known = OperatorRow(address, bytes(64), "eu", 1, 0, True, 1, 0)
-    with bus.writer("folds", partition_of("home", bus.partitions)) as writer:
-        writer.transaction(registered.messages("home", 1, Change(known, row)))
-
-
-def token(sender: str = ALICE, role: Role = Role.OPERATOR, secret: int | None = None, /, **other: Any) -> str:
-    secret = secret or SECRETS[sender]
-    twin = Octets(bls.public_keys(secret)[1])
-    claims = Claims("home", 31337, "here", role, sender, NOW + 3600, twin)
-    return tokens.mint(secret, msgspec.structs.replace(claims, **other))
+@pytest.mark.parametrize("sender", [ALICE, BOB, *AGENTS])
+def test_whoever_has_the_key_of_the_sender_is_admitted_and_verified_once(
+    admit: Admitting, sender: str, pairings: list[int]
+) -> None:
+    given = token(sender)
+    for scheme in ("Bearer", "bearer"):
+        assert admit(given, scheme=scheme) == Sender(sender, ROLES[sender], HOME.name)
+    assert len(pairings) == 1
 
 
 @pytest.mark.parametrize(
-    ("sender", "role"),
-    [(ALICE, Role.OPERATOR), (BOB, Role.OPERATOR), ("gateway", Role.AGGREGATOR), ("eye", Role.OBSERVER)],
-)
-def test_whoever_has_the_key_of_the_sender_is_admitted(admission: Admission, sender: str, role: Role) -> None:
-    made = token(sender, role)
-    assert admission.known(made) is None
-    assert admission.admit(made, "peer") == Sender(sender, role, "home")
-    assert admission.known(made) == Sender(sender, role, "home")
-
-
-@pytest.mark.parametrize(
-    ("made", "why"),
+    ("given", "why"),
     [
-        (token(ALICE, Role.OPERATOR, 12), "has not signed"),  # Bob's key for Alice
-        (token(network="away"), "another network"),
-        (token(chain_id=1), "another network"),
+        (token(ALICE, SECRETS[BOB]), "has not signed"),
+        (token(network="nowhere"), "another one"),
+        (token(chain_id=1), "another one"),
+        (token(network=AWAY.name), "another one"),  # with the chain of HOME
         (token(audience="there"), "another one"),
         (token(expires=NOW), "expired"),
-        (token(expires=NOW + tokens.MAX_SECONDS + 1), "for longer"),
-        (token("0x" + "cc" * 20, Role.OPERATOR, 5), "knows no such one"),
-        (token("gateway", Role.OBSERVER), "knows no such one"),
-        (token("stranger", Role.OBSERVER, 5), "knows no such one"),
-        (token("eye", Role.OBSERVER, 5), "has not signed"),
+        (token(expires=NOW + tokens.MAX_SECONDS + 10_000), "for longer"),
+        (token(sender=STRANGER), "no such one"),
+        (token("operator-1", role=Role.AGGREGATOR), "no such one"),
+        (token("operator-1", sender="stranger"), "no such one"),
+        (token("operator-1", 5), "has not signed"),
         ("nektar1.", "CLAIMS"),
         (token()[:-4], "base64url|has not signed"),
-        ("Bearer", "nektar1"),
+        ("nektar2.", "nektar token"),
+        ("", "nektar token"),
     ],
 )
-def test_whoever_has_not_is_refused(admission: Admission, made: str, why: str) -> None:
-    with pytest.raises(BadToken, match=why) as refused:
-        admission.admit(made, "peer")
-    assert made[10:] not in str(refused.value) or len(made) < 12
-    assert admission.known(made) is None
+def test_whoever_has_not_is_refused(admit: Admitting, given: str, why: str) -> None:
+    for _ in range(2):
+        admit.refuses(given, why)
 
 
-def test_a_token_of_another_key_is_no_ones_though_its_claims_name_the_right_one(admission: Admission) -> None:
+def test_a_token_of_another_key_is_no_ones_though_its_claims_name_the_right_one(admit: Admitting) -> None:
     """The signature is Bob's, the key that is shown Alice's."""
-    alice, bob = token(), token(BOB, sender=ALICE)
-    head, _, _ = alice.rpartition(".")
-    with pytest.raises(BadToken, match="has not signed"):
-        admission.admit(f"{head}.{bob.rpartition('.')[2]}", "peer")
+    head, _, _ = token(ALICE).rpartition(".")
+    admit.refuses(f"{head}.{token(BOB, sender=ALICE).rpartition('.')[2]}", "has not signed")
 
 
-def test_a_deregistered_operator_is_refused_within_a_second(
-    admission: Admission, bus: Bus, clock: Clock
+def test_an_operator_of_one_network_is_none_of_another(admit: Admitting, bus: SqliteBus) -> None:
+    say(bus, as_of(network=AWAY), network=AWAY)
+    of_away = token(ALICE, network=AWAY.name, chain_id=AWAY.chain_id)
+
+    def known() -> bool:
+        try:
+            admit(of_away)
+        except NotKnown:
+            return False
+        except BadToken as error:
+            return "no such one" in str(error)
+        raise AssertionError("admitted")
+
+    until(known)
+    say(bus, has_key(ALICE, SECRETS[ALICE], network=AWAY), network=AWAY)
+    until(lambda: not known_refused(admit, of_away))
+    assert admit(of_away) == Sender(ALICE, Role.OPERATOR, AWAY.name)
+    assert admit(token(ALICE)) == Sender(ALICE, Role.OPERATOR, HOME.name)
+
+
+def known_refused(admit: Admitting, given: str) -> bool:
+    try:
+        admit(given)
+    except BadToken:
+        return True
+    return False
+
+
+def test_an_agent_is_of_the_networks_that_it_is_said_to_be_of(bus: SqliteBus, tmp_path: Path) -> None:
+    agents = {n: msgspec.structs.replace(each, networks=(HOME.name,)) for n, each in AGENTS.items()}
+    with admitting(bus, tmp_path, audience=AUDIENCE, agents=agents) as admit:
+        assert admit(token("aggregator")).network == HOME.name
+        admit.refuses(token("aggregator", network=AWAY.name, chain_id=AWAY.chain_id), "no such one")
+
+
+def test_a_token_may_be_for_a_moment_longer_than_it_may_and_ends_in_time(admit: Admitting) -> None:
+    assert admit(token(expires=NOW + tokens.MAX_SECONDS + tokens.CLOCKS_APART // 2))
+    short = token(expires=NOW + 600)
+    assert admit(short)
+    admit.ahead = 601
+    admit.refuses(short, "expired")
+
+
+def test_the_pipelines_own_spans_come_by_a_token_of_its_own(admit: Admitting, pairings: list[int]) -> None:
+    own = own_token(admit.config)
+    assert admit(own) == OWN
+    for other in ("", own[:-1], own + "x"):
+        admit.refuses(other)
+    assert pairings == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_with_no_audience_everyone_is_refused_but_the_pipeline_itself(
+    own: bool, bus: SqliteBus, tmp_path: Path
 ) -> None:
-    made = token()
-    admission.admit(made, "peer")
-    say(bus, ALICE, SECRETS[ALICE], deregistered=77)
-    clock.now += FRESH_SECONDS + 0.01
-    assert admission.known(made) is None
-    with pytest.raises(BadToken, match="no more"):
-        admission.admit(made, "peer")
-    say(bus, ALICE, SECRETS[ALICE])  # it registers again
-    assert admission.admit(made, "peer").name == ALICE
-    say(bus, ALICE, None)  # a reorg takes all of that back
-    clock.now += FRESH_SECONDS + 0.01
-    with pytest.raises(BadToken):
-        admission.admit(made, "peer")
+    with admitting(bus, tmp_path, own=own) as admit:
+        for given in ("", token(), token("aggregator")):
+            admit.refuses(given, "takes telemetry from nobody")
+        if own:
+            assert admit(own_token(admit.config)) == OWN
+
+
+def test_where_nobody_is_asked_for_a_token_everyone_is_unauthenticated(
+    bus: SqliteBus, tmp_path: Path
+) -> None:
+    with admitting(bus, tmp_path, unauthenticated=True) as admit:
+        for given in ("", "nonsense", token()):
+            assert admit(given) == UNAUTHENTICATED
+
+
+# --- keys that change -------------------------------------------------------------------------------
+
+
+def test_a_deregistered_operator_is_refused_until_it_registers_again(
+    admit: Admitting, bus: SqliteBus, pairings: list[int]
+) -> None:
+    given = token()
+    admit(given)
+    say(bus, has_key(ALICE, SECRETS[ALICE], deregistered=77))
+    until(lambda: known_refused(admit, given))
+    admit.refuses(given, "no more")
+    say(bus, has_key(ALICE, SECRETS[ALICE]))
+    until(lambda: not known_refused(admit, given))
+    say(bus, has_key(ALICE, None))  # a reorg takes all of that back
+    until(lambda: known_refused(admit, given))
+    assert len(pairings) == 1
 
 
 def test_a_key_that_was_changed_ends_its_tokens_and_begins_those_of_the_new_one(
-    admission: Admission, bus: Bus, clock: Clock
+    admit: Admitting, bus: SqliteBus, pairings: list[int]
 ) -> None:
-    old, new = token(), token(ALICE, Role.OPERATOR, 99)
-    admission.admit(old, "peer")
-    say(bus, ALICE, 99)
-    clock.now += FRESH_SECONDS + 0.01
-    with pytest.raises(BadToken, match="has not signed"):
-        admission.admit(old, "peer")
-    assert admission.admit(new, "peer").name == ALICE
-
-
-def test_a_token_that_expires_is_known_no_more(admission: Admission, clock: Clock) -> None:
-    made = token(expires=NOW + 1)
-    admission.admit(made, "peer")
-    clock.now += 1
-    with pytest.raises(BadToken, match="expired"):
-        admission.known(made)
-
-
-def test_a_flood_of_bad_tokens_costs_its_peer_and_no_one_else(
-    admission: Admission, monkeypatch: pytest.MonkeyPatch, clock: Clock
-) -> None:
-    pairings = []
-    keys_match = bls.keys_match
-    monkeypatch.setattr(bls, "keys_match", lambda *keys: pairings.append(1) or keys_match(*keys))
-    busy = 0
-    for i in range(200):
-        try:
-            admission.admit(token(ALICE, Role.OPERATOR, 12, expires=NOW + 100 + i), "flood")
-        except Busy:
-            busy += 1
-        except BadToken:
-            pass
-    assert (len(pairings), busy) == (A_PEER, 200 - A_PEER)
-    assert admission.admit(token(), "another").name == ALICE
-    clock.now += 1
-    assert admission.admit(token(BOB), "flood").name == BOB
-
-
-@pytest.mark.parametrize("now", [99, None], ids=["rotated", "gone"])
-def test_whoever_was_admitted_once_pays_like_anybody_when_the_key_is_another(
-    admission: Admission, bus: Bus, clock: Clock, now: int | None
-) -> None:
-    made, refused, busy = token(), 0, 0
-    admission.admit(made, "peer")
-    say(bus, ALICE, now)
-    clock.now += FRESH_SECONDS + 0.01
+    old, new = token(), token(ALICE, 99)
+    admit(old)
+    admit.refuses(new, "has not signed")
+    say(bus, has_key(ALICE, 99))
+    until(lambda: known_refused(admit, old))
     for _ in range(100):
-        try:
-            admission.admit(made, "peer")
-        except Busy:
-            busy += 1
-        except BadToken:
-            refused += 1
-    assert refused <= A_PEER + 1
-    assert refused + busy == 100
+        admit.refuses(old, "has not signed")  # which costs nothing
+    assert admit(new).name == ALICE
+    assert len(pairings) == 3
 
 
-def test_what_is_remembered_is_bounded(admission: Admission, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KNOWN", 3)
-    for i in range(8):
-        admission.admit(token(expires=NOW + 100 + i), f"peer {i}")
-    assert len(admission._known) == 3
+def test_until_operators_keys_are_known_they_are_told_to_come_again_and_agents_are_not(
+    bus: SqliteBus, tmp_path: Path
+) -> None:
+    with admitting(bus, tmp_path, audience=AUDIENCE, agents=AGENTS) as admit:
+        with pytest.raises(NotKnown):
+            admit(token())
+        assert admit(token("aggregator")).name == "aggregator"
+
+
+# --- what it costs ----------------------------------------------------------------------------------
+
+
+def test_who_names_nobody_that_is_registered_costs_no_verification(
+    admit: Admitting, pairings: list[int]
+) -> None:
+    for i in range(3 * OF_PEER):
+        admit.refuses(token(sender=STRANGER, expires=NOW + 100 + i))
+    assert pairings == []
+
+
+@pytest.mark.parametrize("peers", [1, 5])
+def test_a_flood_of_forged_tokens_is_refused_for_its_number_and_holds_up_nobody_else(
+    peers: int, admit: Admitting, pairings: list[int]
+) -> None:
+    forged = [token(ALICE, SECRETS[BOB], expires=NOW + 1000 + i) for i in range(peers * 40)]
+    began, refused, waited = time.monotonic(), [], 0
+
+    async def show(given: str, peer: str) -> None:
+        with pytest.raises((BadToken, Busy)) as error:
+            await admit.admission.admit(f"Bearer {given}", peer)
+        refused.append(error.type)
+
+    async def alice() -> None:
+        nonlocal waited
+        before = len(pairings)
+        assert (await admit.admission.admit(f"Bearer {token()}", "198.51.100.1")).name == ALICE
+        waited = len(pairings) - before
+
+    async def all_at_once() -> None:
+        flood = [show(given, f"192.0.2.{i % peers}") for i, given in enumerate(forged)]
+        await asyncio.gather(*flood, alice())
+
+    asyncio.run(all_at_once())
+    assert waited <= peers + 2  # for one of each, the one under way, and her own
+    assert refused.count(Busy) > 20
+    assert len(pairings) <= A_SECOND * (time.monotonic() - began + 1) + 1
+
+
+def test_who_has_shown_a_good_token_before_waits_for_no_stranger(
+    admit: Admitting, bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit(token(), "198.51.100.1")
+    say(bus, has_key(ALICE, 99))
+    until(lambda: known_refused(admit, token()))
+    asked: list[str] = []
+    submit = admit.admission._familiar.submit
+    monkeypatch.setattr(
+        admit.admission._familiar, "submit", lambda peer, work: asked.append(peer) or submit(peer, work)
+    )
+    assert admit(token(ALICE, 99), "198.51.100.1").name == ALICE
+    with pytest.raises(BadToken):
+        admit(token(ALICE, 98), "192.0.2.1")
+    assert asked == ["198.51.100.1"]
+
+
+def test_of_many_that_show_one_token_at_once_it_is_verified_once(
+    admit: Admitting, pairings: list[int]
+) -> None:
+    given = token()
+
+    async def all_at_once() -> list[Sender]:
+        return await asyncio.gather(
+            *(admit.admission.admit(f"Bearer {given}", "192.0.2.1") for _ in range(4 * OF_PEER))
+        )
+
+    assert {sender.name for sender in asyncio.run(all_at_once())} == {ALICE}
+    assert len(pairings) == 1
+
+
+def test_what_is_remembered_is_bounded(admit: Admitting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admit.admission._known, "_most", 3)
+    monkeypatch.setattr(admit.admission._peers, "_most", 3)
+    given = [token(expires=NOW + 1000 + i) for i in range(6)]
+    for i, each in enumerate(given):
+        admit(each, f"192.0.2.{i}")
+        admit(given[0], "192.0.2.0")  # which is used, and so stays
+    assert list(admit.admission._known._kept) == [given[4], given[5], given[0]]
+    assert list(admit.admission._peers._kept) == [f"192.0.2.{i}" for i in (3, 4, 5)]
+    assert admit.admission._verifying == {}
+
+
+def test_a_twin_that_is_no_point_is_refused_like_any_other(admit: Admitting) -> None:
+    claims, _, signature = token().removeprefix(tokens.PREFIX).partition(".")
+    said = msgspec.json.decode(tokens._octets(claims))
+    said["key"] = "0x" + "ff" * 128
+    forged = tokens._text(msgspec.json.encode(said, order="sorted"))
+    admit.refuses(f"{tokens.PREFIX}{forged}.{signature}", "has not signed")

@@ -69,6 +69,7 @@ def write(folder: Path, **listen: str) -> Path:
         "providers": {"a": {"url": "http://127.0.0.1:1"}},
         "networks": [network],
         "listen": {"metrics": "127.0.0.1:0"} | listen,
+        "telemetry": {"unauthenticated": True},
     }
     path = folder / "nektar.yaml"
     path.write_text(yaml.safe_dump(config))

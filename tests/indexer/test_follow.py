@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from indexer import follow, source
 from indexer.reconcile import ReorgBelowFinality
+from nektar.bus.port import partition_of, read_all
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.rpc import Call
-from nektar.log import Gap, Mark, New, Record, Undo
+from nektar.log import LEVEL_HEADER, NETWORK, Gap, Mark, New, Record, Undo
 from nektar.model import Level
 from tests.indexer.process import Process, assert_tells
 from tests.indexer.world import Chain, Node
@@ -48,6 +50,31 @@ def test_a_backfill_is_few_records_and_the_head_is_one_record_a_look(bus: Sqlite
         process.look(3)
         assert kinds(process.written[before:]) == ["New", "Mark"]
         assert_tells(process.reading, chain.blocks)
+
+
+def test_records_with_which_the_log_is_level_say_as_of_when(bus: SqliteBus, chain: Chain) -> None:
+    def levels() -> list[bytes | None]:
+        """Of each message of the log what it says of that."""
+        partition = partition_of("net", bus.partitions)
+        return [message.headers.get(LEVEL_HEADER) for message in read_all(bus, NETWORK, partition)]
+
+    chain.mine(200)
+    before = int(time.time())
+    with Process(bus, [node(chain)]) as process:
+        process.look()
+        assert kinds(process.written)[-2:] == ["New", "Mark"]
+        *earlier, new, marked = levels()
+        assert set(earlier) == {None}
+        assert new == marked is not None
+        assert before <= int(new) <= time.time()
+        chain.safe += 1  # a mark alone says nothing of that
+        process.look()
+        assert levels()[-1] is None
+        chain.reorg(2, 3)
+        process.look()
+        undo = kinds(process.written).index("Undo")
+        assert kinds(process.written)[undo:] == ["Undo", "Mark", "New", "Mark"]
+        assert [bool(level) for level in levels()[undo:]] == [False, False, True, True]
 
 
 def test_an_undo_says_the_rows_of_its_blocks_also_after_a_restart(bus: SqliteBus, chain: Chain) -> None:

@@ -20,7 +20,7 @@ from indexer.source import Source
 from indexer.writer import NetworkLog
 from nektar.bus.port import BusError, Message
 from nektar.bus.sqlite import SqliteBus
-from nektar.config import Config, Limits, Listen, Provider
+from nektar.config import Config, Limits, Listen, Provider, Telemetry
 from nektar.health import STUCK_SECONDS, Health
 from tests.indexer.process import CONTRACTS, FILTER, Process, network
 from tests.indexer.test_follow import node
@@ -178,7 +178,8 @@ def test_a_network_that_meets_a_bug_is_said_to_have_ended_and_no_more(
 
 
 def test_the_collector_is_level_while_it_listens(bus: SqliteBus) -> None:
-    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0"))
+    listen = Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0")
+    config = Config(providers={}, networks=(), listen=listen, telemetry=Telemetry(unauthenticated=True))
     health, stop = Health(), threading.Event()
     thread = threading.Thread(target=collector.run, args=(config, bus, stop, health))
     thread.start()
@@ -236,7 +237,8 @@ def test_the_lag_of_a_collector_grows_while_its_bus_is_gone(
             made.append(self)
 
     monkeypatch.setattr(collector, "Intake", Kept)
-    config = Config(providers={}, networks=(), listen=Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0"))
+    listen = Listen(otlp="127.0.0.1:0", otlp_grpc="127.0.0.1:0")
+    config = Config(providers={}, networks=(), listen=listen, telemetry=Telemetry(unauthenticated=True))
     going: Any = Going(bus)
     health, stop = Health(), threading.Event()
 

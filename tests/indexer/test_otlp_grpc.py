@@ -24,14 +24,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from indexer import intake, otlp_grpc, refusals
 from indexer.intake import MAX_BODY_BYTES, Intake
 from indexer.otlp_grpc import Server
+from nektar import senders
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Quota
 from nektar.http import CantListen, bind
 from nektar.log import NETWORK, OTLP_SPANS
 from nektar.otlp import LOGS, METRICS, SPANS, parse
+from nektar.senders import Sender
 from tests import otlp
-from tests.indexer.test_collector import TOKENS, Faulty, sound, taking, told
+from tests.indexer.senders import ROLES, TOKENS
+from tests.indexer.test_collector import Faulty, sound, taking, told
 from tests.indexer.test_heard import HOME, attributes
 from tests.nektar.bus.reading import until
 from tests.spans import Counted
@@ -160,11 +163,12 @@ def test_who_sent_it_is_told_by_the_token_alone(bus: SqliteBus) -> None:
     with serving(bus, TOKENS) as address:
         for name, token in TOKENS.items():
             assert Client(address, token).export(sound(1)).status is StatusCode.OK
-            assert {m.headers["sender"] for m in told(bus)} >= {name.encode()}
+            found = {senders.of(message.headers) for message in told(bus)}
+            assert Sender(name, ROLES[name], HOME.name) in found
         for wrong in (None, "0123456789abcde", "0123456789abcdef0"):
             answer = Client(address, wrong).export(sound(1))
             assert (answer.status, answer.retried) == (StatusCode.UNAUTHENTICATED, False)
-            assert "telemetry.senders" in answer.why
+            assert "nektar token" in answer.why
             assert "0123456789abcdef" not in answer.why
     assert len(told(bus)) == 2
 

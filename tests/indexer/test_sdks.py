@@ -34,6 +34,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import StatusCode
 
 from indexer import refusals
+from nektar import senders
 from nektar.arrow import pa
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
@@ -41,7 +42,8 @@ from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS
 from nektar.otlp import LOGS, METRICS, SPANS, parse
 from nektar.senders import Sender
 from nektar.store.otel import rows, tables
-from tests.indexer.test_collector import TOKENS, Faulty, serving, told
+from tests.indexer.senders import TOKENS
+from tests.indexer.test_collector import Faulty, serving, told
 from tests.indexer.test_heard import HOME
 from tests.indexer.test_heard import attributes as signed
 from tests.indexer.test_otlp_grpc import serving as serving_by_grpc
@@ -55,7 +57,7 @@ def spans_on(bus: SqliteBus) -> list[dict[str, Any]]:
     """Every span on the bus as a row of the store."""
     found = []
     for message in told(bus, OTLP_SPANS):
-        assert message.headers == {"sender": b"operator-1"}
+        assert senders.of(message.headers) == Sender("operator-1", "observer", HOME.name)
         found += _values(rows(SPANS, parse(SPANS, message.value), Sender("operator-1")))
     return found
 

@@ -127,13 +127,17 @@ KEY = "0x" + "11" * 64
     ("telemetry", "says"),
     [
         ("{audience: us, agents: {nektar: {role: observer, key: KEY}}}", "agents: nektar is the pipeline's"),
-        ("{senders: {chain: 0123456789abcdef}}", "senders: chain is the pipeline's"),
+        ("{audience: us, agents: {chain: {role: observer, key: KEY}}}", "agents: chain is the pipeline's"),
         ("{audience: us, agents: {'0xa1': {role: observer, key: KEY}}}", "no Operator's address; got '0xa1'"),
         (
-            "{audience: us, senders: {eye: 0123456789abcdef}, agents: {eye: {role: observer, key: KEY}}}",
-            "eye is among senders and among agents",
+            "{audience: us, agents: {eye: {role: observer, key: KEY, networks: [home]}}}",
+            "agents.eye.networks: expected names of one; got 'home'",
         ),
         ("{agents: {eye: {role: observer, key: KEY}}}", "telemetry.audience: expected"),
+        ("{audience: us, unauthenticated: true}", "keep one"),
+        ("{proxies: [gateway]}", "proxies: expected addresses and networks, .* got 'gateway'"),
+        ("{proxies: [10.0.0.7/8]}", "got '10.0.0.7/8'"),
+        ("{senders: {eye: 0123456789abcdef}}", "expected one of audience, agents, unauthenticated"),
     ],
 )
 def test_one_sender_is_never_taken_for_another_or_for_nobody(telemetry: str, says: str) -> None:

@@ -56,6 +56,27 @@ def serving(app: App) -> Iterator[tuple[str, int]]:
             app.may.set()
 
 
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        ((), "127.0.0.1"),
+        (("127.0.0.1",), "192.0.2.7"),
+        (("127.0.0.0/8", "192.0.2.0/24"), "198.51.100.7"),
+        (("10.0.0.0/8",), "127.0.0.1"),
+    ],
+)
+def test_a_client_is_who_connects_where_no_proxy_is_believed(proxies: tuple[str, ...], seen: str) -> None:
+    async def whose(request: Request) -> Response:
+        return Response(request.client.host if request.client else "")
+
+    app = Starlette(routes=[Route("/", whose)])
+    with Server(app, bind("127.0.0.1:0", "x"), proxies=proxies) as server:
+        said = {"X-Forwarded-For": "203.0.113.7, 198.51.100.7, 192.0.2.7"}
+        asked = urllib.request.Request(f"http://{server.address}/", headers=said)
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert answer.read().decode() == seen
+
+
 def post(address: tuple[str, int]) -> int:
     try:
         with urllib.request.urlopen(f"http://{address[0]}:{address[1]}/", b"abc", timeout=60) as answer:

@@ -19,8 +19,6 @@ from nektar.http import CantListen
 from nektar.monitor import Monitor, _Exporter, address, own_token
 from nektar.role import ROLES
 
-SENDERS = {"operator-1": "a token of sixteen or more"}
-
 
 def config(directory: Path, **telemetry: Any) -> Config:
     listen = Listen(otlp=telemetry.pop("otlp", "127.0.0.1:4318"), metrics="127.0.0.1:0")
@@ -75,28 +73,25 @@ def test_each_role_has_the_port_of_its_place_and_a_taken_one_says_whose_it_is(tm
 
 
 def test_the_roles_own_token_is_one_secret_that_senders_tokens_do_not_give_away(tmp_path: Path) -> None:
-    of = config(tmp_path / "data", senders=SENDERS)
+    of = config(tmp_path / "data")
     token = own_token(of)
     assert own_token(of) == token
     assert len(token) >= 32
-    assert own_token(config(tmp_path / "other", senders=SENDERS)) != token
+    assert own_token(config(tmp_path / "other")) != token
     assert stat.S_IMODE((tmp_path / "data" / "own.token").stat().st_mode) == 0o600
     assert [each.name for each in (tmp_path / "data").iterdir()] == ["own.token"]
-    assert (
-        own_token(config(tmp_path, senders=SENDERS, own_token="one for all the hosts"))
-        == "one for all the hosts"
-    )
-    assert own_token(config(tmp_path)) == ""
+    assert own_token(config(tmp_path, own_token="one for all the hosts")) == "one for all the hosts"
+    assert own_token(config(tmp_path, unauthenticated=True)) == ""
 
 
 @pytest.mark.parametrize("own", [False, "https://collector.example.com"])
 def test_where_no_role_sends_spans_to_our_collector_no_token_is_made(tmp_path: Path, own: bool | str) -> None:
-    assert own_token(config(tmp_path / "data", senders=SENDERS, own=own)) == ""
+    assert own_token(config(tmp_path / "data", own=own)) == ""
     assert not (tmp_path / "data").exists()
 
 
 def test_of_many_who_make_the_token_at_once_all_have_the_same(tmp_path: Path) -> None:
-    of, tokens = config(tmp_path, senders=SENDERS), list[str]()
+    of, tokens = config(tmp_path), list[str]()
     together = threading.Barrier(8)
 
     def make() -> None:
@@ -115,14 +110,14 @@ def test_of_many_who_make_the_token_at_once_all_have_the_same(tmp_path: Path) ->
 def test_a_token_that_can_not_be_kept_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"own\.token: the roles' own token can't be kept there"):
-        own_token(config(tmp_path / "file", senders=SENDERS))
+        own_token(config(tmp_path / "file"))
 
 
 def test_our_token_goes_to_our_collector_alone_and_past_every_proxy(tmp_path: Path) -> None:
-    ours = _Exporter(config(tmp_path, senders=SENDERS))
-    assert ours._client._headers["authorization"] == f"Bearer {own_token(config(tmp_path, senders=SENDERS))}"
+    ours = _Exporter(config(tmp_path))
+    assert ours._client._headers["authorization"] == f"Bearer {own_token(config(tmp_path))}"
     assert ours._client._transport._session.trust_env is False
-    theirs = _Exporter(config(tmp_path, senders=SENDERS, own="https://collector.example.com/"))
+    theirs = _Exporter(config(tmp_path, own="https://collector.example.com/"))
     assert "authorization" not in {name.lower() for name in theirs._client._headers}
     assert theirs._endpoint == "https://collector.example.com/v1/traces"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nektar import bus as buses
@@ -34,13 +34,20 @@ def open_bus(directory: Path, partitions: int = 1) -> SqliteBus:
     return bus
 
 
-def write(bus: Bus, network: Network, records: Iterable[Record], part_bytes: int = log.PART_BYTES) -> None:
-    """Append to the Network's log, as an indexer does: a record, whole or in parts, a transaction."""
+def write(
+    bus: Bus,
+    network: Network,
+    records: Iterable[Record],
+    part_bytes: int = log.PART_BYTES,
+    said: Mapping[str, bytes] = {},
+) -> None:
+    """Append to the Network's log, as an indexer does: a record, whole or in parts, a transaction. All have
+    the headers `said`."""
     key = log.key(network.name, network.generation)
     with bus.writer(f"indexer.{network.name}", partition_of(network.name, bus.partitions)) as writer:
         for record in records:
             parts = log.split(log.encode(record), part_bytes)
-            writer.transaction(Message(NETWORK, key, part, headers) for part, headers in parts)
+            writer.transaction(Message(NETWORK, key, part, {**headers, **said}) for part, headers in parts)
 
 
 def runner(bus: Bus, networks: Sequence[Network]) -> Runner[Heard]:
