@@ -295,7 +295,9 @@ def token(
     ] = "operator",
     days: Annotated[int, typer.Option(min=1, max=400, help="For how long it is valid")] = 30,
     network: NetworkOption = None,
-    chain_id: Annotated[int | None, typer.Option(min=1, help="Instead of a nektar.yaml's")] = None,
+    chain_id: Annotated[
+        int | None, typer.Option(min=1, max=2**53 - 1, help="Instead of a nektar.yaml's")
+    ] = None,
     audience: Annotated[str | None, typer.Option(help="Instead of a nektar.yaml's")] = None,
     config: ConfigOption = None,
     directory: DirOption = None,

@@ -22,7 +22,8 @@ from nektar.errors import NektarError
 from nektar.role import ROLES
 from nektar.senders import RESERVED
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 HexHash = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{64}$")]
 HexAddress = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Port = Annotated[str, msgspec.Meta(pattern=r"^[^\s]*:\d{1,5}$")]

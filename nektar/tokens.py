@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from enum import StrEnum
-from typing import Annotated
 
 import msgspec
 
@@ -28,6 +27,8 @@ from nektar.evidence.canonical import Natural, NotCanonical, Octets
 from nektar.model import G1, G2, Hash32
 
 PREFIX = "nektar1."
+# Bytes of each name in a token; printable ones, which JSON writes in twice as many at most.
+MAX_NAME = 128
 # Claims with names as long as they may be, and a signature, in base64url.
 MAX_CHARACTERS = 2_048
 # So long may one be valid: whoever's key is stolen deregisters it, and who names it in a file takes it out; a
@@ -42,8 +43,6 @@ _DOMAIN = keccak(b"EIP712Domain(string name,string version,uint256 chainId)") + 
 )
 _TYPE = keccak(b"Token(string network,string audience,string role,string sender,uint64 expires)")
 _ADDRESS = re.compile("0x[0-9a-f]{40}")
-
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class Role(StrEnum):
@@ -62,15 +61,19 @@ class BadToken(NektarError):
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a token says."""
 
-    network: Text
+    network: str
     chain_id: Natural
-    audience: Text  # the collector that it is for, as `telemetry.audience` names it
+    audience: str  # the collector that it is for, as `telemetry.audience` names it
     role: Role
-    sender: Text  # an Operator's address, in lower case; of others the name in nektar.yaml
+    sender: str  # an Operator's address, in lower case; of others the name in nektar.yaml
     expires: Natural  # seconds since 1970
     key: Octets  # twin in G2 of the sender's key, 128 bytes
 
     def __post_init__(self) -> None:
+        for name in ("network", "audience", "sender"):
+            text = getattr(self, name)
+            if not (text.isprintable() and 1 <= len(text.encode()) <= MAX_NAME):
+                raise ValueError(f"{name}: expected 1 to {MAX_NAME} bytes of printable text")
         if len(self.key) != 128:
             raise ValueError(f"key: expected 128 bytes; got {len(self.key)}")
         if self.role is Role.OPERATOR and not _ADDRESS.fullmatch(self.sender):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from eth_account.messages import encode_typed_data
@@ -67,6 +69,32 @@ def test_the_digest_is_what_wallets_make_of_the_typed_data() -> None:
 def test_whoever_has_another_secret_mints_none() -> None:
     with pytest.raises(ValueError, match="another's"):
         mint(7, CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"network": ""}, "network: expected 1 to 128 bytes"),
+        ({"network": "x" * 129}, "network"),
+        ({"audience": "ä" * 65}, "audience"),
+        ({"audience": "a\nb"}, "audience: .* printable"),
+        ({"audience": "\ud800"}, "audience"),
+        ({"sender": "operator-1"}, "an Operator's address"),
+        ({"role": Role.OBSERVER, "sender": "x" * 129}, "sender"),
+        ({"key": Octets(bytes(64))}, "key: expected 128 bytes"),
+    ],
+)
+def test_claims_that_no_collector_takes_can_not_be_made(claims: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Claims(**{name: getattr(CLAIMS, name) for name in Claims.__struct_fields__} | claims)
+
+
+@pytest.mark.parametrize("name", ["x" * 128, "ä" * 64, '"' * 128, "\\" * 128], ids=repr)
+def test_the_longest_token_is_no_longer_than_one_may_be(name: str) -> None:
+    longest = msgspec.structs.replace(
+        CLAIMS, network=name, audience=name, role=Role.OBSERVER, sender=name, expires=(1 << 53) - 1
+    )
+    assert read(mint(SECRET, longest))[0] == longest
 
 
 @given(st.data())
