@@ -1,5 +1,5 @@
-// Exports as an operator's program in Node does: `node export.mjs ADDRESS proto|json none|gzip TOKEN`.
-// Prints the ids of what it sent, a line of JSON.
+// Exports as an operator's program in Node does, by whatever OTEL_EXPORTER_OTLP_… say: `node export.mjs
+// proto|json`. Prints the ids of what it sent, a line of JSON.
 import { context, trace, SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import { OTLPLogExporter } from "@opentelemetry/exporter-logs-otlp-http";
 import { OTLPTraceExporter as JsonExporter } from "@opentelemetry/exporter-trace-otlp-http";
@@ -8,14 +8,8 @@ import { resourceFromAttributes } from "@opentelemetry/resources";
 import { BatchLogRecordProcessor, LoggerProvider } from "@opentelemetry/sdk-logs";
 import { BatchSpanProcessor, NodeTracerProvider } from "@opentelemetry/sdk-trace-node";
 
-const [address, form, compression, token] = process.argv.slice(2);
-const options = (path) => ({
-  url: `http://${address}/v1/${path}`,
-  compression,
-  headers: { authorization: `Bearer ${token}` },
-});
 const resource = resourceFromAttributes({ "service.name": "operator-in-node" });
-const exporter = form === "json" ? new JsonExporter(options("traces")) : new ProtoExporter(options("traces"));
+const exporter = process.argv[2] === "json" ? new JsonExporter() : new ProtoExporter();
 const provider = new NodeTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(exporter)] });
 const tracer = provider.getTracer("node", "1");
 const sent = [];
@@ -33,7 +27,7 @@ await provider.shutdown();
 
 const loggers = new LoggerProvider({
   resource,
-  processors: [new BatchLogRecordProcessor({ exporter: new OTLPLogExporter(options("logs")) })],
+  processors: [new BatchLogRecordProcessor({ exporter: new OTLPLogExporter() })],
 });
 loggers.getLogger("node").emit({ body: "hello", severityNumber: 9, attributes: { k: "v" } });
 await loggers.shutdown();

@@ -312,7 +312,7 @@ def test_who_has_sent_too_much_is_told_when_there_is_room_again(bus: SqliteBus, 
         assert "telemetry.quota" in answer.why
         assert one.post(sound(5).SerializeToString()).status == 200
     assert counted("nektar.collector.over_quota") == {("observer",): 1}
-    assert counted("nektar.collector.items") == {("observer", "traces"): 35}
+    assert counted("nektar.collector.items") == {("observer", "traces"): 30, ("aggregator", "traces"): 5}
 
 
 def test_a_body_that_is_refused_is_paid_for(bus: SqliteBus) -> None:

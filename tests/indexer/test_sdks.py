@@ -1,4 +1,4 @@
-"""What stock SDKs send arrives whole: those of Python and Node, as an operator's program uses them."""
+"""What stock SDKs send arrives whole: those of Python, Node and Go, as an operator's program uses them."""
 
 from __future__ import annotations
 
@@ -33,32 +33,36 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from cli.token import run as mint
 from indexer import refusals
 from nektar import senders
 from nektar.arrow import pa
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
+from nektar.config import Quota
 from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS
 from nektar.otlp import LOGS, METRICS, SPANS, parse
 from nektar.senders import Sender
 from nektar.store.otel import rows, tables
-from tests.indexer.senders import TOKENS
+from tests.indexer.senders import TOKENS, as_of, has_key, say
 from tests.indexer.test_collector import Faulty, serving, told
 from tests.indexer.test_heard import HOME
 from tests.indexer.test_heard import attributes as signed
 from tests.indexer.test_otlp_grpc import serving as serving_by_grpc
 from tests.nektar.bus.reading import until
+from tests.programs import build
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = TOKENS["operator-1"]
+SENDER = Sender("operator-1", "observer", HOME.name)
 
 
-def spans_on(bus: SqliteBus) -> list[dict[str, Any]]:
+def spans_on(bus: SqliteBus, sender: Sender = SENDER) -> list[dict[str, Any]]:
     """Every span on the bus as a row of the store."""
     found = []
     for message in told(bus, OTLP_SPANS):
-        assert senders.of(message.headers) == Sender("operator-1", "observer", HOME.name)
-        found += _values(rows(SPANS, parse(SPANS, message.value), Sender("operator-1")))
+        assert senders.of(message.headers) == sender
+        found += _values(rows(SPANS, parse(SPANS, message.value), sender))
     return found
 
 
@@ -215,24 +219,41 @@ def test_the_python_sdk_sends_again_what_the_bus_did_not_take(
     assert [row["SpanName"] for row in spans_on(bus)] == ["s"]
 
 
-@pytest.mark.parametrize(("form", "compression"), [("proto", "none"), ("proto", "gzip"), ("json", "gzip")])
-@pytest.mark.real
-def test_the_node_sdk(bus: SqliteBus, form: str, compression: str) -> None:
-    node = shutil.which("node")
-    if node is None or not (ROOT / "node_modules" / "@opentelemetry").is_dir():
-        pytest.skip("needs anvil: Node, and what `npm install` brings")
-    with serving(bus, TOKENS) as address:
-        done = subprocess.run(
-            [node, Path(__file__).with_name("export.mjs"), address, form, compression, TOKEN],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={k: v for k, v in os.environ.items() if not k.startswith("OTEL_")},
-        )
+# --- programs, told by their environment ------------------------------------------------------------
+
+OPERATOR = Sender("0x" + "a1" * 20, "operator", HOME.name)
+
+
+@pytest.fixture
+def headers(bus: SqliteBus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `nektar token` prints for an Operator that is registered: OTEL_EXPORTER_OTLP_HEADERS."""
+    say(bus, has_key(OPERATOR.name, 0x2A), as_of())
+    key = tmp_path / "key"
+    key.write_text("0x2a")
+    mint("operator", OPERATOR.name, f"file:{key}", 1, HOME.name, HOME.chain_id, "here", None, None)
+    return capsys.readouterr().out.strip()
+
+
+def environment(address: str, headers: str, compression: str) -> dict[str, str]:
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}",
+        "OTEL_EXPORTER_OTLP_HEADERS": headers,
+        "OTEL_EXPORTER_OTLP_COMPRESSION": compression,
+    }
+
+
+def ran(*command: str | Path, **variables: str) -> Any:
+    """What the program prints, whose environment has these variables."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=clean | variables
+    )
     assert done.returncode == 0, done.stderr
-    sent = json.loads(done.stdout)
-    found = spans_on(bus)
+    return json.loads(done.stdout)
+
+
+def same(found: list[dict[str, Any]], sent: Any, service: str) -> None:
+    """The rows are of the spans that programs in Node and Go send, which have these ids."""
     children = [row for row in found if row["SpanName"] == "compute"]
     assert sorted([r["TraceId"], r["SpanId"], r["ParentSpanId"]] for r in children) == sorted(sent)
     assert Counter(row["SpanKind"] for row in found) == {"Internal": 5, "Server": 5}
@@ -243,8 +264,84 @@ def test_the_node_sdk(bus: SqliteBus, form: str, compression: str) -> None:
             "ok": "true",
             "list": '["a","ä"]',
         }
-        assert (row["StatusCode"], row["ServiceName"]) == ("Error", "operator-in-node")
+        assert (row["StatusCode"], row["ServiceName"]) == ("Error", service)
         assert dict(row["Events.Attributes"][0]) == {"digest": "0x00"}
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(
+    ("serve", "exporter"), [(serving, OTLPSpanExporter), (serving_by_grpc, GrpcSpanExporter)]
+)
+def test_the_python_sdk_by_its_environment(
+    bus: SqliteBus, headers: str, monkeypatch: pytest.MonkeyPatch, serve: Any, exporter: Any, compression: str
+) -> None:
+    with serve(bus, TOKENS) as address:
+        for name, value in environment(address, headers, compression).items():
+            if value != "none":  # which only other SDKs know
+                monkeypatch.setenv(name, value)
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(exporter()))
+        with provider.get_tracer("x").start_as_current_span("s"):
+            pass
+        provider.shutdown()
+    assert [row["SpanName"] for row in spans_on(bus, OPERATOR)] == ["s"]
+
+
+@pytest.mark.parametrize(("form", "compression"), [("proto", "none"), ("proto", "gzip"), ("json", "gzip")])
+@pytest.mark.real
+def test_the_node_sdk(bus: SqliteBus, headers: str, form: str, compression: str) -> None:
+    node = shutil.which("node")
+    if node is None or not (ROOT / "node_modules" / "@opentelemetry").is_dir():
+        pytest.skip("needs anvil: Node, and what `npm install` brings")
+    with serving(bus, TOKENS) as address:
+        told_so = environment(address, headers, compression)
+        sent = ran(node, Path(__file__).with_name("export.mjs"), form, **told_so)
+    same(spans_on(bus, OPERATOR), sent, "operator-in-node")
     (record,) = told(bus, OTLP_LOGS)
     (line,) = _values(rows(LOGS, parse(LOGS, record.value), Sender("x")))
     assert (line["Body"], dict(line["LogAttributes"])) == ("hello", {"k": "v"})
+
+
+@pytest.fixture(scope="module")
+def exporter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program in Go that exports."""
+    return build(tmp_path_factory.mktemp("go") / "export", "build", "./export")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(("protocol", "serve"), [("http", serving), ("grpc", serving_by_grpc)])
+def test_the_go_sdk(
+    bus: SqliteBus, headers: str, exporter: Path, protocol: str, serve: Any, compression: str
+) -> None:
+    with serve(bus, TOKENS) as address:
+        sent = ran(exporter, protocol, **environment(address, headers, compression))
+    same(spans_on(bus, OPERATOR), sent, "operator-in-go")
+
+
+@pytest.mark.parametrize(("protocol", "serve"), [("http", serving), ("grpc", serving_by_grpc)])
+def test_the_go_sdk_sends_again_what_the_bus_did_not_take_or_was_too_much(
+    bus: SqliteBus,
+    headers: str,
+    exporter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    serve: Any,
+) -> None:
+    monkeypatch.setattr(refusals, "AFTER", 0.05)
+    faulty = Faulty(bus)
+    faulty.fault[OTLP_SPANS] = BusError("down")
+    quota = Quota(items_per_second=10, burst=1)  # the program sends 10 twice
+    with (
+        serve(faulty, TOKENS, quota=quota) as address,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        of = environment(address, headers, "gzip")
+        sending = pool.submit(ran, exporter, protocol, **of)
+        until(lambda: faulty.refused >= 1)
+        assert not sending.done()
+        faulty.fault.clear()
+        sent = sending.result()
+        same(spans_on(bus, OPERATOR), sent, "operator-in-go")
+        again = [ran(exporter, protocol, **of) for _ in range(2)]
+    found = {(row["TraceId"], row["SpanId"]) for row in spans_on(bus, OPERATOR)}
+    assert found >= {(trace_id, span_id) for each in again for trace_id, span_id, _ in each}

@@ -6,9 +6,6 @@ the schema, and what tests/go/store.sql says.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +21,8 @@ from nektar.store.schema import model_tables, quoted
 from nektar.store.serve import serve
 from tests.nektar.store.things import Things
 from tests.otlp import records, spans
+from tests.programs import MODULE, build, go
 
-MODULE = Path(__file__).parents[2] / "go"
 NOW = 1_790_000_000 * 10**9  # of spans and log records, ns since 1970
 ROWS = 50  # in each table of the schema
 
@@ -46,26 +43,10 @@ def fill(store: Store) -> None:
         store.command(statement)
 
 
-def go(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    # Some distributions turn off that an older Go fetches the one that go.mod names.
-    environment = {"GOTOOLCHAIN": "auto", **os.environ, **more}
-    return subprocess.run(
-        arguments, cwd=MODULE, env=environment, capture_output=True, text=True, timeout=1200, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go tests as a program. Go's own cache makes the second build quick."""
-    if shutil.which("go") is None:
-        pytest.skip("needs go: install Go 1.21 or newer (it fetches the toolchain that go.mod names)")
-    had = go("go", "mod", "download")
-    if had.returncode:
-        pytest.skip(f"needs go: the modules of {MODULE.name} can't be had: {had.stderr.strip()[-500:]}")
-    program = tmp_path_factory.mktemp("go") / "endpoint.test"
-    built = go("go", "test", "-c", "-o", str(program), ".")
-    assert built.returncode == 0, built.stderr
-    return program
+    """The Go tests as a program."""
+    return build(tmp_path_factory.mktemp("go") / "endpoint.test", "test", "-c", ".")
 
 
 @pytest.fixture(scope="module")
