@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from nektar.otlp import LOGS, SPANS
+from nektar.otlp import SIGNALS
 from nektar.senders import Sender
 from nektar.store.client import open_store
 from nektar.store.migrate import abi_tables, migrate
-from nektar.store.otel import TABLES, rows
+from nektar.store.otel import tables
 from nektar.store.port import Store
 from nektar.store.schema import model_tables, quoted
 from nektar.store.serve import serve
 from tests.nektar.store.things import Things
-from tests.otlp import records, spans
+from tests.otlp import some
 from tests.programs import MODULE, build, go
 
 NOW = 1_790_000_000 * 10**9  # of spans and log records, ns since 1970
@@ -37,8 +37,9 @@ def fill(store: Store) -> None:
             f"INSERT INTO {quoted(table.name)} ({names}) "
             f"SELECT {names} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
         )
-    for signal, request in ((SPANS, spans(2, NOW)), (LOGS, records(2, NOW))):
-        store.insert(TABLES[signal], rows(signal, request, Sender("an agent")), signal.name)
+    for signal in SIGNALS:
+        for name, table in tables(signal, some(signal, 10, NOW), Sender("an agent")).items():
+            store.insert(name, table, name)
     for statement in (MODULE / "store.sql").read_text("utf-8").split(";\n")[:-1]:
         store.command(statement)
 
