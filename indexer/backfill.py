@@ -105,13 +105,13 @@ def records(
 
 def block(served: Served, contracts: Collection[Address]) -> Block:
     """The block as the log carries it; `contracts` are those in scope."""
-    proved, provider, anchor = served
+    proved = served.proved
     return Block(
         number=proved.number,
         hash=proved.hash,
         parent=proved.parent,
         time=proved.time,
         level=level(proved, contracts),
-        provider=provider,
-        anchor=anchor.words(provider, proved.number),
+        provider=served.provider,
+        anchor=served.anchor.words(served.header_by, proved.number),
     )

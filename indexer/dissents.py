@@ -12,8 +12,8 @@ import time
 
 from nektar.coverage import DissentRow
 
-# What it served contradicts a header, itself, or a pin; or it has another block than the log, or m of n, have
-# as a final one.
+# What it served contradicts a header, itself, or a pin; or it has another block than m of n have as a final
+# one, or than it had called final itself.
 CONTRADICTION, NOT_FINAL = "contradiction", "other final block"
 # What is kept to be recorded, and what is remembered of that. More, at once, is said by what was first.
 MOST = 256

@@ -19,7 +19,7 @@ import msgspec
 from indexer.backfill import BLOCKS_A_RECORD, BYTES_HELD, blocks, gap_end, records, size
 from indexer.carried import Carried, Due, between, pages
 from indexer.decode import NO_REASONS, Undecodable
-from indexer.dissents import NOT_FINAL
+from indexer.disputes import Disputes
 from indexer.found import MAX_FOUND
 from indexer.headers import Heads, Link
 from indexer.prove import Contradiction
@@ -106,6 +106,7 @@ class Follower:
         self._announced = announced or Announced({})
         self._reverts = reverts
         self._only_with_events = only_with_events
+        self._disputes = Disputes(source)
         self._sightings = Counter[str]()  # of a reorg below finality, by the provider
         self._waiting: float | None = None  # since when, or since it was last said
         self._news_at: float | None = None  # when blocks were last appended, or first looked for
@@ -134,6 +135,7 @@ class Follower:
                 logger.log(logging.DEBUG if str(error) == said else level, "%s: %s", self.named, error)
                 said = str(error)
                 self._health.waits(self.named, said)
+                await self._record_dissents()
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
@@ -181,6 +183,7 @@ class Follower:
         asked_at = self._looked_at = time.time()
         self._since = time.time_ns()
         view = View(await self._source.heads())
+        await self._disputes.hear(view.heads, self._log.known)
         try:
             for _ in range(STEPS_A_LOOK):
                 match reconcile(self._log.known, view):
@@ -202,18 +205,18 @@ class Follower:
                                 await self.caught_up()
                         break
             self._sightings.clear()
+            self._disputes.level(view.heads, self._log.known.base)
             self._turn_if_it_forks(view.heads)
             self._turn_if_it_stands_still()
         except ReorgBelowFinality as error:
             showed = self._source.answered
             self._sightings[showed] += 1
-            self._source.dissents.add(showed, NOT_FINAL, error.said.number, str(error), error.said.hash)
+            self._disputes.below_finality(showed, error, view.heads)
             if self._is_certain:
                 raise
             level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
             logger.log(level, "%s: provider %s: %s", self.named, showed, error)
             self._health.waits(self.named, f"provider {showed}: {error}")
-            self._source.turn_from(showed)
 
     def _turn_if_it_stands_still(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -250,6 +253,7 @@ class Follower:
         """Append those of the step's blocks that follow. Returns what stands at the first that does not, or
         where the head was said to be."""
         batch: list[Served] = []
+        before: Served | None = None
         held, number = 0, step.first
         link: Link | None = None
         tip = self._log.known.tip
@@ -259,17 +263,16 @@ class Follower:
                     self._health.moved(self.named)
                     link = Link(served.proved.number, served.proved.hash, served.proved.parent)
                     if tip is not None and link.parent != tip.hash:
-                        if step.settled and number > step.first:
-                            raise self._contradicted(served, f"it is no child of 0x{tip.hash.hex()}")
+                        if step.settled and before is not None:
+                            raise self._disputes.apart(before, served, heads)
                         await self._write(batch, heads)
                         return {number: link}
                     if heads.finalized is not None and differs(link.ref, heads.finalized):
-                        raise self._contradicted(
-                            served, f"0x{heads.finalized.hash.hex()} is called finalized"
-                        )
+                        raise self._disputes.not_final(served, heads, heads.finalized)
+                    self._disputes.passed(link)
                     batch.append(served)
                     held += size(served)
-                    tip, number = link.ref, number + 1
+                    tip, number, before = link.ref, number + 1, served
                     if len(batch) == BLOCKS_A_RECORD or held > BYTES_HELD:
                         await self._write(batch, heads)
                         batch, held = [], 0
@@ -420,9 +423,3 @@ class Follower:
         self._log.append(records, dead, self._since, carried=brought, beside=beside, level_at=level_at)
         if self._carried:
             self._carried.done(carried)
-
-    def _contradicted(self, served: Served, why: str) -> Contradiction:
-        number, block_hash = served.proved.number, served.proved.hash.hex()
-        error = Contradiction(f"provider {served.provider}: block {number} 0x{block_hash}: {why}")
-        self._source.contradicted(served.provider, number, error)
-        return error

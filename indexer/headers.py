@@ -35,6 +35,7 @@ class Heads(NamedTuple):
     latest: Link
     safe: BlockRef | None
     finalized: BlockRef | None
+    provider: str = ""
 
 
 async def headers(provider: Provider, numbers: Sequence[int]) -> AsyncIterator[tuple[int, object]]:
@@ -76,6 +77,7 @@ async def heads_of(provider: Provider) -> Heads:
             _link(latest),
             None if is_missing(safe) else _link(safe).ref,
             None if is_missing(finalized) else _link(finalized).ref,
+            provider.name,
         )
 
 

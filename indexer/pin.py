@@ -94,7 +94,7 @@ class Pin:
             ref if ref is not None and ref.number > self.block.number else self.block
             for ref in (said.safe, said.finalized)
         )
-        return Heads(said.latest, safe, finalized)
+        return said._replace(safe=safe, finalized=finalized)
 
     async def ancestor(self, number: int) -> Hash32 | None:
         """The hash of the block at `number`, if that is not above the pin. Raises as `links` does."""

@@ -22,7 +22,7 @@ from nektar.chain.receipt import Receipt, read_entry, read_receipt
 from nektar.chain.transaction import Transaction, read_transaction
 from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
-from nektar.model import Address, Hash32, Level
+from nektar.model import Address, BlockRef, Hash32, Level
 
 
 class Contradiction(NektarError):
@@ -61,6 +61,10 @@ class Proved(msgspec.Struct, frozen=True):
     statuses: tuple[bool | None, ...]  # one a transaction; None: not known (withheld, or before Byzantium)
     logs: tuple[Log, ...]  # in order; all of the block, where it is proved
     bloom: bytes = BLOOM_BYTES * b"\xff"  # the header's; one that is not known excludes nothing
+
+    @property
+    def ref(self) -> BlockRef:
+        return BlockRef(self.number, self.hash)
 
 
 def hash_of(block: Object, number: int | None = None) -> Hash32:

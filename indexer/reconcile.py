@@ -48,7 +48,7 @@ class ReorgBelowFinality(NektarError):
     """The provider's chain does not hold a block that the chain itself had called final."""
 
     def __init__(self, known: BlockRef, said: BlockRef) -> None:
-        self.said = said
+        self.known, self.said = known, said
         super().__init__(
             f"block {known.number}: the log has 0x{known.hash.hex()} as finalized, and the provider has "
             f"0x{said.hash.hex()} there: the log ends here, see docs/RUNBOOK.md#reorg-below-finality"

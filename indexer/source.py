@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from indexer.dissents import Dissents
@@ -48,11 +49,18 @@ T = TypeVar("T")
 
 
 class Served(NamedTuple):
-    """A block, the name of the provider that served it, and what makes it canonical."""
+    """A block, the name of the provider that served it, and what makes it canonical.
+
+    `header`: who served its header where that is another, whose word it is then that it stands there."""
 
     proved: Proved
     provider: str
     anchor: Anchor
+    header: str = ""
+
+    @property
+    def header_by(self) -> str:
+        return self.header or self.provider
 
 
 class Source:
@@ -147,7 +155,24 @@ class Source:
         heads = await self._from_any(self._heads, self._asked)
         if self._witnesses is None:
             return heads
-        return Heads(heads.latest, *await self._witnesses.agreed(Tags(heads.safe, heads.finalized)))
+        agreed = await self._witnesses.agreed(Tags(heads.safe, heads.finalized))
+        return heads._replace(safe=agreed.safe, finalized=agreed.finalized)
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether what is final is what m of n providers agree on."""
+        return self._witnesses is not None
+
+    def is_bound(self, name: str, heads: Heads) -> bool:
+        """Whether this provider's blocks must be those of the chain that these heads call final: since m of n
+        do, or since it does itself. A depth below its head is nobody's word."""
+        return self.has_quorum or (name == heads.provider and name in self._finality.tagged)
+
+    async def hash_by(self, name: str, number: int) -> Hash32 | None:
+        """What this provider has at `number`; None: nothing. Raises RpcError, Contradiction."""
+        provider = next(each for each in self.pool.providers if each.name == name)
+        with self._recorded(provider, number):
+            return await self._hash_at(provider, number)
 
     async def stands(self, block: BlockRef) -> bool:
         """Whether the anchor lets this block count as final, one that is linked to a final one far above it
@@ -202,25 +227,33 @@ class Source:
         as `Pool.first` does."""
 
         async def of_this_chain(provider: Provider) -> T:
-            try:
-                await self._check(provider)
+            await self._check(provider)
+            with self._recorded(provider, number):
                 answer = await ask(provider)
-            except Contradiction as error:
-                self.dissents.contradiction(provider.name, number, error)
-                raise
             self.answered = provider.name
             return answer
 
         return await self.pool.first(of_this_chain)
 
+    @contextmanager
+    def _recorded(self, provider: Provider, number: int) -> Iterator[None]:
+        """Where this provider contradicts itself, or a header, about the block at `number`, it is named."""
+        try:
+            yield
+        except Contradiction as error:
+            self.dissents.contradiction(provider.name, number, error)
+            raise
+
     async def _check(self, provider: Provider) -> None:
-        """Raises WrongChain, OffThePin, NotPinned; RpcError where the provider does not say."""
+        """Raises WrongChain, OffThePin, NotPinned; RpcError, Contradiction where it does not say."""
         if provider.name in self._checked:
             return
         await check_chain_id(provider, self._chain_id)
         if self._pin is not None:
             number = self._pin.block.number
-            if (await self._links(provider, number, number))[number] is None:
+            with self._recorded(provider, number):
+                found = await self._links(provider, number, number)
+            if found[number] is None:
                 raise Unreachable(
                     provider.name, f"it does not serve block {number}, or not yet, which is pinned"
                 )
@@ -250,8 +283,9 @@ class Source:
         return Tags(heads.safe, heads.finalized)
 
     async def _heads(self, provider: Provider) -> Heads:
-        latest, *tags = await heads_of(provider)
-        heads = Heads(latest, *await self._finality.of(provider, latest.ref, Tags(*tags)))
+        heads = await heads_of(provider)
+        tags = await self._finality.of(provider, heads.latest.ref, Tags(heads.safe, heads.finalized))
+        heads = heads._replace(safe=tags.safe, finalized=tags.finalized)
         return heads if self._pin is None else self._pin.heads(provider.name, heads)
 
     async def _hash_at(self, provider: Provider, number: int) -> Hash32 | None:
@@ -307,7 +341,8 @@ class Source:
                     continue
                 try:
                     with named(other):
-                        return Served(prove(block, _mappings(receipts)), other.name, self._anchor)
+                        proved = prove(block, _mappings(receipts))
+                        return Served(proved, other.name, self._anchor, provider.name)
                 except Contradiction as error:
                     logger.warning("%s", error)
                     self.contradicted(other.name, quantity(block, "number", NUMBER_BITS), error)

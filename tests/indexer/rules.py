@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from nektar.bus.port import Bus, partition_of
 from nektar.chain.table import read_table
-from nektar.log import NETWORK, Gap, Joiner, Mark, New, Record, Undo, decode, key
+from nektar.log import NETWORK, ROWS, Gap, Joiner, Mark, New, Record, Undo, decode, key
 from nektar.model import Block, BlockRef
 
 Rows = Counter[tuple[str, bytes, bytes]]  # table, block hash, what it says
@@ -26,6 +28,19 @@ def records(bus: Bus, network: str, generation: int = 1, stream: str = NETWORK) 
             whole = join(message.value, dict(message.headers))
             if whole is not None:
                 found.append(decode(whole))
+        at = messages[-1].offset + 1
+    return found
+
+
+def named(bus: Bus, network: str) -> set[tuple[str, str]]:
+    """Who is named in `dissent`, and for what."""
+    found: set[tuple[str, str]] = set()
+    partition, at = partition_of(network, bus.partitions), 0
+    while messages := bus.read(ROWS, partition, at):
+        for message in messages:
+            if message.headers.get("table") == b"dissent" and message.key == network.encode():
+                for row in pa.ipc.open_stream(message.value).read_all().to_pylist():
+                    found.add((row["provider"], row["lie"]))
         at = messages[-1].offset + 1
     return found
 

@@ -244,7 +244,7 @@ def test_receipts_that_another_provider_serves_prove_the_block(bus: SqliteBus, c
         blocks = process.reading.blocks
         assert {b.level for b in blocks} == {Level.PROVED}
         assert {b.number for b in blocks if b.provider == "archive"} == {4, 5}
-        assert blocks[4].anchor == "single:archive"
+        assert blocks[4].anchor == "single:pruned"  # by whose word it is the block that stands there
 
 
 def test_a_fault_of_the_connection_never_makes_a_block_linked(bus: SqliteBus, chain: Chain) -> None:

@@ -23,11 +23,12 @@ from devnet.proxy import proxied
 from indexer import follow, quorum
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain import ranks, rpc
+from nektar.chain.pool import Pool
 from nektar.config import Config, Limits, Provider
 from nektar.log import Mark, New
 from nektar.model import Block, BlockRef, Level
 from tests.indexer.lies_page import hold
-from tests.indexer.rules import Reading, records, rows
+from tests.indexer.rules import Reading, named, records, rows
 from tests.indexer.test_role import PATIENCE, World, network, running, world
 
 pytestmark = pytest.mark.real
@@ -138,7 +139,7 @@ class Case:
         self.folder = folder
 
     def outcome(self, said: pytest.LogCaptureFixture) -> str:
-        """What happened while the lie was told, and once it was over."""
+        """What happened while the lie was told, and once it was over; and who is named for it."""
         chain, there = self.stage.there.chain, self.stage.there
         limits = SHORT if self.lie == "hung" else LIMITS
         config = Config(
@@ -157,6 +158,8 @@ class Case:
         is_from_the_start = self.asked.is_pinned or self.lie in OF_THE_PAST
         if is_from_the_start:
             self.stage.tell(lie)
+        if self.lie == "invented past":  # which is to end below what is final
+            self.stage.go_on()
         said.clear()
         with self.hurry(), SqliteBus(self.folder) as self.bus, running(config, self.bus):
             if not is_from_the_start:
@@ -182,7 +185,11 @@ class Case:
                 self.until(lambda: self.is_the_chain)
             after = self.found(said)
         self.assert_nothing_false_was_ever_taken()
-        return during if during == after else f"{during}; when it ends, {after}"
+        with SqliteBus(self.folder) as bus:
+            names = {name for name, _ in named(bus, "net")}
+        assert names <= ({"liar"} if self.lie != TWO_REORGS else set())
+        what = during if during == after else f"{during}; when it ends, {after}"
+        return f"{what}; liar is named" if names else what
 
     @property
     def anchor(self) -> str:
@@ -315,7 +322,8 @@ What happens when the devnet's proxy (`devnet/liar.py`) tells each of its lies t
 answers, with an honest provider as the second of two, alone, as one of three of which two must agree on what
 is final, and alone where a block of the chain is pinned, to whoever begins below that. It is the one that is
 preferred. `tests/indexer/test_lies.py` tries it and holds this page to what it sees; it looks at everything
-that ever came onto the log, also what was taken back.
+that ever came onto the log, also what was taken back. Where it says so the liar is named, in the table
+`dissent`; nobody else ever is.
 
 **What contradicts a header never comes onto the log**, and so not into the store. What is consistent can't be
 told by looking at one provider: another chain, and a block that is called final and is not. There the anchor
@@ -346,6 +354,16 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(quorum, "PATIENCE", 0.4)
     monkeypatch.setattr(quorum, "AGAIN", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Who is said to have contradicted a header: nobody honest ever is."""
+    names: set[str] = set()
+    contradicted = Pool.contradicted
+    monkeypatch.setattr(Pool, "contradicted", lambda self, name: names.add(name) or contradicted(self, name))
+    yield names
+    assert names <= {"liar"}
 
 
 def test_each_lie_does_what_the_page_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -168,8 +168,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """Who is said to have contradicted a header: nobody honest ever is."""
     names: set[str] = set()
-    monkeypatch.setattr(Pool, "contradicted", lambda self, name: names.add(name) or doubt(self, name))
-    doubt = Pool.turn_from
+    contradicted = Pool.contradicted
+    monkeypatch.setattr(Pool, "contradicted", lambda self, name: names.add(name) or contradicted(self, name))
     yield names
     assert names <= {"liar"}
 

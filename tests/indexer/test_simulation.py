@@ -23,6 +23,7 @@ from indexer.reconcile import Extend, Look, ReorgBelowFinality, Step, TakeBack, 
 from nektar.bus.sqlite import SqliteBus
 from nektar.chain.rpc import Unreachable
 from tests.indexer.process import Process, assert_tells, network
+from tests.indexer.rules import named
 from tests.indexer.world import Chain, Made, Node
 
 ROWS = tuple(f"row {number}" for number in range(1, 13))
@@ -117,6 +118,8 @@ class Life:
             node.fails, node.lies = rng.choice([0.0, 0.1]), rng.choice([0.0, 0.0, 0.02])
             # Nothing waits here, so a null that comes again and again would be history that nobody serves.
             node.nulls = 0.0 if self.pruned else rng.choice([0.0, 0.1])
+        # Who says what can't be: those that lie, or that have shown a fork below what they had called final.
+        self.to_be_named = {node.name for node in self.nodes if node.lies}
         self.process = Process(bus, self.nodes, network(from_block=self.first))
         self.process.log.chance, self.process.log.rng = rng.choice([0.0, 0.1, 0.3]), rng
 
@@ -178,6 +181,7 @@ class Life:
         elif what < 0.35 and len(self.nodes) > 1 and chain.head > chain.deepest + 4:
             depth = chain.deepest + rng.randint(1, 3)
             node.wander(depth, depth + rng.randint(0, 3))
+            self.to_be_named.add(node.name)
             self.met["provider on a fork below final"] += 1
         elif what < 0.8:
             node.catch_up()
@@ -230,6 +234,7 @@ class Life:
         stood = list(self.chain.blocks)
         depth = self.chain.deepest + self.rng.randint(1, 3)
         self.chain.reorg(depth, depth + self.rng.randint(0, 3))
+        self.to_be_named |= {node.name for node in self.nodes}
         with pytest.raises(ReorgBelowFinality, match=r"docs/RUNBOOK\.md#reorg-below-finality"):
             self.process.look(follow.SIGHTINGS * len(self.nodes))
         self.met["reorg below final"] += 1
@@ -240,6 +245,7 @@ class Life:
         self.met["contradiction"] += sum(isinstance(error, Contradiction) for error in errors)
         self.met["no answer"] += sum(isinstance(error, Unreachable) for error in errors)
         self.met["block undone"] += self.process.reading.undone
+        assert {name for name, _ in named(self.process.bus, "net")} <= self.to_be_named
 
 
 def live_through(seeds: range, folder: Path, met: Counter[str]) -> None:
