@@ -189,6 +189,8 @@ class Case:
             names = {name for name, _ in named(bus, "net")}
         assert names <= ({"liar"} if self.lie != TWO_REORGS else set())
         what = during if during == after else f"{during}; when it ends, {after}"
+        if self.asked.is_quorum and self.lie == "forked head":  # which may be over before its final block is
+            return f"{what}; liar is named if one of its blocks comes to be final"
         return f"{what}; liar is named" if names else what
 
     @property

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.real
 LEVEL = "the store is the chain"
 SHAPE, BLOCKS = Shape(3, 2), 12
 # Which block is final is asked for where `--to` is left out, and then only those up to it are read.
-NOT_MET = {"false finalized", "finalized block of no chain", "forked head"}
+NOT_MET = {"false finalized", "finalized block of no chain", "forked head", "invented past"}
 
 
 class Halves(Sizes):

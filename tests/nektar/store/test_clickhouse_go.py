@@ -19,6 +19,7 @@ from nektar.store.otel import tables
 from nektar.store.port import Store
 from nektar.store.schema import model_tables, quoted
 from nektar.store.serve import serve
+from nektar.store.service import say_objectives
 from tests.nektar.store.things import Things
 from tests.otlp import some
 from tests.programs import MODULE, build, go
@@ -37,6 +38,7 @@ def fill(store: Store) -> None:
             f"INSERT INTO {quoted(table.name)} ({names}) "
             f"SELECT {names} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
         )
+    say_objectives(store, {"home": 0.99})
     for signal in SIGNALS:
         for name, table in tables(signal, some(signal, 10, NOW), Sender("an agent")).items():
             store.insert(name, table, name)
