@@ -9,19 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.settings import data_config, read_config
-from cli.show import fields, rows, short
-from nektar.config import Config
-from nektar.errors import NektarError
+from cli.show import rows, short
 from nektar.store.client import ask, records
-from nektar.telemetry import CHAIN, task_ids
-
-# What a Task's story holds at most: events of the chain, and spans of each sender, so that a flood by one
-# hides nothing that others say.
-EVENTS, SPANS = 1_000, 200
-
-
-class NotFound(NektarError):
-    """What was asked for is not in the store."""
 
 
 def sql(query: str, config_path: Path | None, directory: Path | None, format: str | None) -> None:
@@ -44,102 +33,25 @@ def _objects(answer: bytes) -> list[dict[str, Any]] | None:
     return found if all(isinstance(each, dict) for each in found) else None
 
 
-def tasks(
-    task: str | None, config_path: Path | None, directory: Path | None, limit: int, as_json: bool
-) -> None:
-    """The newest tasks; or one, with all its duties."""
+def tasks(config_path: Path | None, directory: Path | None, limit: int, as_json: bool) -> None:
+    """The newest tasks."""
     config, _ = read_config(config_path, directory)
-    if task is None:
-        found = records(
-            config,
-            """
-            SELECT t.number AS task, t.input AS input, t.state AS state, t.submitted_block AS submitted,
-                   t.deadline AS deadline,
-                   countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
-                   countIf(d.state = 'missed') AS missed, countIf(d.state = 'excused') AS excused,
-                   countIf(d.state = 'unknown') AS unknown, countIf(d.state = 'pending') AS pending,
-                   t.task_hash AS task_hash
-            FROM tasks AS t LEFT JOIN duties AS d ON d.network = t.network AND d.task_hash = t.task_hash
-            GROUP BY ALL ORDER BY submitted DESC, task DESC LIMIT {limit:UInt32}
-            """,
-            limit=limit,
-        )
-        columns = ["task", "input", "state", "submitted", "deadline", "signed", "late", "missed"]
-        rows(found, [*columns, "excused", "unknown", "pending"], as_json=as_json, title="tasks")
-        return
-    story = records(
+    found = records(
         config,
         """
-        SELECT * FROM tasks
-        WHERE task_hash = {task:String} OR toString(number) = {task:String} OR input = {task:String}
-        ORDER BY submitted_block DESC, network
+        SELECT t.number AS task, t.input AS input, t.state AS state, t.submitted_block AS submitted,
+               t.deadline AS deadline,
+               countIf(d.state = 'signed') AS signed, countIf(d.state = 'late') AS late,
+               countIf(d.state = 'missed') AS missed, countIf(d.state = 'excused') AS excused,
+               countIf(d.state = 'unknown') AS unknown, countIf(d.state = 'pending') AS pending,
+               t.task_hash AS task_hash
+        FROM tasks AS t LEFT JOIN duties AS d ON d.network = t.network AND d.task_hash = t.task_hash
+        GROUP BY ALL ORDER BY submitted DESC, task DESC LIMIT {limit:UInt32}
         """,
-        task=task.lower(),
+        limit=limit,
     )
-    if not story:
-        raise NotFound(f"task: expected a task's hash, number or input; found none for {task!r}")
-    duties = records(
-        config,
-        "SELECT * FROM duties WHERE network = {network:String} AND task_hash = {task:String} "
-        "ORDER BY state, operator",
-        network=story[0]["network"],
-        task=story[0]["task_hash"],
-    )
-    told = _story(config, story[0])
-    if as_json:
-        rows([{**story[0], "duties": duties, "story": told}], [], as_json=True)
-        return
-    fields(story[0])
-    print()
-    rows(duties, ["operator", "state", "decided_block"], as_json=False, title="duties")
-    print()
-    title = f"story, with the first {SPANS} spans of each sender"
-    rows(told, ["time", "who", "what", "ms", "about"], as_json=False, title=title)
-
-
-def _story(config: Config, task: dict[str, Any]) -> list[dict[str, Any]]:
-    """What befell the Task, in the order of its time: the chain's events, and what its agents reported of it.
-
-    Who tells is whose token brought it, which alone is more than said; the service that it says to be stands
-    beside. The chain's clock is the block's, an agent's its own: side by side they are a hint, no proof.
-    """
-    task_hash = bytes.fromhex(task["task_hash"][2:])
-    traces = [
-        task_ids(network.chain_id, bytes.fromhex(address[2:]), task_hash)[0].hex()
-        for network in config.networks
-        if network.name == task["network"]
-        for name, address in network.contracts.items()
-        if name.partition("/")[0] == "task_manager"  # of several, `task_manager/NAME`
-    ]
-    return records(
-        config,
-        """
-        SELECT toString(time) AS time, who, what, ms, about FROM (
-            SELECT toDateTime64(block_time, 9, 'UTC') AS time, {chain:String} AS who, kind AS what, 0. AS ms,
-                   concat('block ', toString(block_number),
-                          if(replaceAll(operator, '0', '') = 'x', '', concat(' by ', operator))) AS about
-            FROM task_events WHERE network = {network:String} AND task_hash = {task:String}
-            ORDER BY time LIMIT {events:UInt32}
-            UNION ALL
-            SELECT Timestamp, if(ServiceName = sender, sender, concat(sender, ' (', ServiceName, ')')),
-                   SpanName, round(Duration / 1e6, 1), SpanAttributes['nektar.operator']
-            FROM (
-                SELECT *, ResourceAttributes['nektar.sender_network'] AS of,
-                       concat(ResourceAttributes['nektar.sender'],
-                              if(of IN ('', {network:String}), '', concat(' of ', of))) AS sender
-                FROM otel_traces
-            )
-            WHERE TraceId IN {traces:Array(String)} AND sender != {chain:String}
-            ORDER BY Timestamp LIMIT {spans:UInt32} BY sender
-        ) ORDER BY time, who, what
-        """,
-        network=task["network"],
-        task=task["task_hash"],
-        traces=str(traces),
-        chain=CHAIN,
-        events=EVENTS,
-        spans=SPANS,
-    )
+    columns = ["task", "input", "state", "submitted", "deadline", "signed", "late", "missed"]
+    rows(found, [*columns, "excused", "unknown", "pending"], as_json=as_json, title="tasks")
 
 
 def operators(config_path: Path | None, directory: Path | None, as_json: bool) -> None:

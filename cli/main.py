@@ -187,16 +187,24 @@ def sql(
 
 @app.command()
 def tasks(
-    task: Annotated[str | None, typer.Argument(help="A task's hash, number or input")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="A task's hash, or how it begins, its number or its input")
+    ] = None,
     config: ConfigOption = None,
     directory: DirOption = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
     json: JsonOption = False,
 ) -> None:
-    """Tasks and how they stand; one task with all its duties."""
-    from cli.ask import tasks as run
+    """Tasks and how they stand; one task's story: the chain's events, each duty and why it was not done, and
+    the steps of all who worked on it."""
+    if task is None:
+        from cli.ask import tasks as run
 
-    run(task, config, directory, limit, json)
+        run(config, directory, limit, json)
+    else:
+        from cli.story import story
+
+        story(task, config, directory, json)
 
 
 @app.command()

@@ -125,8 +125,11 @@ def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
         assert answered.returncode == 0, answered.stderr
     assert len(nektar(tmp_path, "tasks", *here, "--json").stdout.splitlines()) == summary["tasks"]
     guilty = next(f["task"] for f in summary["found"] if f["condition"] == "rejected_response")
-    story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)["story"]
-    assert {"submitted", "attested", "sign response", "collect response"} <= {line["what"] for line in story}
+    story = json.loads(nektar(tmp_path, "tasks", *here, guilty, "--json").stdout)
+    assert {"submitted", "attested"} <= {event["what"] for event in story["events"]}
+    assert {"sign response", "collect response"} <= {step["step"] for step in story["steps"]}
+    unknown = nektar(tmp_path, "tasks", *here, "0xnone")
+    assert (unknown.returncode, unknown.stdout, len(unknown.stderr.splitlines())) == (1, "", 1)
     replayed = nektar(tmp_path, "replay", *here, "--json")
     assert replayed.returncode == 0, replayed.stderr
     ledgers = ("tasks", "diagnosis", "operators", "slashings", "service_levels", "traces")

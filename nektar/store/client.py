@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -31,6 +32,9 @@ from nektar.store.port import (
     identity,
     shown,
 )
+
+Answer = Callable[[str, str, Mapping[str, object]], bytes]
+"""(query, format, parameters) → its answer."""
 
 CONNECT_TIMEOUT = 2.0  # seconds for the endpoint to say that it is there
 ANSWER_TIMEOUT = readonly.LIMITS["max_execution_time"] + 5.0
@@ -71,10 +75,39 @@ def ask(
 
     `params` fill `{name:Type}` in the query. Raises SqlError, StoreDown, StoreMissing.
     """
-    texts = {name: escaped(value) for name, value in (params or {}).items()}
-    answer = _ask_endpoint(config, sql, fmt, texts)
-    if answer is not None:
-        return answer
+    with asking(config) as answer:
+        return answer(sql, fmt, params or {})
+
+
+def records(config: Config, sql: str, **params: object) -> list[dict[str, Any]]:
+    """The answer's rows, each a dict. See `ask`."""
+    return parsed(ask(config, sql, "JSONEachRow", params))
+
+
+def parsed(answer: bytes) -> list[dict[str, Any]]:
+    """The rows of an answer in the format JSONEachRow."""
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+@contextmanager
+def asking(config: Config) -> Iterator[Answer]:
+    """`ask` for several questions, with which a store that nobody serves is opened once."""
+    with ExitStack() as opened:
+        store: Store | None = None
+
+        def answer(sql: str, fmt: str, params: Mapping[str, object]) -> bytes:
+            nonlocal store
+            texts = {name: escaped(value) for name, value in params.items()}
+            if store is None and (said := _ask_endpoint(config, sql, fmt, texts)) is not None:
+                return said
+            store = store or opened.enter_context(_unserved(config))
+            return store.read(sql, fmt, texts)
+
+        yield answer
+
+
+def _unserved(config: Config) -> Store:
+    """The store, opened because no store role answers for it. Raises StoreDown, StoreMissing."""
     path = chdb_path(config.store_url)
     if path is not None:
         if is_new(config.store_url):
@@ -84,14 +117,7 @@ def ask(
                 f"store {path}: held by {held}, whose SQL endpoint does not answer at {config.listen.sql}; "
                 "it may be starting: try again, or stop it"
             )
-    with open_store(config.store_url) as store:
-        return store.read(sql, fmt, texts)
-
-
-def records(config: Config, sql: str, **params: object) -> list[dict[str, Any]]:
-    """The answer's rows, each a dict. See `ask`."""
-    answer = ask(config, sql, "JSONEachRow", params)
-    return [json.loads(line) for line in answer.splitlines()]
+    return open_store(config.store_url)
 
 
 def endpoint(config: Config) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from nektar.store.schema import DELETED, Stored, Table, literal, quoted
+from nektar.store.schema import DELETED, Row, Stored, Table, literal, quoted, row_table
 
 _GENERATION = "toUInt32(bitShiftRight(t.version, 48))"
 # All generations of a Network's log but for the newest of those that have come to stand.
@@ -44,6 +44,13 @@ def create_views(tables: Iterable[Table]) -> dict[str, str]:
         if of_kind:
             views[f"{kind}s"] = _over_all(kind, comment, place, sorted(of_kind, key=lambda t: t.name))
     return views
+
+
+def rows_where(row_type: type[Row], condition: str) -> str:
+    """A query for those rows of the type's view of whose table, `t`, this holds. There hashes are bytes, in
+    whose order it lies, and so are found at once; the view has their text."""
+    table = row_table(row_type)
+    return f"{_select(table, [_NETWORK, *table.columns])} AND {condition}"
 
 
 def _view(name: str, tables: Sequence[Table]) -> str:

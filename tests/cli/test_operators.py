@@ -13,7 +13,7 @@ from nektar.rows import OperatorRow, ServiceRow
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.service import say_objectives
-from tests.cli.test_ask import YAML, put
+from tests.cli.stored import YAML, put
 
 ALICE, BOB = (bytes([c]) * 20 for c in (1, 2))
 TOKENS = 10**18

@@ -12,7 +12,7 @@ from nektar.config import load
 from nektar.rows import SlashingRow, SlashingState
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
-from tests.cli.test_ask import YAML, put
+from tests.cli.stored import YAML, put
 
 SLASHER, ALICE, BOB = (bytes([c]) * 20 for c in (1, 2, 3))
 

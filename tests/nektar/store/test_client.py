@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nektar.config import Config, Listen
-from nektar.store.client import ask, open_store, records
+from nektar.store import client
+from nektar.store.client import ask, asking, open_store, records
 from nektar.store.port import (
     SqlError,
     StoreDown,
@@ -59,6 +60,23 @@ def test_who_asks_reads_the_running_endpoint_and_else_the_store_itself(tmp_path:
     assert records(config(path), "SELECT n FROM t") == [{"n": 7}]
     with pytest.raises(SqlError, match="READONLY"):
         ask(config(path), "DROP TABLE t")
+
+
+def test_several_questions_open_a_store_that_nobody_serves_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(f"chdb://{tmp_path / 'store'}"):
+        pass
+    opened = []
+    monkeypatch.setattr(client, "open_store", lambda url: opened.append(url) or open_store(url))
+    with asking(config(tmp_path / "store")) as answer:
+        assert not opened
+        assert [answer("SELECT {n:UInt8} AS n", "JSONEachRow", {"n": n}) for n in (1, 2)] == [
+            *(b'{"n":1}\n', b'{"n":2}\n'),
+        ]
+    assert len(opened) == 1
+    with open_store(f"chdb://{tmp_path / 'store'}"):  # it is closed again
+        pass
 
 
 def test_asking_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
