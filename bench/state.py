@@ -4,13 +4,16 @@ One fold alone by `--fold NAME`.
 A thousand Operators. A Task a block, answered by a quorum of all but three, of whom two attest and one
 misses; a thousand Tasks are open at a time. `python -m bench.state --tasks 20000`. With `--attesting 1000`
 all of them attest, the most that there is to keep of a Task, and that takes its time. With `--seconds 130`
-20,000 blocks are a month, of which service levels keep something.
+20,000 blocks are a month, of which service levels keep something. With `--rotate 300` a new set is committed
+with every 300th Task: one Operator has another key, and everybody another stake. At the end all folds are
+read back from their checkpoints, as after a restart, where none shares anything with another.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +34,9 @@ from nektar.model import (
     BlockRef,
     ChainEvent,
     Hash32,
+    KeyRotated,
     Level,
+    OperatorSetCommitted,
     Responded,
     Signed,
     Task,
@@ -52,6 +57,7 @@ def main() -> None:
     parser.add_argument("--attesting", type=int, default=2, help="Operators who attest each Task")
     parser.add_argument("--seconds", type=int, default=12, help="from one block to the next")
     parser.add_argument("--fold", help="only the fold of this name")
+    parser.add_argument("--rotate", type=int, default=0, help="Tasks from one OperatorSet to the next")
     given = parser.parse_args()
     tasks: int = given.tasks
     gc.set_threshold(50_000, 20, 20)  # as every command has it
@@ -60,7 +66,7 @@ def main() -> None:
     refs: list[BlockRef] = []
     began, spent = time.monotonic(), 0.0
     print(f"{OPERATORS:,} operators, {WINDOW + GRACE:,} tasks open; before: {_memory()} MB")
-    for block, events in history(tasks, given.attesting, given.seconds):
+    for block, events in history(tasks, given.attesting, given.seconds, given.rotate):
         refs.append(block.ref)
         started = time.perf_counter()
         for i, (fold, folded) in enumerate(folds):
@@ -77,6 +83,20 @@ def main() -> None:
                 flush=True,
             )
 
+    kept = {fold.name: checkpoint.encode(folded.steps[0]) for fold, folded in folds}
+    names = {fold.name: fold for fold, _ in folds}
+    folds.clear()
+    gc.collect()
+    print(f"checkpoints: {', '.join(f'{name} {len(each) / 1e6:.1f} MB' for name, each in kept.items())}")
+    again = [checkpoint.decode(kept.pop(name), fold) for name, fold in names.items()]
+    gc.collect()
+    print(f"read back: {_memory()} MB for {len(again)} folds; {_most()} MB at most")
+
+
+def _most() -> int:
+    """The most that the process ever had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
+
 
 def _memory() -> int:
     """The process's resident memory in MB."""
@@ -88,9 +108,11 @@ def _checkpoints(folds: list[tuple[Any, Any]]) -> float:
     return round(sum(len(checkpoint.encode(folded.steps[0])) for _, folded in folds) / 1e6, 1)
 
 
-def history(tasks: int, attesting: int, seconds: int) -> Iterator[tuple[Block, list[ChainEvent]]]:
+def history(
+    tasks: int, attesting: int, seconds: int = 12, rotate: int = 0
+) -> Iterator[tuple[Block, list[ChainEvent]]]:
     """Blocks and what happened in them. Who attests first did not sign with the quorum."""
-    committed = operator_set(encode_members([(a, k, 10**18) for a, k in MEMBERS]))
+    committed, keys = operator_set(encode_members([(a, k, 10**18) for a, k in MEMBERS])), dict(MEMBERS)
     parent = Hash32(bytes(32))
     before: Task | None = None
     for number in range(tasks + 1):
@@ -98,6 +120,13 @@ def history(tasks: int, attesting: int, seconds: int) -> Iterator[tuple[Block, l
         if number == 0:
             events += registered(committed)
         else:
+            if rotate and number % rotate == 0:
+                address, _ = MEMBERS[number // rotate % OPERATORS]
+                keys[address] = G1((1 << 300 | number).to_bytes(64))
+                events.append(KeyRotated(At(number, 0, 0), address, keys[address], G2(number.to_bytes(128))))
+                stakes = [(a, k, 10**18 + number) for a, k in keys.items()]
+                committed = operator_set(encode_members(stakes))
+                events.append(OperatorSetCommitted(At(number, 0, 1), committed))
             opened = task(number, committed.hash, parent, WINDOW, GRACE)
             events.append(TaskSubmitted(opened.submitted, opened))
             if before:

@@ -27,7 +27,7 @@ from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import Fact, InSet, Stored
 from nektar.model import Address, Block, BlockClosed, Event, Hash32, Network, WithdrawalRequested
 from nektar.networks.encoding import PROVE_BOND_BREACH, call, members, padded, word
-from nektar.operators import Committed, Registry
+from nektar.operators import Members, Registry
 from nektar.rows import Change, Finding
 from processors.conditions.condition import Dispute
 
@@ -126,19 +126,19 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
     found, newest = state.found, state.registry.newest_set
     for operator in state.asked if newest else ():
         assert newest is not None  # noqa: S101  else there are none
-        bond, place = state.bonds.of(operator), newest.places.get(operator)
+        bond, place = state.bonds.of(operator), newest.place(operator)
         if bond is None or not bond.underbonded or place is None or place in newest.left:
             continue
-        known = found.get(newest.set.hash, 0)
+        known = found.get(newest.hash, 0)
         if not known >> place & 1:
-            found = found.set(newest.set.hash, known | 1 << place)
+            found = found.set(newest.hash, known | 1 << place)
             changes.append(Change(None, _finding(state, newest, place, block)))
     return msgspec.structs.replace(state, asked=(), found=found), changes
 
 
-def _finding(state: Watch, newest: Committed, place: int, block: Block) -> Finding:
+def _finding(state: Watch, newest: Members, place: int, block: Block) -> Finding:
     """The finding, of facts that a stranger would come to as well; no event says which registration it is."""
-    member, set_hash = newest.set.members[place], newest.set.hash
+    member, set_hash = newest[place], newest.hash
     key_hash, at, some = bls.key_hash(member.key), block.ref, 1
     _holds(
         Accused(member.operator, set_hash),

@@ -10,7 +10,7 @@ from nektar.evidence.sought import SetSought, StateSought, ToFetch, VariableSoug
 from nektar.evidence.verify import TASK_MANAGER
 from nektar.facts import Fact, Stored
 from nektar.model import At, BlockRef, Hash32, Level
-from nektar.operators import Committed
+from nektar.operators import Members
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -58,9 +58,9 @@ class Exhibits:
         self.levels.append(level)
         return self
 
-    def whole(self, claim: Whole, fact: Fact, committed: Committed) -> Exhibits:
+    def whole(self, claim: Whole, fact: Fact, members: Members) -> Exhibits:
         """With this claim, which needs an OperatorSet."""
         self.claims.append(claim)
-        self.sets.append(SetSought(Octets(committed.set.hash), committed.since))
+        self.sets.append(SetSought(Octets(members.hash), members.since))
         self.facts.append(fact)
         return self

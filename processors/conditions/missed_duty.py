@@ -218,14 +218,15 @@ def _finding(state: Watch, offence: Offence, block: Block) -> Finding:
     keys: dict[Hash32, None] = {}
     for miss in offence.misses:
         owed = misses.tasks[miss.task]
-        committed = misses.ledger.registry.sets[owed.task.set_hash]
-        place = committed.places[operator]
-        key_hash = bls.key_hash(committed.set.members[place].key)
+        members = misses.ledger.registry.held(owed.task.set_hash)
+        place = members.place(operator)
+        assert place is not None  # noqa: S101  it has missed its duty
+        key_hash = bls.key_hash(members[place].key)
         events += _events(owed)
         held += _held(owed, operator)
         facts += [*_facts(owed, operator, block.ref), Member(miss.task, operator, place, key_hash)]
         whole.append(MemberClaim(Octets(owed.task.preimage), place))
-        sets.add(SetSought(Octets(owed.task.set_hash), committed.since))
+        sets.add(SetSought(Octets(members.hash), members.since))
         keys[key_hash] = None
     variables: list[VariableSought] = []
     for number, key in enumerate(keys, 1):

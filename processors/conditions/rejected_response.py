@@ -180,10 +180,10 @@ def _finding(state: Desk, block: Block, rejected: Rejected) -> Finding:
     fetch: tuple[EventSought | CallSought, ...] = (call,)
     sets: tuple[SetSought, ...] = ()
     if known and known.block and signature:
-        committed = state.registry.sets[known.task.set_hash]
-        operator = committed.set.members[signature.index].operator
+        members = state.registry.held(known.task.set_hash)
+        operator = members[signature.index].operator
         fetch = (sought.event(TASK_MANAGER, known.block.ref, known.task.submitted), call)
-        sets = (SetSought(Octets(known.task.set_hash), committed.since),)
+        sets = (SetSought(Octets(members.hash), members.since),)
         level = Level.PROVED if known.block.level is level is Level.PROVED else Level.LINKED
     return Finding(
         id=finding_id(NAME, state.chain_id, state.contract, rejected.transaction, operator),
@@ -205,17 +205,17 @@ def _finding(state: Desk, block: Block, rejected: Rejected) -> Finding:
 
 def _signature(state: Desk, known: Known, rejected: Rejected) -> SignatureClaim | None:
     """The claim that the member whom the call names signed it, where that is so."""
-    committed = state.registry.sets[known.task.set_hash]
+    members = state.registry.held(known.task.set_hash)
     index = rejected.index
-    if index is None or index >= len(committed.twins) or keccak(rejected.response) != rejected.digest:
+    if index is None or index >= len(members) or keccak(rejected.response) != rejected.digest:
         return None
     digest = bls.signing_digest(state.chain_id, state.contract, rejected.task_hash, rejected.digest)
-    if not bls.verify(committed.twins[index], digest, rejected.signature):
+    if not bls.verify(members[index].twin, digest, rejected.signature):
         return None
     return SignatureClaim(
         task=Octets(known.task.preimage),
         index=index,
-        key_g2=Octets(committed.twins[index]),
+        key_g2=Octets(members[index].twin),
         response=Octets(rejected.response),
         signature=Octets(rejected.signature),
     )

@@ -42,7 +42,7 @@ from nektar.model import (
     TaskSubmitted,
 )
 from nektar.networks.encoding import is_answer
-from nektar.operators import Committed, Registry
+from nektar.operators import Members, Registry
 from nektar.rows import Change, Finding
 from processors import early
 
@@ -106,9 +106,9 @@ class Watch(msgspec.Struct, Generic[Kept], frozen=True):
     oldest: int = 0  # number of the oldest of these
     window: int = SLASHING_WINDOW  # blocks after its grace for which a Task is watched
 
-    def committed(self, watched: Watched[Kept]) -> Committed:
+    def members(self, watched: Watched[Kept]) -> Members:
         """The set of a Task that is watched."""
-        return self.registry.sets[watched.task.set_hash]
+        return self.registry.held(watched.task.set_hash)
 
 
 class Listener(Protocol[Kept]):
@@ -218,7 +218,7 @@ def _heard(
     watched = state.tasks.get(signed.task_hash)
     if watched is None or not _disputable(signed):
         return state, []
-    place = state.committed(watched).places.get(signed.operator)
+    place = state.members(watched).place(signed.operator)
     if place is None or watched.found >> place & 1:
         return state, []
     held = Held(signed.digest, signed.response, signed.signature, block)
@@ -232,7 +232,7 @@ def _accepted(
     watched = state.tasks.get(responded.task_hash)
     if watched is None or responded.non_signers is None or not _disputable(responded):
         return state, []
-    signers = state.committed(watched).all_but(responded.non_signers)
+    signers = state.members(watched).all_but(responded.non_signers)
     after, findings = listener.accepted(state, watched, Quorum(responded, block, signers))
     return _with(state, watched, after), _said(findings)
 
@@ -301,13 +301,13 @@ def _file(due: Map[int, Map[Hash32, None]], block: int, task_hash: Hash32) -> Ma
 def is_signed(watch: Watch[Kept], watched: Watched[Kept], place: int, held: Held) -> bool:
     """Whether the signature is the member's."""
     digest = bls.signing_digest(watch.chain_id, watch.contract, watched.task.hash, held.digest)
-    return bls.verify(watch.committed(watched).twins[place], digest, held.signature)
+    return bls.verify(watch.members(watched)[place].twin, digest, held.signature)
 
 
 def is_quorums(watch: Watch[Kept], watched: Watched[Kept], quorum: Quorum) -> bool:
     """Whether its signature is the sum of its signers': of a block whose receipts nobody had, that is a
     provider's word alone."""
-    members = watch.committed(watched).set.members
+    members = watch.members(watched)
     keys = [member.key for place, member in enumerate(members) if quorum.signers >> place & 1]
     responded = quorum.responded
     digest = bls.signing_digest(watch.chain_id, watch.contract, watched.task.hash, quorum.digest)
@@ -330,8 +330,8 @@ def finding(
     """The finding that this member signed these, and of what more is shown, of facts that a stranger would
     come to as well. Raises NotProved where the log contradicts itself: a Task or set that is not what its
     hash is of."""
-    task, committed = watched.task, watch.committed(watched)
-    operator = committed.set.members[place].operator
+    task, members = watched.task, watch.members(watched)
+    operator = members[place].operator
     assert watched.block is not None  # noqa: S101  signatures are heard once it is closed
     blocks = [block for block in (watched.block, *(each.block for each in signed)) if block is not None]
     newest = max(blocks, key=lambda block: block.number)
@@ -345,14 +345,14 @@ def finding(
                 SignatureClaim(
                     task=Octets(task.preimage),
                     index=place,
-                    key_g2=Octets(committed.twins[place]),
+                    key_g2=Octets(members[place].twin),
                     response=Octets(each.response),
                     signature=Octets(each.signature),
                 )
             )
             continue
         responded = each.responded
-        missing = tuple(i for i in range(len(committed.twins)) if not each.signers >> i & 1)
+        missing = tuple(i for i in range(len(members)) if not each.signers >> i & 1)
         fetch.append(sought.event("task_manager", each.block.ref, responded.at))
         facts.append(Accepted(task.hash, each.digest, missing, each.block.ref))
         whole.append(
@@ -382,7 +382,7 @@ def finding(
         facts=sought.write(
             Sought(
                 *(Octets(task.hash), tuple(fetch), tuple(whole)),
-                sets=(SetSought(Octets(task.set_hash), committed.since),),
+                sets=(SetSought(Octets(members.hash), members.since),),
             )
         ),
     )

@@ -333,8 +333,8 @@ def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple
         return state, []
     out, named = None, event.non_signers
     if known.held and named is not None:
-        committed = state.registry.sets[known.set_hash]
-        out = committed.everyone & ~committed.all_but(named)
+        members = state.registry.held(known.set_hash)
+        out = members.everyone & ~members.all_but(named)
     known = msgspec.structs.replace(known, responded=at, digest=event.digest, out=out)
     return _answered(state, event.task_hash, known, block)
 
@@ -343,7 +343,7 @@ def _attested(state: Watch, event: Attested, at: Place, block: Block) -> tuple[W
     known = state.tasks.get(event.task_hash)
     if known is None or not known.held or at.block > known.end:
         return state, []
-    place = state.registry.sets[known.set_hash].places.get(event.operator)
+    place = state.registry.held(known.set_hash).place(event.operator)
     if place is None or known.attested >> place & 1:
         return state, []
     linked = 0 if at.level is Level.PROVED else 1 << place
@@ -368,14 +368,14 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
         return state, []
     if _attests(state, task_hash, operator, block, case := Exhibits()):
         return _find(state, block, request, "signed", case)
-    committed, accepted = state.registry.sets[known.set_hash], _accepted(task_hash, known)
-    place = committed.places.get(operator)
+    members, accepted = state.registry.held(known.set_hash), _accepted(task_hash, known)
+    place = members.place(operator)
     if known.responded and accepted and place is not None and place not in accepted.non_signers:
         case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
         case.event(TASK_MANAGER, known.responded, accepted)
-        key_hash = bls.key_hash(committed.set.members[place].key)
-        member = MemberClaim(Octets(known.task), place)
-        case.whole(member, Member(task_hash, operator, place, key_hash), committed)
+        key_hash = bls.key_hash(members[place].key)
+        claim = MemberClaim(Octets(known.task), place)
+        case.whole(claim, Member(task_hash, operator, place, key_hash), members)
         return _find(state, block, request, "signed", case)
     return state, []
 
@@ -436,10 +436,10 @@ def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list
     known = state.tasks.get(task_hash) if task_hash else None
     if task_hash is None or known is None:
         return state, []
-    committed = state.registry.sets[known.set_hash] if known.held else None
-    if committed and operator not in committed.places:
+    members = state.registry.held(known.set_hash) if known.held else None
+    if members is not None and members.place(operator) is None:
         claim = NonMemberClaim(Octets(known.task), Octets(operator))
-        case = Exhibits().whole(claim, NotMember(task_hash, operator), committed)
+        case = Exhibits().whole(claim, NotMember(task_hash, operator), members)
         return _find(state, block, request, "no_duty", case)
     case = Exhibits().event(TASK_MANAGER, known.at, Submitted(known.task, known.at.ref))
     deadline, grace = deadline_of(known.task)
@@ -511,8 +511,11 @@ class _Log(Chain):
         self._state, self._block, self._case = state, block, case
 
     def is_forged(self, made: Signature) -> bool:
-        committed = self._state.registry.sets.get(made.members.hash)
-        if committed is None or (twin := committed.twins[made.place]) == UNKNOWN_TWIN:
+        registry = self._state.registry
+        if made.members.hash not in registry.sets:
+            return False
+        members = registry.held(made.members.hash)
+        if (twin := members[made.place].twin) == UNKNOWN_TWIN:
             return False
         task_hash, digest = Hash32(keccak(made.task)), Hash32(keccak(made.response))
         signed = bls.signing_digest(self._state.chain_id, self._state.contract, task_hash, digest)
@@ -521,7 +524,7 @@ class _Log(Chain):
         named = (Octets(made.task), made.place, Octets(twin), Octets(made.response), Octets(made.signature))
         operator = made.members.members[made.place].operator
         fact = Forged(task_hash, operator, digest, made.signature)
-        self._case.whole(ForgeryClaim(*named), fact, committed)
+        self._case.whole(ForgeryClaim(*named), fact, members)
         return True
 
     def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:
@@ -547,7 +550,7 @@ class _Log(Chain):
 def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: Exhibits) -> bool:
     """Whether an Operator attested a Task: if so, the case shows it."""
     known = state.tasks.get(task_hash)
-    place = state.registry.sets[known.set_hash].places.get(operator) if known and known.held else None
+    place = state.registry.held(known.set_hash).place(operator) if known and known.held else None
     if known is None or place is None or not known.attested >> place & 1:
         return False
     level = Level.LINKED if known.linked >> place & 1 else Level.PROVED

@@ -218,10 +218,12 @@ def _ended(
             state = _let_go(state, task_hash)
             continue
         owed, misses, who = state.tasks[task_hash], state.of, 0
-        places = state.ledger.registry.sets[owed.task.set_hash].places
+        members = state.ledger.registry.held(owed.task.set_hash)
         miss = Miss(owed.task.number, owed.task.submitted.block, task_hash)
         for operator in those:
-            who |= 1 << places[operator]
+            place = members.place(operator)
+            assert place is not None  # noqa: S101  the ledger says that it missed its duty
+            who |= 1 << place
             misses = misses.set(operator, tuple(sorted((*misses.get(operator, ()), miss))))
         leaves = max(last, miss.submitted + state.window - 1)
         state = msgspec.structs.replace(
@@ -249,7 +251,7 @@ def _counted(state: Misses, operator: Address, tasks: Iterable[Hash32]) -> Misse
         owed = state.tasks.get(task_hash)
         if owed is None or not owed.missed:
             continue
-        place = state.ledger.registry.sets[owed.task.set_hash].places.get(operator)
+        place = state.ledger.registry.held(owed.task.set_hash).place(operator)
         if place is None or not owed.missed >> place & 1:
             continue
         left = owed.missed & ~(1 << place)
@@ -279,7 +281,7 @@ def _passed(state: Misses, last: int, due: Iterable[int]) -> Misses:
                 state = msgspec.structs.replace(state, due=_file(state.due, max(last + 1, *near), task_hash))
                 continue
             misses = state.of
-            for place, member in enumerate(state.ledger.registry.sets[owed.task.set_hash].set.members):
+            for place, member in enumerate(state.ledger.registry.held(owed.task.set_hash)):
                 if owed.missed >> place & 1:
                     misses = _without(misses, member.operator, task_hash)
             state = _let_go(msgspec.structs.replace(state, of=misses), task_hash)

@@ -33,8 +33,8 @@ class Operators:
                 concerned = {event.operator}
             case OperatorSetCommitted():
                 concerned = {member.operator for member in event.set.members}
-                if former := state.newest_set:
-                    concerned.update(former.places)
+                if (former := state.newest_set) is not None:
+                    concerned.update(member.operator for member in former)
             case _:
                 return state, []
         after = operators.step(state, event)
@@ -47,14 +47,13 @@ def _row(registry: Registry, address: Address) -> OperatorRow | None:
     if known is None:
         return None
     newest = registry.newest_set
-    place = newest.places.get(address) if newest else None
-    positions = newest.set.members[place].stake if newest and place is not None else ()
+    place = None if newest is None else newest.place(address)
     return OperatorRow(
         operator=address,
         bls_key=known.key,
         region=known.region,
         validators=known.validators,
-        stake=sum(position.amount for position in positions),
+        stake=0 if place is None else registry.stakes[place],
         in_set=place is not None,
         registered_block=known.registered,
         deregistered_block=known.deregistered,

@@ -29,7 +29,8 @@ from typing import Any
 import msgspec
 from immutables import Map
 
-from nektar.model import Address, BlockClosed, Event, GapPassed, Hash32, Network
+from nektar.model import Address, BlockClosed, Event, GapPassed, Hash32, Network, OperatorSetCommitted
+from nektar.operators import Registry
 from nektar.rows import Change, DutyRow, DutyState, ServiceRow
 from processors.folds import windows
 from processors.folds.misses import Misses, follow
@@ -56,6 +57,7 @@ class Levels(msgspec.Struct, frozen=True):
     time: int = 0  # of the newest block
     decided: Map[int, Counts] = Map()  # what the open block makes of Duties, by the block that decided them
     touched: Map[Address, None] = Map()  # of whose misses some came or went with it
+    stakes: Map[Hash32, tuple[int, ...]] = Map()  # in the sets that the ledger holds, by place
 
 
 class ServiceLevels:
@@ -79,8 +81,9 @@ class ServiceLevels:
             state = msgspec.structs.replace(
                 state,
                 misses=misses,
-                decided=_decided(state.decided, before.ledger, said) if said else state.decided,
+                decided=_decided(state, before.ledger, said) if said else state.decided,
                 touched=_touched(state.touched, before, misses),
+                stakes=_stakes(state.stakes, event, before.ledger.registry, misses.ledger.registry),
             )
         match event:
             case BlockClosed(block):
@@ -94,24 +97,40 @@ class ServiceLevels:
 # --- what events change -----------------------------------------------------------------------------
 
 
-def _decided(decided: Map[int, Counts], before: Ledger, said: Sequence[Change]) -> Map[int, Counts]:
+def _stakes(
+    stakes: Map[Hash32, tuple[int, ...]], event: Event, before: Registry, after: Registry
+) -> Map[Hash32, tuple[int, ...]]:
+    """Those in a set that is committed, too; those in sets that have gone no more."""
+    if after.sets is before.sets:
+        return stakes
+    if isinstance(event, OperatorSetCommitted):
+        stakes = stakes.set(event.set.hash, after.stakes)
+    for set_hash in [each for each in stakes if each not in after.sets]:
+        stakes = stakes.delete(set_hash)
+    return stakes
+
+
+def _decided(state: Levels, before: Ledger, said: Sequence[Change]) -> Map[int, Counts]:
     """With what changed of Duties; `before` is the ledger that still has their Tasks."""
+    decided = state.decided
     moved: dict[int, dict[Address, Count]] = {}
     for change in said:
         for row, sign in ((change.before, -1), (change.after, 1)):
             if isinstance(row, DutyRow) and row.state in _ELIGIBLE:
                 counts, operator = moved.setdefault(row.decided_block, {}), Address(row.operator)
-                counts[operator] = counts.get(operator, windows.NOTHING) + _count(before, row, sign)
+                count = _count(state.stakes, before, row, sign)
+                counts[operator] = counts.get(operator, windows.NOTHING) + count
     for block, counts in moved.items():
         decided = decided.set(block, windows.summed(decided.get(block, Map()), counts))
     return decided
 
 
-def _count(ledger: Ledger, duty: DutyRow, sign: int) -> Count:
+def _count(stakes: Map[Hash32, tuple[int, ...]], ledger: Ledger, duty: DutyRow, sign: int) -> Count:
     """What an eligible Duty counts for."""
-    committed = ledger.registry.sets[ledger.tasks[Hash32(duty.task_hash)].task.set_hash]
-    member = committed.set.members[committed.places[Address(duty.operator)]]
-    stake = sign * sum(position.amount for position in member.stake)
+    members = ledger.registry.held(ledger.tasks[Hash32(duty.task_hash)].task.set_hash)
+    place = members.place(Address(duty.operator))
+    assert place is not None  # noqa: S101  it has a Duty
+    stake = sign * stakes[members.hash][place]
     if duty.state == DutyState.SIGNED:
         return Count(stake)
     return Count(stake, stake, sign if duty.state == DutyState.MISSED else 0)
@@ -153,7 +172,8 @@ def _closed(state: Levels, cells: tuple[Cell, ...], time: int, block: int) -> tu
             del rows[operator]
         else:
             rows[operator] = row
-    return Levels(state.misses, tuple(standing), rows.finish(), time), changes
+    after = Levels(state.misses, tuple(standing), rows.finish(), time, stakes=state.stakes)
+    return after, changes
 
 
 def _move(

@@ -36,13 +36,13 @@ from immutables import Map
 
 from nektar import operators
 from nektar.model import (
+    Address,
     Attested,
     BlockClosed,
     Event,
     GapPassed,
     Hash32,
     Level,
-    Member,
     Network,
     Paused,
     Responded,
@@ -153,10 +153,10 @@ def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
     if task.hash in state.tasks or task.hash in state.accepted:
         return state, []
     block = task.submitted.block
-    committed = state.registry.sets.get(task.set_hash)
-    opened = OpenTask(task, committed.everyone if committed else 0)
-    if committed:
-        excused = committed.everyone if state.paused or state.paused_at == block else committed.left_by(block)
+    members = state.registry.held(task.set_hash) if task.set_hash in state.registry.sets else None
+    opened = OpenTask(task, 0 if members is None else members.everyone)
+    if members is not None:
+        excused = members.everyone if state.paused or state.paused_at == block else members.left_by(block)
         opened = _decide(opened, DutyState.EXCUSED, block, excused)
         state = msgspec.structs.replace(state, registry=operators.hold(state.registry, task.set_hash))
     state = msgspec.structs.replace(
@@ -165,9 +165,9 @@ def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
         due=_file(state.due, max(opened.deadline, block), task.hash),
     )
     changes = [Change(None, _task_row(opened))]
-    for place, member in enumerate(committed.set.members if committed else ()):
+    for place, member in enumerate(() if members is None else members):
         duty = DutyState.EXCUSED if opened.excused >> place & 1 else DutyState.PENDING
-        changes.append(Change(None, _duty_row(task, member, duty, block)))
+        changes.append(Change(None, _duty_row(task, member.operator, duty, block)))
     return state, changes
 
 
@@ -178,7 +178,7 @@ def _responded(state: Ledger, event: Responded) -> tuple[Ledger, list[Change]]:
     if event.non_signers is None:
         after = msgspec.structs.replace(opened, untold=True)
     elif opened.everyone:
-        signers = state.registry.sets[opened.task.set_hash].all_but(event.non_signers)
+        signers = state.registry.held(opened.task.set_hash).all_but(event.non_signers)
         after = _decide(opened, DutyState.SIGNED, event.at.block, signers)
     else:
         after = opened
@@ -210,7 +210,7 @@ def _attested(state: Ledger, event: Attested) -> tuple[Ledger, list[Change]]:
     opened = state.tasks.get(event.task_hash)
     if opened is None or not opened.everyone or event.at.block > opened.end:
         return state, []
-    place = state.registry.sets[opened.task.set_hash].places.get(event.operator)
+    place = state.registry.held(opened.task.set_hash).place(event.operator)
     if place is None:
         return state, []
     duty = DutyState.SIGNED if event.at.block <= opened.deadline else DutyState.LATE
@@ -310,14 +310,14 @@ def _moved(state: Ledger, before: OpenTask, after: OpenTask) -> tuple[Ledger, li
     task = after.task
     moved = (after.settled & ~before.settled) | (after.excused & ~before.excused)
     if moved:
-        members = state.registry.sets[task.set_hash].set.members
+        members = state.registry.held(task.set_hash)
         newest = after.decided[-1]
         for place in _places(moved):
-            member = members[place]
+            operator = members[place].operator
             changes.append(
                 Change(
-                    _duty_row(task, member, *_standing(before, place)),
-                    _duty_row(task, member, newest.state, newest.block),
+                    _duty_row(task, operator, *_standing(before, place)),
+                    _duty_row(task, operator, newest.state, newest.block),
                 )
             )
     return msgspec.structs.replace(state, tasks=state.tasks.set(task.hash, after)), changes
@@ -366,10 +366,10 @@ def _task_row(opened: OpenTask) -> TaskRow:
     )
 
 
-def _duty_row(task: Task, member: Member, state: DutyState, block: int) -> DutyRow:
+def _duty_row(task: Task, operator: Address, state: DutyState, block: int) -> DutyRow:
     return DutyRow(
         task_hash=task.hash,
-        operator=member.operator,
+        operator=operator,
         task_number=task.number,
         task_input=task.input,
         state=state,

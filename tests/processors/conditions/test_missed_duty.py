@@ -218,8 +218,8 @@ def assert_tidy(state: Misses, passed: int) -> None:
     for set_hash, committed in state.ledger.registry.sets.items():
         assert committed.holds == holds[set_hash]
     for task_hash, owed in state.tasks.items():
-        places = state.ledger.registry.sets[owed.task.set_hash].places
-        these = {(task_hash, operator) for operator, place in places.items() if owed.missed >> place & 1}
+        members = enumerate(state.ledger.registry.held(owed.task.set_hash))
+        these = {(task_hash, member.operator) for place, member in members if owed.missed >> place & 1}
         assert these == {each for each in missed if each[0] == task_hash}
         if task_hash not in state.ledger.tasks:
             assert these
