@@ -1,9 +1,10 @@
 """What was reported and is not so: named, and struck out, before what is proved takes its place.
 
 The order of writing makes a death at any moment one that a second run mends, with the same names for the same
-lies: all that is wrong of a block is named at once (`dissent`), and nothing more of a block that is named,
-whatever of its rows was corrected since; then the proved rows are written, and then false ones struck out, so
-that no block that is said to be there is ever without its logs; `coverage` comes last.
+lies: all that is wrong of some blocks is named at once (`dissent`), and that they are named is kept: nothing
+more is named of this report of them, whatever of its rows was corrected since. Then the proved rows are
+written, and then false ones struck out, so that no block that is said to be there is ever without its logs;
+`coverage` comes last. What is kept goes with it, so that a later report of the blocks is named anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 
 from indexer.audit import UNDECODED, Kind, Lie, Rows, Verdict, judge
-from indexer.filled import VERSIONS, Filled, table_of
+from indexer.filled import NAMED, VERSIONS, Filled, table_of
 from indexer.links import Covered
 from indexer.plan import Plan
 from indexer.ranges import Range, joined, missing, shared
@@ -99,7 +100,7 @@ class Correction:
                 own = hashes[part.first - blocks.first :]
                 verdict = judge(told, _of(part, proved, told), part.first, own)
                 if is_said:
-                    self._name(verdict.lies, reported, reads)
+                    self._name(part, verdict.lies, reported, reads)
                 if verdict.false:
                     false.append((part, own))
         self._filled.put(reads, rows)
@@ -128,15 +129,13 @@ class Correction:
             f" AND first = {of.first} AND last = {of.last} AND level = {literal(str(Level.REPORTED))})"
         )
 
-    def _name(self, lies: Sequence[Lie], reported: Sequence[Covered], reads: Sequence[Read]) -> None:
-        """Keep who told them. What is named of a block already is all of it: a run was cut off after that."""
+    def _name(
+        self, blocks: Range, lies: Sequence[Lie], reported: Sequence[Covered], reads: Sequence[Read]
+    ) -> None:
+        """Keep who told the lies of these blocks, and that none of them is to be named once more."""
         if not lies:
             return
-        rows = self._store.rows(
-            f"SELECT DISTINCT block_number FROM {_DISSENT} FINAL WHERE {self._plan.mine}"  # noqa: S608
-            f" AND {_LIES} AND block_number BETWEEN {lies[0].number} AND {lies[-1].number}"
-        )
-        named = {number for (number,) in rows}
+        named = self._filled.marked(NAMED)
         now = int(time.time())
         said = [
             DissentRow(
@@ -150,9 +149,10 @@ class Correction:
                 found=now,
             )
             for lie in lies
-            if lie.number not in named
+            if not any(each.first <= lie.number <= each.last for each in named)
         ]
         self._filled.say(DissentRow, said)
+        self._filled.mark(NAMED, [blocks])
 
     def _strike(self, told: Rows, verdict: Verdict) -> None:
         for name, rows in verdict.false.items():

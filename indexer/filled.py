@@ -32,9 +32,10 @@ from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arr
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
-# The kind of blocks whose rows are about to be written: struck out from the beginning, so that no view has
-# it. It tells of rows that are left of these, where other contracts' coverage keeps them from being cleared.
-BEGUN = "begun"
+# Kinds that are struck out from the beginning, so that no view has them. Blocks whose rows are about to be
+# written: it tells of rows that are left of these, where other contracts' coverage keeps them from being
+# cleared. And blocks of which all that was reported falsely is named.
+BEGUN, NAMED = "begun", "named"
 _UNKNOWN = Hash32(bytes(32))
 _COVERAGE = row_table(CoverageRow).name
 # Tables that may hold rows of bulk reading, of whatever contracts.
@@ -113,11 +114,21 @@ class Filled:
 
     def cut_off(self) -> list[Range]:
         """The blocks whose rows a run of this plan was writing when it was cut off."""
-        begun = self._store.rows(
-            f"SELECT first, last FROM {_COVERAGE} WHERE {self._plan.mine} AND kind = {literal(BEGUN)}"  # noqa: S608
-        )
         there = [each.blocks for each in self.covered(*VERSIONS)]
-        return [part for each in joined(Range(*each) for each in begun) for part in missing(each, there)]
+        return [part for each in self.marked(BEGUN) for part in missing(each, there)]
+
+    def marked(self, kind: str) -> list[Range]:
+        """The blocks of which the plan's runs have kept this."""
+        found = self._store.rows(
+            f"SELECT first, last FROM {_COVERAGE} WHERE {self._plan.mine} AND kind = {literal(kind)}"  # noqa: S608
+        )
+        return joined(Range(*each) for each in found)
+
+    def mark(self, kind: str, blocks: Iterable[Range]) -> None:
+        """Keep this of the blocks for as long as anything covers them. Raises StoreError."""
+        nothing = Ends(_UNKNOWN, _UNKNOWN)
+        if rows := [self._row(kind, each, "", nothing, 0) for each in blocks]:
+            self.insert(_COVERAGE, table_of(CoverageRow, rows), deleted=True)
 
     def forget(self, blocks: Range) -> list[Range]:
         """Have nothing any more of whatever coverage of the name touches these blocks: of this plan's, which
@@ -173,9 +184,7 @@ class Filled:
     def put(self, reads: Sequence[Read], rows: Decoded) -> None:
         """Insert the rows of what was read, of which `cover` is to say that they are there; and before, that
         they are about to be. Raises StoreError."""
-        blocks, nothing = joined(read.blocks for read in reads), Ends(_UNKNOWN, _UNKNOWN)
-        if begun := [self._row(BEGUN, each, "", nothing, 0) for each in blocks]:
-            self.insert(_COVERAGE, table_of(CoverageRow, begun), deleted=True)
+        self.mark(BEGUN, joined(read.blocks for read in reads))
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
         if rows.events and self._unmerged is not None:

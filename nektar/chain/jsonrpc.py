@@ -83,10 +83,30 @@ class _Around(msgspec.Struct):
     """An answer's members, none of which is kept."""
 
 
-def result_array(body: bytes) -> tuple[int, int] | None:
-    """Where the array stands that a JSON-RPC answer has as its result; None for any other, an error say.
+class _Answer(msgspec.Struct):
+    """A result that is looked at no closer than to find where it ends."""
 
-    Only what stands around the array is parsed: whoever reads the array finds what is wrong in it.
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_answers = msgspec.json.Decoder(_Answer)
+
+
+def result(body: bytes) -> bytes | None:
+    """The text of what a JSON-RPC answer has as its result, however that is written; None where it has none,
+    but an error. Nothing is made of the text."""
+    try:
+        text = bytes(_answers.decode(body).result)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if text == b"null" else text
+
+
+def result_array(body: bytes) -> tuple[int, int] | None:
+    """Where the array stands that a JSON-RPC answer has as its result, as nodes write it; None for any other.
+
+    Only what stands around the array is parsed: whoever reads it finds whether it is one, and asks for
+    `result` where it is not.
     """
     start, end = body.find(_RESULT, 0, 256) + len(_RESULT) - 1, body.rfind(b"]") + 1
     if start < len(_RESULT) or end <= start:

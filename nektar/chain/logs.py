@@ -100,11 +100,12 @@ def read(body: bytes) -> Logs | None:
 
     Raises Malformed, also for logs that a reorg has removed.
     """
-    array = jsonrpc.result_array(body)
-    if array is None:
-        return None
-    found = _regular(body + bytes(scan.PADDING), *array)
-    return one_by_one(body[slice(*array)]) if found is None else found
+    if (array := jsonrpc.result_array(body)) is not None:
+        found = _regular(body + bytes(scan.PADDING), *array)
+        if found is not None:
+            return found
+    text = jsonrpc.result(body)
+    return None if text is None else one_by_one(text)
 
 
 def _regular(text: bytes, start: int, end: int) -> Logs | None:

@@ -489,6 +489,27 @@ def test_a_reorg_between_headers_and_receipts_is_nobodys_lie(store: Store, chain
     assert dissent_of(store, of) == []
 
 
+class Spaced(Provider):
+    """A real provider that writes its answers with spaces and lines."""
+
+    def __init__(self, url: str, indent: int | None) -> None:
+        super().__init__("spaced", url)
+        self._indent = indent
+
+    async def body(self, calls: Sequence[Call]) -> bytes:
+        return json.dumps(json.loads(await super().body(calls)), indent=self._indent).encode()
+
+
+@pytest.mark.parametrize("level", [Level.REPORTED, Level.PROVED])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_answers_may_be_written_in_any_way(
+    store: Store, chain: Load, level: Level, indent: int | None
+) -> None:
+    of = plan(chain, level)
+    run(store, Spaced(chain.url, indent), of)
+    assert stored(store, of.name) == expected(chain, level)
+
+
 class Untimed(Provider):
     """A real provider whose logs don't say when their blocks were made."""
 

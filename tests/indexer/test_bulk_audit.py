@@ -51,8 +51,8 @@ class Stage(NamedTuple):
     def honest(self, name: str = "honest") -> Provider:
         return Provider(name, self.chain.url)
 
-    def lying(self) -> Provider:
-        return Provider("liar", self.url, Limits(timeout=2.0))
+    def lying(self, name: str = "liar") -> Provider:
+        return Provider(name, self.url, Limits(timeout=2.0))
 
     def tell(self, lie: str, seed: int = 7, chance: float = 1.0) -> None:
         self.liar.tell({"lie": lie, "seed": seed, "chance": chance})
@@ -380,6 +380,37 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
         assert lies_of(store, of) == lies, writes
         assert {level for _, _, level, *_ in coverage(store, of)} == {"proved"}, writes
     raise AssertionError("it never got to its end")
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_each_report_of_the_same_blocks_is_held_to_account_anew(
+    store: Store, stage: Stage, true: dict[Any, Any], is_killed: bool
+) -> None:
+    """By the same provider or another, whatever stands in `dissent` of these blocks."""
+    of, found = plan(stage.chain), set[Any]()
+    run(store, of._replace(level=Level.PROVED), stage.honest())
+    stage.tell("wrong bloom")
+    Filled(store, of).forget(of.blocks)
+    with pytest.raises(Contradiction):
+        run(store, of._replace(level=Level.PROVED), stage.lying("first"))
+    for round_, lie in enumerate(
+        ("omitted log", "altered data", "invented log", "wrong hash", "omitted log")
+    ):
+        provider = ("first", "second")[round_ % 2]
+        Filled(store, of).forget(of.blocks)  # as where a reorg took them away
+        stage.tell(lie, seed=round_, chance=0.5)
+        run(store, of, stage.lying(provider))
+        stage.tell("")
+        found |= {(*each, provider) for each in differences(said(store, of.name), true)}
+        if is_killed:
+            with pytest.raises(Killed):
+                run(Dying(store, 1 + round_ % 3), audit(of), stage.honest())
+        run(store, audit(of), stage.honest())
+        assert said(store, of.name) == true
+        account = dissent(store, of, LOGS * 5)
+        told = [(e.block_number, e.log_index, e.lie, e.block_hash, e.provider) for e in account.first]
+        assert sorted(told) == sorted(found), lie
+        assert {each.proved_by for each in account.first} == {"honest"}
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside another set of contracts"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tracemalloc
 from typing import Any
 
@@ -141,9 +142,32 @@ def test_what_nodes_write_otherwise_is_read_too(change: Any) -> None:
     for written in ({}, {"indent": 1}, {"separators": (", ", ": ")}):
         body = json.dumps({"result": change(some(9, 30)), "id": 1}, **written).encode()  # type: ignore[arg-type]
         found = read(body)
-        if found is None:  # no array that is found without a parse
-            found = module.one_by_one(json.dumps(json.loads(body)["result"]).encode())
+        assert found is not None
         assert columns(found) == columns(parsed(body))
+
+
+def respaced(body: bytes, rng: random.Random) -> bytes:
+    """The same JSON with white space wherever that may stand."""
+    spaces = [" ", "\n", "\t", "\r\n", "  ", *[""] * rng.choice([0, 5, 500])]
+    tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+', body.decode())
+    return "".join(rng.choice(spaces) + token for token in tokens).encode() + rng.choice(spaces).encode()
+
+
+@given(st.integers(0, 2**32), st.integers(0, 12))
+@settings(max_examples=100)
+def test_however_an_answer_is_written_it_says_what_a_parse_says(seed: int, count: int) -> None:
+    """Spaces, the order of members, others beside them, keys in escapes."""
+    rng = random.Random(seed)
+    members = [("jsonrpc", "2.0"), ("id", 7), ("result", some(seed, count)), ("more", {"a": [1, {"b": []}]})]
+    rng.shuffle(members)
+    text = json.dumps(dict(members), separators=(",", ":")).encode()
+    if rng.random() < 0.2:
+        text = text.replace(b'"result"', b'"resul\\u0074"')
+    body = respaced(text, rng)
+    assert json.loads(body) == dict(members)
+    found = read(body)
+    assert found is not None
+    assert columns(found) == columns(parsed(body))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +193,13 @@ def test_a_log_that_is_none_is_refused_by_name(key: str, value: Any, says: str) 
     written[7][key] = value
     with pytest.raises(Malformed, match=says):
         read(answer(written))
+
+
+@pytest.mark.parametrize("result", ["7", '"0x"', "{}", "[7]", '["0x"]', "[[]]", "true", '[{"address":7}]'])
+@pytest.mark.parametrize("spaces", ["", " "])
+def test_a_result_that_is_no_logs_is_refused(result: str, spaces: str) -> None:
+    with pytest.raises(Malformed, match="logs: expected them as JSON-RPC has them"):
+        read(f'{{"jsonrpc":"2.0","id":1,"result":{spaces}{result}}}'.encode())
 
 
 def test_an_answer_without_a_result_is_no_logs() -> None:

@@ -16,7 +16,7 @@ from nektar.chain.receipt import read_receipt
 from nektar.chain.receipts import Receipts, blooms, read, regular
 from nektar.chain.trie import ordered_root
 from tests.nektar.chain.blocks import corpora
-from tests.nektar.chain.test_logs import log, words
+from tests.nektar.chain.test_logs import log, respaced, words
 
 
 def answer(*blocks: list[Any]) -> bytes:
@@ -138,6 +138,15 @@ def test_the_receipts_of_real_blocks_have_their_roots() -> None:
         assert ordered_root(raw).hex() == real.block["receiptsRoot"][2:]
         tried += len(raw)
     assert tried > 500
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_an_answer_is_written_it_says_the_same(seed: int) -> None:
+    rng = random.Random(seed)
+    blocks = [block(seed), block(seed + 1)]
+    found = read(respaced(answer(*blocks), rng))
+    assert found is not None
+    assert encoded(found) == one_by_one(blocks)
 
 
 def test_what_is_written_in_another_way_is_parsed() -> None:
