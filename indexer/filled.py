@@ -113,9 +113,21 @@ class Filled:
         return covered(self._store, self._plan, *levels)
 
     def cut_off(self) -> list[Range]:
-        """The blocks whose rows a run of this plan was writing when it was cut off."""
+        """The blocks whose rows a run under this name was writing when it was cut off, whatever contracts it
+        read, and that are not there as this plan asks for them."""
+        name = f"network = {literal(self._plan.name)}"
+        begun = self._by_filter(f"{_COVERAGE} WHERE {name} AND kind = {literal(BEGUN)}")
+        ended = self._by_filter(f"{_COVERAGE} FINAL WHERE {name} AND kind = {literal(LOGS)}")
+        left = joined(part for of in begun for each in begun[of] for part in missing(each, ended.get(of, ())))
         there = [each.blocks for each in self.covered(*VERSIONS)]
-        return [part for each in self.marked(BEGUN) for part in missing(each, there)]
+        return [part for each in left for part in missing(each, there)]
+
+    def _by_filter(self, of: str) -> dict[str, list[Range]]:
+        """The blocks that rows of coverage name, by the contracts that were read."""
+        found: dict[str, list[Range]] = {}
+        for filter_, first, last in self._store.rows(f"SELECT hex(filter), first, last FROM {of}"):  # noqa: S608
+            found.setdefault(filter_, []).append(Range(first, last))
+        return {filter_: joined(blocks) for filter_, blocks in found.items()}
 
     def marked(self, kind: str) -> list[Range]:
         """The blocks of which the plan's runs have kept this."""
@@ -137,7 +149,7 @@ class Filled:
         where = f"{name} AND first <= {blocks.last} AND last >= {blocks.first}"
         asked = f"SELECT first, last, {self._plan.mine} FROM {_COVERAGE} FINAL WHERE {where}"  # noqa: S608
         gone = self._store.rows(asked)
-        self._store.command(f"DELETE FROM {_COVERAGE} WHERE {where}")  # noqa: S608
+        self._store.command(f"DELETE FROM {_COVERAGE} WHERE {where} AND kind != {literal(BEGUN)}")  # noqa: S608
         self.clear(Range(first, last) for first, last, _ in gone)
         return [Range(first, last) for first, last, is_mine in gone if is_mine]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ from indexer.pin import OffThePin, Pin, another, descent
 from indexer.prove import Contradiction, Proved, hash_of, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
+from nektar.chain.bloom import bloom
 from nektar.chain.jsonrpc import Malformed, octets, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Absent, Pool
@@ -331,30 +332,69 @@ class Source:
         return await self._linked(provider, block, receipts)
 
     async def _linked(self, provider: Provider, block: Mapping[str, Any], said: Any) -> Served:
-        """The block without `provider`'s receipts: with another's if it can be, else with its logs alone."""
+        """The block without `provider`'s receipts: with another's if it can be, else with logs alone."""
         block_hash = "0x" + octets(block, "hash", 32).hex()
-        for other in self.pool.order():
-            if other is not provider:
-                await self._check(other)
-                receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
-                if is_missing(receipts):
-                    continue
-                try:
-                    with named(other):
-                        proved = prove(block, _mappings(receipts))
-                        return Served(proved, other.name, self._anchor, provider.name)
-                except Contradiction as error:
-                    logger.warning("%s", error)
-                    self.contradicted(other.name, quantity(block, "number", NUMBER_BITS), error)
-        (logs,) = await provider.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
-        if isinstance(logs, RangeLimited):
-            raise logs  # they are there, and too many for it
-        with named(provider):
-            proved = prove(block, None, logs=() if is_missing(logs) else _mappings(logs))
-            served = Served(proved, provider.name, self._anchor)
+        async for other in self._others(provider):
+            receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
+            if not is_missing(receipts) and (served := self._by(other, provider, block, receipts)):
+                return served
+        served = await self._with_logs(provider, block, block_hash)
         why = str(said) if isinstance(said, Refused) else f"provider {provider.name}: no receipts"
         logger.warning("block %d is only linked: %s", served.proved.number, why)
         return served
+
+    async def _with_logs(self, provider: Provider, block: Mapping[str, Any], block_hash: str) -> Served:
+        """The block with what is offered as its logs: all that its bloom tells of if anybody has them, the
+        provider itself first; else the most that there are. Raises RangeLimited where they are too many."""
+        best = Served(prove(block, None), provider.name, self._anchor)
+        limited: RangeLimited | None = None
+
+        async def ask(each: Provider) -> bool:
+            """Whether these are all of them."""
+            nonlocal best, limited
+            (logs,) = await each.batch([Call("eth_getLogs", ({"blockHash": block_hash},))])
+            if isinstance(logs, RangeLimited):
+                limited = limited or logs
+            offered = None if is_missing(logs) else self._by(each, provider, block, None, logs)
+            if offered is not None and len(offered.proved.logs) > len(best.proved.logs):
+                best = offered
+            return bloom(best.proved.logs) == best.proved.bloom
+
+        if await ask(provider):
+            return best
+        async for other in self._others(provider):
+            if await ask(other):
+                return best
+        if limited is not None:
+            raise limited
+        return best
+
+    async def _others(self, provider: Provider) -> AsyncIterator[Provider]:
+        """The other providers of this chain, in order. Raises as `_check` does, but for those off the pin."""
+        for other in self.pool.order():
+            if other is not provider:
+                try:
+                    await self._check(other)
+                except OffThePin as error:
+                    logger.warning("%s", error)
+                else:
+                    yield other
+
+    def _by(
+        self, other: Provider, provider: Provider, block: Mapping[str, Any], receipts: Any, logs: Any = ()
+    ) -> Served | None:
+        """`provider`'s block with what `other` says is in it. Where that contradicts the header it is named,
+        and None; raises Contradiction where it is the provider itself."""
+        try:
+            with named(other):
+                proved = prove(block, None if receipts is None else _mappings(receipts), logs=_mappings(logs))
+        except Contradiction as error:
+            if other is provider:
+                raise
+            logger.warning("%s", error)
+            self.contradicted(other.name, quantity(block, "number", NUMBER_BITS), error)
+            return None
+        return Served(proved, other.name, self._anchor, "" if other is provider else provider.name)
 
 
 async def _insist(provider: Provider, call: Call, said: Any) -> Any:
@@ -371,6 +411,6 @@ async def _insist(provider: Provider, call: Call, said: Any) -> Any:
 
 
 def _mappings(answer: Any) -> Sequence[Mapping[str, Any]]:
-    if isinstance(answer, list) and all(isinstance(each, Mapping) for each in answer):
+    if isinstance(answer, list | tuple) and all(isinstance(each, Mapping) for each in answer):
         return answer
     raise Contradiction(f"expected a list of receipts or logs; got {str(answer)[:60]!r}")

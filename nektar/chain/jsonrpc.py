@@ -79,14 +79,11 @@ def check_density(text: bytes) -> None:
 _RESULT = b'"result":['
 
 
-class _Around(msgspec.Struct):
-    """An answer's members, none of which is kept."""
-
-
 class _Answer(msgspec.Struct):
-    """A result that is looked at no closer than to find where it ends."""
+    """A result that is looked at no closer than to find where it ends; with an error beside it it is none."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _answers = msgspec.json.Decoder(_Answer)
@@ -96,10 +93,11 @@ def result(body: bytes) -> bytes | None:
     """The text of what a JSON-RPC answer has as its result, however that is written; None where it has none,
     but an error. Nothing is made of the text."""
     try:
-        text = bytes(_answers.decode(body).result)
+        answer = _answers.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if text == b"null" else text
+    text = bytes(answer.result)
+    return None if text == b"null" or bytes(answer.error) != b"null" else text
 
 
 def result_array(body: bytes) -> tuple[int, int] | None:
@@ -112,10 +110,10 @@ def result_array(body: bytes) -> tuple[int, int] | None:
     if start < len(_RESULT) or end <= start:
         return None
     try:
-        msgspec.json.decode(body[:start] + b"[]" + body[end:], type=_Around)
+        answer = _answers.decode(body[:start] + b"[]" + body[end:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return start, end
+    return (start, end) if bytes(answer.error) == b"null" else None
 
 
 def items(of: Object, key: str) -> Sequence[Any]:

@@ -35,6 +35,7 @@ class Receipts(NamedTuple):
 
 class _Reply(msgspec.Struct):
     result: list[Any]
+    error: Any = None
 
 
 _replies = msgspec.json.Decoder(list[_Reply] | _Reply)
@@ -51,12 +52,13 @@ def read(body: bytes) -> Receipts | None:
 def _parsed(body: bytes) -> Receipts | None:
     check_density(body)
     try:
-        replies = _replies.decode(body)
-        said = [
-            each for reply in (replies if isinstance(replies, list) else [replies]) for each in reply.result
-        ]
+        decoded = _replies.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    replies = decoded if isinstance(decoded, list) else [decoded]
+    if any(reply.error is not None for reply in replies):
+        return None
+    said = [each for reply in replies for each in reply.result]
     found = [objects(parse_object(each, "receipts"), "logs") for each in said]
     logs = columns.one_by_one(msgspec.json.encode([log for each in found for log in each]))
     return Receipts(

@@ -321,11 +321,11 @@ class Provider:
         return answers
 
     def _unless_error(self, calls: Sequence[Call], body: bytes) -> bytes:
-        """`body` as it is, if its start promises a result. Raises _Failed."""
-        start = body[:START_BYTES]
+        """`body` as it is, if its start promises a result, and its end no error. Raises _Failed."""
+        start, end = body[:START_BYTES], body[-START_BYTES:]
         result, error = start.find(b'"result"'), start.find(b'"error"')
-        if result >= 0 and not 0 <= error < result:
-            if body[-START_BYTES:].rstrip()[-1:] not in (b"}", b"]"):
+        if result >= 0 and not 0 <= error < result and b'"error":{' not in end:
+            if end.rstrip()[-1:] not in (b"}", b"]"):
                 raise _Failed(_TRANSIENT, "expected a JSON-RPC answer; it is cut short")
             return body
         replies = self._decoded(body)

@@ -444,6 +444,23 @@ def test_what_a_run_left_that_was_cut_off_is_not_laid_to_the_next_one(
     assert lies_of(store, of) == lies
 
 
+def test_what_a_run_left_that_was_cut_off_goes_though_others_read_it_next_and_others_have_its_blocks(
+    store: Store, stage: Stage, true: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
+    of = plan(stage.chain)
+    (contract,) = of.contracts.values()
+    one, two = Address(bytes(20)), Address(b"\x01" * 20)
+    run(store, of._replace(contracts={one: contract}), stage.honest())
+    stage.tell("invented log")
+    with pytest.raises(Killed):
+        run(Dying(store, 2), of, stage.lying())
+    stage.tell("")
+    assert differences(said(store, of.name), true)
+    run(store, of._replace(contracts={**of.contracts, two: contract}), stage.honest())
+    assert said(store, of.name) == true
+
+
 def test_rows_of_a_run_that_was_cut_off_are_struck_out_and_nobodys_lies(
     store: Store, stage: Stage, true: dict[Any, Any]
 ) -> None:

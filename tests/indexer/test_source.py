@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from indexer.source import Source
-from nektar.chain.rpc import Call, RangeLimited, Unreachable, WrongChain
+from nektar.chain.rpc import Call, RangeLimited, Refused, Unreachable, WrongChain
 from tests.indexer.world import CHAIN_ID, CONTRACT, Chain, Node
 
 HERE, NOWHERE = "0x" + CONTRACT.hex(), "0x" + "ab" * 20
@@ -81,14 +81,61 @@ class Limited(Node):
         ]
 
 
+def with_logs(chain: Chain) -> int:
+    """The first block with two logs."""
+    return next(made.number for made in chain.blocks if len(made.whats) == 2)
+
+
 def test_logs_that_are_too_many_to_serve_are_not_taken_for_none() -> None:
     chain = Chain(random.Random(1))
     chain.mine(20)
     limited, other = Limited("limited", chain, random.Random(2)), Node("other", chain, random.Random(3))
-    limited.withheld = other.withheld = {7}
+    number = with_logs(chain)
+    limited.withheld = other.withheld = {number}
     with pytest.raises(RangeLimited):
-        asyncio.run(Source([limited], CHAIN_ID).block(7, settled=True))  # type: ignore[list-item]
-    served = asyncio.run(Source([limited, other], CHAIN_ID).block(7, settled=True))  # type: ignore[list-item]
+        asyncio.run(Source([limited], CHAIN_ID).block(number, settled=True))  # type: ignore[list-item]
+    served = asyncio.run(Source([limited, other], CHAIN_ID).block(number, settled=True))  # type: ignore[list-item]
     assert served is not None
     assert served.provider == "other"
-    assert [log.data for log in served.proved.logs] == chain.blocks[7].whats
+    assert [log.data for log in served.proved.logs] == chain.blocks[number].whats
+
+
+class Offering(Node):
+    """A provider that has no receipts of any block, and offers of its logs what it is told to."""
+
+    def __init__(self, name: str, chain: Chain, offers: Callable[[list[Any]], Any]) -> None:
+        super().__init__(name, chain, random.Random(2))
+        self.withheld = set(range(100))
+        self._offers = offers
+
+    def _answer(self, call: Call) -> Any:
+        answer = super()._answer(call)
+        return self._offers(answer) if call.method == "eth_getLogs" else answer
+
+
+NOTHING_OF_IT: Sequence[Callable[[list[Any]], Any]] = (
+    lambda _: Refused("first", "eth_getLogs", -32000, "history is pruned"),
+    lambda _: None,
+    lambda _: [],
+)
+
+
+@pytest.mark.parametrize("offers", NOTHING_OF_IT)
+def test_logs_that_the_server_of_a_block_lacks_are_asked_of_the_others(
+    offers: Callable[[list[Any]], Any],
+) -> None:
+    chain = Chain(random.Random(1))
+    chain.mine(20)
+    number = with_logs(chain)
+    nodes = [
+        Offering("first", chain, offers),
+        Offering("forger", chain, lambda logs: [{**log, "topics": ["0x" + "ab" * 32]} for log in logs]),
+        Offering("all", chain, lambda logs: logs),
+    ]
+    for names, whose, count in ((3, "all", 2), (2, "first", 0), (1, "first", 0)):
+        source = Source(nodes[:names], CHAIN_ID)  # type: ignore[arg-type]
+        served = asyncio.run(source.block(number, settled=True))
+        assert served is not None
+        assert (served.provider, served.header_by) == (whose, "first")
+        assert [log.data for log in served.proved.logs] == chain.blocks[number].whats[:count]
+        assert {each.provider for each in source.dissents.take()} == ({"forger"} if names > 1 else set())

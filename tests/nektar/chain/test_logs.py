@@ -146,6 +146,17 @@ def test_what_nodes_write_otherwise_is_read_too(change: Any) -> None:
         assert columns(found) == columns(parsed(body))
 
 
+@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("key", [b'"error"', b'"\\u0065rror"'])
+@pytest.mark.parametrize("spaces", [b"", b" "])
+def test_a_result_beside_an_error_is_none(count: int, key: bytes, spaces: bytes) -> None:
+    behind = answer(some(3, count))[:-1] + b"," + spaces + key + b':{"code":-32005,"message":"too many"}}'
+    before = b"{" + key + b':{"code":-32005,"message":"too many"},' + spaces + answer(some(3, count))[1:]
+    for body in (behind, before):
+        assert read(body) is None
+        assert read(body.replace(b'{"code":-32005,"message":"too many"}', b"null")) is not None
+
+
 def respaced(body: bytes, rng: random.Random) -> bytes:
     """The same JSON with white space wherever that may stand."""
     spaces = [" ", "\n", "\t", "\r\n", "  ", *[""] * rng.choice([0, 5, 500])]

@@ -166,6 +166,7 @@ def test_what_is_written_in_another_way_is_parsed() -> None:
         b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"missing receipts"}}',
         b'{"jsonrpc":"2.0","id":1,"result":null}',
         b'[{"jsonrpc":"2.0","id":1,"result":[]},{"jsonrpc":"2.0","id":2,"error":{"code":1,"message":"no"}}]',
+        b'{"jsonrpc":"2.0","id":1,"result":[],"error":{"code":-32000,"message":"missing receipts"}}',
         b"<html>}{</html>",
         b"",
     ],

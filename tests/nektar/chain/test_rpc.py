@@ -456,6 +456,17 @@ def test_a_body_that_is_a_refusal_is_raised() -> None:
     run_with(handler, use)
 
 
+def test_a_body_with_a_refusal_behind_its_result_is_raised() -> None:
+    def handler(body: Any) -> web.Response:
+        return say({"id": 1, "result": [], "error": {"code": -32005, "message": "more than 10000 results"}})
+
+    async def use(provider: Provider) -> None:
+        with pytest.raises(RangeLimited):
+            await provider.body([Call("eth_getLogs", ({},))])
+
+    run_with(handler, use)
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
 def test_a_body_of_many_calls_is_asked_for_in_parts_where_the_provider_takes_no_more(most: int) -> None:
     asked: list[int] = []
