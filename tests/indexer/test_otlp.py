@@ -461,11 +461,12 @@ def told(signal: Any, pieces: list[Any]) -> list[tuple[bytes, ...]]:
             group.resource.schema_url.encode(),
             group.scope.scope.SerializeToString(),
             group.scope.schema_url.encode(),
-            _said_by(group.metric),
+            said,
             item.SerializeToString(),
         )
         for piece in pieces
         for group in groups(signal, piece)
+        for said in [_said_by(group.metric)]
         for item in group.items
     ]
 
