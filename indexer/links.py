@@ -27,21 +27,30 @@ class Covered(NamedTuple):
 
 
 class Links:
-    """The ends of ranges of one chain, which must fit where two of them meet."""
+    """The ends of ranges of one chain, each added once, which must fit where two of them meet.
+
+    What is held are ends that nothing was added to yet: some for each range that is read at once.
+    """
 
     def __init__(self) -> None:
         self._lasts: dict[int, Covered] = {}  # by their last block
         self._firsts: dict[int, Covered] = {}
 
+    def __len__(self) -> int:
+        return len(self._lasts) + len(self._firsts)
+
     def add(self, added: Covered) -> None:
         """Raises Contradiction where the range does not fit to one that was added before."""
         (first, last), ends = added.blocks, added.ends
-        before, after = self._lasts.get(first - 1), self._firsts.get(last + 1)
+        before, after = self._lasts.pop(first - 1, None), self._firsts.pop(last + 1, None)
         if before is not None and before.ends.hash != ends.parent:
             raise _unlinked(before, added)
         if after is not None and after.ends.parent != ends.hash:
             raise _unlinked(added, after)
-        self._lasts[last] = self._firsts[first] = added
+        if before is None:
+            self._firsts[first] = added
+        if after is None:
+            self._lasts[last] = added
 
 
 def _unlinked(one: Covered, two: Covered) -> Contradiction:
