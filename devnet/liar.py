@@ -151,6 +151,16 @@ def _empty(method: str, result: Any, rng: random.Random) -> Any:
     return []
 
 
+def _altered_body(method: str, result: Any, rng: random.Random) -> Any:
+    """Of a block whose header is true."""
+    if method == RECEIPTS:
+        raise Refusal(-32000, "missing receipts: pruned")
+    for transaction in (result or {}).get("transactions", ()):
+        if isinstance(transaction, dict):
+            transaction["value"] = "0x7" if transaction["value"] != "0x7" else "0x8"
+    return result
+
+
 # The methods whose answers each changes, and how.
 CHANGES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "omitted log": ((RECEIPTS, LOGS), _omitted_log),
@@ -167,6 +177,7 @@ CHANGES: Mapping[str, tuple[tuple[str, ...], Change]] = {
     "wrong shape": ((*BLOCKS, RECEIPTS, LOGS), lambda method, result, rng: 7),
     "receipts withheld": ((RECEIPTS,), _refused(-32000, "missing receipts: pruned")),
     "receipts withheld, empty ranges": ((RECEIPTS, LOGS), _empty),
+    "receipts withheld, altered body": ((*BLOCKS, RECEIPTS), _altered_body),
     "empty ranges": ((LOGS,), lambda method, result, rng: []),
     "range errors": ((RECEIPTS, LOGS), _refused(-32602, "block range is too large; at most 1000")),
 }

@@ -1,7 +1,9 @@
 """Where providers don't agree on a chain: who is named for it, and who is asked next.
 
 Whoever is named in `dissent` has said what can't be, whatever the others are. So a provider is held to what
-it calls final itself alone, or to what m of n do where they are the anchor. It is named for
+it calls final itself alone, or to what m of n do where they are the anchor: then it is asked once more, and
+held to what it has below its own final block, since one that lags behind a reorg knows no better. It is named
+for
 
 * two blocks of its own that can't be parent and child, below that one;
 * another block in the place of that, or of one that it called so while the log had it as final;
@@ -60,47 +62,59 @@ class Disputes:
         if base is not None and heads.finalized == base and self._source.is_bound(heads.provider, heads):
             self._final[heads.provider] = base
 
-    def passed(self, link: Link) -> None:
+    async def passed(self, link: Link) -> None:
         """This is the chain's next block, on those that passed before."""
         for each in self._blocks:
             if each.ref.number == link.number:
                 each.is_another = each.ref.hash != link.hash
-            if each.is_another and each.finalized == link.ref:
+            if (
+                each.is_another
+                and each.finalized == link.ref
+                and await self._is_sure(each.provider, each.ref)
+            ):
                 self._named(
                     each.provider, each.ref, f"{_called_final(link.ref)}, and does not descend from it"
                 )
         self._blocks = [each for each in self._blocks if each.finalized.number > link.number]
 
-    def apart(self, before: Served, served: Served, heads: Heads) -> Contradiction:
+    async def apart(self, before: Served, served: Served, heads: Heads) -> Contradiction:
         """`served` is no child of the block `before` it, and both are to be below what is called final."""
         first, second = before.header_by, served.header_by
         why = f"it is no child of 0x{before.proved.hash.hex()}"
-        if first == second and self._source.is_bound(second, heads):
+        is_own = first == second and self._source.is_bound(second, heads)
+        if is_own and await self._is_sure(second, before.proved.ref, served.proved.ref):
             return self._named(second, served.proved.ref, why)
         for each in (before, served):
             if heads.finalized is not None and self._source.is_bound(each.header_by, heads):
                 self._blocks.append(_Block(each.header_by, each.proved.ref, heads.finalized))
         del self._blocks[:-MOST]
-        self._source.turn_from(first if first != second else heads.provider)
+        self._source.turn_from(heads.provider if first == second and not is_own else first)
         return _said(second, served.proved.ref, f"{why}, of provider {first}")
 
-    def not_final(self, served: Served, heads: Heads, finalized: BlockRef) -> Contradiction:
+    async def not_final(self, served: Served, heads: Heads, finalized: BlockRef) -> Contradiction:
         """`served` stands where these heads have another block as `finalized`."""
-        why = _called_final(finalized)
-        if self._source.is_bound(served.header_by, heads):
-            return self._named(served.header_by, served.proved.ref, why)
-        self._source.turn_from(heads.provider)
-        return _said(served.header_by, served.proved.ref, f"{why} by provider {heads.provider}")
+        why, provider = _called_final(finalized), served.header_by
+        is_own = self._source.is_bound(provider, heads)
+        if is_own and await self._is_sure(provider, served.proved.ref):
+            return self._named(provider, served.proved.ref, why)
+        self._source.turn_from(provider if is_own else heads.provider)
+        by = "m of n providers" if self._source.has_quorum else f"provider {heads.provider}"
+        return _said(provider, served.proved.ref, f"{why} by {by}")
 
-    def below_finality(self, provider: str, error: ReorgBelowFinality, heads: Heads) -> None:
+    async def below_finality(self, provider: str, error: ReorgBelowFinality, heads: Heads) -> None:
         """This provider has shown another block than the log's final one."""
         if self._source.has_quorum:
-            is_broken = error.said != heads.finalized  # else it is m of n who say another now
+            is_others = error.said == heads.finalized  # it is m of n who say another now
+            is_broken = not is_others and await self._is_sure(provider, error.said)
         else:
             is_broken = self._final.get(provider) == error.known
         if is_broken:
             self._source.dissents.add(provider, NOT_FINAL, error.said.number, str(error), error.said.hash)
         self._source.turn_from(provider)
+
+    async def _is_sure(self, provider: str, *blocks: BlockRef) -> bool:
+        """Whether no reorg that this provider lags behind explains that it said so."""
+        return not self._source.has_quorum or await self._source.calls_final(provider, blocks)
 
     def _named(self, provider: str, ref: BlockRef, why: str) -> Contradiction:
         error = _said(provider, ref, why)

@@ -211,7 +211,7 @@ class Follower:
         except ReorgBelowFinality as error:
             showed = self._source.answered
             self._sightings[showed] += 1
-            self._disputes.below_finality(showed, error, view.heads)
+            await self._disputes.below_finality(showed, error, view.heads)
             if self._is_certain:
                 raise
             level = logging.ERROR if self._sightings[showed] <= SIGHTINGS else logging.DEBUG
@@ -264,12 +264,12 @@ class Follower:
                     link = Link(served.proved.number, served.proved.hash, served.proved.parent)
                     if tip is not None and link.parent != tip.hash:
                         if step.settled and before is not None:
-                            raise self._disputes.apart(before, served, heads)
+                            raise await self._disputes.apart(before, served, heads)
                         await self._write(batch, heads)
                         return {number: link}
                     if heads.finalized is not None and differs(link.ref, heads.finalized):
-                        raise self._disputes.not_final(served, heads, heads.finalized)
-                    self._disputes.passed(link)
+                        raise await self._disputes.not_final(served, heads, heads.finalized)
+                    await self._disputes.passed(link)
                     batch.append(served)
                     held += size(served)
                     tip, number, before = link.ref, number + 1, served

@@ -26,7 +26,7 @@ from indexer.prove import Contradiction, Proved, hash_of, prove
 from indexer.quorum import Tags, Witnesses
 from nektar.chain.anchor import Anchor, Pinned, Quorum, Single
 from nektar.chain.bloom import bloom
-from nektar.chain.jsonrpc import Malformed, octets, quantity
+from nektar.chain.jsonrpc import Malformed, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.pool import Absent, Pool
 from nektar.chain.rpc import (
@@ -34,6 +34,7 @@ from nektar.chain.rpc import (
     Provider,
     RangeLimited,
     Refused,
+    RpcError,
     Unreachable,
     check_chain_id,
     without_code,
@@ -174,6 +175,20 @@ class Source:
         provider = next(each for each in self.pool.providers if each.name == name)
         with self._recorded(provider, number):
             return await self._hash_at(provider, number)
+
+    async def calls_final(self, name: str, blocks: Sequence[BlockRef]) -> bool:
+        """Whether this provider says now that its chain has these blocks, and that they are final. No where
+        it does not say, or has no word of its own for what is final."""
+        provider = next(each for each in self.pool.providers if each.name == name)
+        try:
+            finalized = (await self._heads(provider)).finalized
+            if finalized is None or name not in self._finality.tagged:
+                return False
+            has = [await self._hash_at(provider, block.number) for block in blocks]
+        except (RpcError, Contradiction) as error:
+            logger.warning("%s", error)
+            return False
+        return finalized.number >= max(block.number for block in blocks) and has == [b.hash for b in blocks]
 
     async def stands(self, block: BlockRef) -> bool:
         """Whether the anchor lets this block count as final, one that is linked to a final one far above it
@@ -333,20 +348,23 @@ class Source:
 
     async def _linked(self, provider: Provider, block: Mapping[str, Any], said: Any) -> Served:
         """The block without `provider`'s receipts: with another's if it can be, else with logs alone."""
-        block_hash = "0x" + octets(block, "hash", 32).hex()
+        with named(provider):  # before it is held against anybody else's receipts
+            bare = Served(prove(block, None), provider.name, self._anchor)
+        block_hash = "0x" + bare.proved.hash.hex()
         async for other in self._others(provider):
             receipts = await _insist(other, Call("eth_getBlockReceipts", (block_hash,)), None)
             if not is_missing(receipts) and (served := self._by(other, provider, block, receipts)):
                 return served
-        served = await self._with_logs(provider, block, block_hash)
+        served = await self._with_logs(provider, block, bare)
         why = str(said) if isinstance(said, Refused) else f"provider {provider.name}: no receipts"
         logger.warning("block %d is only linked: %s", served.proved.number, why)
         return served
 
-    async def _with_logs(self, provider: Provider, block: Mapping[str, Any], block_hash: str) -> Served:
-        """The block with what is offered as its logs: all that its bloom tells of if anybody has them, the
-        provider itself first; else the most that there are. Raises RangeLimited where they are too many."""
-        best = Served(prove(block, None), provider.name, self._anchor)
+    async def _with_logs(self, provider: Provider, block: Mapping[str, Any], best: Served) -> Served:
+        """The block, `best` without logs, with what is offered as these: all that its bloom tells of if
+        anybody has them, the provider itself first; else the most that there are. Raises RangeLimited where
+        they are too many."""
+        block_hash = "0x" + best.proved.hash.hex()
         limited: RangeLimited | None = None
 
         async def ask(each: Provider) -> bool:

@@ -359,11 +359,11 @@ def test_what_another_set_of_contracts_reports_of_proved_blocks_is_not_proved_un
 def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
     store: Store, stage: Stage, true: dict[Any, Any], first: int, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each sixth write, of each lie others; or all of them (`make thorough`)."""
+    """Each twelfth write, of each lie others; or all of them (`make thorough`)."""
     monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
     # A block an answer, so that there are as many inserts however quick each answer is.
     monkeypatch.setattr(bulk, "Sizes", lambda **_: Sizes(1))
-    for writes in range(seeds(2 * first, 0), 100, seeds(6, 1)):
+    for writes in range(seeds(4 * first, 0), 100, seeds(12, 1)):
         of = report(store, stage, lie)
         lies = differences(said(store, of.name), true)
         try:

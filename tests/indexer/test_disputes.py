@@ -206,3 +206,29 @@ def test_a_reorg_deeper_than_a_depth_that_is_no_providers_word_is_laid_to_nobody
         with pytest.raises(ReorgBelowFinality):
             indexer.look(4 * follow.SIGHTINGS)
         assert named(indexer) == set()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_under_a_quorum_who_was_down_during_a_reorg_and_catches_up_while_it_is_asked_is_not_named(
+    bus: SqliteBus, seed: int
+) -> None:
+    """It is asked first, and serves a block that the others had taken back before it served the next."""
+    chain = Chain(random.Random(seed))
+    chain.mine(60)
+
+    class Late(Teller):
+        until = hex(57 + seed // 2)
+
+        async def batch(self, calls: Sequence[Call]) -> list[Any]:
+            answers = await super().batch(calls)
+            if any(call.params[:1] == (self.until,) for call in calls):
+                self.catch_up()
+            return answers
+
+    late = Late("late", chain, random.Random(9), in_flight=1 + seed % 2)
+    late.fall_behind(0)
+    chain.reorg(2, 40)
+    with Indexer(bus, [late, node(chain, "a"), node(chain, "b")], "quorum 2/3") as indexer:
+        indexer.look(4)
+        assert indexer.hashes == hashes(chain)
+        assert named(indexer) == set()
