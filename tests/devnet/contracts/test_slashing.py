@@ -13,6 +13,7 @@ from devnet.chain import Reverted
 from devnet.compile import ARTIFACTS_FILE
 from devnet.deploy import EQUIVOCATION, TOKEN, keccak
 from tests.devnet.contracts.conftest import CHAIN_ID, TERMS, slash
+from tests.seeds import seeds
 
 pytestmark = pytest.mark.real
 
@@ -378,7 +379,7 @@ moves = st.lists(
 
 
 @given(moves=moves)
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=seeds(6, 15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_delegation_owes_never_more_than_it_holds(deployed, moves):
     """Whatever is delegated, asked back, slashed and withdrawn, in whatever order, the books balance."""
     site = deployed

@@ -15,6 +15,7 @@ from nektar.chain.columns import Bodies, Joined, _offsets, decode
 from nektar.chain.table import values, write_table
 from nektar.chain.types import field, parse
 from tests.nektar.chain.encodings import TYPES, Drawn, encode, oracle, plain
+from tests.seeds import seeds
 
 SIGNATURES = st.lists(TYPES, min_size=1, max_size=4)
 
@@ -32,7 +33,7 @@ def rows(
     return dict(zip(kept.tolist(), found, strict=True)), dict(refused)
 
 
-@settings(max_examples=150)
+@settings(max_examples=seeds(60, 150))
 @given(st.data(), SIGNATURES)
 def test_what_eth_abi_encodes_is_what_the_columns_hold(data: st.DataObject, types: list[Drawn]) -> None:
     given_ = data.draw(st.lists(st.tuples(*(each.values for each in types)), max_size=4))
@@ -56,7 +57,7 @@ def mutations(draw: st.DrawFn, body: bytes) -> bytes:
     return body[:at] if kind == "cut" else body + draw(st.binary(min_size=1, max_size=40))
 
 
-@settings(max_examples=300)
+@settings(max_examples=seeds(100, 300))
 @given(st.data(), SIGNATURES, st.booleans())
 def test_what_eth_abi_refuses_is_refused_and_the_rows_beside_it_are_not(
     data: st.DataObject, types: list[Drawn], exact: bool
@@ -80,7 +81,7 @@ def test_twenty_thousand_damaged_bodies_are_read_as_eth_abi_reads_them_or_refuse
     """In both directions: what is honest is taken, and what is taken is what eth_abi says."""
     rng = random.Random(5)
     taken = refused_rightly = stricter = 0
-    for _ in range(400):
+    for _ in range(seeds(120, 400)):
         types, draw = signature(rng)
         bodies = [encode(types, draw()) for _ in range(10)]
         tried = bodies + [damaged(rng, body) for body in bodies for _ in range(5)]

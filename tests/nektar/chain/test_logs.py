@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nektar.chain import logs as module
 from nektar.chain.jsonrpc import Malformed
 from nektar.chain.logs import Logs, read
+from tests.seeds import seeds
 
 HEX = "0123456789abcdef"
 
@@ -96,7 +97,7 @@ def test_whoever_alters_one_character_of_the_text_is_read_as_a_parse_reads_it() 
     rng = random.Random(5)
     body = answer(some(3, 12))
     read_anyway = 0
-    for _ in range(4_000):
+    for _ in range(seeds(1_000, 4_000)):
         at = rng.randrange(len(body))
         other = rng.choice(b'0123456789abcdefABCDEFxg"{}[]:,\\ tfn\x00\xff')
         altered = body[:at] + bytes([other]) + body[at + 1 :]
@@ -105,7 +106,7 @@ def test_whoever_alters_one_character_of_the_text_is_read_as_a_parse_reads_it() 
             continue
         read_anyway += 1
         assert columns(found) == columns(parsed(altered)), altered[max(0, at - 40) : at + 40]
-    assert read_anyway > 1_000  # digits that became other digits
+    assert read_anyway > 250  # digits that became other digits
 
 
 def test_a_key_that_nobody_reads_hides_nothing() -> None:

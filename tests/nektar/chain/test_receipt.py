@@ -13,6 +13,7 @@ from nektar.chain.receipt import Entry, decode_receipt, read_receipt
 from nektar.chain.trie import ordered_root
 from nektar.model import Address, Hash32
 from tests.nektar.chain.blocks import corpora
+from tests.seeds import seeds
 
 EMPTY: dict[str, Any] = {"type": "0x2", "status": "0x1", "cumulativeGasUsed": "0x5208", "logs": []}
 
@@ -95,7 +96,7 @@ def test_what_is_encoded_decodes_to_itself(
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=seeds(100, 300))
 def test_a_real_receipt_with_a_byte_changed_is_another_or_none(data: st.DataObject) -> None:
     receipts = [receipt for each in corpora() for receipt in each.receipts]
     read = read_receipt(receipts[data.draw(st.integers(0, len(receipts) - 1))])

@@ -19,6 +19,7 @@ from nektar.chain.transaction import (
     sender,
 )
 from tests.nektar.chain.blocks import corpora
+from tests.seeds import seeds
 
 
 def test_real_transactions_of_every_type_hash_and_recover_right() -> None:
@@ -115,7 +116,7 @@ def test_real_transactions_decode_to_what_they_were_read_as() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=seeds(100, 300))
 def test_a_real_transaction_with_a_byte_changed_is_another_or_none(data: st.DataObject) -> None:
     read = read_transaction(sample(data.draw(st.integers(0, 4))))
     at = data.draw(st.integers(0, len(read.raw) - 1))

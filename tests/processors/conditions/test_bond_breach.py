@@ -61,6 +61,7 @@ from tests.processors.world import (
     put,
     registered,
 )
+from tests.seeds import seeds
 
 CONDITION = BondBreach()
 FOLD = CONDITION.detect
@@ -68,7 +69,7 @@ MINIMUM, STAKE = 10, 20
 OTHER = Address(b"\x0d" * 20)
 CONTRACTS = {"task_manager": MANAGER, "operator_registry": OTHER, "delegation": OTHER}
 BONDED = Network("home", CHAIN_ID, CONTRACTS, terms={"minimum": MINIMUM})
-SEEDS = 120
+SEEDS = seeds(48, 120)
 
 
 class Truth(NamedTuple):

@@ -71,10 +71,11 @@ from tests.processors.world import (
     task,
 )
 from tests.processors.world import signature as signature_of
+from tests.seeds import seeds
 
 CONDITION = InvalidResponse()
 FOLD = CONDITION.detect
-SEEDS = 60
+SEEDS = seeds(24, 60)
 RIGHT = (2, 5)
 WRONG = [(5, 2), (10, 1), (3, 7), (1, 10), (0, 0)]
 
@@ -213,7 +214,7 @@ def test_what_is_found_is_what_was_signed(
 
 
 def test_after_any_reorgs_it_is_what_the_surviving_chain_shows() -> None:
-    lives = (life(random.Random(f"wrong lives {seed}"), 20, Answering) for seed in range(12))
+    lives = (life(random.Random(f"wrong lives {seed}"), 20, Answering) for seed in range(seeds(4, 12)))
     assert retracted_in_lives(FOLD, NETWORK, lives, told, oracle) > 5
 
 

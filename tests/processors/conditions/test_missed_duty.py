@@ -67,10 +67,11 @@ from tests.processors.world import (
     set_of,
     task,
 )
+from tests.seeds import seeds
 
 CONDITION = MissedDuty()
 FOLD = CONDITION.detect
-SEEDS = 60
+SEEDS = seeds(24, 60)
 
 
 def network(allowance: int, window: int) -> world.Network:

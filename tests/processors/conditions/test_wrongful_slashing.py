@@ -88,10 +88,11 @@ from tests.processors.world import (
     signature,
     task,
 )
+from tests.seeds import seeds
 
 CONDITION = WrongfulSlashing()
 FOLD = CONDITION.detect
-SEEDS = 400
+SEEDS = seeds(160, 400)
 REASONS = {
     *("signed", "no_duty", "unknown_task", "window_passed", "twice", "not_proved"),
     *("after_veto", "early", "after_expiry", "wrong_receiver"),

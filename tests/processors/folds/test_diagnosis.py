@@ -30,6 +30,7 @@ from processors.folds.diagnosis import Diagnosis
 from tests.processors.folds.test_tasks import oracle as ledger
 from tests.processors.test_reorgs import life
 from tests.processors.world import NETWORK, OPERATORS, Rows, World, block, put, registered, set_of, task
+from tests.seeds import seeds
 
 FOLD = Diagnosis()
 NOT_DONE = ("late", "missed", "unknown")
@@ -114,7 +115,7 @@ def verdict(
 @pytest.mark.parametrize("part", range(4))
 def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
     met: set[str] = set()
-    for seed in range(part, 120, 4):
+    for seed in range(part, seeds(40, 120), 4):
         folded, rows = calculus.begin(FOLD, NETWORK), Rows()
         log = life(random.Random(f"diagnosis {seed}"), 40, World, "nnnnnnutttttttmg")
         for offset, written in enumerate(log):
@@ -126,7 +127,7 @@ def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
 
 
 def test_in_which_order_things_are_told_changes_nothing() -> None:
-    for seed in range(40):
+    for seed in range(seeds(15, 40)):
         rng = random.Random(f"order {seed}")
         log = life(rng, 30, World, "nnnnnnttttt")
         told = [e for w in log for e in w.standing[-12:] if isinstance(e, Told)]

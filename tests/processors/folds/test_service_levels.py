@@ -38,9 +38,10 @@ from tests.processors.conditions.test_missed_duty import careless, linked, netwo
 from tests.processors.folds.test_tasks import duty_rows
 from tests.processors.folds.test_windows import STEPS, held
 from tests.processors.world import OPERATORS, Rows, block, history, put, registered, set_of, task
+from tests.seeds import seeds
 
 FOLD = ServiceLevels()
-SEEDS = 48
+SEEDS = seeds(16, 48)
 WINDOWS = ("5m", "30m", "1h", "6h", "3d", "30d")
 HOUR = 3_600
 

@@ -36,9 +36,10 @@ from tests.devnet.contracts.test_trusted import UNKNOWN, ask, executed, vetoed
 from tests.processors.real_chain import ADAPTER, log, network
 from tests.processors.slashed import BURNER, PROVED, THIEF, TRUSTED, VAULT, slashed
 from tests.processors.world import NETWORK, OPERATORS, STRANGER, Rows, block, put
+from tests.seeds import seeds
 
 FOLD = Slashings()
-SEEDS = 600
+SEEDS = seeds(200, 600)
 ZERO = bytes(20)
 
 

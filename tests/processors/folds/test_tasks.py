@@ -48,9 +48,10 @@ from tests.processors.world import (
     set_of,
     task,
 )
+from tests.seeds import seeds
 
 FOLD = Tasks()
-SEEDS = 160
+SEEDS = seeds(64, 160)
 
 
 # --- the oracle -------------------------------------------------------------------------------------
