@@ -128,8 +128,8 @@ def run(
     if audit and unproved:
         raise Unproved(
             f"{name}: {_blocks(unproved):,} of {plan.blocks.blocks:,} blocks are not proved, from block "
-            f"{unproved[0].first:,} on: nothing was reported of them under this name, of these contracts and "
-            "events (see `nektar coverage`); --check proved without --audit reads them"
+            f"{unproved[0].first:,} on: nothing was reported of them (see `nektar coverage`); "
+            "--check proved without --audit reads them"
         )
 
 

@@ -26,7 +26,7 @@ from indexer.links import Covered, Links
 from indexer.orphans import take_back
 from indexer.plan import Plan
 from indexer.prove import Apart, Contradiction
-from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes, shared
+from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes
 from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
 from indexer.told import Told
 from nektar.chain.jsonrpc import Malformed
@@ -70,8 +70,6 @@ class Begun(NamedTuple):
     filled: Filled
     correction: Correction | None
     left: Sequence[Range]
-    cut_off: Sequence[Range]  # whose writing was cut off once
-    told: Told
 
 
 async def index(
@@ -101,19 +99,17 @@ async def index(
                 again = await take_back(pool, plan, filled, dissents)
             finally:
                 await in_thread(filled.say, DissentRow, dissents.take())
-            told, correction = Told(store, scopes(plan)), None
-            # Where nobody told anything so far, no insert needs a look at it.
-            if plan.level is Level.PROVED and (filled.covered(Level.REPORTED) or told.count(plan.blocks)):
-                correction = Correction(store, plan, filled, told)
+            filled.clear()
+            correction = None
+            if plan.level is Level.PROVED and filled.covered(Level.REPORTED):
+                correction = Correction(store, plan, filled, Told(store, scopes(plan)))
             there = filled.there()
             for each in there if plan.level is Level.PROVED else []:
                 links.add(each)
             left = filled.left([each.blocks for each in there], again)
-            filled.clear(left)
-            if not (cut_off := filled.cut_off()):
-                held.callback(lambda: inserting.submit(filled.merge).result())
-                await in_thread(filled.hold_merges)
-            return Begun(filled, correction, left, cut_off, told)
+            held.callback(lambda: inserting.submit(filled.merge).result())
+            await in_thread(filled.hold_merges)
+            return Begun(filled, correction, left)
 
         begun = asyncio.create_task(begin())
         left = [plan.blocks] if is_new and not plan.audit else (await begun).left
@@ -123,18 +119,7 @@ async def index(
         def add(reads: Sequence[Read], to: Begun) -> Decoded:
             rows = decoded(reads, plan)
             if to.correction is None:
-                to.filled.put(reads, rows)
-                if others := _not_of(reads, rows, to.cut_off, to.told):
-                    logger.warning(
-                        "%s: a run that was cut off left rows of blocks from %d on that nobody serves now: "
-                        "all that was there of these blocks goes, of other contracts too",
-                        plan.name,
-                        others[0].first,
-                    )
-                    for blocks in others:
-                        to.filled.forget(blocks)
-                    to.filled.clear(others)
-                    to.filled.put(reads, rows)
+                to.filled.put(rows)
             else:
                 to.correction.put(reads, rows)
             to.filled.cover(reads, rows)
@@ -174,12 +159,6 @@ async def index(
                 await in_thread(to.correction.settle)
             await in_thread(to.filled.say, DissentRow, dissents.take())
     return done
-
-
-def _not_of(reads: Sequence[Read], rows: Decoded, cut_off: Sequence[Range], told: Told) -> list[Range]:
-    """Those of the blocks whose writing was `cut_off` once that have more rows now than these."""
-    blocks = shared([read.blocks for read in reads], cut_off)
-    return [each for each, count in zip(blocks, rows.counts(blocks), strict=True) if told.count(each) > count]
 
 
 async def _reads(

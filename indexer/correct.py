@@ -91,19 +91,13 @@ class Correction:
             inside = [read.hashes for read in reads if blocks.first <= read.blocks.first <= blocks.last]
             hashes = np.frombuffer(b"".join(inside), np.uint8).reshape(-1, HASH)
             said = shared([blocks], [each.blocks for each in reported])
-            # A run that was cut off may have left rows of which nobody said that they are all: no lie yet.
-            unsaid = missing(blocks, said)
-            for part, told in chain.from_iterable(map(self._told.parts, (*said, *unsaid))):
-                is_said = bool(shared([part], said))
-                if not is_said and not any(rows.num_rows for rows in told.values()):
-                    continue
+            for part, told in chain.from_iterable(map(self._told.parts, said)):
                 own = hashes[part.first - blocks.first :]
                 verdict = judge(told, _of(part, proved, told), part.first, own)
-                if is_said:
-                    self._name(part, verdict.lies, reported, reads)
+                self._name(part, verdict.lies, reported, reads)
                 if verdict.false:
                     false.append((part, own))
-        self._filled.put(reads, rows)
+        self._filled.put(rows)
         for blocks, hashes in false:  # read anew, since they may be more than are held at once
             for part, told in self._told.parts(blocks):
                 own = hashes[part.first - blocks.first :]

@@ -3,8 +3,9 @@
 A row's place (Network, block, log) is its key, so what is written twice stands once. `coverage` is written
 last: blocks that it names have all their rows in the store, and no others of level `proved` where it says so.
 Rows of blocks that it does not name are what a run left that was cut off: they go before the blocks are read.
-What was there before is held against the proof first (`correct.py`), so none of level `reported` is left,
-but another set of contracts under the same name may report rows of one that both have later.
+What was there before is held against the proof first (`correct.py`), so none of level `reported` is left.
+That holds since a name is of one set of contracts and events alone: of two that have a contract in common
+nobody could tell whose rows stand.
 """
 
 from __future__ import annotations
@@ -32,10 +33,9 @@ from nektar.store.schema import DELETED, literal, quoted, row_table, rows_to_arr
 VERSIONS = {Level.REPORTED: 1 << 48, Level.PROVED: (1 << 48) + 1}
 
 LOGS = "logs"  # the kind of coverage
-# Kinds that are struck out from the beginning, so that no view has them. Blocks whose rows are about to be
-# written: it tells of rows that are left of these, where other contracts' coverage keeps them from being
-# cleared. And blocks of which all that was reported falsely is named.
-BEGUN, NAMED = "begun", "named"
+# A kind that is struck out from the beginning, so that no view has it: blocks of which all that was reported
+# falsely is named.
+NAMED = "named"
 _UNKNOWN = Hash32(bytes(32))
 _COVERAGE = row_table(CoverageRow).name
 # Tables that may hold rows of bulk reading, of whatever contracts.
@@ -45,14 +45,15 @@ SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows
   OR name IN (SELECT name FROM abi_entries WHERE startsWith(name, 'event_'))
 )
 """  # noqa: S608
+_ALL = Range(0, (1 << 63) - 1)
 _RANGES_A_QUERY = 1_000  # a query has 256 KiB at most
 # Inserts whose parts are left unmerged: merges take a tenth of the CPU of an index of a million rows, and so
 # few parts are no burden on a query. Of fifty, the merge that comes then takes 270 MB; of these 110.
 INSERTS_UNMERGED = 20
 
 
-class OtherChain(NektarError):
-    """The name of a plan is that of what was read of another chain."""
+class OtherPlan(NektarError):
+    """The name of a plan is that of what was read of another chain, or of other contracts or events."""
 
     exit_code = 2
 
@@ -80,21 +81,27 @@ class Filled:
     def __init__(self, store: Store, plan: Plan) -> None:
         """Make the tables that are missing, and views of their plain names.
 
-        Raises OtherChain where the name has blocks of one, StoreError.
+        Raises OtherPlan where the name has blocks of one, StoreError.
         """
         self._store = store
         self._plan = plan
         self._unmerged: int | None = None  # inserts whose parts are, while merges are held
         others = store.rows(
-            f"SELECT chain_id FROM {_COVERAGE} FINAL WHERE network = {literal(plan.name)}"  # noqa: S608
-            f" AND chain_id != {plan.chain_id} LIMIT 1"
+            f"SELECT chain_id FROM {_COVERAGE} FINAL WHERE {self._name} AND NOT ({plan.mine}) LIMIT 1"  # noqa: S608
         )
         if others:
-            raise OtherChain(
-                f"--name: {plan.name} has blocks of chain {others[0][0]}, and chain {plan.chain_id} is to be "
-                "read: expected another name"
+            of, asked = f"chain {others[0][0]}", f"chain {plan.chain_id}"
+            if of == asked:
+                of, asked = "other contracts, or of other events of them", "these"
+            raise OtherPlan(
+                f"--name: {plan.name} has blocks of {of}, and {asked} are to be read: expected another name"
             )
         make_tables(store, plan.events)
+
+    @property
+    def _name(self) -> str:
+        """Which rows are of the plan's name, as a condition in SQL."""
+        return f"network = {literal(self._plan.name)}"
 
     def there(self) -> list[Covered]:
         """The blocks that the store has already, checked as well as the plan asks."""
@@ -112,23 +119,6 @@ class Filled:
         """The blocks that were read as this plan asks for them, at these levels."""
         return covered(self._store, self._plan, *levels)
 
-    def cut_off(self) -> list[Range]:
-        """The blocks whose rows a run under this name was writing when it was cut off, whatever contracts it
-        read, and that are not there as this plan asks for them."""
-        name = f"network = {literal(self._plan.name)}"
-        begun = self._by_filter(f"{_COVERAGE} WHERE {name} AND kind = {literal(BEGUN)}")
-        ended = self._by_filter(f"{_COVERAGE} FINAL WHERE {name} AND kind = {literal(LOGS)}")
-        left = joined(part for of in begun for each in begun[of] for part in missing(each, ended.get(of, ())))
-        there = [each.blocks for each in self.covered(*VERSIONS)]
-        return [part for each in left for part in missing(each, there)]
-
-    def _by_filter(self, of: str) -> dict[str, list[Range]]:
-        """The blocks that rows of coverage name, by the contracts that were read."""
-        found: dict[str, list[Range]] = {}
-        for filter_, first, last in self._store.rows(f"SELECT hex(filter), first, last FROM {of}"):  # noqa: S608
-            found.setdefault(filter_, []).append(Range(first, last))
-        return {filter_: joined(blocks) for filter_, blocks in found.items()}
-
     def marked(self, kind: str) -> list[Range]:
         """The blocks of which the plan's runs have kept this."""
         found = self._store.rows(
@@ -143,33 +133,29 @@ class Filled:
             self.insert(_COVERAGE, table_of(CoverageRow, rows), deleted=True)
 
     def forget(self, blocks: Range) -> list[Range]:
-        """Have nothing any more of whatever coverage of the name touches these blocks: of this plan's, which
-        is returned, and of other contracts', since both may rest on the same rows. Raises StoreError."""
-        name = f"network = {literal(self._plan.name)}"
-        where = f"{name} AND first <= {blocks.last} AND last >= {blocks.first}"
-        asked = f"SELECT first, last, {self._plan.mine} FROM {_COVERAGE} FINAL WHERE {where}"  # noqa: S608
-        gone = self._store.rows(asked)
-        self._store.command(f"DELETE FROM {_COVERAGE} WHERE {where} AND kind != {literal(BEGUN)}")  # noqa: S608
-        self.clear(Range(first, last) for first, last, _ in gone)
-        return [Range(first, last) for first, last, is_mine in gone if is_mine]
+        """Have nothing any more of whatever coverage touches these blocks, which is returned. Raises
+        StoreError."""
+        where = f"{self._name} AND first <= {blocks.last} AND last >= {blocks.first}"
+        gone = self._store.rows(f"SELECT first, last FROM {_COVERAGE} FINAL WHERE {where}")  # noqa: S608
+        self._store.command(f"DELETE FROM {_COVERAGE} WHERE {where}")  # noqa: S608
+        self.clear()
+        return [Range(*each) for each in gone]
 
-    def clear(self, blocks: Iterable[Range]) -> None:
-        """Delete the rows of the name in those of these blocks of which it has no coverage: what a run left
-        that was cut off, whatever contracts it read. Raises StoreError.
+    def clear(self) -> None:
+        """Delete the rows of blocks of which there is no coverage: what a run left that was cut off. Raises
+        StoreError.
 
         Not struck out by a version: what is only reported of these blocks later would count less.
         """
-        name = f"network = {literal(self._plan.name)}"
-        there = self._store.rows(f"SELECT first, last FROM {_COVERAGE} FINAL WHERE {name}")  # noqa: S608
-        covered = joined(Range(*each) for each in there)
-        bare = [part for each in joined(blocks) for part in missing(each, covered)]
-        tables = self._store.rows(_FILLED) if bare else []
+        there = self._store.rows(f"SELECT first, last FROM {_COVERAGE} FINAL WHERE {self._name}")  # noqa: S608
+        bare = missing(_ALL, joined(Range(*each) for each in there))
+        tables = self._store.rows(_FILLED)
         for at in range(0, len(bare), _RANGES_A_QUERY):
             within = " OR ".join(
                 f"block_number BETWEEN {first} AND {last}" for first, last in bare[at : at + _RANGES_A_QUERY]
             )
             for (table,) in tables:
-                where = f"FROM {quoted(table)} WHERE {name} AND ({within})"
+                where = f"FROM {quoted(table)} WHERE {self._name} AND ({within})"
                 if self._store.rows(f"SELECT 1 {where} LIMIT 1"):
                     self._store.command(f"DELETE {where}")
 
@@ -193,10 +179,9 @@ class Filled:
         for table in {event.table for event in self._plan.events}:
             self._store.command(f"SYSTEM {word} MERGES {quoted(table)}")
 
-    def put(self, reads: Sequence[Read], rows: Decoded) -> None:
-        """Insert the rows of what was read, of which `cover` is to say that they are there; and before, that
-        they are about to be. Raises StoreError."""
-        self.mark(BEGUN, joined(read.blocks for read in reads))
+    def put(self, rows: Decoded) -> None:
+        """Insert the rows of what was read, of which `cover` is to say that they are there. Raises
+        StoreError."""
         for name, of_event in rows.events.items():
             self.insert(name, of_event, str(self._plan.level))
         if rows.events and self._unmerged is not None:

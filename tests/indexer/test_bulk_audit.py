@@ -17,7 +17,7 @@ from devnet.proxy import proxied
 from indexer import bulk, told
 from indexer.bulk import Progress, index
 from indexer.correct import Named, dissent, scopes
-from indexer.filled import Filled
+from indexer.filled import Filled, OtherPlan
 from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range, Sizes
@@ -323,36 +323,20 @@ def test_lies_about_logs_that_can_not_be_read_are_named_and_corrected_too(
     assert lies_of(store, of) == lies
 
 
-def test_rows_of_other_contracts_under_the_same_name_are_left_alone(store: Store, stage: Stage) -> None:
-    of = report(store, stage, "invented log")
-    other = "unhex(repeat('ab', 20))"
-    (table,) = [event.table for event in of.events]
-    store.command(
-        f"INSERT INTO {table} SELECT * REPLACE ({other} AS address, log_index + 5000 AS log_index)"
-        f" FROM {table} WHERE network = '{of.name}' LIMIT 50"
-    )
-    run(store, audit(of), stage.honest())
-    left = f"SELECT count() FROM event_sample WHERE network = '{of.name}' AND log_index >= 5000"
-    assert rows(store, left) == [50]
-
-
-def test_what_another_set_of_contracts_reports_of_proved_blocks_is_not_proved_until_it_is_audited(
-    store: Store, stage: Stage, true: dict[Any, Any]
-) -> None:
-    of = plan(stage.chain)
-    run(store, of._replace(level=Level.PROVED), stage.honest())
-    (contract,) = of.contracts.values()
-    more = of._replace(contracts={**of.contracts, Address(bytes(20)): contract})
-    stage.tell("invented log")
-    run(store, more, stage.lying())
-    stage.tell("")
-    from_ = f"FROM event_sample WHERE network = '{of.name}'"
-    levels = f"SELECT level, count() {from_} GROUP BY level ORDER BY level"
-    (proved, reported) = rows(store, levels)
-    assert proved == ("proved", len(true))
-    assert reported[0] == "reported"
-    run(store, audit(more), stage.honest())
-    assert rows(store, levels) == [proved]
+def test_a_name_is_of_one_set_of_contracts_and_events(store: Store, stage: Stage) -> None:
+    of = report(store, stage, "")
+    before = said(store, of.name), coverage(store, of)
+    ((address, contract),) = of.contracts.items()
+    more = {"type": "event", "name": "Other", "inputs": []}
+    for contracts in (
+        {address: contract, Address(bytes(20)): contract},
+        {Address(bytes(20)): contract},
+        {address: abi.load([*json.loads(stage.chain.abi.read_text()), more])},
+    ):
+        for plan_ in (of._replace(contracts=contracts), audit(of._replace(contracts=contracts))):
+            with pytest.raises(OtherPlan, match="blocks of other contracts, or of other events of them, and"):
+                run(store, plan_, stage.honest())
+    assert (said(store, of.name), coverage(store, of)) == before
 
 
 @pytest.mark.parametrize(("first", "lie"), [(0, "altered data"), (1, "invented log"), (2, "wrong hash")])
@@ -413,21 +397,12 @@ def test_each_report_of_the_same_blocks_is_held_to_account_anew(
         assert {each.proved_by for each in account.first} == {"honest"}
 
 
-@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside another set of contracts"])
-@pytest.mark.parametrize("writes", [2, 5])
+@pytest.mark.parametrize("writes", [1, 3])
 def test_what_a_run_left_that_was_cut_off_is_not_laid_to_the_next_one(
-    store: Store,
-    stage: Stage,
-    true: dict[Any, Any],
-    writes: int,
-    is_alone: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    store: Store, stage: Stage, true: dict[Any, Any], writes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
     of = plan(stage.chain)
-    if not is_alone:  # of which the store has the same blocks, so that these can't just be cleared
-        others = {Address(bytes(20)): contract for contract in of.contracts.values()}
-        run(store, of._replace(contracts=others), stage.honest())
     stage.tell("invented log")
     with pytest.raises(Killed):
         run(Dying(store, writes), of, stage.lying())
@@ -442,23 +417,6 @@ def test_what_a_run_left_that_was_cut_off_is_not_laid_to_the_next_one(
     run(store, audit(of), stage.honest())
     assert said(store, of.name) == true
     assert lies_of(store, of) == lies
-
-
-def test_what_a_run_left_that_was_cut_off_goes_though_others_read_it_next_and_others_have_its_blocks(
-    store: Store, stage: Stage, true: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "ROWS_AN_INSERT", 700)
-    of = plan(stage.chain)
-    (contract,) = of.contracts.values()
-    one, two = Address(bytes(20)), Address(b"\x01" * 20)
-    run(store, of._replace(contracts={one: contract}), stage.honest())
-    stage.tell("invented log")
-    with pytest.raises(Killed):
-        run(Dying(store, 2), of, stage.lying())
-    stage.tell("")
-    assert differences(said(store, of.name), true)
-    run(store, of._replace(contracts={**of.contracts, two: contract}), stage.honest())
-    assert said(store, of.name) == true
 
 
 def test_rows_of_a_run_that_was_cut_off_are_struck_out_and_nobodys_lies(

@@ -12,14 +12,14 @@ import pytest
 from bench.load import BUNDLED, Load, load
 from devnet.chain import Chain, DevnetError
 from indexer.bulk import index
-from indexer.filled import OtherChain
+from indexer.filled import OtherPlan
 from indexer.plan import Plan
 from indexer.prove import Contradiction
 from indexer.ranges import Range
 from nektar.chain.header import FRONTIER, LATER
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Call, Provider
-from nektar.model import Address, Level
+from nektar.model import Level
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
 from nektar.store.port import Store
@@ -238,7 +238,7 @@ def test_a_name_that_has_blocks_of_one_chain_is_refused_to_another(
     other = of._replace(chain_id=of.chain_id + 1)
     assert other.filter != of.filter
     for level in (Level.PROVED, Level.REPORTED):
-        with pytest.raises(OtherChain, match=f"{of.name} has blocks of chain {of.chain_id}, and"):
+        with pytest.raises(OtherPlan, match=f"{of.name} has blocks of chain {of.chain_id}, and"):
             run(store, other._replace(level=level), Provider("second", old.url))
     assert (stored(store, of.name), lies(store, of)) == (before, [])
     assert covered(store, of) == [(old.first, old.last, Level.PROVED, "first")]
@@ -270,23 +270,9 @@ def test_what_was_proved_and_not_yet_covered_when_a_run_was_killed_survives_no_r
 ) -> None:
     of = plan(old, Level.PROVED)
     with pytest.raises(Killed):
-        run(Dying(store, 2), of, Provider("first", old.url))
+        run(Dying(store, 1), of, Provider("first", old.url))
     assert stored(store, of.name) == expected(old, Level.PROVED)
     reorg()
-    run(store, of._replace(level=Level.REPORTED), Provider("second", old.url))
-    assert stored(store, of.name) == expected(old)[: LOGS - 200]
-
-
-def test_what_is_taken_back_is_so_of_all_contracts_of_the_name(
-    store: Store, old: Load, reorg: Callable[[], None]
-) -> None:
-    of = plan(old, Level.PROVED)
-    others = of._replace(contracts={Address(bytes(20)): contract for contract in of.contracts.values()})
-    run(store, of, Provider("first", old.url))
-    run(store, others, Provider("first", old.url))
-    reorg()
-    run(store, others._replace(blocks=Range(old.last, old.last)), Provider("second", old.url))
-    assert stored(store, of.name) == []
     run(store, of._replace(level=Level.REPORTED), Provider("second", old.url))
     assert stored(store, of.name) == expected(old)[: LOGS - 200]
 
@@ -299,7 +285,7 @@ def test_an_audit_reads_what_was_reported_anew_whose_coverage_went_with_an_orpha
     proved = of._replace(level=Level.PROVED, audit=True)
     with pytest.raises(Killed):  # before less is said to be only reported
         run(
-            Dying(store, 3), proved._replace(blocks=Range(old.last - 1, old.last)), Provider("first", old.url)
+            Dying(store, 2), proved._replace(blocks=Range(old.last - 1, old.last)), Provider("first", old.url)
         )
     assert [each[:3] for each in covered(store, of)] == [
         (old.first, old.last, Level.REPORTED),
