@@ -18,6 +18,7 @@ from cli.providers import named, serving
 from cli.settings import data_config
 from indexer.bulk import Progress, index
 from indexer.correct import Dissent, dissent
+from indexer.decode import LOST_A_BLOCK
 from indexer.filled import covered
 from indexer.plan import Plan
 from indexer.ranges import Range, missing
@@ -152,7 +153,10 @@ def _say(of: Outcome) -> None:
     for table, count in stored.items():
         print(f"  {table.rpartition('_')[0]}: {count:,} rows in the store")
     if done.undecoded:
-        print(f"  undecoded: {done.undecoded:,} logs that the ABI can't have made; see the table `undecoded`")
+        print(
+            f"  undecoded: {done.undecoded:,} logs that the ABI can't have made; the table `undecoded` has "
+            f"{LOST_A_BLOCK} of each block"
+        )
     for lie in found.first:
         log = "" if lie.log_index < 0 else f", log {lie.log_index}"
         print(f"  {lie.lie}: block {lie.block_number:,} ({lie.block_hash}){log}: reported by {lie.provider}")

@@ -131,8 +131,8 @@ async def index(
             done = Progress(
                 done.blocks,
                 done.done + sum(read.blocks.blocks for read in reads),
-                done.logs + rows.rows,
-                done.undecoded + len(rows.undecoded),
+                done.logs + rows.rows - len(rows.undecoded) + rows.lost,
+                done.undecoded + rows.lost,
             )
             progress(done)
 

@@ -44,6 +44,7 @@ class Undecodable(msgspec.Struct, frozen=True):
     topics: tuple[bytes, ...]  # none for a call
     data: bytes  # the log's data, or the call's input
     reason: str
+    more: int = 0  # of its block, that can't be read either and are not kept
 
 
 class _LogRow(NamedTuple):
@@ -226,13 +227,14 @@ def bounded(lost: Sequence[Undecodable]) -> Iterator[Undecodable]:
     for found in by_block.values():
         kept, more = found[:LOST_A_BLOCK], len(found) - LOST_A_BLOCK
         if more > 0:
-            kept[-1] = msgspec.structs.replace(kept[-1], reason=and_more(kept[-1].reason, more))
+            kept[-1] = and_more(kept[-1], more)
         yield from kept
 
 
-def and_more(reason: str, more: int) -> str:
-    """What the last of a block's that are kept says where there are more."""
-    return f"{reason} (and {more} more of this block, which are not kept)"
+def and_more(last: Undecodable, more: int) -> Undecodable:
+    """The last of a block's that are kept says that there are more."""
+    reason = f"{last.reason} (and {more} more of this block, which are not kept)"
+    return msgspec.structs.replace(last, reason=reason, more=more)
 
 
 def _events(event: EventType, rows: Sequence[_LogRow]) -> tuple[pa.RecordBatch, list[Refused]]:

@@ -53,6 +53,7 @@ class Decoded(NamedTuple):
 
     events: Mapping[str, pa.Table]
     undecoded: Sequence[UndecodedRow]
+    lost: int  # logs that can't be decoded, those of which no row is kept among them
 
     @property
     def rows(self) -> int:
@@ -82,7 +83,8 @@ def decoded(reads: Sequence[Read], plan: Plan) -> Decoded:
             batches.setdefault(event.table, []).append(rows)
         lost += lost_of_part
     events = {name: pa.Table.from_batches(parts) for name, parts in batches.items()}
-    return Decoded(events, [_undecoded(each, plan.filter) for each in lost])
+    count = len(lost) + sum(each.more for each in lost)
+    return Decoded(events, [_undecoded(each, plan.filter) for each in lost], count)
 
 
 def _parts(reads: Iterable[Read]) -> Iterator[list[Logs]]:

@@ -189,17 +189,18 @@ def _lost(logs: Logs, reasons: Mapping[int, str]) -> Iterator[Undecodable]:
     place = np.arange(len(rows)) - np.repeat(firsts, counts)
     kept = rows[place < LOST_A_BLOCK]
     last = counts > LOST_A_BLOCK
-    more = dict(zip(rows[firsts[last] + LOST_A_BLOCK - 1].tolist(), counts[last] - LOST_A_BLOCK, strict=True))
+    lasts, beyond = rows[firsts[last] + LOST_A_BLOCK - 1], counts[last] - LOST_A_BLOCK
+    more: dict[int, int] = dict(zip(lasts.tolist(), beyond.tolist(), strict=True))
     of = logs.take(kept)
     ends = np.cumsum(of.data.size)
     for at, row in enumerate(kept.tolist()):
         number = int(of.number[at])
-        reason = reasons[row]
-        yield Undecodable(
+        lost = Undecodable(
             BlockRef(number, Hash32(of.block_hash[at].tobytes())),
             At(number, int(of.tx_index[at]), int(of.log_index[at])),
             Address(of.address[at].tobytes()),
             tuple(topic.tobytes() for topic in of.topics[at, : of.topic_count[at]]),
             of.data.data[ends[at] - of.data.size[at] : ends[at]],
-            and_more(reason, more[row]) if row in more else reason,
+            reasons[row],
         )
+        yield and_more(lost, more[row]) if row in more else lost
