@@ -1,5 +1,5 @@
-"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil`, `corpora`, `kafka`, `go`)
-may not be.
+"""What a machine can't run is skipped loudly; what NEKTAR_REQUIRE names (`anvil`, `corpora`, `kafka`, `go`,
+`java`) may not be.
 
 A test that needs something says so in its skip reason: `pytest.skip("needs anvil: …")`.
 """

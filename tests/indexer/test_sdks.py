@@ -1,4 +1,5 @@
-"""What stock SDKs send arrives whole: those of Python, Node and Go, as an operator's program uses them."""
+"""What stock SDKs send arrives whole: those of Python, Node, Go and Java, as an operator's program uses them;
+and what they send through a stock Collector."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from grpc import Compression as GrpcCompression
@@ -34,23 +37,27 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import StatusCode
 
 from cli.token import run as mint
+from devnet.anvil import free_port
 from indexer import refusals
 from nektar import senders
 from nektar.arrow import pa
 from nektar.bus.port import BusError
 from nektar.bus.sqlite import SqliteBus
 from nektar.config import Quota
-from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS
+from nektar.log import NETWORK, OTLP_LOGS, OTLP_METRICS, OTLP_SPANS, ToldBatch, decode
+from nektar.model import Heartbeat, Report
 from nektar.otlp import LOGS, METRICS, SPANS, parse
 from nektar.senders import Sender
 from nektar.store.otel import rows, tables
+from nektar.telemetry import Step
+from nektar.telemetry.tasks import Tasks
 from tests.indexer.senders import TOKENS, as_of, has_key, say
 from tests.indexer.test_collector import Faulty, serving, told
-from tests.indexer.test_heard import HOME
+from tests.indexer.test_heard import HOME, MANAGER
 from tests.indexer.test_heard import attributes as signed
 from tests.indexer.test_otlp_grpc import serving as serving_by_grpc
 from tests.nektar.bus.reading import until
-from tests.programs import build
+from tests.programs import OTELCOL, build, compiled
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = TOKENS["operator-1"]
@@ -253,7 +260,7 @@ def ran(*command: str | Path, **variables: str) -> Any:
 
 
 def same(found: list[dict[str, Any]], sent: Any, service: str) -> None:
-    """The rows are of the spans that programs in Node and Go send, which have these ids."""
+    """The rows are of the spans that programs in Node, Go and Java send, which have these ids."""
     children = [row for row in found if row["SpanName"] == "compute"]
     assert sorted([r["TraceId"], r["SpanId"], r["ParentSpanId"]] for r in children) == sorted(sent)
     assert Counter(row["SpanKind"] for row in found) == {"Internal": 5, "Server": 5}
@@ -345,3 +352,115 @@ def test_the_go_sdk_sends_again_what_the_bus_did_not_take_or_was_too_much(
         again = [ran(exporter, protocol, **of) for _ in range(2)]
     found = {(row["TraceId"], row["SpanId"]) for row in spans_on(bus, OPERATOR)}
     assert found >= {(trace_id, span_id) for each in again for trace_id, span_id, _ in each}
+
+
+@pytest.fixture(scope="module")
+def java(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str | Path]:
+    """A program in Java that exports."""
+    return compiled("Export", tmp_path_factory.mktemp("java"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "serve"), [("http/protobuf", serving), ("grpc", serving_by_grpc)], ids=["http", "grpc"]
+)
+def test_the_java_sdk_whose_spans_the_bus_did_not_take_at_first(
+    bus: SqliteBus, headers: str, java: Sequence[str | Path], protocol: str, serve: Any
+) -> None:
+    faulty = Faulty(bus)
+    faulty.fault[OTLP_SPANS] = BusError("down")
+    with serve(faulty, TOKENS) as address, ThreadPoolExecutor(1) as pool:
+        told_so = environment(address, headers, "gzip") | {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_SERVICE_NAME": "operator-in-java",
+        }
+        sending = pool.submit(ran, *java, **told_so)
+        until(lambda: faulty.refused >= 1 or sending.done())
+        assert not sending.done()
+        faulty.fault.clear()
+        sent = sending.result()
+    same(spans_on(bus, OPERATOR), sent, "operator-in-java")
+    (record,) = told(bus, OTLP_LOGS)
+    (line,) = _values(rows(LOGS, parse(LOGS, record.value), Sender("x")))
+    assert (line["Body"], dict(line["LogAttributes"])) == ("hello", {"k": "v"})
+    (measured,) = told(bus, OTLP_METRICS)
+    found = tables(METRICS, parse(METRICS, measured.value), Sender("x"))
+    assert "tasks" in {row["MetricName"] for row in _values(found["otel_metrics_sum"])}
+
+
+# --- with a stock Collector in between ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def otelcol(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock Collector."""
+    return build(tmp_path_factory.mktemp("otelcol") / "otelcol", "build", ".", module=OTELCOL)
+
+
+@contextmanager
+def passing_on(otelcol: Path, address: str, exporter: str, headers: str) -> Iterator[dict[str, str]]:
+    """Where a Collector takes telemetry, by protocol, that brings all to `address` by one of its exporters.
+    It has the token, and whoever sends to it needs none."""
+    ports = {"http": str(free_port()), "grpc": str(free_port())}
+    variables = {
+        **{f"{protocol.upper()}_PORT": port for protocol, port in ports.items()},
+        "COLLECTOR": address,
+        "EXPORTER": exporter,
+        "AUTHORIZATION": unquote(headers.removeprefix("authorization=")),
+    }
+    command = [otelcol, "--config", OTELCOL / "config.yaml"]
+    with (
+        subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as running,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert running.stderr is not None
+        lines = iter(running.stderr.readline, "")
+        try:
+            assert any("Everything is ready" in line for line in lines)
+            pool.submit(list, lines)  # or it would wait until somebody reads them
+            yield {protocol: f"127.0.0.1:{port}" for protocol, port in ports.items()}
+        finally:
+            running.terminate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("exporter_of", "serve"), [("otlp_http", serving), ("otlp_grpc", serving_by_grpc)])
+def test_what_a_stock_collector_passes_on_arrives_once_though_the_bus_was_down(
+    bus: SqliteBus, headers: str, exporter: Path, otelcol: Path, exporter_of: str, serve: Any
+) -> None:
+    faulty = Faulty(bus)
+    faulty.fault = {stream: BusError("down") for stream in (OTLP_SPANS, OTLP_LOGS, OTLP_METRICS)}
+    with serve(faulty, TOKENS) as address, passing_on(otelcol, address, exporter_of, headers) as takes:
+        sent = [ran(exporter, by, **environment(takes[by], "", "gzip")) for by in ("http", "grpc")]
+
+        tracers, loggers = TracerProvider(), LoggerProvider()
+        tracers.add_span_processor(BatchSpanProcessor(GrpcSpanExporter(f"http://{takes['grpc']}")))
+        loggers.add_log_record_processor(
+            SimpleLogRecordProcessor(OTLPLogExporter(f"http://{takes['http']}/v1/logs"))
+        )
+        tasks = Tasks(HOME.chain_id, MANAGER, OPERATOR.name, tracers, loggers)
+        tasks.head(7)
+        with tasks.step(Step.EXECUTE, bytes(32)):
+            pass
+        tasks.close()
+        metrics = OTLPMetricExporter(f"http://{takes['http']}/v1/metrics")
+        meters = MeterProvider([PeriodicExportingMetricReader(metrics)])
+        meters.get_meter("python").create_counter("tasks").add(3)
+        meters.shutdown()
+
+        until(lambda: faulty.refused >= 6)
+        faulty.fault.clear()
+        until(lambda: len(spans_on(bus, OPERATOR)) >= 21 and len(told(bus, NETWORK)) >= 2)
+        until(lambda: len(told(bus, OTLP_METRICS)) >= 1)
+    found = spans_on(bus, OPERATOR)
+    assert len(found) == 21
+    for each in sent:
+        traces = {trace_id for trace_id, _, _ in each}
+        same([row for row in found if row["TraceId"] in traces], each, "operator-in-go")
+    batches = [decode(message.value) for message in told(bus, NETWORK)]
+    assert all(isinstance(batch, ToldBatch) for batch in batches)
+    assert Counter(type(each) for batch in batches for each in batch.told) == {Heartbeat: 1, Report: 1}
+    (record,), (measured,) = told(bus, OTLP_LOGS), told(bus, OTLP_METRICS)
+    assert [row["EventName"] for row in _values(rows(LOGS, parse(LOGS, record.value), Sender("x")))] == [
+        "nektar.heartbeat"
+    ]
+    assert list(tables(METRICS, parse(METRICS, measured.value), Sender("x"))) == ["otel_metrics_sum"]
