@@ -10,7 +10,8 @@ from devnet.plan import INJECTED, Injected
 
 def explained(injected: Iterable[Injected], found: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Cause → how many duties the plan holds of it (`injected`), and of how many of these it was found
-    (`right`), another one was (`wrong`), or none could be (`none_reported`), as the operator is muted."""
+    (`right`), another one was (`wrong`), or none could be (`none_reported`), as the operator is muted: what
+    it signed is found all the same."""
     said = {(fact["task"], fact["operator"]): fact["value"] for fact in found if fact["kind"] == "cause"}
     counts = {cause: dict.fromkeys(("injected", "right", "wrong", "none_reported"), 0) for cause in INJECTED}
     for each in injected:

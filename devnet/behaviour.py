@@ -44,6 +44,8 @@ EQUIVOCATES = {
     Behaviour.EQUIVOCATING_IN_QUORUM,
     Behaviour.TURNCOAT,
 }
+# Duties that are not done, though a wrong answer is signed that others have, or the chain.
+LEAVES_WRONG = {Behaviour.MISTAKEN, Behaviour.MISPLACED_WRONG}
 # An equivocator's other answer is wrong as well, since there is but one right one.
 SIGNS_WRONG = {
     Behaviour.WRONG_RESPONSE,

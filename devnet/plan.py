@@ -16,6 +16,7 @@ import msgspec
 
 from devnet.behaviour import (
     EQUIVOCATES,
+    LEAVES_WRONG,
     REJECTED,
     RESPONDS_NOTHING,
     SIGNS_WRONG,
@@ -200,7 +201,7 @@ class Plan(msgspec.Struct, frozen=True):
     def _diagnoses(self) -> Iterator[_Line]:
         for duty in self._owed():
             if cause := duty.cause:
-                told = _UNREPORTED if duty.operator == self.muted else cause
+                told = _UNREPORTED if duty.operator == self.muted and not duty.signed_wrong else cause
                 yield _Line("cause", None, str(duty.task.input), duty.operator, told)
 
     def _findings(self) -> Iterator[_Line]:
@@ -302,6 +303,11 @@ class _Duty(NamedTuple):
         if behaviour is Behaviour.VANISHING and kind is SceneKind.RESPONSE_LOST:
             return "missed"
         return "late" if behaviour is Behaviour.SLOW else "signed"
+
+    @property
+    def signed_wrong(self) -> bool:
+        """Whether a signature explains it, of whoever tells nothing as well."""
+        return self.task.behaviours[self.operator] in LEAVES_WRONG
 
     @property
     def cause(self) -> str:

@@ -6,23 +6,25 @@ Operator tells of itself; time is the block that it says it knew, so that no clo
 
 | cause | stage | whose it is | holds where |
 |---|---|---|---|
-| offline | receive | operator | nothing own is of this Task; it told something before the submission; no |
-|  |  |  | heartbeat covers a block from the submission to the deadline |
-| none_reported | receive | nobody | nothing own is of this Task, and it is not `offline` |
+| offline | receive | operator | nothing own is of this Task, no wrong response is signed with its key; it |
+|  |  |  | told something before the submission; no heartbeat covers a block from the submission to |
+|  |  |  | the deadline |
+| none_reported | receive | nobody | the same first, and it is not `offline` |
 | clock | that step's | operator | an own step was given up as too late, by a head before the deadline |
-| wrong_result | execute | operator | an own step names a response that arithmetic refutes |
-| slow_execution | execute | operator | the own `execute` or `sign` ended, or any own step was given up as too
-|
-|  |  |  | late, by a head at or after the deadline |
-| aggregator_dropped | aggregate | aggregator | an Aggregator tells that it collected the response; or the own
-|
-|  |  |  | `send` succeeded by a head before the deadline |
+| wrong_result | execute | operator | its key signed a response that arithmetic refutes; or an own step |
+|  |  |  | names one |
+| slow_execution | execute | operator | the own `execute` or `sign` ended, or any own step was given up as |
+|  |  |  | too late, by a head at or after the deadline |
+| aggregator_dropped | aggregate | aggregator | an Aggregator tells that it collected the response; or the |
+|  |  |  | own `send` succeeded by a head before the deadline |
 | network | that step's | nobody | an own `receive`, `send` or `attest` failed: its line, or whom it reached |
 | unexplained | the last own step's | nobody | none of these |
 
 A transaction that is sent on seeing the deadline's block comes too late, hence *before*. An Aggregator's word
 makes nobody guilty but itself, and an Operator's word of its Aggregator stands beside who told it
-(`told_by`).
+(`told_by`). A signature needs nobody's word: it counts whoever brings it, and in whatever call it is, of who
+tells nothing as well. It is verified as it comes, where its response is wrong, and kept only if it is the
+Operator's: no number of false ones hides a true one, or makes the state grow.
 
 What comes late refines a diagnosis for a day of blocks; in which order things come changes nothing but how
 many steps of a sender who tells one twice are kept. Work is for the duties that something is told of, or that
@@ -32,11 +34,15 @@ move.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 from immutables import Map
 
+from nektar import operators
+from nektar.chain.keccak import keccak
+from nektar.evidence import bls
 from nektar.model import (
     Address,
     BlockClosed,
@@ -46,6 +52,7 @@ from nektar.model import (
     Heartbeat,
     Network,
     Report,
+    Signed,
     Task,
     TaskSubmitted,
 )
@@ -61,6 +68,8 @@ from processors.folds.tasks import Ledger, Tasks
 LATE_BLOCKS = 7_200
 # Steps of one Operator and Task that are kept: each of its own once, and of three Aggregators theirs.
 MOST_STEPS = 24
+# Answers that are remembered as right or wrong: all of a set sign the same, and to factor takes a while.
+_ANSWERS = 1_024
 # Stretches of chain that an Operator's heartbeats cover, newest last: a break begins another one.
 MOST_RUNS = 16
 _NOT_DONE = frozenset((DutyState.LATE, DutyState.MISSED, DutyState.UNKNOWN))
@@ -76,6 +85,7 @@ class About(msgspec.Struct, frozen=True):
 
     task: Task
     told: Map[Address, Steps] = Map()
+    wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
     rows: Map[Address, DiagnosisRow] = Map()  # as last put out
 
     @property
@@ -95,6 +105,8 @@ class Diagnoses(msgspec.Struct, frozen=True):
     """The fold's state."""
 
     ledger: Ledger
+    chain_id: int
+    contract: Address  # the TaskManager, which signatures name; empty where the Network has none
     about: Map[Hash32, About] = Map()
     due: Map[int, tuple[Hash32, ...]] = Map()  # block → Tasks that end, or are forgotten, with it
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
@@ -102,7 +114,7 @@ class Diagnoses(msgspec.Struct, frozen=True):
     silent: Map[Address, Map[Hash32, None]] = (
         Map()
     )  # Operator → Tasks that it told nothing of, and did not do
-    waiting: early.Waiting[Report] = early.Waiting()  # told before its Task
+    waiting: early.Waiting[Report | Signed] = early.Waiting()  # told before its Task
 
 
 class Diagnosis:
@@ -116,13 +128,16 @@ class Diagnosis:
 
     def initial(self, network: Network) -> Diagnoses:
         """Nothing told, nothing owed."""
-        return Diagnoses(self._tasks.initial(network))
+        manager = network.contracts.get("task_manager", Address(b""))
+        return Diagnoses(self._tasks.initial(network), network.chain_id, manager)
 
     def step(self, state: Diagnoses, event: Event) -> tuple[Diagnoses, list[Change]]:
         """Raises UnsupportedDeadline for a Task whose deadline is not a block."""
         match event:
             case Report():
                 return _told(state, event)
+            case Signed():
+                return _signed(state, event)
             case Heartbeat():
                 return _alive(state, event.operator, event.first, (event.first, event.last))
             case TaskSubmitted(task=task):
@@ -151,7 +166,7 @@ def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
         state, changes = _alive(state, report.operator, report.begun, None)
     about = state.about.get(report.task_hash)
     if about is None or report.task_hash in state.submitted:
-        return msgspec.structs.replace(state, waiting=early.wait(state.waiting, report)), changes
+        return _wait(state, report), changes
     before = about.told.get(report.operator, ())
     after = _with(before, report)
     if after == before:
@@ -159,6 +174,40 @@ def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
     about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
     state, more = _again(state, about, report.operator)
     return state, [*changes, *more]
+
+
+def _wait(state: Diagnoses, message: Report | Signed) -> Diagnoses:
+    return msgspec.structs.replace(state, waiting=early.wait(state.waiting, message))
+
+
+def _signed(state: Diagnoses, signed: Signed) -> tuple[Diagnoses, list[Change]]:
+    """Of an Operator's wrong responses to a Task one is kept, the same whichever comes first."""
+    about = state.about.get(signed.task_hash)
+    if signed.at is None and (about is None or signed.task_hash in state.submitted):
+        return _wait(state, signed), []
+    if about is None:
+        return state, []
+    rival = about.wrong.get(signed.operator)
+    if rival is not None and _sooner(rival) <= _sooner(signed):
+        return state, []
+    if not _is_wrong(about.task, signed.response) or not _is_its_own(state, about.task, signed):
+        return state, []
+    about = msgspec.structs.replace(about, wrong=about.wrong.set(signed.operator, signed))
+    return _again(state, about, signed.operator)
+
+
+def _sooner(signed: Signed) -> tuple[bytes, str]:
+    return signed.response, signed.brought_by
+
+
+def _is_its_own(state: Diagnoses, task: Task, signed: Signed) -> bool:
+    """Whether it is signed with the key that the Operator has in the Task's set."""
+    members = state.ledger.registry.held(task.set_hash)
+    place = members.place(signed.operator)
+    if place is None or not state.contract or keccak(signed.response) != signed.digest:
+        return False
+    digest = bls.signing_digest(state.chain_id, state.contract, task.hash, signed.digest)
+    return bls.verify(members[place].twin, digest, signed.signature)
 
 
 def _with(steps: Steps, report: Report) -> Steps:
@@ -216,11 +265,15 @@ def _joined(runs: tuple[tuple[int, int], ...], new: tuple[int, int]) -> tuple[tu
 
 
 def _submitted(state: Diagnoses, task: Task) -> Diagnoses:
-    if task.hash in state.about:
+    """Of a Task whose set was committed before the log begins no duty is known, so there is nothing to
+    explain; that of another is needed for as long as the Task can be explained."""
+    registry = state.ledger.registry
+    if task.hash in state.about or task.set_hash not in registry.sets:
         return state
     about = About(task)
     return msgspec.structs.replace(
         state,
+        ledger=msgspec.structs.replace(state.ledger, registry=operators.hold(registry, task.set_hash)),
         about=state.about.set(task.hash, about),
         due=_file(state.due, about.end, task.hash),
         submitted=(*state.submitted, task.hash),
@@ -239,8 +292,11 @@ def _moved(state: Diagnoses, moved: Iterable[Change]) -> tuple[Diagnoses, list[C
             state, more = _put(state, about, operator, _diagnosed(state, about, duty))
             changes += more
         elif duty.state != DutyState.PENDING:
-            if operator in about.told:  # done, or not owed: nothing to explain
+            # Done, or not owed: nothing to explain.
+            if operator in about.told:
                 about = msgspec.structs.replace(about, told=about.told.delete(operator))
+            if operator in about.wrong:
+                about = msgspec.structs.replace(about, wrong=about.wrong.delete(operator))
             if operator in about.rows or about is not state.about[about.task.hash]:
                 state, more = _put(state, about, operator, None)
                 changes += more
@@ -289,8 +345,8 @@ def _closed(state: Diagnoses, first: int, last: int) -> tuple[Diagnoses, list[Ch
     if submitted := state.submitted:
         waiting, waited = early.come(state.waiting, submitted)
         state = msgspec.structs.replace(state, submitted=(), waiting=waiting)
-        for report in waited:
-            state, more = _told(state, report)
+        for each in waited:
+            state, more = _told(state, each) if isinstance(each, Report) else _signed(state, each)
             changes += more
     for block in [last] if first == last else sorted(each for each in state.due if each <= last):
         for task_hash in state.due.get(block, ()):
@@ -306,15 +362,22 @@ def _ended(state: Diagnoses, about: About, block: int) -> Diagnoses:
     task_hash = about.task.hash
     if about.rows and block == about.end:
         told = Map({operator: steps for operator, steps in about.told.items() if operator in about.rows})
+        wrong = Map({operator: each for operator, each in about.wrong.items() if operator in about.rows})
         return msgspec.structs.replace(
             state,
-            about=state.about.set(task_hash, msgspec.structs.replace(about, told=told)),
+            about=state.about.set(task_hash, msgspec.structs.replace(about, told=told, wrong=wrong)),
             due=_file(state.due, about.end + LATE_BLOCKS, task_hash),
         )
     silent = state.silent
     for operator in about.rows:
         silent = _marked(silent, operator, task_hash, False)
-    return msgspec.structs.replace(state, about=state.about.delete(task_hash), silent=silent)
+    registry = operators.release(state.ledger.registry, about.task.set_hash)
+    return msgspec.structs.replace(
+        state,
+        ledger=msgspec.structs.replace(state.ledger, registry=registry),
+        about=state.about.delete(task_hash),
+        silent=silent,
+    )
 
 
 def _file(due: Map[int, tuple[Hash32, ...]], block: int, task_hash: Hash32) -> Map[int, tuple[Hash32, ...]]:
@@ -325,18 +388,22 @@ def _file(due: Map[int, tuple[Hash32, ...]], block: int, task_hash: Hash32) -> M
 
 
 class Verdict(NamedTuple):
-    """A line of the table, and the steps that it rests on."""
+    """A line of the table, and the steps that it rests on, and the signature."""
 
     cause: Cause
     stage: str
     blame: str
     rests_on: Steps = ()
+    signed: Signed | None = None
 
 
 def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> DiagnosisRow:
     operator = Address(duty.operator)
     steps = about.told.get(operator, ())
-    verdict = _verdict(about.task, steps, state.alive.get(operator))
+    verdict = _verdict(about.task, steps, about.wrong.get(operator), state.alive.get(operator))
+    tellers = {each.brought_by for each in verdict.rests_on}
+    if verdict.signed and verdict.signed.brought_by:
+        tellers.add(verdict.signed.brought_by)
     return DiagnosisRow(
         task_hash=duty.task_hash,
         operator=operator,
@@ -346,16 +413,16 @@ def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> 
         cause=verdict.cause,
         stage=verdict.stage,
         blame=verdict.blame,
-        told_by=",".join(sorted({each.brought_by for each in verdict.rests_on})),
+        told_by=",".join(sorted(tellers)),
         spans=" ".join(each.span.hex() for each in verdict.rests_on),
     )
 
 
-def _verdict(task: Task, steps: Steps, alive: Alive | None) -> Verdict:
-    """The first line of the table that holds."""
+def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | None) -> Verdict:
+    """The first line of the table that holds; `signed` is wrong, and with the Operator's key."""
     deadline = task.deadline.value
     own = [each for each in steps if _own(each)]
-    if not own:
+    if not own and signed is None:
         before = alive is not None and alive.since < task.submitted.block
         covered = alive is not None and any(
             first <= deadline and task.submitted.block <= last for first, last in alive.runs
@@ -366,6 +433,9 @@ def _verdict(task: Task, steps: Steps, alive: Alive | None) -> Verdict:
     gave_up = [each for each in own if each.error == TOO_LATE]
     if early_on := [each for each in gave_up if 0 <= each.ended < deadline]:
         return Verdict(Cause.CLOCK, early_on[0].step, _OPERATOR, tuple(early_on))
+    if signed is not None:
+        shown = tuple(each for each in steps if each.response == signed.response)
+        return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, shown, signed)
     if wrong := [each for each in own if each.response and _is_wrong(task, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
     working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
@@ -382,9 +452,15 @@ def _verdict(task: Task, steps: Steps, alive: Alive | None) -> Verdict:
 
 
 def _is_wrong(task: Task, response: bytes) -> bool:
-    """Whether arithmetic refutes the response; known of the reference contracts' work alone."""
+    """Whether arithmetic refutes the response; known of the reference contracts' work alone. What a quorum
+    agreed on is no measure: it may have colluded."""
+    return _is_refuted(task.preimage, response)
+
+
+@lru_cache(_ANSWERS)
+def _is_refuted(preimage: bytes, response: bytes) -> bool:
     try:
-        n, (p, q) = input_of(task.preimage), answer_of(response)
+        n, (p, q) = input_of(preimage), answer_of(response)
     except BadEncoding:
         return False
     return 2 <= n < LIMIT and refutation(n, p, q) is not None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
+import msgspec
 import pytest
+from eth_hash.auto import keccak
 
 from nektar import checkpoint
 from nektar import fold as calculus
+from nektar.evidence import bls
 from nektar.model import (
     At,
     Attested,
@@ -16,9 +20,12 @@ from nektar.model import (
     Event,
     Hash32,
     Heartbeat,
+    KeyRotated,
+    OperatorRegistered,
     OperatorSetCommitted,
     Report,
     Responded,
+    Signed,
     Task,
     TaskSubmitted,
     Told,
@@ -29,10 +36,24 @@ from nektar.telemetry import TOO_LATE, Step
 from processors.folds.diagnosis import Diagnosis
 from tests.processors.folds.test_tasks import oracle as ledger
 from tests.processors.test_reorgs import life
-from tests.processors.world import NETWORK, OPERATORS, Rows, World, block, put, registered, set_of, task
+from tests.processors.world import (
+    CHAIN_ID,
+    MANAGER,
+    NETWORK,
+    OPERATORS,
+    Rows,
+    World,
+    block,
+    put,
+    registered,
+    set_of,
+    signed,
+    task,
+)
 from tests.seeds import seeds
 
 FOLD = Diagnosis()
+RIGHT, WRONG = encode_answer(2, 5), encode_answer(5, 2)
 NOT_DONE = ("late", "missed", "unknown")
 
 
@@ -57,13 +78,39 @@ def oracle(events: Sequence[Event]) -> Rows:
             r.begun for r in reports if r.role == "operator" and r.operator == row.operator and r.begun >= 0
         ]
         runs = [(b.first, b.last) for b in beats if b.operator == row.operator]
-        cause, stage, blame, on = verdict(task, best(about), [*heads, *(first for first, _ in runs)], runs)
+        heard = wrongly_signed(events, task, row.operator)
+        cause, stage, blame, on = verdict(
+            task, best(about), heard, [*heads, *(first for first, _ in runs)], runs
+        )
+        bringers = {each.brought_by for each in on}
+        if cause == "wrong_result" and heard:
+            bringers |= {heard.brought_by} - {""}
         rows["diagnoses", row.task_hash, row.operator] = DiagnosisRow(
             *(row.task_hash, row.operator, row.task_number, row.task_input, row.state, cause, stage, blame),
-            ",".join(sorted({each.brought_by for each in on})),
+            ",".join(sorted(bringers)),
             " ".join(each.span.hex() for each in on),
         )
     return rows
+
+
+verify = lru_cache(None)(bls.verify)
+
+
+def wrongly_signed(events: Sequence[Event], task: Task, operator: bytes) -> Signed | None:
+    """The least of the wrong responses to it that verify with the key that the Operator has in its set."""
+    sets = {event.set.hash: event.set for event in events if isinstance(event, OperatorSetCommitted)}
+    twins = {e.key: e.key_g2 for e in events if isinstance(e, (OperatorRegistered, KeyRotated))}
+    twin = next(twins[each.key] for each in sets[task.set_hash].members if each.operator == operator)
+    found = [
+        each
+        for each in events
+        if isinstance(each, Signed)
+        and (each.task_hash, each.operator) == (task.hash, operator)
+        and each.response != RIGHT
+        and keccak(each.response) == each.digest
+        and verify(twin, bls.signing_digest(CHAIN_ID, MANAGER, task.hash, each.digest), each.signature)
+    ]
+    return min(found, key=lambda each: (each.response, each.brought_by), default=None)
 
 
 def best(reports: Iterable[Report]) -> list[Report]:
@@ -82,11 +129,11 @@ def rank(report: Report) -> tuple[bool, int, bytes]:
 
 
 def verdict(
-    task: Task, steps: list[Report], heads: list[int], runs: list[tuple[int, int]]
+    task: Task, steps: list[Report], heard: Signed | None, heads: list[int], runs: list[tuple[int, int]]
 ) -> tuple[str, str, str, list[Report]]:
     submitted, deadline = task.submitted.block, task.deadline.value
     own = [step for step in steps if step.role == "operator"]
-    if not own:
+    if not own and not heard:
         covered = any(
             set(range(first, last + 1)) & set(range(submitted, deadline + 1)) for first, last in runs
         )
@@ -96,7 +143,9 @@ def verdict(
     given_up = [step for step in own if step.error == TOO_LATE]
     if quit_ := [step for step in given_up if 0 <= step.ended < deadline]:
         return "clock", quit_[0].step, "operator", quit_
-    if wrong := [step for step in own if step.response == encode_answer(5, 2)]:
+    if heard:
+        return "wrong_result", "execute", "operator", [s for s in steps if s.response == heard.response]
+    if wrong := [step for step in own if step.response == WRONG]:
         return "wrong_result", "execute", "operator", wrong
     late = [s for s in own if s.step in ("execute", "sign")] + given_up
     if slow := [step for step in late if step.ended >= deadline]:
@@ -117,7 +166,7 @@ def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
     met: set[str] = set()
     for seed in range(part, seeds(40, 120), 4):
         folded, rows = calculus.begin(FOLD, NETWORK), Rows()
-        log = life(random.Random(f"diagnosis {seed}"), 40, World, "nnnnnnutttttttmg")
+        log = life(random.Random(f"diagnosis {seed}"), 40, World, "nnnnnnutttttttsmg")
         for offset, written in enumerate(log):
             folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
             put(rows, changes)
@@ -129,16 +178,20 @@ def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
 def test_in_which_order_things_are_told_changes_nothing() -> None:
     for seed in range(seeds(15, 40)):
         rng = random.Random(f"order {seed}")
-        log = life(rng, 30, World, "nnnnnnttttt")
-        told = [e for w in log for e in w.standing[-12:] if isinstance(e, Told)]
+        log = life(rng, 30, World, "nnnnnntttttss")
+        told = [e for w in log for e in w.standing[-12:] if is_told(e)]
         ends = []
         for shuffled in (told, rng.sample(told, len(told))):
             state, rows = FOLD.initial(NETWORK), Rows()
-            for event in (*(e for e in log[-1].standing if not isinstance(e, Told)), *shuffled):
+            for event in (*(e for e in log[-1].standing if not is_told(e)), *shuffled):
                 state, changes = FOLD.step(state, event)
                 put(rows, changes)
             ends.append((rows, checkpoint.to_json(state.about), checkpoint.to_json(state.alive)))
         assert ends[0] == ends[1]
+
+
+def is_told(event: Event) -> bool:
+    return isinstance(event, Told) or (isinstance(event, Signed) and event.at is None)
 
 
 # --- one Task, of blocks 10 to 16 ---------------------------------------------------------------------
@@ -147,7 +200,6 @@ MEMBERS = [(operator, i + 1) for i, operator in enumerate(OPERATORS)]
 SET = set_of(MEMBERS)
 TASK = task(At(10, 0, 0), SET.hash, 1, deadline=16, grace=2)
 ME = OPERATORS[0]
-RIGHT, WRONG = encode_answer(2, 5), encode_answer(5, 2)
 
 
 def own(step: Step, ended: int, error: str = "", response: bytes = b"") -> Report:
@@ -158,12 +210,21 @@ COLLECTED = Report("gather", "aggregator", ME, TASK.hash, Step.COLLECT, b"c" * 8
 BEFORE, WITHIN = Heartbeat(ME, 3, 9), Heartbeat(ME, 9, 30)
 
 
-def diagnosed(told: Sequence[Told]) -> DiagnosisRow:
+def brought(secret: int, answer: tuple[int, int], by: str = "peer") -> Signed:
+    return msgspec.structs.replace(signed(None, TASK.hash, ME, secret, answer), brought_by=by)
+
+
+MINE, OTHERS = (secret for operator, secret in MEMBERS[:2])
+SIGNED_WRONG, FORGED = brought(MINE, (5, 2)), brought(OTHERS, (5, 2))
+REFUSED = signed(At(15, 0, -1), TASK.hash, ME, MINE, (5, 2))  # in a call
+
+
+def diagnosed(told: Sequence[Told | Signed]) -> DiagnosisRow:
     """What stands of my missed duty, once all that is told has come."""
     return after_all(told)["diagnoses", TASK.hash, ME]  # type: ignore[return-value]
 
 
-def after_all(told: Sequence[Told], blocks: int = 30) -> Rows:
+def after_all(told: Sequence[Told | Signed], blocks: int = 30) -> Rows:
     state, rows = FOLD.initial(NETWORK), Rows()
     happened: dict[int, list[Event]] = {
         2: [registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)],
@@ -205,10 +266,20 @@ def after_all(told: Sequence[Told], blocks: int = 30) -> Rows:
             "aggregator",
         ),
         ([own(Step.RECEIVE, 10)], "unexplained", "receive", "nobody"),
+        ([SIGNED_WRONG], "wrong_result", "execute", "operator"),
+        ([REFUSED], "wrong_result", "execute", "operator"),
+        ([BEFORE, SIGNED_WRONG], "wrong_result", "execute", "operator"),
+        ([FORGED, SIGNED_WRONG, FORGED], "wrong_result", "execute", "operator"),
+        ([own(Step.SEND, 11, "", RIGHT), SIGNED_WRONG], "wrong_result", "execute", "operator"),
+        ([own(Step.RECEIVE, 10, TOO_LATE), SIGNED_WRONG], "clock", "receive", "operator"),
+        ([FORGED], "none_reported", "receive", "nobody"),
+        ([BEFORE, FORGED], "offline", "receive", "operator"),
+        ([brought(MINE, (2, 5))], "none_reported", "receive", "nobody"),
+        ([own(Step.SEND, 11, "", RIGHT), FORGED], "aggregator_dropped", "aggregate", "aggregator"),
     ],
 )
 def test_a_missed_duty_has_the_first_cause_that_holds(
-    told: list[Told], cause: str, stage: str, blame: str
+    told: list[Told | Signed], cause: str, stage: str, blame: str
 ) -> None:
     row = diagnosed(told)
     assert (row.cause, row.stage, row.blame) == (cause, stage, blame)
@@ -219,6 +290,34 @@ def test_a_row_names_the_spans_that_it_rests_on_and_who_told_them() -> None:
     row = diagnosed([own(Step.SEND, 11), COLLECTED])
     assert row.spans == f"{bytes(8).hex()} {b'c'.hex() * 8}"
     assert row.told_by == f"0x{ME.hex()},gather"
+
+
+def test_a_row_that_rests_on_a_signature_names_who_brought_it_and_the_spans_that_show_it() -> None:
+    row = diagnosed([SIGNED_WRONG])
+    assert (row.told_by, row.spans) == ("peer", "")
+    shown = msgspec.structs.replace(COLLECTED, response=WRONG)
+    row = diagnosed([own(Step.SEND, 11, "", RIGHT), shown, SIGNED_WRONG])
+    assert (row.told_by, row.spans) == ("gather,peer", b"c".hex() * 8)
+    row = diagnosed([REFUSED])
+    assert (row.told_by, row.spans) == ("", "")
+
+
+def test_forged_signatures_leave_nothing_behind() -> None:
+    def told(messages: list[Signed]) -> bytes:
+        state = FOLD.initial(NETWORK)
+        for event in (
+            *(registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)),
+            OperatorSetCommitted(At(3, 0, 0), SET),
+            TaskSubmitted(At(10, 0, 0), TASK),
+            BlockClosed(block(10)),
+            *messages,
+        ):
+            state, _ = FOLD.step(state, event)
+        return checkpoint.to_json(state)
+
+    forged = [brought(OTHERS, (5, q), f"peer {q}") for q in range(2, 50)]
+    assert told(forged) == told([])
+    assert told([*forged, SIGNED_WRONG, *forged]) == told([SIGNED_WRONG]) != told([])
 
 
 def test_who_did_its_duty_has_no_row_whatever_is_told() -> None:
