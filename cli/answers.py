@@ -213,6 +213,10 @@ MUST: Mapping[str, Must] = {
         _counts("state", "count"), lambda known, asked: dict(Counter(f.value for f in _duties(known)))
     ),
     "missed_by_operator": Must(_counts("operator", "missed"), lambda known, asked: _missed(known)),
+    "causes": Must(
+        _counts("cause", "count"),
+        lambda known, asked: dict(Counter(fact.value for fact in known.facts if fact.kind == "cause")),
+    ),
     "responses_over_time": Must(
         lambda rows: [sum(int(row[of]) for row in rows) for of in ("responses", "attestations")],
         lambda known, asked: [known.chain["events"].get(of, 0) for of in ("responded", "attested")],

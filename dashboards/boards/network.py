@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dashboards.panels import IN_NETWORK, Board, Panel, Threshold, counted
 from nektar.model import Level
-from nektar.rows import DutyState, FindingStatus, TaskState
+from nektar.rows import Cause, DutyState, FindingStatus, TaskState
 
 _SUBMITTED = f"""SELECT network, task_hash, state FROM tasks
     WHERE {IN_NETWORK} AND (network, submitted_block) IN (
@@ -17,6 +17,10 @@ _SUBMITTED = f"""SELECT network, task_hash, state FROM tasks
 _TASKS = f"({_SUBMITTED})"
 _DUTIES = f"""(
     SELECT network, operator, state FROM duties
+    WHERE {IN_NETWORK} AND (network, task_hash) IN (SELECT network, task_hash FROM {_TASKS})
+  )"""  # noqa: S608
+_DIAGNOSES = f"""(
+    SELECT cause FROM diagnoses
     WHERE {IN_NETWORK} AND (network, task_hash) IN (SELECT network, task_hash FROM {_TASKS})
   )"""  # noqa: S608
 # Duties by Operator, one row each.
@@ -125,6 +129,14 @@ ORDER BY operator = 'all', missed DESC, operator""",  # noqa: S608
             thresholds=_BAD_FROM_ONE,
         ),
         Panel(
+            id="causes",
+            title="Why are Duties not done in time?",
+            description="Duties that are late, missed or unknown by cause, as telemetry tells it: an "
+            "explanation, and no fact.",
+            kind="bar",
+            sql=counted("cause", Cause, _DIAGNOSES),
+        ),
+        Panel(
             id="responses_over_time",
             title="Do responses keep coming?",
             description="Aggregated responses and Operators' own attestations on the chain, by block time.",
@@ -139,7 +151,6 @@ GROUP BY time
 ORDER BY time WITH FILL
   FROM toStartOfInterval($__fromTime, INTERVAL $__interval_s second)
   TO $__toTime + 1 STEP $__interval_s""",  # noqa: S608
-            width=16,
         ),
         Panel(
             id="findings",

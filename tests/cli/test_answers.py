@@ -61,6 +61,8 @@ FACTS = [
         for who, state in ((ONE, "signed"), (TWO, "missed"), (GONE, "late"))
     ),
     *(Fact("duty", None, "1", who, "signed") for who in (ONE, TWO)),
+    Fact("cause", None, "0", TWO, "network"),
+    Fact("cause", None, "0", GONE, "clock"),
     Fact("finding", "equivocation", "0", ONE, "final"),
     Fact("finding", "equivocation", "1", ONE, "retracted"),
 ]
@@ -87,6 +89,7 @@ TRUE: Mapping[str, Rows] = {
     "missed_by_operator": [
         {"operator": o, "missed": c} for o, c in ((TWO, 1), (ONE, 0), (GONE, 0), ("all", 1))
     ],
+    "causes": [{"cause": s, "count": c} for s, c in (("clock", 1), ("network", 1), ("offline", 0))],
     "responses_over_time": [
         {"time": "t", "responses": 1, "attestations": 0},
         {"time": "t", "responses": 0, "attestations": 2},
@@ -145,7 +148,7 @@ def test_every_panel_of_every_board_is_held_to_something() -> None:
 
 
 def test_what_is_true_is_nothing_wrong() -> None:
-    assert ran(TRUE) == Ran({"run": 14, "empty": 0, "failed": 0, "untrue": 0}, None)
+    assert ran(TRUE) == Ran({"run": 15, "empty": 0, "failed": 0, "untrue": 0}, None)
 
 
 @pytest.mark.parametrize(("id", "row", "column"), numbers(TRUE))

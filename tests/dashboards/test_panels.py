@@ -14,6 +14,8 @@ import pytest
 from dashboards.boards.network import NETWORK as BOARD
 from dashboards.macros import TimeRange, expand
 from nektar.rows import (
+    Cause,
+    DiagnosisRow,
     DutyRow,
     DutyState,
     Finding,
@@ -55,6 +57,9 @@ def task_hash(number: int) -> bytes:
 
 TASKS = {n: RNG.choice(list(TaskState)) for n in range(24)}
 DUTIES = {(n, o): RNG.choice(list(DutyState)) for n in TASKS for o in OPERATORS}
+CAUSES = {
+    duty: RNG.choice(list(Cause)) for duty, state in DUTIES.items() if state in ("late", "missed", "unknown")
+}
 FINDINGS = [RNG.choice(list(FindingStatus)) for _ in range(9)]
 RESPONDED = [RNG.randrange(HEAD) for _ in range(11)]  # blocks with an aggregated response
 ATTESTED = [RNG.randrange(HEAD) for _ in range(17)]
@@ -85,6 +90,13 @@ def tasks(submitted: int = 0) -> list[Row]:
 
 def duties() -> list[Row]:
     return [DutyRow(task_hash(n), o, n, "6", state, n + 5, 2, n + 8) for (n, o), state in DUTIES.items()]
+
+
+def diagnoses() -> list[Row]:
+    return [
+        DiagnosisRow(task_hash(n), o, n, "6", DUTIES[n, o], cause, "send", "nobody", "", "")
+        for (n, o), cause in CAUSES.items()
+    ]
 
 
 def findings() -> list[Row]:
@@ -171,8 +183,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     progress: list[Row] = [ProgressRow("tasks", HEAD - 4, block_hash(HEAD - 4))]
     with open_store(f"chdb://{tmp_path_factory.mktemp('store')}") as opened:
         migrate(opened, [])
-        fill(opened, "mine", [tasks(), duties(), findings(), operators(), levels(), events(), progress])
-        fill(opened, "other", [tasks(), duties(), findings(), operators(), levels(), events(), progress])
+        for network in ("mine", "other"):
+            told = [tasks(), duties(), diagnoses(), findings(), operators(), levels(), events(), progress]
+            fill(opened, network, told)
         for service, count in SPANS.items():
             opened.command(
                 "INSERT INTO otel_traces (Timestamp, ServiceName, SpanName) "
@@ -254,6 +267,9 @@ TRUE: dict[str, Callable[[Answer], bool]] = {
         by(ask("missed_by_operator"), "operator", "missed")
         == {**{hexed(o): MISSED[hexed(o)] for o in OPERATORS}, "all": MISSED.total()}
     ),
+    "causes": lambda ask: (
+        by(ask("causes"), "cause", "count") == {str(c): list(CAUSES.values()).count(c) for c in Cause}
+    ),
     "responses_over_time": lambda ask: (
         [sum(row[of] for row in ask("responses_over_time")) for of in ("responses", "attestations")]
         == [len(RESPONDED), len(ATTESTED)]
@@ -300,7 +316,7 @@ def test_every_panel_answers_what_is_true(answer: Answer, id: str) -> None:
 
 def test_several_networks_add_up(store: Store) -> None:
     one, both = asked(store), asked(store, RANGE, "mine", "other")
-    for id in ("tasks_by_state", "duties_by_state", "coverage", "reorged_blocks"):
+    for id in ("tasks_by_state", "duties_by_state", "causes", "coverage", "reorged_blocks"):
         assert [2 * row.popitem()[1] for row in one(id)] == [row.popitem()[1] for row in both(id)]
 
 
