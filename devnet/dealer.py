@@ -135,6 +135,7 @@ class Dealer:
             case SceneKind.PAUSED | SceneKind.PENDING:
                 behaviours[one] = Behaviour.OFFLINE
             case SceneKind.WITHHELD:
+                behaviours[self.muted] = Behaviour.UNREACHABLE
                 behaviours[one], behaviours[self.rng.choice(telling)] = Behaviour.OFFLINE, Behaviour.SLOW
                 operator = one
             case SceneKind.RESPONSE_LOST:

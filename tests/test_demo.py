@@ -96,6 +96,7 @@ def exactly_right(summary: dict[str, Any]) -> None:
         assert counts["wrong"] == 0
         assert counts["injected"] == counts["right"] + counts["none_reported"]
         assert counts["right"] > 0
+    assert sum(counts["none_reported"] for counts in summary["diagnosis"].values()) > 0
     conditions = {*plugins.names("nektar.conditions")} & CONDITIONS
     assert {f["condition"] for f in summary["found"] if f["kind"] == "finding"} == conditions
     assert len({*summary["provable"].values()}) == 1

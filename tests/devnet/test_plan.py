@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cli.explained import explained
 from devnet.behaviour import AggregatorBehaviour, Behaviour, least_divisor, right_answer, wrong_answer
 from devnet.deploy import Terms
 from devnet.plan import (
@@ -76,6 +78,21 @@ def test_a_run_by_default_holds_every_scene_behaviour_condition_and_reason_twice
     assert all(sum(f.reason == each for f in final) > 1 for each in Reason)
     told = Counter(each.cause for each in run.injected(addresses(operators)) if not each.muted)
     assert all(told[each] > 1 for each in INJECTED)
+
+
+@given(seed=st.integers(0, 2**32), **SIZES)
+def test_something_is_injected_of_the_muted_operator_that_nobody_can_tell(
+    seed: int, operators: int, tasks: int
+) -> None:
+    run = plan(seed, operators, tasks)
+    who = addresses(operators)
+    injected = run.injected(who)
+    causes = [msgspec.structs.asdict(fact) for fact in run.truth(who) if fact.kind == "cause"]
+    counts = explained(injected, causes)
+    assert sum(each["none_reported"] for each in counts.values()) >= (2 if tasks >= DEFAULT_TASKS else 1)
+    for cause, each in counts.items():
+        assert each["injected"] == each["right"] + each["none_reported"]
+        assert each["none_reported"] <= sum(x.muted and x.cause == cause for x in injected)
 
 
 @given(seed=st.integers(0, 2**32), **SIZES)
