@@ -50,6 +50,12 @@ SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, Pare
   SpanAttributes AS said, toUnixTimestamp64Nano(Timestamp) AS began, Duration AS took
 FROM otel_traces WHERE startsWith(ServiceName, 'nektar-')
 """
+# What agents report, and what the chain tells of Tasks.
+WORK = """
+SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, ParentSpanId AS parent
+FROM otel_traces WHERE NOT startsWith(ServiceName, 'nektar-')
+"""
+RECORDS = "SELECT TraceId AS trace, SpanId AS id FROM otel_logs WHERE TraceId != ''"
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +143,43 @@ def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
     compared = {*ledgers, *plugins.names("nektar.conditions")}
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
     one_trace_goes_from_a_block_to_the_webhook(tmp_path)
+    one_trace_goes_from_a_task_through_everybodys_work_to_its_response(tmp_path)
+
+
+def rows(cwd: Path, sql: str) -> list[dict[str, Any]]:
+    told = nektar(cwd, "sql", "--dir", "build/demo", sql, "--format", "JSONEachRow").stdout
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def one_trace_goes_from_a_task_through_everybodys_work_to_its_response(cwd: Path) -> None:
+    traces: dict[str, dict[str, dict[str, Any]]] = {}
+    for span in rows(cwd, WORK):
+        traces.setdefault(span["trace"], {})[span["id"]] = span
+    # Of Tasks that are over, and that no reorg took away.
+    whole = {trace: of for trace, of in traces.items() if "task" in {span["name"] for span in of.values()}}
+    answered = Counter[str]()
+    for spans in whole.values():
+        (root,) = (span for span in spans.values() if span["parent"] == "")
+        assert (root["of"], root["name"]) == ("chain", "task")
+        # One operator reports nothing, not the requests either that the aggregator gets of it.
+        astray = [span for span in spans.values() if span["parent"] not in ("", *spans)]
+        assert len(astray) <= 1
+        assert {span["name"] for span in astray} <= {"collect response"}
+        named = {span["name"] for span in spans.values()}
+        assert "chain.submitted" in named
+        if "chain.responded" in named:
+            assert {"aggregate responses", "submit response"} <= named
+        # A response was collected under the request that brought it; but for what the silent one sent, and
+        # what the aggregator made up.
+        above = [spans.get(span["parent"]) for span in spans.values() if span["name"] == "collect response"]
+        sent = [span for span in above if span and span is not root]
+        assert {span["name"] for span in sent} <= {"send response"}
+        answered.update(span["of"] for span in sent)
+    assert len(answered) > 3
+    # Requests and responses are logged on both sides.
+    records = [each for each in rows(cwd, RECORDS) if each["trace"] in whole]
+    logged = {(span["of"], span["name"]) for r in records for span in [whole[r["trace"]][r["id"]]]}
+    assert logged >= {("aggregator", "collect response"), *((of, "send response") for of in answered)}
 
 
 def one_trace_goes_from_a_block_to_the_webhook(cwd: Path) -> None:
@@ -144,10 +187,7 @@ def one_trace_goes_from_a_block_to_the_webhook(cwd: Path) -> None:
         told = bus.read(FINDINGS, partition_of("devnet", bus.partitions))
     seen = [each for each in told if json.loads(each.value)["type"].endswith(".seen")]
     traces: dict[str, list[dict[str, Any]]] = {}
-    for line in nektar(
-        cwd, "sql", "--dir", "build/demo", SPANS, "--format", "JSONEachRow"
-    ).stdout.splitlines():
-        span = json.loads(line)
+    for span in rows(cwd, SPANS):
         traces.setdefault(span["trace"], []).append(span)
     begun = set()
     for message in seen:
