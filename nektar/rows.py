@@ -133,6 +133,18 @@ class DiagnosisRow(msgspec.Struct, frozen=True):
     spans: Annotated[str, Column("String", "Ids of the spans that it rests on, in hex, separated by spaces")]
 
 
+class ForgeryRow(msgspec.Struct, frozen=True):
+    """How often a sender of telemetry brought signatures that were not those of whom it said."""
+
+    table: ClassVar[str] = "forgeries"
+    key: ClassVar[tuple[str, ...]] = ("brought_by",)
+
+    brought_by: Annotated[str, Column("String", "The sender")]
+    duties: Annotated[
+        int, Column("UInt64", "Duties to which it brought a wrong response, signed with another key or none")
+    ]
+
+
 class OperatorRow(msgspec.Struct, frozen=True):
     """One Operator as the registry knows it."""
 
@@ -347,6 +359,7 @@ Row = (
     TaskRow
     | DutyRow
     | DiagnosisRow
+    | ForgeryRow
     | OperatorRow
     | SlashingRow
     | ServiceRow
@@ -359,7 +372,7 @@ Row = (
 )
 ROWS: tuple[type[Row], ...] = (
     *(TaskRow, DutyRow, DiagnosisRow, OperatorRow, SlashingRow, ServiceRow, ProgressRow, TaskEventRow),
-    *(EvidenceRow, DryRunRow, Finding),
+    *(ForgeryRow, EvidenceRow, DryRunRow, Finding),
 )
 """Those that are true now, and have a table of their own."""
 ONCE_FINAL: tuple[type[Row], ...] = (ChainSpan,)

@@ -55,6 +55,7 @@ WORK = """
 SELECT TraceId AS trace, ServiceName AS of, SpanName AS name, SpanId AS id, ParentSpanId AS parent
 FROM otel_traces WHERE NOT startsWith(ServiceName, 'nektar-')
 """
+FORGERIES = "SELECT brought_by, duties FROM forgeries"
 RECORDS = "SELECT TraceId AS trace, SpanId AS id FROM otel_logs WHERE TraceId != ''"
 
 
@@ -144,6 +145,8 @@ def test_found_equals_truth_and_what_is_left_answers_and_tells_each_trace(
     assert [json.loads(line)["difference"] for line in replayed.stdout.splitlines()] == [None] * len(compared)
     one_trace_goes_from_a_block_to_the_webhook(tmp_path)
     one_trace_goes_from_a_task_through_everybodys_work_to_its_response(tmp_path)
+    # Of one task the aggregator says that two have signed what they have not.
+    assert rows(tmp_path, FORGERIES) == [{"brought_by": "aggregator/aggregator", "duties": 2}]
 
 
 def rows(cwd: Path, sql: str) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ A transaction that is sent on seeing the deadline's block comes too late, hence 
 makes nobody guilty but itself, and an Operator's word of its Aggregator stands beside who told it
 (`told_by`). A signature needs nobody's word: it counts whoever brings it, and in whatever call it is, of who
 tells nothing as well. It is verified as it comes, where its response is wrong, and kept only if it is the
-Operator's: no number of false ones hides a true one, or makes the state grow.
+Operator's: no number of false ones hides a true one, or makes the state grow. They are counted against
+whoever brings them, of each duty once.
 
 What comes late refines a diagnosis for a day of blocks; in which order things come changes nothing but how
 many steps of a sender who tells one twice are kept. Work is for the duties that something is told of, or that
@@ -58,7 +59,8 @@ from nektar.model import (
 )
 from nektar.networks.answers import LIMIT, refutation
 from nektar.networks.encoding import BadEncoding, answer_of, input_of
-from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState
+from nektar.operators import UNKNOWN_TWIN
+from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState, ForgeryRow
 from nektar.telemetry import TOO_LATE, Step
 from processors import early
 from processors.folds.deadlines import require_blocks
@@ -86,6 +88,7 @@ class About(msgspec.Struct, frozen=True):
     task: Task
     told: Map[Address, Steps] = Map()
     wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
+    forged: Map[str, int] = Map()  # who brings such that are not theirs → bitmap over the set's places
     rows: Map[Address, DiagnosisRow] = Map()  # as last put out
 
     @property
@@ -114,11 +117,12 @@ class Diagnoses(msgspec.Struct, frozen=True):
     silent: Map[Address, Map[Hash32, None]] = (
         Map()
     )  # Operator → Tasks that it told nothing of, and did not do
+    forged: Map[str, int] = Map()  # who brings false signatures → duties that they are about
     waiting: early.Waiting[Report | Signed] = early.Waiting()  # told before its Task
 
 
 class Diagnosis:
-    """The fold `diagnosis`: puts out DiagnosisRow."""
+    """The fold `diagnosis`: puts out DiagnosisRow and ForgeryRow."""
 
     name = "diagnosis"
     state_type = Diagnoses
@@ -181,16 +185,26 @@ def _wait(state: Diagnoses, message: Report | Signed) -> Diagnoses:
 
 
 def _signed(state: Diagnoses, signed: Signed) -> tuple[Diagnoses, list[Change]]:
-    """Of an Operator's wrong responses to a Task one is kept, the same whichever comes first."""
+    """Of an Operator's wrong responses to a Task one is kept, the same whichever comes first; and of whoever
+    brings false ones, whom they are about."""
     about = state.about.get(signed.task_hash)
     if signed.at is None and (about is None or signed.task_hash in state.submitted):
         return _wait(state, signed), []
-    if about is None:
+    if about is None or not state.contract or not _is_wrong(about.task, signed):
         return state, []
-    rival = about.wrong.get(signed.operator)
-    if rival is not None and _sooner(rival) <= _sooner(signed):
+    members = state.ledger.registry.held(about.task.set_hash)
+    if (place := members.place(signed.operator)) is None:
         return state, []
-    if not _is_wrong(about.task, signed.response) or not _is_its_own(state, about.task, signed):
+    bringer, rival = signed.brought_by, about.wrong.get(signed.operator)
+    is_known = rival is not None and _sooner(rival) <= _sooner(signed)
+    is_counted = not bringer or bool(about.forged.get(bringer, 0) >> place & 1)
+    if is_known and is_counted:
+        return state, []
+    twin = members[place].twin
+    digest = bls.signing_digest(state.chain_id, state.contract, about.task.hash, signed.digest)
+    if not bls.verify(twin, digest, signed.signature):
+        return (state, []) if is_counted or twin == UNKNOWN_TWIN else _forged(state, about, place, bringer)
+    if is_known:
         return state, []
     about = msgspec.structs.replace(about, wrong=about.wrong.set(signed.operator, signed))
     return _again(state, about, signed.operator)
@@ -200,14 +214,18 @@ def _sooner(signed: Signed) -> tuple[bytes, str]:
     return signed.response, signed.brought_by
 
 
-def _is_its_own(state: Diagnoses, task: Task, signed: Signed) -> bool:
-    """Whether it is signed with the key that the Operator has in the Task's set."""
-    members = state.ledger.registry.held(task.set_hash)
-    place = members.place(signed.operator)
-    if place is None or not state.contract or keccak(signed.response) != signed.digest:
-        return False
-    digest = bls.signing_digest(state.chain_id, state.contract, task.hash, signed.digest)
-    return bls.verify(members[place].twin, digest, signed.signature)
+def _forged(state: Diagnoses, about: About, place: int, bringer: str) -> tuple[Diagnoses, list[Change]]:
+    """The bringer says of one member more that it signed a wrong response."""
+    before = state.forged.get(bringer, 0)
+    forged = about.forged.set(bringer, about.forged.get(bringer, 0) | 1 << place)
+    about = msgspec.structs.replace(about, forged=forged)
+    state = msgspec.structs.replace(
+        state,
+        about=state.about.set(about.task.hash, about),
+        forged=state.forged.set(bringer, before + 1),
+    )
+    was = ForgeryRow(bringer, before) if before else None
+    return state, [Change(was, ForgeryRow(bringer, before + 1))]
 
 
 def _with(steps: Steps, report: Report) -> Steps:
@@ -436,7 +454,7 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
     if signed is not None:
         shown = tuple(each for each in steps if each.response == signed.response)
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, shown, signed)
-    if wrong := [each for each in own if each.response and _is_wrong(task, each.response)]:
+    if wrong := [each for each in own if each.response and _is_refuted(task.preimage, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
     working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
     if slow := [each for each in (*working, *gave_up) if each.ended >= deadline]:
@@ -451,14 +469,14 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
     return Verdict(Cause.UNEXPLAINED, last.step, _NOBODY, (last,))
 
 
-def _is_wrong(task: Task, response: bytes) -> bool:
-    """Whether arithmetic refutes the response; known of the reference contracts' work alone. What a quorum
-    agreed on is no measure: it may have colluded."""
-    return _is_refuted(task.preimage, response)
+def _is_wrong(task: Task, signed: Signed) -> bool:
+    return keccak(signed.response) == signed.digest and _is_refuted(task.preimage, signed.response)
 
 
 @lru_cache(_ANSWERS)
 def _is_refuted(preimage: bytes, response: bytes) -> bool:
+    """Whether arithmetic refutes a response to this Task; known of the reference contracts' work alone. What
+    a quorum agreed on is no measure: it may have colluded."""
     try:
         n, (p, q) = input_of(preimage), answer_of(response)
     except BadEncoding:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -31,7 +32,7 @@ from nektar.model import (
     Told,
 )
 from nektar.networks.encoding import encode_answer
-from nektar.rows import Cause, DiagnosisRow, DutyRow
+from nektar.rows import Cause, DiagnosisRow, DutyRow, ForgeryRow
 from nektar.telemetry import TOO_LATE, Step
 from processors.folds.diagnosis import Diagnosis
 from tests.processors.folds.test_tasks import oracle as ledger
@@ -90,27 +91,44 @@ def oracle(events: Sequence[Event]) -> Rows:
             ",".join(sorted(bringers)),
             " ".join(each.span.hex() for each in on),
         )
+    for bringer, duties in forgers(events).items():
+        rows["forgeries", bringer] = ForgeryRow(bringer, duties)
     return rows
 
 
 verify = lru_cache(None)(bls.verify)
 
 
-def wrongly_signed(events: Sequence[Event], task: Task, operator: bytes) -> Signed | None:
-    """The least of the wrong responses to it that verify with the key that the Operator has in its set."""
+def wrong(events: Sequence[Event]) -> Iterator[tuple[Signed, bool]]:
+    """The wrong responses that members of Tasks' sets are said to have signed, and whether they did."""
     sets = {event.set.hash: event.set for event in events if isinstance(event, OperatorSetCommitted)}
     twins = {e.key: e.key_g2 for e in events if isinstance(e, (OperatorRegistered, KeyRotated))}
-    twin = next(twins[each.key] for each in sets[task.set_hash].members if each.operator == operator)
-    found = [
-        each
-        for each in events
-        if isinstance(each, Signed)
-        and (each.task_hash, each.operator) == (task.hash, operator)
-        and each.response != RIGHT
-        and keccak(each.response) == each.digest
-        and verify(twin, bls.signing_digest(CHAIN_ID, MANAGER, task.hash, each.digest), each.signature)
-    ]
+    closed = {event.block.number for event in events if isinstance(event, BlockClosed)}
+    keys = {
+        (event.task.hash, member.operator): twins[member.key]
+        for event in events
+        if isinstance(event, TaskSubmitted) and event.at.block in closed and event.task.set_hash in sets
+        for member in sets[event.task.set_hash].members
+    }
+    for each in events:
+        if not isinstance(each, Signed) or (each.task_hash, each.operator) not in keys:
+            continue
+        if each.response != RIGHT and keccak(each.response) == each.digest:
+            digest = bls.signing_digest(CHAIN_ID, MANAGER, each.task_hash, each.digest)
+            yield each, verify(keys[each.task_hash, each.operator], digest, each.signature)
+
+
+def wrongly_signed(events: Sequence[Event], task: Task, operator: bytes) -> Signed | None:
+    """The least of the wrong responses to the Task that the Operator signed."""
+    about = task.hash, operator
+    found = [each for each, true in wrong(events) if true and (each.task_hash, each.operator) == about]
     return min(found, key=lambda each: (each.response, each.brought_by), default=None)
+
+
+def forgers(events: Sequence[Event]) -> Counter[str]:
+    """Who brought false ones → duties that they are about."""
+    false = [each for each, true in wrong(events) if not true and each.brought_by]
+    return Counter(bringer for bringer, _, _ in {(e.brought_by, e.task_hash, e.operator) for e in false})
 
 
 def best(reports: Iterable[Report]) -> list[Report]:
@@ -186,7 +204,7 @@ def test_in_which_order_things_are_told_changes_nothing() -> None:
             for event in (*(e for e in log[-1].standing if not is_told(e)), *shuffled):
                 state, changes = FOLD.step(state, event)
                 put(rows, changes)
-            ends.append((rows, checkpoint.to_json(state.about), checkpoint.to_json(state.alive)))
+            ends.append((rows, *map(checkpoint.to_json, (state.about, state.alive, state.forged))))
         assert ends[0] == ends[1]
 
 
@@ -302,8 +320,23 @@ def test_a_row_that_rests_on_a_signature_names_who_brought_it_and_the_spans_that
     assert (row.told_by, row.spans) == ("", "")
 
 
-def test_forged_signatures_leave_nothing_behind() -> None:
-    def told(messages: list[Signed]) -> bytes:
+def test_a_false_signature_is_counted_against_whoever_brings_it_once_for_each_duty() -> None:
+    def forgeries(messages: Sequence[Signed]) -> dict[str, int]:
+        return {
+            row.brought_by: row.duties for row in after_all(messages).values() if isinstance(row, ForgeryRow)
+        }
+
+    flood = [brought(OTHERS, (5, q)) for q in range(2, 50)]
+    of_another = msgspec.structs.replace(FORGED, operator=OPERATORS[2])
+    assert forgeries([SIGNED_WRONG, brought(MINE, (2, 5)), REFUSED]) == {}
+    assert forgeries(flood) == forgeries([SIGNED_WRONG, *flood]) == forgeries([FORGED]) == {"peer": 1}
+    assert forgeries([*flood, of_another]) == {"peer": 2}
+    assert forgeries([FORGED, brought(OTHERS, (5, 2), "other")]) == {"peer": 1, "other": 1}
+    assert forgeries([brought(OTHERS, (2, 5))]) == {}  # a right response, which harms nobody
+
+
+def test_however_many_false_ones_one_brings_no_more_is_kept() -> None:
+    def kept(messages: Sequence[Signed]) -> bytes:
         state = FOLD.initial(NETWORK)
         for event in (
             *(registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)),
@@ -315,9 +348,9 @@ def test_forged_signatures_leave_nothing_behind() -> None:
             state, _ = FOLD.step(state, event)
         return checkpoint.to_json(state)
 
-    forged = [brought(OTHERS, (5, q), f"peer {q}") for q in range(2, 50)]
-    assert told(forged) == told([])
-    assert told([*forged, SIGNED_WRONG, *forged]) == told([SIGNED_WRONG]) != told([])
+    flood = [brought(OTHERS, (5, q)) for q in range(2, 50)]
+    assert kept(flood) == kept([FORGED])
+    assert kept([*flood, SIGNED_WRONG, *flood]) == kept([SIGNED_WRONG, FORGED])
 
 
 def test_who_did_its_duty_has_no_row_whatever_is_told() -> None:
