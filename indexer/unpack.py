@@ -29,9 +29,11 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
     """
     try:
         with pa.CompressedInputStream(pa.BufferReader(body), encoding) as stream:
-            found: bytes = stream.read(most + 1)
+            # Not `read`, which never frees what it had read where an error comes.
+            found = stream.read_buffer(most + 1)
     except OSError as error:
         raise NotPacked(f"expected a body in {encoding}; {error}") from None
-    if len(found) > most:
+    if found.size > most:
         raise TooLarge(f"expected a body of at most {most} bytes, packed or not; send smaller batches")
-    return found
+    unpacked: bytes = found.to_pybytes()
+    return unpacked

@@ -76,6 +76,16 @@ def test_a_bomb_takes_no_memory(encoding: str) -> None:
     assert peak() - before < 16 * MOST
 
 
+@each_encoding
+def test_what_ends_too_early_leaves_nothing_in_memory(encoding: str) -> None:
+    cut = PACK[encoding](bytes(MOST))[:-5]
+    before = peak()
+    for _ in range(100):
+        with pytest.raises(NotPacked):
+            unpacked(cut, encoding, MOST)
+    assert peak() - before < 16 * MOST
+
+
 def peak() -> int:
     """The most memory that this process ever had, in bytes."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
