@@ -53,10 +53,14 @@ class Bearer(AuthBase):
         return request
 
     def _again(self, response: requests.Response, **how: Any) -> requests.Response:
-        """Where the token of one key is refused, send the same by those of the others."""
-        for other in self._minted[1:]:
+        """Where the token of one key is refused, send the same by those of the others, and by the first once
+        more: the keys may have changed, and another request may have put another first, in between."""
+        minted = self._minted
+        for other in (*minted, minted[0]):
             if response.status_code != UNKNOWN:
                 break
+            if response.request.headers["Authorization"] == f"Bearer {other.token()}":
+                continue
             _ = response.content  # read to its end, so that the connection can be used again
             response.close()
             request = response.request.copy()
@@ -65,7 +69,7 @@ class Bearer(AuthBase):
             again.history.append(response)
             again.request = request
             if again.ok:
-                self._minted = [other, *(each for each in self._minted if each is not other)]
+                self._minted = [other, *(each for each in minted if each is not other)]
             response = again
         return response
 

@@ -77,8 +77,31 @@ def test_what_one_key_is_refused_for_is_sent_again_by_the_other_which_is_first_f
         collector.takes = OLD  # a reorg takes the change back
         assert [sent(), sent()] == [(200, 2), (200, 1)]
         collector.takes = 13  # of somebody else: the Operator has left
-        assert sent() == (401, 2)
+        assert sent() == (401, 3)
     assert collector.bodies == [b"spans"] * 5
+
+
+def test_nothing_is_lost_where_another_request_has_put_the_new_key_first_meanwhile() -> None:
+    collector, known_by = Collector(), bearer(OLD, NEW)
+    with listening(collector) as url, requests.Session() as session:
+        under_way = requests.Request("POST", url, data=b"spans", auth=known_by).prepare()
+        collector.takes = NEW
+        assert requests.post(url, b"records", auth=known_by, timeout=10).status_code == 200
+        assert session.send(under_way, timeout=10).status_code == 200
+    assert collector.bodies == [b"records", b"spans"]
+
+
+def test_nothing_is_lost_where_the_key_changes_between_two_tries() -> None:
+    class Changing(Collector):
+        async def answer(self, request: Request) -> Response:
+            response = await super().answer(request)
+            self.takes = NEW
+            return response
+
+    collector = Changing()
+    with listening(collector) as url:
+        assert requests.post(url, b"spans", auth=bearer(NEW, OLD), timeout=10).status_code == 200
+    assert collector.bodies == [b"spans"]
 
 
 def test_a_token_is_used_for_half_of_its_time() -> None:
