@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 from immutables import Map
 
+from nektar.evidence import bls
 from nektar.model import (
     G1,
     G2,
@@ -32,8 +34,12 @@ from nektar.model import (
     OperatorSetCommitted,
 )
 
-# The twin of a key that was registered before the log begins: nothing verifies under the identity.
+# The twin of a key that was registered before the log begins, or whose own was not told: nothing verifies
+# under the identity.
 UNKNOWN_TWIN = G2(bytes(128))
+
+# Keys whose twins were checked: as many as a few large OperatorSets hold.
+_CHECKED = 4096
 
 _NUMBER = 4  # bytes
 
@@ -54,8 +60,23 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
 
     operator: Address
     key: G1
-    twin: G2
+    told: G2  # as its twin
     sets: int = 0  # so many of those that are held have it
+
+    @property
+    def twin(self) -> G2:
+        """The same key in G2; UNKNOWN_TWIN where it is not known.
+
+        The registry takes no two keys that are not twins. But what a block without receipts tells is a
+        provider's word, and under another key's twin true signatures are false and a liar's true. So it is
+        checked, when somebody asks for it: most folds never do.
+        """
+        return self.told if _are_twins(self.key, self.told) else UNKNOWN_TWIN
+
+
+@lru_cache(_CHECKED)
+def _are_twins(key: G1, told: G2) -> bool:
+    return bls.keys_match(key, told)
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -239,12 +260,12 @@ def _with_keys(registry: Registry, set_: OperatorSet) -> tuple[Registry, bytes]:
     found = []
     for member in set_.members:
         known = registry.operators.get(member.operator)
-        twin = known.key_g2 if known and known.key == member.key else UNKNOWN_TWIN
+        told = known.key_g2 if known and known.key == member.key else UNKNOWN_TWIN
         mine = numbers.get(member.operator, ())
-        number = next((n for n in mine if (keys[n].key, keys[n].twin) == (member.key, twin)), next_)
+        number = next((n for n in mine if (keys[n].key, keys[n].told) == (member.key, told)), next_)
         if number == next_:
             next_ += 1
-            keys[number] = Key(member.operator, member.key, twin, 1)
+            keys[number] = Key(member.operator, member.key, told, 1)
             numbers[member.operator] = (*mine, number)
         else:
             keys[number] = msgspec.structs.replace(keys[number], sets=keys[number].sets + 1)

@@ -310,6 +310,37 @@ def history(rng: random.Random, blocks: int, pauses: bool = True, of: type[World
     return [event for record in records for event in record]
 
 
+LIAR = 77  # the secret of whoever alters what linked blocks say: no Operator's
+
+
+def with_false_twins(rng: random.Random, events: Iterable[Event]) -> list[Event]:
+    """The same, but most twins that linked blocks tell are a liar's, who signs in all Operators' names."""
+    heard: list[Event] = []
+    block_: list[Event] = []
+    for event in events:
+        if isinstance(event, Signed) and rng.random() < 0.2:
+            digest = bls.signing_digest(CHAIN_ID, MANAGER, event.task_hash, event.digest)
+            event = msgspec.structs.replace(event, signature=bls.sign(LIAR, digest))
+        block_.append(event)
+        if isinstance(event, BlockClosed | GapPassed):
+            linked = isinstance(event, BlockClosed) and event.block.level is Level.LINKED
+            heard += [_with_false_twin(each) if linked and rng.random() < 0.8 else each for each in block_]
+            block_ = []
+    return heard + block_
+
+
+def _with_false_twin(event: Event) -> Event:
+    if isinstance(event, OperatorRegistered | KeyRotated):
+        return msgspec.structs.replace(event, key_g2=public_keys(LIAR)[1])
+    return event
+
+
+def falsely_told(events: Iterable[Event]) -> set[G1]:
+    """The keys whose twins are not told as they are."""
+    told = [event for event in events if isinstance(event, OperatorRegistered | KeyRotated)]
+    return {event.key for event in told if event.key_g2 == public_keys(LIAR)[1]}
+
+
 Rows = dict[tuple[object, ...], Row]
 
 

@@ -65,9 +65,9 @@ BEGIN: list[Event] = [
 ]
 
 
-def play(*events: Event) -> tuple[Desk, list[Finding]]:
+def play(*events: Event, begin: Sequence[Event] = BEGIN) -> tuple[Desk, list[Finding]]:
     state, said = FOLD.initial(NETWORK), list[Change]()
-    for event in (*BEGIN, *events):
+    for event in (*begin, *events):
         state, changes = FOLD.step(state, event)
         said += changes
     return state, [change.after for change in said if isinstance(change.after, Finding)]
@@ -101,6 +101,14 @@ def test_the_sender_is_named_and_a_member_only_for_what_it_signed(call: Rejected
     assert any(isinstance(each, SignatureClaim) for each in sought.whole) == (
         named == ALICE and call.index == 0
     )
+
+
+def test_nobody_signed_by_a_twin_that_is_another_keys() -> None:
+    lied = msgspec.structs.replace(registered(At(1, 0, 0), ALICE, 1), key_g2=key_of(2)[1])
+    for secret in (1, 2):
+        call = rejected(STRANGER, 0, secret)
+        _, (finding,) = play(call, BlockClosed(block(3)), begin=[lied, *BEGIN[1:]])
+        assert finding.operator == STRANGER
 
 
 def test_a_response_to_a_task_that_nobody_submitted_names_its_sender_alone() -> None:

@@ -82,6 +82,7 @@ from tests.processors.world import (
     STRANGER,
     Rows,
     block,
+    public_keys,
     put,
     registered,
     set_of,
@@ -606,6 +607,11 @@ def test_what_there_is_nothing_to_check_with_accuses_nobody() -> None:
     life = [*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, forged), *closed(9)]
     assert reasons(*life, begin=BEGIN[3:]) == []
     assert reasons(*life, begin=BEGIN[1:]) == []
+    # Or the twin of another key, told of a block without receipts: every true signature is false under it.
+    lied = [msgspec.structs.replace(BEGIN[0], key_g2=public_keys(2)[1]), *BEGIN[1:]]
+    true = calldata(EQUIVOCATION, TASK, SECRETS, 0, [signed(ALICE, RIGHT), signed(ALICE, WRONG)])
+    life = [*closed(*range(4, 9)), asks(9, EQUIVOCATION), shows(9, true), *closed(9)]
+    assert reasons(*life, begin=lied) == []
     with pytest.raises(UnknownContract):
         reasons(*life, network=msgspec.structs.replace(NETWORK, contracts={}))
     # A condition that this version has never heard of.

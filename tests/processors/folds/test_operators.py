@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from nektar import checkpoint
+from nektar.evidence import bls
 from nektar.model import (
     G1,
     G2,
@@ -87,6 +88,34 @@ def test_a_set_knows_the_twins_of_the_keys_that_it_was_committed_with() -> None:
     state = step(state, KeyRotated(At(2, 0, 0), ALICE, *key_of(3)))
     # Bob registered before the log begins: nothing can be verified with his key.
     assert [each.twin for each in state.held(set_.hash)] == [key_of(1)[1], UNKNOWN_TWIN]
+
+
+def test_a_twin_that_is_another_keys_is_none() -> None:
+    """Of a block whose receipts nobody had, a provider says which twin a key has."""
+    forged = msgspec.structs.replace(registered(At(1, 0, 0), ALICE, 1), key_g2=key_of(3)[1])
+    state = step(FOLD.initial(NETWORK), forged)
+    state = step(state, registered(At(1, 1, 0), BOB, 2))
+    set_ = set_of([(ALICE, 1), (BOB, 2)])
+    state = step(state, OperatorSetCommitted(At(1, 2, 0), set_))
+    assert [each.twin for each in state.held(set_.hash)] == [UNKNOWN_TWIN, key_of(2)[1]]
+    # The next key that she brings is her own again.
+    state = step(state, KeyRotated(At(2, 0, 0), ALICE, *key_of(4)))
+    new = set_of([(ALICE, 4), (BOB, 2)])
+    state = step(state, OperatorSetCommitted(At(2, 1, 0), new))
+    assert [each.twin for each in state.held(new.hash)] == [key_of(4)[1], key_of(2)[1]]
+
+
+def test_a_twin_is_checked_once_however_often_and_by_however_many_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked, keys_match = list[G1](), bls.keys_match
+    monkeypatch.setattr(bls, "keys_match", lambda *of: checked.append(of[0]) or keys_match(*of))
+    for _ in range(2):
+        state = step(FOLD.initial(NETWORK), registered(At(1, 0, 0), ALICE, 1_234_567))
+        set_ = set_of([(ALICE, 1_234_567)])
+        state = step(state, OperatorSetCommitted(At(1, 1, 0), set_))
+        assert {each.twin for _ in range(9) for each in state.held(set_.hash)} == {key_of(1_234_567)[1]}
+    assert checked == [key_of(1_234_567)[0]]
 
 
 def test_a_set_is_what_was_committed_however_many_have_its_keys() -> None:
