@@ -280,6 +280,8 @@ class TaskCancelled(msgspec.Struct, frozen=True, tag=True):
 
 
 class Paused(msgspec.Struct, frozen=True, tag=True):
+    """The Network takes no Tasks and no responses, until it is `Unpaused`."""
+
     at: At
 
 

@@ -86,6 +86,7 @@ class Committed(msgspec.Struct, frozen=True):
     left: Map[int, int] = Map()  # place → first block without duties, of those that deregistered since
     holds: int = 0  # Tasks that need it
     since: int = 0  # block of the commitment since which it is here
+    renewed: int = 0  # block of the last commitment
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -142,6 +143,11 @@ class Members:
     def since(self) -> int:
         """Block of the commitment since which it is here."""
         return self._committed.since
+
+    @property
+    def renewed(self) -> int:
+        """Block of its last commitment."""
+        return self._committed.renewed
 
     @property
     def left(self) -> Map[int, int]:
@@ -231,6 +237,7 @@ def _committed(registry: Registry, set_: OperatorSet, block: int) -> Registry:
         keys=keys,
         holds=before.holds if before else 0,
         since=before.since if before else block,
+        renewed=block,
     )
     registry = msgspec.structs.replace(
         registry,

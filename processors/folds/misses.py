@@ -1,10 +1,7 @@
 """The misses of Operators that can still make an offence: more than the contract allows in a window.
 
 A miss is a Duty that the ledger of `tasks.py` calls missed: it is that fold which runs in here, and its word
-is taken. Of its misses those count of which the contract can't know better: the Task's set was committed in a
-proved block, and every block since is proved. A deregistration that nobody could serve would have excused the
-Operator, and a gap says nothing of it. So after a gap, or a block that is not proved, no miss counts until a
-set is committed anew.
+is taken: it calls none missed of which the log may lack something.
 
 The rule, by which anyone comes to the same offences:
 
@@ -41,9 +38,7 @@ from nektar.model import (
     Event,
     GapPassed,
     Hash32,
-    Level,
     MissCounted,
-    OperatorSetCommitted,
     Responded,
     Task,
     TaskSubmitted,
@@ -86,7 +81,6 @@ class Misses(msgspec.Struct, frozen=True):
     allowance: int
     window: int  # blocks
     ledger: Ledger = Ledger()
-    certain: Hash32 | None = None  # the newest set, where all blocks since its commitment are proved
     tasks: Map[Hash32, Owed] = Map()
     of: Map[Address, tuple[Miss, ...]] = Map()  # that have not counted yet, by rising number
     due: Map[int, Map[Hash32, None]] = Map()  # block → tasks of which it may be the last
@@ -124,8 +118,6 @@ def follow(state: Misses, event: Event) -> tuple[Misses, Sequence[Change], list[
         state = msgspec.structs.replace(state, ledger=ledger)
     found: list[Offence] = []
     match event:
-        case OperatorSetCommitted():
-            state = msgspec.structs.replace(state, certain=event.set.hash)
         case TaskSubmitted():
             state = _submitted(state, before, event.task)
         case Responded():
@@ -133,7 +125,6 @@ def follow(state: Misses, event: Event) -> tuple[Misses, Sequence[Change], list[
         case MissCounted():
             state = _counted(state, event.operator, [event.task_hash])
         case GapPassed():
-            state = msgspec.structs.replace(state, certain=None)
             state = _ended(state, before, event.last, [e for e in before.due if e <= event.last])
             state = _passed(state, event.last, sorted(e for e in state.due if e <= event.last))
         case BlockClosed():
@@ -153,7 +144,8 @@ def _submitted(state: Misses, before: Ledger, task: Task) -> Misses:
     could be shown."""
     if task.hash not in state.ledger.tasks or task.hash in before.tasks or task.hash in state.tasks:
         return state
-    if task.set_hash != state.certain or not task.preimage:
+    opened = state.ledger.tasks[task.hash]
+    if not opened.everyone or not state.ledger.is_told_all(opened) or not task.preimage:
         return state
     state = _with_registry(state, operators.hold(state.ledger.registry, task.set_hash))
     return msgspec.structs.replace(
@@ -186,13 +178,7 @@ def _closed(
             places = tuple(each for each in responded.non_signers or () if isinstance(each, int))
             response = Response(responded.at, block.ref, responded.digest, places)
             tasks = tasks.set(responded.task_hash, msgspec.structs.replace(owed, response=response))
-    state = msgspec.structs.replace(
-        state,
-        tasks=tasks,
-        submitted=(),
-        responded=(),
-        certain=state.certain if block.level is Level.PROVED else None,
-    )
+    state = msgspec.structs.replace(state, tasks=tasks, submitted=(), responded=())
     number = block.number
     state = _ended(state, before, number, [number] if number in before.due else [], missed)
     found: list[Offence] = []

@@ -9,13 +9,18 @@ A Duty's state comes from verified blocks alone; the first row that holds counts
 | signed  | in the response's signers, or attested by the Operator itself, in a block ≤ deadline |
 | late    | attested in deadline < block ≤ deadline + grace |
 | pending | none of these, and deadline + grace is not yet passed |
-| unknown | none of these, and some block from submission to deadline + grace is not proved, or a |
-|         | response was accepted that does not tell who signed it |
+| unknown | none of these, and some block from the last commitment of the Task's set before its |
+|         | submission to deadline + grace is not proved, or a response was accepted that does not tell |
+|         | who signed it |
 | missed  | none of these, all those blocks proved |
 
 *Paused at a block* is paused at its end or at any time within it. *Passed* is a block once it is closed, or
-a gap that it lies in. What happened before the submission is taken as the log has it: a pause or an end of
-one that nobody could serve is not known, nor is such a deregistration.
+a gap that it lies in.
+
+What a block that is not proved may hide, or a gap, is what would have excused, or shown a Duty done: for as
+long as nothing proved says how things stand again. Of who is registered a commitment says it, since all
+members of the set are: so a deregistration can be hidden only since the last one. Of pauses the submission
+itself does, since a Network that is paused takes none: whatever began before it has ended, seen or not.
 
 A Task's own state is what the log shows: open, then responded, expired or cancelled; and challenged where its
 accepted response was refuted by its challenge deadline. A challenge moves no Duty: who signed has signed.
@@ -75,6 +80,7 @@ class OpenTask(msgspec.Struct, frozen=True):
 
     task: Task
     everyone: int  # 0 where the set was committed before the log begins: then no duty is known
+    since: int = 0  # block of the set's last commitment before: what was lost of earlier ones matters no more
     decided: tuple[Decided, ...] = ()
     untold: bool = False  # a response was accepted, and who signed it is not known
     settled: int = 0  # all whom `decided` holds
@@ -101,9 +107,12 @@ class Ledger(msgspec.Struct, frozen=True):
     tasks: Map[Hash32, OpenTask] = Map()
     accepted: Map[Hash32, TaskRow] = Map()  # graces over, and responses that can still be challenged
     due: Map[int, Map[Hash32, None]] = Map()  # block → tasks of which something ends with it
-    paused: bool = False
     paused_at: int = -1  # newest block in which a pause began or ended
     doubtful: int = -1  # newest block that is not proved
+
+    def is_told_all(self, opened: OpenTask) -> bool:
+        """Whether every block by which a Duty of this Task may be excused, or shown to be done, is proved."""
+        return self.doubtful < opened.since
 
 
 class Tasks:
@@ -130,7 +139,7 @@ class Tasks:
             case TaskCancelled():
                 return _cancelled(state, event)
             case Paused() | Unpaused():
-                return _paused(state, event.at.block, isinstance(event, Paused))
+                return _paused(state, event.at.block)
             case BlockClosed(block):
                 number = block.number
                 if block.level is not Level.PROVED:
@@ -154,9 +163,10 @@ def _submitted(state: Ledger, task: Task) -> tuple[Ledger, list[Change]]:
         return state, []
     block = task.submitted.block
     members = state.registry.held(task.set_hash) if task.set_hash in state.registry.sets else None
-    opened = OpenTask(task, 0 if members is None else members.everyone)
+    opened = OpenTask(task, 0)
     if members is not None:
-        excused = members.everyone if state.paused or state.paused_at == block else members.left_by(block)
+        opened = OpenTask(task, members.everyone, members.renewed)
+        excused = members.everyone if state.paused_at == block else members.left_by(block)
         opened = _decide(opened, DutyState.EXCUSED, block, excused)
         state = msgspec.structs.replace(state, registry=operators.hold(state.registry, task.set_hash))
     state = msgspec.structs.replace(
@@ -225,7 +235,7 @@ def _cancelled(state: Ledger, event: TaskCancelled) -> tuple[Ledger, list[Change
     return _moved(state, opened, msgspec.structs.replace(after, state=TaskState.CANCELLED))
 
 
-def _paused(state: Ledger, block: int, paused: bool) -> tuple[Ledger, list[Change]]:
+def _paused(state: Ledger, block: int) -> tuple[Ledger, list[Change]]:
     """A pause began or ended in this block, so at this block the Network was paused."""
     changes: list[Change] = []
     for task_hash in sorted(state.tasks):
@@ -234,7 +244,7 @@ def _paused(state: Ledger, block: int, paused: bool) -> tuple[Ledger, list[Chang
             after = _decide(opened, DutyState.EXCUSED, block, opened.everyone)
             state, moved = _moved(state, opened, after)
             changes += moved
-    return msgspec.structs.replace(state, paused=paused, paused_at=block), changes
+    return msgspec.structs.replace(state, paused_at=block), changes
 
 
 def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Change]]:
@@ -252,8 +262,8 @@ def _pass(state: Ledger, last: int, due: Iterable[int]) -> tuple[Ledger, list[Ch
                 state = msgspec.structs.replace(state, due=_file(state.due, opened.end, task_hash))
                 state, moved = _moved(state, opened, after)
             else:
-                unknown = opened.untold or state.doubtful >= opened.task.submitted.block
-                duty = DutyState.UNKNOWN if unknown else DutyState.MISSED
+                certain = state.is_told_all(opened) and not opened.untold
+                duty = DutyState.MISSED if certain else DutyState.UNKNOWN
                 after = _decide(after, duty, opened.end, opened.everyone)
                 state, moved = _moved(state, opened, after)
                 state = _closed(state, after, last)

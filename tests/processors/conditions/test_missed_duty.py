@@ -102,7 +102,7 @@ def taken(events: Sequence[Event], allowance: int, window: int) -> tuple[Found, 
     """What the oracle finds, and the misses that have counted for nothing yet, be they ever so long ago."""
     ends: dict[int, list[Missed]] = defaultdict(list)
     for i, event in enumerate(events):
-        if isinstance(event, TaskSubmitted) and is_certain(event.task, events[:i], events):
+        if isinstance(event, TaskSubmitted):
             for row in duty_rows(event.task, events[:i], events[i:], events):
                 if row.state == DutyState.MISSED:
                     missed = Missed(row.task_number, event.at.block, row.task_hash, row.operator)
@@ -125,21 +125,6 @@ def taken(events: Sequence[Event], allowance: int, window: int) -> tuple[Found, 
 def earliest(misses: list[Missed], count: int, window: int) -> tuple[Missed, ...]:
     near = [c for c in combinations(misses, count) if 0 <= c[-1].submitted - c[0].submitted < window]
     return min(near, default=())
-
-
-def is_certain(about: Task, earlier: Sequence[Event], events: Sequence[Event]) -> bool:
-    """Whether its set is the newest, and all blocks from its commitment on are proved."""
-    commits = [e for e in earlier if isinstance(e, OperatorSetCommitted)]
-    if not commits or commits[-1].set.hash != about.set_hash:
-        return False
-    since, submitted = commits[-1].at.block, about.submitted.block
-    for event in events:
-        if isinstance(event, GapPassed) and since <= event.last and event.first <= submitted:
-            return False
-        doubtful = isinstance(event, BlockClosed) and event.block.level is not Level.PROVED
-        if doubtful and since <= event.block.number <= submitted:
-            return False
-    return True
 
 
 # --- against it -------------------------------------------------------------------------------------

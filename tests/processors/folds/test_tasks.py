@@ -120,7 +120,7 @@ def duty_rows(
     members = [member.operator for member in committed.set.members]
     rows = []
     for place, operator in enumerate(members):
-        state, decided = duty(task, operator, place, earlier[named[-1] :], later, events)
+        state, decided = duty(task, operator, place, committed, earlier[named[-1] :], later, events)
         rows.append(
             DutyRow(
                 *(task.hash, operator, task.number, task.input, state),
@@ -134,6 +134,7 @@ def duty(
     task: Task,
     operator: Address,
     place: int,
+    committed: OperatorSetCommitted,
     since_commit: Sequence[Event],
     later: Sequence[Event],
     events: Sequence[Event],
@@ -162,23 +163,25 @@ def duty(
     for event in events:
         if isinstance(event, BlockClosed) and event.block.level is not Level.PROVED:
             doubtful.append((event.block.number, event.block.number))
-    if any(first <= end and last >= submitted for first, last in doubtful):
+    if any(first <= end and last >= committed.at.block for first, last in doubtful):
         return DutyState.UNKNOWN, end
     return DutyState.MISSED, end
 
 
 def paused_blocks(events: Sequence[Event]) -> set[int]:
-    """Blocks at whose end, or at any time within which, the Network was paused."""
+    """Blocks within which the Network was paused, or at whose end. It is not where a Task is submitted."""
     found, paused = set(), False
     for event in events:
-        if isinstance(event, Paused | Unpaused):
-            found.add(event.at.block)
-            paused = isinstance(event, Paused)
-        elif isinstance(event, BlockClosed | GapPassed) and paused:
-            last = event.block.number if isinstance(event, BlockClosed) else event.last
-            found.update(range(event.first if isinstance(event, GapPassed) else last, last + 1))
-        elif paused and isinstance(event, TaskSubmitted):
-            found.add(event.at.block)  # that block is not closed yet
+        match event:
+            case Paused() | Unpaused():
+                found.add(event.at.block)
+                paused = isinstance(event, Paused)
+            case TaskSubmitted():
+                paused = False
+            case BlockClosed(block=closed_) if paused:
+                found.add(closed_.number)
+            case GapPassed() if paused:
+                found.update(range(event.first, event.last + 1))
     return found
 
 
@@ -300,6 +303,60 @@ def test_an_end_of_a_pause_shows_that_there_was_one() -> None:
         *BEGIN, TaskSubmitted(TASK.submitted, TASK), *closed(2, 3, 4), Paused(At(5, 0, 0)), *closed(5, 6)
     )
     assert states(rows) == ["missed", "missed"]  # after the deadline it is too late
+
+
+HOLES: dict[str, list[Event]] = {
+    "a gap": [GapPassed(2, 3)],
+    "a block without receipts": [BlockClosed(block(2, level=Level.LINKED)), *closed(3)],
+}
+LATER = task(At(4, 0, 0), MEMBERS.hash, 2, deadline=6, grace=1)
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_nobody_has_missed_a_task_before_which_it_may_have_left_unseen_until_a_set_is_committed(
+    hole: str,
+) -> None:
+    after = [TaskSubmitted(LATER.submitted, LATER), *closed(4)]
+    _, rows = play(*BEGIN, *HOLES[hole], *after, *closed(5, 6, 7))
+    assert states(rows, LATER) == ["unknown", "unknown"]
+    # Who did its duty did it, and what excuses is seen as ever.
+    attested = Attested(At(5, 0, 0), LATER.hash, BOB, DIGEST, True)
+    _, rows = play(*BEGIN, *HOLES[hole], *after, attested, *closed(5, 6, 7))
+    assert states(rows, LATER) == ["unknown", "signed"]
+    _, rows = play(*BEGIN, *HOLES[hole], *after, Paused(At(5, 0, 0)), *closed(5, 6, 7))
+    assert states(rows, LATER) == ["excused", "excused"]
+    # All members of a set that is committed anew are registered, be it the same.
+    again = OperatorSetCommitted(At(4, 0, 0), MEMBERS)
+    _, rows = play(*BEGIN, *HOLES[hole], again, *after, *closed(5, 6, 7))
+    assert states(rows, LATER) == ["missed", "missed"]
+    # Of one that is committed once the Task is there that says nothing of before.
+    again = OperatorSetCommitted(At(5, 0, 0), MEMBERS)
+    _, rows = play(*BEGIN, *HOLES[hole], *after, again, *closed(5, 6, 7))
+    assert states(rows, LATER) == ["unknown", "unknown"]
+
+
+def test_a_commitment_in_a_block_without_receipts_may_have_been_before_who_left() -> None:
+    begun = [*BEGIN[:3], BlockClosed(block(1, level=Level.LINKED))]
+    _, rows = play(*begun, *closed(2, 3), TaskSubmitted(LATER.submitted, LATER), *closed(4, 5, 6, 7))
+    assert states(rows, LATER) == ["unknown", "unknown"]
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_pause_whose_end_nobody_could_serve_has_ended_where_a_task_is_submitted(hole: str) -> None:
+    begun = [*BEGIN[:3], Paused(At(1, 3, 0)), *closed(1), *HOLES[hole]]
+    again = OperatorSetCommitted(At(4, 0, 0), MEMBERS)
+    after = [TaskSubmitted(LATER.submitted, LATER), *closed(4, 5, 6, 7)]
+    _, rows = play(*begun, again, *after)
+    assert states(rows, LATER) == ["missed", "missed"]
+    _, rows = play(*begun, *after)
+    assert states(rows, LATER) == ["unknown", "unknown"]
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_task_in_whose_time_a_pause_or_a_cancellation_may_have_been_is_missed_by_nobody(hole: str) -> None:
+    open_ = task(At(1, 5, 5), MEMBERS.hash, 3, deadline=4, grace=1)
+    _, rows = play(*BEGIN[:3], TaskSubmitted(open_.submitted, open_), *closed(1), *HOLES[hole], *closed(4, 5))
+    assert states(rows, open_) == ["unknown", "unknown"]
 
 
 def test_a_task_leaves_the_state_with_its_grace_and_takes_its_set_along() -> None:
