@@ -1,8 +1,8 @@
 """Tasks that are over, remembered by their names and when they were submitted alone: fifteen bytes each, for
 whoever must tell a Task that was from one that never was.
 
-It is the one thing here that grows with the chain's length. Two hashes that agree in 92 bits are taken for
-one, so that at worst a Task is thought known that is not.
+That grows with the chain's length. Two hashes that agree in 92 bits are taken for one, so that at worst a
+Task is thought known that is not.
 """
 
 from __future__ import annotations

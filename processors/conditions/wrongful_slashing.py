@@ -26,10 +26,14 @@ Whoever made the request is accused by this, so where the log may lack something
 * Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
   could be shown. Of a condition that a Network has of its own it is not known what is in the place of a Task.
 
-A request leaves the state `KEPT` blocks after its last block of execution, a Task `LATE` ones after its
-slashing window (of `KEPT` blocks, where that is not known), or later, when no Task of its block could be
-slashed for any more (`terms.max_duration`). Its name and the block of its submission are remembered then
-(`processors/past.py`), which is what is shown: where `max_duration` is not told, no `window_passed`.
+A request leaves the state `KEPT` blocks after its last block of execution. One on somebody's word does so
+when it is executed, and so long after that, and stays until then: its contract may have no deadline, and
+whoever asked chooses when it is executed, against whatever veto. Each costs its author a transaction.
+
+A Task leaves it `LATE` blocks after its slashing window (of `KEPT` blocks, where that is not known), or
+later, when no Task of its block could be slashed for any more (`terms.max_duration`). Its name and the block
+of its submission are remembered then (`processors/past.py`), which is what is shown: where `max_duration` is
+not told, no `window_passed`.
 """
 
 from __future__ import annotations
@@ -143,7 +147,9 @@ class Asked(msgspec.Struct, frozen=True):
 
     of: Requested
     at: Place
+    leaves: int  # block
     until: tuple[int, int] = (0, 0)  # about when a veto and an execution count the last time; 0: not known
+    executed: bool = False
     vetoed: Place | None = None
     said: tuple[str, ...] = ()  # reasons that were found
 
@@ -407,15 +413,11 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
     )
     until = event.execution_deadline
     times = about(state.pace, event.veto_deadline), about(state.pace, until)
-    request = Asked(asked, at, times)
+    last = until.value if until and until.unit == "block" else at.block
+    request = Asked(asked, at, max(last, at.block) + KEPT, times)
     if request.key in state.requests:
         return state, []
-    last = until.value if until and until.unit == "block" else at.block
-    state = msgspec.structs.replace(
-        state,
-        requests=state.requests.set(request.key, request),
-        due=_file(state.due, max(last, at.block) + KEPT, request.key),
-    )
+    state = msgspec.structs.replace(_kept(state, request), due=_file(state.due, request.leaves, request.key))
     changes: list[Change] = []
     if asked.condition == MISSED_DUTY and asked.task_hash:
         keys = state.missed.get(asked.task_hash, Map()).set(request.key, None)
@@ -561,6 +563,10 @@ def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, c
 def _executed(state: Watch, event: SlashingExecuted, at: Place, block: Block) -> tuple[Watch, list[Change]]:
     if event.request is None or (request := state.requests.get(event.slasher + event.request)) is None:
         return state, []
+    if not request.executed:
+        leaves = max(request.leaves, at.block + KEPT)
+        state = _kept(state, msgspec.structs.replace(request, executed=True, leaves=leaves))
+        state = msgspec.structs.replace(state, due=_file(state.due, leaves, request.key))
     done = Executed(event.slasher, event.request, event.receiver, at.ref, at.order, block.time)
     contract, changes = state.slashers[done.slasher], list[Change]()
     if vetoed := request.vetoed:
@@ -663,7 +669,10 @@ def _pass(state: Watch, due: Iterable[int]) -> Watch:
     """These blocks have passed: forget what leaves with them."""
     for block in due:
         for key in sorted(state.due[block]):
-            state = _forget_request(state, key) if key in state.requests else _forget_task(state, Hash32(key))
+            if (request := state.requests.get(key)) is None:
+                state = _forget_task(state, Hash32(key))
+            elif request.leaves <= block and (request.of.proved or request.executed):
+                state = _forget_request(state, key)
         state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state
 

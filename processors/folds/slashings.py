@@ -23,8 +23,9 @@ the set; else nobody asked first, and it has no row.
 
 A request leaves the state `KEPT` blocks after the newest fact that its state comes from, so that one which a
 careless contract executes late is still seen; but not before its last block (or second) of execution, where
-it has one. Work per block is for requests of which something ends with it, and for those pending whose
-deadline is a timestamp.
+it has one. One on somebody's word stays until it is executed, however long that takes: its contract may have
+no deadline, and whoever asked chooses when. Each costs its author a transaction. Work per block is for
+requests of which something ends with it, and for those pending whose deadline is a timestamp.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Asked(msgspec.Struct, frozen=True):
     set: Hash32 | None
     captured: Moment | None
     until: Moment | None  # last moment of execution
+
+    @property
+    def can_be_executed(self) -> bool:
+        """Whether nothing but its author's word stands against its execution, at any time."""
+        return not self.row.proved and self.row.state != SlashingState.EXECUTED
 
     @property
     def last_block(self) -> int | None:
@@ -241,7 +247,11 @@ def _pass(state: Docket, last: int) -> tuple[Docket, list[Change]]:
             if asked.row.state == SlashingState.REQUESTED and asked.last_block is not None:
                 state, moved = _expired(state, key, block)
                 changes += moved
-            elif key not in state.timed and asked.row.decided_block + KEPT <= last:
+            elif (
+                key not in state.timed
+                and asked.row.decided_block + KEPT <= last
+                and not asked.can_be_executed
+            ):
                 state = msgspec.structs.replace(state, requests=state.requests.delete(key))
         state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state, changes

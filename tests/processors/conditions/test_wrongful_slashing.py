@@ -733,6 +733,21 @@ def test_an_execution_after_a_veto_or_outside_of_its_window_is_found() -> None:
         assert reasons(*closed(8), asks(9, **seconds), *closed(9), executes(10), at) == expected
 
 
+def test_an_execution_is_found_however_long_whoever_asked_waits_for_it() -> None:
+    veto = SlashingVetoed(At(10, 1, 1), TRUSTED, NAME)
+    asked = [*closed(*range(4, 9)), asks(9), shows(9), *closed(9)]
+    for wait in (15 + KEPT - 1, 15 + KEPT, 15 + KEPT + 1, 50 * KEPT):
+        passed = closed(*(at for at in (15 + KEPT, 40 * KEPT) if at < wait))
+        late = [*passed, executes(wait, THIEF), *closed(wait)]
+        assert reasons(*asked, *closed(10), *late) == ["after_expiry", "wrong_receiver"]
+        found = play(*asked, veto, *closed(10), *late)
+        assert [reason_of(each) for each in found] == ["after_veto", "after_expiry", "wrong_receiver"]
+        assert [each.place.number for each in events_of(CONDITION.claims(found[0]))] == [9, 10, wait]
+        # And whoever asks for the same once more asked twice.
+        again = [*passed, asks(wait, name=b"s" * 32), *closed(wait)]
+        assert "twice" in reasons(*asked, *closed(10), *again)
+
+
 def test_a_receiver_who_is_not_the_burner_is_found_as_soon_as_it_is_named_and_once() -> None:
     begun = [*closed(*range(4, 9)), asks(9)]
     (found,) = play(
@@ -779,12 +794,13 @@ def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -
 
 def test_requests_and_tasks_leave_the_state_and_of_a_task_fifteen_bytes_stay() -> None:
     end, gone = 8 + WINDOW + LATE, 10 + KEPT
-    state, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end - 1))
+    begun = [*BEGIN, asks(4), shows(4), *closed(4), executes(8), *closed(8)]
+    state, _ = played(*begun, *closed(end - 1))
     assert (len(state.tasks), len(state.past), len(state.requests)) == (2, 0, 1)
-    state, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end, gone - 1))
+    state, _ = played(*begun, *closed(end, gone - 1))
     assert (len(state.tasks), len(state.requests)) == (0, 1)
     for last in (closed(end, gone), [GapPassed(end, gone + 9)]):
-        after, _ = played(*BEGIN, asks(4), shows(4), *closed(4, end - 1), *last)
+        after, _ = played(*begun, *closed(end - 1), *last)
         assert (len(after.tasks), len(after.due), len(after.requests), len(after.open)) == (0, 0, 0, 0)
         assert (len(after.standing), len(after.missed)) == (0, 0)
         assert [each.holds for each in after.registry.sets.values()] == [0]
@@ -797,6 +813,25 @@ def test_requests_and_tasks_leave_the_state_and_of_a_task_fifteen_bytes_stay() -
         assert reasons(*closed(4, end, 2 * KEPT), late, *closed(3 * KEPT)) == expected
         expected = [each for each in expected if each != "window_passed"]
         assert reasons(*closed(4, 9 + KEPT + LATE), late, *closed(3 * KEPT), network=unsaid) == expected
+
+
+def test_what_can_still_be_executed_on_somebodys_word_stays_until_it_is() -> None:
+    end, gone = 8 + WINDOW + LATE, 10 + KEPT
+    for asked, stays in ((asks(4), 1), (asks(4, slasher=PROVED, proved=True), 0)):
+        state, _ = played(*BEGIN, asked, *closed(4, gone))
+        assert (len(state.requests), len(state.standing), len(state.missed)) == (stays,) * 3
+    begun = [*BEGIN, asks(4), *closed(4, end, gone), executes(2 * KEPT), *closed(2 * KEPT)]
+    state, _ = played(*begun, *closed(3 * KEPT - 1))
+    assert len(state.requests) == 1
+    for last in (closed(3 * KEPT), [GapPassed(2 * KEPT + 1, 4 * KEPT)]):
+        state, _ = played(*begun, *last)
+        assert (len(state.requests), len(state.standing), len(state.missed), len(state.due)) == (0,) * 4
+    # What is executed before leaves as long after that, and not once for each time.
+    twice = [executes(gone - 1), *closed(gone - 1, gone), executes(gone + 1), *closed(gone + 1)]
+    state, _ = played(*BEGIN, asks(4), *closed(4, end), *twice)
+    assert len(state.requests) == 1
+    state, _ = played(*BEGIN, asks(4), *closed(4, end), *twice, *closed(gone - 1 + KEPT))
+    assert (len(state.requests), len(state.due)) == (0, 0)
 
 
 class NeverScanned(dict[int, Map[bytes, None]]):

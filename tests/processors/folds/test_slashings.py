@@ -333,28 +333,45 @@ def test_an_execution_without_a_name_is_of_the_newest_request_in_its_set() -> No
 
 
 def test_a_request_leaves_the_state_and_nothing_of_it_stays() -> None:
+    by_proof = request(proved=True)
     ends: dict[int, list[Event]] = {
-        12 + KEPT: closed(12),
-        7 + KEPT: [SlashingVetoed(At(7, 0, 0), TRUSTED, NAME), *closed(7)],
-        9 + KEPT: [SlashingVetoed(At(7, 0, 0), TRUSTED, NAME), *closed(7), execution(9), *closed(9)],
+        12 + KEPT: [by_proof, *closed(12)],
+        7 + KEPT: [by_proof, *closed(5), SlashingVetoed(At(7, 0, 0), TRUSTED, NAME), *closed(7)],
+        9 + KEPT: [
+            *(request(), *closed(5), SlashingVetoed(At(7, 0, 0), TRUSTED, NAME), *closed(7)),
+            *(execution(9), *closed(9)),
+        ],
     }
-    for end, events in ends.items():
-        begun = [request(), *closed(5), *events]
+    for end, begun in ends.items():
         state, _ = play(*begun, *closed(12, end - 1))
         assert len(state.requests) == 1
         for last in (closed(end), [GapPassed(end, end + 9)]):
             state, _ = play(*begun, *closed(12, end - 1), *last)
             assert (len(state.requests), len(state.due), len(state.timed)) == (0, 0, 0)
-    state, _ = play(request(), *closed(5), GapPassed(6, 3 * KEPT))
+    state, _ = play(by_proof, *closed(5), GapPassed(6, 3 * KEPT))
     assert (len(state.requests), len(state.due)) == (0, 0)
     # Without a last block of execution, or with a last second.
-    state, _ = play(request(execution_deadline=None), *closed(5, 5 + KEPT))
+    state, _ = play(request(proved=True, execution_deadline=None), *closed(5, 5 + KEPT))
     assert (len(state.requests), len(state.due)) == (0, 0)
     quick = [BlockClosed(msgspec.structs.replace(block(n), time=1100)) for n in (5, 5 + KEPT)]
-    state, _ = play(captured(b"a", 900), *quick)
+    shown = msgspec.structs.replace(captured(b"a", 900), proved=True)
+    state, _ = play(shown, *quick)
     assert (len(state.requests), len(state.timed)) == (1, 1)
-    state, _ = play(captured(b"a", 900), *quick, *closed(6 + KEPT, 6 + 2 * KEPT))
+    state, _ = play(shown, *quick, *closed(6 + KEPT, 6 + 2 * KEPT))
     assert (len(state.requests), len(state.due), len(state.timed)) == (0, 0, 0)
+
+
+def test_a_request_on_somebodys_word_stays_until_it_is_executed_however_long_that_takes() -> None:
+    veto = SlashingVetoed(At(7, 0, 0), TRUSTED, NAME)
+    for before, state_ in (([veto, *closed(7)], "vetoed"), ([], "expired")):
+        begun = [request(), *closed(5), *before, *closed(12, 7 + KEPT, 12 + KEPT)]
+        state, (row,) = play(*begun)
+        assert (len(state.requests), len(state.due), row.state) == (1, 0, state_)
+        begun += [execution(4 * KEPT), *closed(4 * KEPT)]
+        state, (row,) = play(*begun)
+        assert (len(state.requests), row.state, row.decided_block) == (1, "executed", 4 * KEPT)
+        state, _ = play(*begun, *closed(5 * KEPT))
+        assert (len(state.requests), len(state.due)) == (0, 0)
 
 
 # --- a real chain -----------------------------------------------------------------------------------
