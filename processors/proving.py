@@ -20,6 +20,7 @@ from nektar.chain.rpc import Provider, RpcError, open_providers
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
+from nektar.evidence.bundle import Bundle
 from nektar.evidence.canonical import NotCanonical
 from nektar.evidence.gather import gather, require_pinned
 from nektar.evidence.reader import reader_of
@@ -126,12 +127,12 @@ class Work:
             return Done(nothing=True)
         if case.tried < 0:
             try:
-                return await pool.first(lambda each: self._tried_first(each, network, case, dispute))
+                return await pool.first(lambda each: self._tried_first(each, network, case, bundle, dispute))
             except (
                 RpcError
             ) as error:  # nobody keeps that state, as most nodes do for some hundred blocks alone
                 log.info("%s: %s; its proof is tried on a later block", network.name, error)
-        return await pool.first(lambda each: self._tried_later(each, network, case, dispute))
+        return await pool.first(lambda each: self._tried_later(each, network, case, bundle, dispute))
 
     async def _gathered(
         self, provider: Provider, network: Network, finding: Finding, sought: Sought
@@ -155,29 +156,29 @@ class Work:
         return text
 
     async def _tried_first(
-        self, provider: Provider, network: Network, case: Case, dispute: Dispute
+        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute
     ) -> Done | None:
         """On the state of the finding's block, once that is the newest no more: a node that is asked for its
         newest block may import the next one under the call, and answer for that (anvil does)."""
         if (await newest(provider)).number <= case.finding.block_number:
             return None
-        return await self._run(provider, network, case, dispute, case.finding.block)
+        return await self._run(provider, network, case, bundle, dispute, case.finding.block)
 
     async def _tried_later(
-        self, provider: Provider, network: Network, case: Case, dispute: Dispute
+        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute
     ) -> Done | None:
         """On the newest state, once that is a later one than was tried."""
         at = await newest(provider)
         if at.number <= max(case.tried, case.finding.block_number):
             return None
-        return await self._run(provider, network, case, dispute, at)
+        return await self._run(provider, network, case, bundle, dispute, at)
 
     async def _run(
-        self, provider: Provider, network: Network, case: Case, dispute: Dispute, at: BlockRef
+        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute, at: BlockRef
     ) -> Done:
         errors = self._errors[network.name]
         try:
-            return Done(run=await dry_run(provider, network, case.finding.id, dispute, at, errors))
+            return Done(run=await dry_run(provider, network, case.finding.id, bundle, dispute, at, errors))
         except UnknownContract as error:
             log.warning("%s: no dry run: %s", network.name, error)
             return Done(nothing=True)

@@ -93,6 +93,13 @@ def call(signature: str, *parts: bytes) -> bytes:
     return selector(signature) + tuple_of(*parts)
 
 
+def request_id(chain_id: int, manager: bytes, condition: str, subject: bytes, operator: bytes) -> bytes:
+    """What each of its proofs answers with, and the request that it makes is called:
+    `SlashingManager.requestIdOf`."""
+    named = keccak(condition.encode()), subject, padded(operator)
+    return keccak(tuple_of(word(chain_id), padded(manager), *named))
+
+
 def encode_task(fields: Sequence[int | bytes]) -> bytes:
     """abi.encode(Task) of its nine fields in the struct's order. Raises BadEncoding."""
     if len(fields) != TASK_WORDS:

@@ -38,8 +38,9 @@ class Condition(Protocol):
 
     @property
     def dispute(self) -> Callable[[Bundle], Dispute | None] | None:
-        """Of a bundle the call that proves it to the slashing contract, None where this bundle's can't be;
-        None instead where the contracts have no such proof."""
+        """Of a bundle the call that proves it to the slashing contract, which answers with the request that
+        it makes (`encoding.request_id`); None where this bundle's can't be. None instead where the contracts
+        have no such proof."""
 
 
 @runtime_checkable

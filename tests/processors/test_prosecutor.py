@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pytest
 
 from devnet.anvil import free_port
+from devnet.deploy import EQUIVOCATION, NETWORK
 from nektar import bus as buses
 from nektar.bus.port import Bus, Message, read_all
 from nektar.chain.pool import Pool
@@ -37,7 +38,7 @@ from nektar.model import BlockRef
 from nektar.rows import Change, Finding
 from processors import docket, dry_run, outputs, proving
 from processors import prosecutor as module
-from processors.conditions.condition import Condition, Dispute
+from processors.conditions.condition import Condition
 from processors.conditions.equivocation import Equivocation
 from processors.followed import network_of
 from processors.prosecutor import Prosecutor
@@ -340,44 +341,44 @@ def test_of_what_no_verifier_takes_there_is_a_reason_and_no_evidence_and_nobody_
     assert next(asked) == before + 2
 
 
-class Later(Equivocation):
-    """A condition whose proof the contract takes from a later block on: after a request's veto window."""
+class Later(NamedTuple):
+    """A finding whose proof the contract takes later, once the Network allows the condition."""
 
-    def __init__(self, site: Site, request: bytes) -> None:
-        self._call = Dispute("slashing_manager", site.abis["slashing_manager"].encode("execute", request))
-
-    def dispute(self, bundle: Bundle) -> Dispute | None:
-        return self._call
+    finding: Finding
+    allow: Callable[[], object]
 
 
 @pytest.fixture
-def later(site: Site, findings: list[Finding]) -> Iterator[Later]:
+def later(site: Site) -> Iterator[Later]:
     snapshot = site.chain.rpc("evm_snapshot")
-    dispute = CONDITION.dispute(gathered(site, CONDITION, findings[1]))
-    assert dispute
-    sent = site.chain.send(site.stranger, site.contracts[dispute.contract], dispute.calldata)
+
+    def allow(is_allowed: bool = True) -> None:
+        site.do(site.admin, "network_registry", "allowCondition", NETWORK, EQUIVOCATION, is_allowed)
+
+    allow(False)
+    task = site.submit(n=91)
+    for answer in (RIGHT, WRONG):
+        site.attest(2, task, answer)
     site.chain.mine()
-    events = dict(site.read(log) for log in site.chain.receipt(sent)["logs"])
-    yield Later(site, events["SlashingRequested"]["requestId"])
+    (finding,) = (each for each in found(site, CONDITION) if each.task_hash == task.hash)
+    yield Later(finding, allow)
     site.chain.rpc("evm_revert", snapshot)
 
 
 def test_a_proof_that_holds_later_is_tried_again_in_later_blocks_and_each_attempt_is_kept(
-    site: Site, bus: Bus, findings: list[Finding], later: Later
+    site: Site, bus: Bus, later: Later
 ) -> None:
-    say(bus, findings[0])
-    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+    say(bus, later.finding)
+    with prosecuting(bus, config(site)) as until:
         until(lambda: len(rows(bus, "dry_runs")) == 2)
-        while not rows(bus, "dry_runs")[-1]["accepted"]:
-            site.chain.mine()
-            before = len(rows(bus, "dry_runs"))
-            until(lambda: len(rows(bus, "dry_runs")) > before)  # noqa: B023
+        site.chain.mine()
+        until(lambda: len(rows(bus, "dry_runs")) == 3)
+        later.allow()
+        until(lambda: len(rows(bus, "dry_runs")) == 4)
     runs = rows(bus, "dry_runs")
-    assert len(runs) > 2
-    assert [run["accepted"] for run in runs] == [False] * (len(runs) - 1) + [True]
+    assert [run["accepted"] for run in runs] == [False, False, False, True]
     assert [run["block_number"] for run in runs] == sorted({run["block_number"] for run in runs})
-    assert runs[0]["revert"].startswith("RequestUnknown(")
-    assert runs[1]["revert"].startswith("VetoWindowOpen(")
+    assert all(run["revert"].startswith("ConditionNotAllowed(") for run in runs[:-1])
     assert len(rows(bus, "evidence")) == 1
 
 
@@ -422,19 +423,75 @@ def test_where_no_node_keeps_the_state_of_a_findings_block_its_proof_is_tried_on
     assert (run["block_number"] > findings[0].block_number) == (keeps is None)
 
 
-def test_a_restart_goes_on_with_the_bundle_that_is_made(
-    site: Site, bus: Bus, findings: list[Finding], later: Later, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def unlike(site: Site) -> Iterator[Callable[[str], Finding]]:
+    """A finding, in the state of whose block another code stands in the slashing manager's place."""
+    snapshot = site.chain.rpc("evm_snapshot")
+    manager = site.contracts["slashing_manager"]
+    code = site.chain.rpc("eth_getCode", manager, "latest")
+
+    def under(other: str) -> Finding:
+        site.chain.rpc("anvil_setCode", manager, other)
+        task = site.submit(n=91)
+        for answer in (RIGHT, WRONG):
+            site.attest(2, task, answer)
+        site.chain.mine()
+        site.chain.rpc("anvil_setCode", manager, code)
+        site.chain.mine()
+        (finding,) = (each for each in found(site, CONDITION) if each.task_hash == task.hash)
+        return finding
+
+    yield under
+    site.chain.rpc("evm_revert", snapshot)
+
+
+# Runtime code by what it does: nothing; stops; answers with a word of zeros.
+UNLIKE = {"it is not deployed yet": "0x", "it takes all": "0x00", "it answers with a word": "0x60205ff3"}
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_where_the_contract_did_not_run_a_proof_it_is_not_accepted_and_is_tried_where_it_does(
+    site: Site, bus: Bus, unlike: Callable[[str], Finding], what: str
 ) -> None:
+    finding = unlike(UNLIKE[what])
+    say(bus, finding)
+    with prosecuting(bus, config(site)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+    (run,) = rows(bus, "dry_runs")
+    assert run["accepted"]
+    assert run["block_number"] > finding.block_number
+
+
+@pytest.mark.parametrize("said", [None, "0x", "0x" + "00" * 32, {"accepted": True}], ids=str)
+def test_a_provider_that_answers_anything_but_the_request_says_nothing_and_the_next_is_asked(
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch, said: Any
+) -> None:
+    ask = Asked.call
+
+    async def answered(self: Asked, method: str, *params: Any) -> Any:
+        return said if (self.name, method) == ("p0", "eth_call") else await ask(self, method, *params)
+
+    monkeypatch.setattr(Asked, "call", answered)
     say(bus, findings[0])
-    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+    (run,) = rows(bus, "dry_runs")
+    assert (run["accepted"], run["provider"], run["block_hash"]) == (True, "p1", findings[0].block_hash)
+
+
+def test_a_restart_goes_on_with_the_bundle_that_is_made(
+    site: Site, bus: Bus, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(bus, later.finding)
+    with prosecuting(bus, config(site)) as until:
         until(lambda: len(rows(bus, "dry_runs")) == 2)
 
     async def never(*given: object) -> bytes:
         raise AssertionError("the bundle is there")
 
     monkeypatch.setattr(Work, "_gathered", never)
-    site.chain.mine(5)
-    with prosecuting(bus, config(site), {"equivocation": later}) as until:
+    later.allow()
+    with prosecuting(bus, config(site)) as until:
         until(lambda: rows(bus, "dry_runs")[-1]["accepted"])
     assert len(rows(bus, "evidence")) == 1
 

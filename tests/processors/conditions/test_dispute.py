@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from eth_hash.auto import keccak
 
 from devnet.deploy import EQUIVOCATION
 from nektar import fold as calculus
 from nektar.evidence.bundle import SignatureClaim, read, write
 from nektar.evidence.verify import verify
+from nektar.model import Hash32
+from nektar.networks.encoding import request_id
 from nektar.rows import Finding
 from processors.conditions.equivocation import Equivocation
 from processors.folds.tasks import Tasks
-from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil
+from tests.devnet.contracts.conftest import CHAIN_ID, Refused, Site, Task, on_anvil
 from tests.processors.real_chain import ADAPTER, found, gathered, log, network, reader
 from tests.processors.world import Rows, put
 
@@ -76,6 +79,14 @@ def test_a_bundle_is_verified_and_the_contract_accepts_its_dispute(
         named = ("requestIdOf", EQUIVOCATION, finding.task_hash, "0x" + finding.operator.hex())
         manager = site.contracts[dispute.contract]
         assert site.chain.call(manager, dispute.calldata) == site.ask("slashing_manager", *named)
+
+
+@pytest.mark.parametrize("condition", ["equivocation", "invalid_response", "missed_duty", "bond_breach"])
+def test_a_request_is_called_as_the_contract_calls_it(site: Site, condition: str) -> None:
+    known, subject = network(site), Hash32(b"s" * 32)
+    named = request_id(CHAIN_ID, known.contract("slashing_manager"), condition, subject, b"o" * 20)
+    about = keccak(condition.encode()), subject, "0x" + (b"o" * 20).hex()
+    assert named == site.ask("slashing_manager", "requestIdOf", *about)
 
 
 def test_the_contract_refuses_an_altered_dispute(site: Site, findings: list[Finding]) -> None:
