@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-NAMES = ("bls", "bus", "decoding", "folds", "index", "latency", "telemetry")
+NAMES = ("bls", "bus", "decoding", "folds", "index", "late", "latency", "telemetry")
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ are signed; an undo of one takes the finding back, or leaves it to the next two.
 Signatures are verified when they first matter, which is when another one stands beside the one that is held;
 at most one that is not verified is held for each Operator, so no number of false ones hides a true one.
 
-Who is in the quorum of an accepted response has signed that too: the sum of signatures shows it of each.
+Who is in the quorum of an accepted response has signed that too: the sum of signatures shows it of each. The
+sum is verified when first a member is found to have signed another one; what agrees with it costs nothing.
 How Tasks are watched, and for how long, is said in `watch.py`.
 """
 
@@ -72,39 +73,38 @@ class Detect:
 
     def heard(self, state: Watch, watched: Watched, place: int, held: Held) -> tuple[Watched, list[Finding]]:
         """Hold a signature that may come to matter, or find two."""
-        old = watched.kept.held.get(place)
+        old, quorum = watched.kept.held.get(place), watched.kept.quorum
         if old and (old.digest, old.signature) == (held.digest, held.signature):
             return watched, []
-        first: Held | Quorum | None = _verified(state, watched, place, old) if old else None
-        quorum = watched.kept.quorum
-        if first is None and quorum and quorum.signers >> place & 1:
-            first = quorum if watch.is_quorums(state, watched, quorum) else None
-        if first is None:
+        if old and (first := _verified(state, watched, place, old)):
+            if first.digest == held.digest or not (second := _verified(state, watched, place, held)):
+                return _keep(watched, place, first), []
+            return _found(state, watched, place, first, second)
+        if quorum is None or not quorum.signers >> place & 1:
             return _keep(watched, place, _verified(state, watched, place, held) if old else held), []
-        watched = _keep(watched, place, first if isinstance(first, Held) else None)
-        if first.digest == held.digest or not (second := _verified(state, watched, place, held)):
-            return watched, []
-        return _found(state, watched, place, first, second)
+        if quorum.digest == held.digest:
+            return _keep(watched, place, None if _is_sure(quorum) else held), []
+        second = _verified(state, watched, place, held)
+        watched = _keep(watched, place, second)
+        return _found_in_quorum(state, watched, place, second) if second else (watched, [])
 
     def accepted(self, state: Watch, watched: Watched, quorum: Quorum) -> tuple[Watched, list[Finding]]:
         """Of its signers, who signed another one before is found. What the others are held for it shows too,
         so that of a Task that is responded to little is kept."""
         if watched.kept.quorum:
             return watched, []
-        watched = msgspec.structs.replace(watched, kept=msgspec.structs.replace(watched.kept, quorum=quorum))
+        watched = _with_quorum(watched, quorum)
         findings: list[Finding] = []
-        is_sure = quorum.block.level is Level.PROVED  # else its events are a provider's word
         for place, held in sorted(watched.kept.held.items()):
             if not quorum.signers >> place & 1 or watched.found >> place & 1:
                 continue
             if held.digest == quorum.digest:
-                watched = _keep(watched, place, None) if is_sure else watched
+                watched = _keep(watched, place, None) if _is_sure(quorum) else watched
                 continue
             first = _verified(state, watched, place, held)
-            if first is None:
-                watched = _keep(watched, place, None)
-            elif watch.is_quorums(state, watched, quorum):
-                watched, found = _found(state, _keep(watched, place, first), place, first, quorum)
+            watched = _keep(watched, place, first)
+            if first:
+                watched, found = _found_in_quorum(state, watched, place, first, is_first=True)
                 findings += found
         return watched, findings
 
@@ -183,8 +183,35 @@ def _keep(watched: Watched, place: int, held: Held | None) -> Watched:
     return msgspec.structs.replace(watched, kept=msgspec.structs.replace(watched.kept, held=after))
 
 
+def _is_sure(quorum: Quorum) -> bool:
+    """Whether the contract is known to have checked it: else its events are a provider's word."""
+    return quorum.block.level is Level.PROVED
+
+
+def _with_quorum(watched: Watched, quorum: Quorum) -> Watched:
+    return msgspec.structs.replace(watched, kept=msgspec.structs.replace(watched.kept, quorum=quorum))
+
+
+def _found_in_quorum(
+    state: Watch, watched: Watched, place: int, held: Held, is_first: bool = False
+) -> tuple[Watched, list[Finding]]:
+    """What the member has signed against the quorum that it is said to be in, if that is the sum of its
+    signers: which is looked at once a Task, since it takes a twentieth of a second for a thousand of them."""
+    quorum = watched.kept.quorum
+    assert quorum is not None  # noqa: S101  the caller looked
+    if not quorum.verified:
+        signers = quorum.signers if watch.is_quorums(state, watched, quorum) else 0
+        quorum = msgspec.structs.replace(quorum, signers=signers, verified=True)
+        watched = _with_quorum(watched, quorum)
+    if not quorum.signers >> place & 1:
+        return watched, []
+    return _found(state, watched, place, *((held, quorum) if is_first else (quorum, held)))
+
+
 def _found(
     state: Watch, watched: Watched, place: int, first: Held | Quorum, second: Held | Quorum
 ) -> tuple[Watched, list[Finding]]:
+    """Of a member that is found nothing more is needed."""
     finding = watch.finding(state, watched, place, [first, second], Detect.name, _holds)
+    watched = _keep(watched, place, None)
     return msgspec.structs.replace(watched, found=watched.found | 1 << place), [finding]

@@ -72,6 +72,7 @@ class Quorum(msgspec.Struct, frozen=True, array_like=True):
     responded: Responded
     block: Block
     signers: int  # bitmap
+    verified: bool = False
 
     @property
     def digest(self) -> Hash32:
