@@ -5,7 +5,8 @@ A thousand Operators. A Task a block, answered by a quorum of all but three, of 
 misses; a thousand Tasks are open at a time. `python -m bench.state --tasks 20000`. With `--attesting 1000`
 all of them attest, the most that there is to keep of a Task, and that takes its time. With `--seconds 130`
 20,000 blocks are a month, of which service levels keep something. With `--rotate 300` a new set is committed
-with every 300th Task: one Operator has another key, and everybody another stake. At the end all folds are
+with every 300th Task: one Operator has another key, and everybody another stake. With `--silent` the
+aggregator is down: nobody responds, and telemetry brings what each Operator signed. At the end all folds are
 read back from their checkpoints, as after a restart, where none shares anything with another.
 """
 
@@ -20,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import nektar.fold as calculus
-from bench.folds import DIGEST, MEMBERS, NETWORK, OPERATORS, RESPONSE, registered, task
+from bench.folds import DIGEST, MEMBERS, NETWORK, OPERATORS, RESPONSE, SIGNATURES, registered, task
 from cli.settings import folds as all_folds
 from nektar import checkpoint
 from nektar.chain.keccak import keccak
-from nektar.log import Mark, New
+from nektar.log import Mark, New, SignedBatch
 from nektar.model import (
     G1,
     G2,
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=12, help="from one block to the next")
     parser.add_argument("--fold", help="only the fold of this name")
     parser.add_argument("--rotate", type=int, default=0, help="Tasks from one OperatorSet to the next")
+    parser.add_argument("--silent", action="store_true", help="nobody responds, and telemetry brings it all")
     given = parser.parse_args()
     tasks: int = given.tasks
     gc.set_threshold(50_000, 20, 20)  # as every command has it
@@ -66,13 +68,16 @@ def main() -> None:
     refs: list[BlockRef] = []
     began, spent = time.monotonic(), 0.0
     print(f"{OPERATORS:,} operators, {WINDOW + GRACE:,} tasks open; before: {_memory()} MB")
-    for block, events in history(tasks, given.attesting, given.seconds, given.rotate):
+    for block, events in history(tasks, given.attesting, given.seconds, given.rotate, given.silent):
         refs.append(block.ref)
+        brought = SignedBatch(tuple(signed(events))) if given.silent else None
         started = time.perf_counter()
         for i, (fold, folded) in enumerate(folds):
             after, _ = calculus.apply(fold, folded, New((block,), {}), events, block.number)
             final = refs[max(0, block.number - DEPTH)]
             after, _ = calculus.apply(fold, after, Mark(block.ref, final), (), block.number)
+            if brought:
+                after, _ = calculus.apply(fold, after, brought, (), block.number)
             folds[i] = fold, after
         spent += time.perf_counter() - started
         if block.number and block.number % max(1, tasks // SHOWN) == 0:
@@ -109,7 +114,7 @@ def _checkpoints(folds: list[tuple[Any, Any]]) -> float:
 
 
 def history(
-    tasks: int, attesting: int, seconds: int = 12, rotate: int = 0
+    tasks: int, attesting: int, seconds: int = 12, rotate: int = 0, silent: bool = False
 ) -> Iterator[tuple[Block, list[ChainEvent]]]:
     """Blocks and what happened in them. Who attests first did not sign with the quorum."""
     committed, keys = operator_set(encode_members([(a, k, 10**18) for a, k in MEMBERS])), dict(MEMBERS)
@@ -131,23 +136,31 @@ def history(
             events.append(TaskSubmitted(opened.submitted, opened))
             if before:
                 out = tuple(sorted({(number * step) % OPERATORS for step in (1, 7, 13)}))
-                events.append(
-                    Responded(
-                        *(At(number, 1, 0), before.hash, DIGEST, out, number + 20),
-                        response=RESPONSE,
-                        signature=G1(bytes(64)),
-                        apk_g2=G2(bytes(128)),
-                    )
+                responded = Responded(
+                    *(At(number, 1, 0), before.hash, DIGEST, out, number + 20),
+                    response=RESPONSE,
+                    signature=G1(bytes(64)),
+                    apk_g2=G2(bytes(128)),
                 )
+                events += [] if silent else [responded]
                 others = [place for place in range(OPERATORS) if place not in out]
                 for i, place in enumerate([*out[:2], *others][:attesting]):
-                    at, (address, key) = At(number, 2 + i, 0), MEMBERS[place]
+                    at, (address, _) = At(number, 2 + i, 0), MEMBERS[place]
                     events.append(Attested(at, before.hash, address, DIGEST, True))
-                    events.append(Signed(at, before.hash, address, DIGEST, key, RESPONSE))
+                    events.append(Signed(at, before.hash, address, DIGEST, SIGNATURES[place], RESPONSE))
             before = opened
         block = Block(number, Hash32(keccak(parent)), parent, seconds * number, Level.PROVED, "p", "single:p")
         parent = block.hash
         yield block, events
+
+
+def signed(events: list[ChainEvent]) -> Iterator[Signed]:
+    """What telemetry brings of these Tasks: as read from the log, where each message has bytes of its own."""
+    for event in events:
+        if isinstance(event, TaskSubmitted):
+            for (address, _), point in zip(MEMBERS, SIGNATURES, strict=True):
+                copy = G1(bytes(bytearray(point))), bytes(bytearray(RESPONSE))
+                yield Signed(None, event.task.hash, address, DIGEST, *copy, brought_by="aggregator")
 
 
 if __name__ == "__main__":

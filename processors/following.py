@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
@@ -16,7 +17,7 @@ from nektar.bus.rules import MAX_TRANSACTION_BYTES
 from nektar.checkpoint import BadCheckpoint
 from nektar.errors import NektarError
 from nektar.fold import Fold, Step
-from nektar.log import CHECKPOINTS, LEVEL_HEADER, Mark, Reading
+from nektar.log import CHECKPOINTS, LEVEL_HEADER, BrokenLog, Mark, Reading
 from nektar.operators import Registry
 from processors import kept
 from processors.processor import Processor
@@ -33,6 +34,7 @@ MOST_PUT_OUT = MAX_TRANSACTION_BYTES // 2
 PUT_OUT = b"/put-out"
 
 
+_logger = logging.getLogger(__name__)
 _records = metrics.get_meter("nektar").create_counter(
     "nektar.processors.records", "{record}", "Records of Networks' logs whose consequences are put out"
 )
@@ -109,8 +111,16 @@ class Following(Generic[State]):
         said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode()), *keys]
         if self._due and self.processor.folded:
             self._due, self._marks = False, 0
-            said += kept.messages(name, checkpoint.encode(self.processor.folded.steps[0]))
+            said += self._checkpoint(name, self.processor.folded.steps[0])
         return said
+
+    def _checkpoint(self, name: bytes, step: Step[State]) -> list[Message]:
+        """None where it is too large to be read again: the log goes on, and only a restart is longer."""
+        try:
+            return kept.messages(name, checkpoint.encode(step))
+        except kept.TooLarge as error:
+            _logger.error("%s; it goes on without a checkpoint, and a restart folds more again", error)
+            return []
 
     def _keys(self) -> list[Message]:
         """Of the fold `operators`: as of when Operators' keys are said, and all of them where an older
@@ -145,7 +155,10 @@ def saved(bus: Bus, partition: int, fold: Fold[State], key: bytes) -> tuple[Step
     which all is put out. Raises BadCheckpoint, BusError."""
     name = name_of(fold.name, key)
     put_out = bus.last(CHECKPOINTS, partition, name + PUT_OUT)
-    value = kept.read(bus, partition, name)
+    try:
+        value = kept.read(bus, partition, name)
+    except BrokenLog as error:
+        raise BadCheckpoint(str(error)) from error
     if value is not None and put_out is None:
         raise BadCheckpoint("there is a checkpoint, and how far the log is put out is gone")
     step = None if value is None else checkpoint.decode(value, fold)

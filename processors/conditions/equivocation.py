@@ -20,13 +20,13 @@ import msgspec
 from immutables import Map
 
 from nektar.chain.keccak import keccak
-from nektar.evidence import sought
+from nektar.evidence import bls, sought
 from nektar.evidence.bundle import AggregateClaim, Bundle, SignatureClaim
 from nektar.evidence.sought import Sought
 from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import Accepted, Fact, Submitted
 from nektar.facts import Signed as SignedFact
-from nektar.model import Event, Level, Network
+from nektar.model import Block, Event, Hash32, Level, Network
 from nektar.networks.encoding import (
     PROVE_EQUIVOCATION,
     PROVE_EQUIVOCATION_IN_QUORUM,
@@ -39,13 +39,26 @@ from nektar.networks.encoding import (
 from nektar.rows import Change, Finding
 from processors.conditions import watch
 from processors.conditions.condition import Dispute
+from processors.conditions.signatures import SIGNATURE_BYTES, Signatures
 from processors.conditions.watch import Held, Quorum
+
+# About what a response is with all that is kept of it, beside its signatures.
+RESPONSE_BYTES = 700
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """What many sign alike: a Task's signatures are mostly over one response, and brought by telemetry."""
+
+    response: bytes
+    block: Block | None  # that holds it; None for what telemetry brought
+    verified: bool
 
 
 class Kept(msgspec.Struct, frozen=True):
     """What is kept of a Task. Operators are their places in its set."""
 
-    held: Map[int, Held] = Map()  # first signatures that count; of those in the quorum, what came before it
+    # First signatures that count, one of each; of those in the quorum, what came before it.
+    held: Map[Said, Signatures] = Map()
     quorum: Quorum | None = None
 
 
@@ -73,15 +86,19 @@ class Detect:
 
     def heard(self, state: Watch, watched: Watched, place: int, held: Held) -> tuple[Watched, list[Finding]]:
         """Hold a signature that may come to matter, or find two."""
-        old, quorum = watched.kept.held.get(place), watched.kept.quorum
-        if old and (old.digest, old.signature) == (held.digest, held.signature):
+        try:
+            signature = bls.compressed(held.signature)
+        except bls.InvalidPoint:
             return watched, []
-        if old and (first := _verified(state, watched, place, old)):
+        quorum, said = watched.kept.quorum, _said_by(watched, place)
+        if said and said.response == held.response and watched.kept.held[said].is_held(place, signature):
+            return watched, []
+        if said and (first := _verified(state, watched, place, _held(watched, said, place))):
             if first.digest == held.digest or not (second := _verified(state, watched, place, held)):
                 return _keep(watched, place, first), []
             return _found(state, watched, place, first, second)
         if quorum is None or not quorum.signers >> place & 1:
-            return _keep(watched, place, _verified(state, watched, place, held) if old else held), []
+            return _keep(watched, place, _verified(state, watched, place, held) if said else held), []
         if quorum.digest == held.digest:
             return _keep(watched, place, None if _is_sure(quorum) else held), []
         second = _verified(state, watched, place, held)
@@ -93,15 +110,18 @@ class Detect:
         so that of a Task that is responded to little is kept."""
         if watched.kept.quorum:
             return watched, []
-        watched = _with_quorum(watched, quorum)
-        findings: list[Finding] = []
-        for place, held in sorted(watched.kept.held.items()):
-            if not quorum.signers >> place & 1 or watched.found >> place & 1:
-                continue
-            if held.digest == quorum.digest:
+        watched, findings = _with_quorum(watched, quorum), list[Finding]()
+        signed = sorted(
+            (place, said)
+            for said, signatures in watched.kept.held.items()
+            for place in signatures
+            if quorum.signers >> place & ~(watched.found >> place) & 1
+        )
+        for place, said in signed:
+            if said.response == quorum.response:
                 watched = _keep(watched, place, None) if _is_sure(quorum) else watched
                 continue
-            first = _verified(state, watched, place, held)
+            first = _verified(state, watched, place, _held(watched, said, place))
             watched = _keep(watched, place, first)
             if first:
                 watched, found = _found_in_quorum(state, watched, place, first, is_first=True)
@@ -174,13 +194,31 @@ def _verified(state: Watch, watched: Watched, place: int, held: Held) -> Held | 
     return msgspec.structs.replace(held, verified=True)
 
 
+def _said_by(watched: Watched, place: int) -> Said | None:
+    """What the member's signature that is held is over."""
+    return next((said for said, signatures in watched.kept.held.items() if place in signatures), None)
+
+
+def _held(watched: Watched, said: Said, place: int) -> Held:
+    signature = watched.kept.held[said].get(place)
+    return Held(Hash32(keccak(said.response)), said.response, signature, said.block, said.verified)
+
+
 def _keep(watched: Watched, place: int, held: Held | None) -> Watched:
     """Hold this of the member, and nothing else."""
-    before = watched.kept.held
-    if before.get(place) is held:
+    all_, size, before = watched.kept.held, watched.size, _said_by(watched, place)
+    if before is None and held is None:
         return watched
-    after = before.set(place, held) if held else before.delete(place)
-    return msgspec.structs.replace(watched, kept=msgspec.structs.replace(watched.kept, held=after))
+    if before:
+        rest = all_[before].drop(place)
+        all_ = all_.set(before, rest) if rest.strings else all_.delete(before)
+        size -= SIGNATURE_BYTES if rest.strings else SIGNATURE_BYTES + RESPONSE_BYTES
+    if held:
+        said = Said(held.response, held.block, held.verified)
+        size += SIGNATURE_BYTES if said in all_ else SIGNATURE_BYTES + RESPONSE_BYTES
+        all_ = all_.set(said, all_.get(said, Signatures()).put(place, bls.compressed(held.signature)))
+    kept = msgspec.structs.replace(watched.kept, held=all_)
+    return msgspec.structs.replace(watched, kept=kept, size=size)
 
 
 def _is_sure(quorum: Quorum) -> bool:

@@ -6,7 +6,8 @@ which names it; what telemetry brings before the log has the Task waits for it (
 is verified here: a condition does so once one matters to it.
 
 A Task is watched until its grace is over, and for the slashing window more, in which whatever is signed can
-be slashed for; of those whose grace is over the LATEST, so that the state is bounded.
+be slashed for; of those whose grace is over the LATEST, and so many of these that what is kept of them stays
+below MOST_LATE, so that the state is bounded.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ SLASHING_WINDOW = 100_000
 
 # Tasks that are watched after their grace: some days of a busy Network, and some MB.
 LATEST = 4_096
+# What conditions keep of them, in bytes: signatures of a thousand Operators to five hundred Tasks that nobody
+# responded to.
+MOST_LATE = 20_000_000
 
 Kept = TypeVar("Kept")
 
@@ -90,6 +94,8 @@ class Watched(msgspec.Struct, Generic[Kept], frozen=True):
     kept: Kept  # what the condition keeps of it
     block: Block | None = None  # of the submission, once it is closed
     found: int = 0  # bitmap: Operators that a finding is about
+    size: int = 0  # of `kept`, about, in bytes: of what it keeps for each Operator, however many there are
+    is_late: bool = False  # whether its grace is over
 
 
 class Watch(msgspec.Struct, Generic[Kept], frozen=True):
@@ -105,6 +111,7 @@ class Watch(msgspec.Struct, Generic[Kept], frozen=True):
     early: early.Waiting[Signed] = early.Waiting()  # brought before their Task
     late: Map[int, Hash32] = Map()  # tasks whose grace is over, counted, some of them gone
     oldest: int = 0  # number of the oldest of these
+    late_size: int = 0  # what is kept of these
     window: int = SLASHING_WINDOW  # blocks after its grace for which a Task is watched
 
     def members(self, watched: Watched[Kept]) -> Members:
@@ -241,7 +248,10 @@ def _accepted(
 def _with(state: Watch[Kept], before: Watched[Kept], after: Watched[Kept]) -> Watch[Kept]:
     if after is before:
         return state
-    return msgspec.structs.replace(state, tasks=state.tasks.set(after.task.hash, after))
+    more = after.size - before.size if after.is_late else 0
+    return msgspec.structs.replace(
+        state, tasks=state.tasks.set(after.task.hash, after), late_size=state.late_size + more
+    )
 
 
 def _said(findings: Iterable[Finding]) -> list[Change]:
@@ -259,19 +269,25 @@ def _pass(state: Watch[Kept], first: int, last: int, due: Iterable[int]) -> Watc
             if (watched := state.tasks.get(task_hash)) is None:
                 continue  # gone with one that is kept here
             end = _grace_over(watched.task) + state.window
-            state = _keep_late(state, task_hash, end) if end > last else _forget(state, watched.task)
+            state = _keep_late(state, task_hash, end) if end > last else _forget(state, watched)
         if block in state.due:
             state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state
 
 
 def _keep_late(state: Watch[Kept], task_hash: Hash32, end: int) -> Watch[Kept]:
-    """Watch a Task on until `end`, and the oldest no more where there are too many."""
+    """Watch a Task on until `end`, and the oldest no more where there are too many, or too much is kept."""
     late, oldest = state.late.set(state.oldest + len(state.late), task_hash), state.oldest
-    state = msgspec.structs.replace(state, due=_file(state.due, end, task_hash))
-    while late[oldest] not in state.tasks or len(late) > LATEST:
+    newest = msgspec.structs.replace(state.tasks[task_hash], is_late=True)
+    state = msgspec.structs.replace(
+        state,
+        tasks=state.tasks.set(task_hash, newest),
+        due=_file(state.due, end, task_hash),
+        late_size=state.late_size + newest.size,
+    )
+    while late and (late[oldest] not in state.tasks or len(late) > LATEST or state.late_size > MOST_LATE):
         if (watched := state.tasks.get(late[oldest])) is not None:
-            state = _forget(state, watched.task)
+            state = _forget(state, watched)
             ends = _grace_over(watched.task) + state.window
             rest = state.due[ends].delete(watched.task.hash)
             due = state.due.set(ends, rest) if rest else state.due.delete(ends)
@@ -280,11 +296,12 @@ def _keep_late(state: Watch[Kept], task_hash: Hash32, end: int) -> Watch[Kept]:
     return msgspec.structs.replace(state, late=late, oldest=oldest)
 
 
-def _forget(state: Watch[Kept], task: Task) -> Watch[Kept]:
+def _forget(state: Watch[Kept], watched: Watched[Kept]) -> Watch[Kept]:
     return msgspec.structs.replace(
         state,
-        tasks=state.tasks.delete(task.hash),
-        registry=operators.release(state.registry, task.set_hash),
+        tasks=state.tasks.delete(watched.task.hash),
+        registry=operators.release(state.registry, watched.task.set_hash),
+        late_size=state.late_size - (watched.size if watched.is_late else 0),
     )
 
 

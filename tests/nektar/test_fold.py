@@ -422,10 +422,59 @@ def test_equal_states_give_equal_bytes_whatever_order_they_were_filled_in() -> N
     assert checkpoint.to_json(one) == checkpoint.to_json(other)
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b'{"offset":1}'])
+STEP = b'{"finalized":null,"offset":1,"open":[],"safe":-1,"span":null,"state":%b}'
+OTHERS = [b"[]", b'{"operators":5}', b'{"operators":{"pop":1}}', b'{"operators":[1]}', b'{"operators":[[1]]}']
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b'{"offset":1}', *(STEP % each for each in OTHERS)])
 def test_what_is_no_checkpoint_is_refused(value: bytes) -> None:
     with pytest.raises(checkpoint.BadCheckpoint, match="expected a checkpoint of this version of 'gossip'"):
         checkpoint.decode(value, GOSSIP)
+
+
+@pytest.mark.parametrize(
+    ("of", "other"),
+    [
+        (b'"amount":1', b'"amount":1,"more":2'),
+        (b'"amount":1', b'"amount":1.0'),
+        (b'"due":[]', b'"due":[],"more":2'),
+        (b'[3,{"amount":3}]', b'[3,{"amount":3}],[3,{"amount":3}]'),
+        (b"[[1,", b'[[2,{"amount":2}],[1,'),
+        (b'"due":[],', b""),
+    ],
+)
+def test_a_checkpoint_that_this_version_would_write_in_any_other_way_is_refused(
+    of: bytes, other: bytes
+) -> None:
+    step = calculus.Step(7, None, Owed(Map((i, Debt(i)) for i in (1, 2, 3))), Map(), -1, None)
+    value = checkpoint.encode(step)
+    assert checkpoint.decode(value, Owing()) == step
+    assert value.count(of) == 1
+    with pytest.raises(checkpoint.BadCheckpoint):
+        checkpoint.decode(value.replace(of, other), Owing())
+
+
+class Debt(msgspec.Struct, frozen=True):
+    amount: int
+
+
+class Owed(msgspec.Struct, frozen=True):
+    debts: Map[int, Debt] = Map()
+    due: Map[int, int] = Map()
+    last: int = 0
+
+
+class Owing:
+    """What of a fold a checkpoint needs."""
+
+    name = "owing"
+    state_type = Owed
+
+    def initial(self, network: Network) -> Owed:
+        return Owed()
+
+    def step(self, state: Owed, event: Event) -> tuple[Owed, Sequence[Change]]:
+        return state, ()
 
 
 def test_a_checkpoint_of_another_state_is_refused() -> None:

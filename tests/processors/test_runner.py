@@ -18,13 +18,14 @@ import pytest
 
 from nektar import checkpoint, log
 from nektar.bus.port import Fenced, Message, partition_of
+from nektar.bus.rules import MAX_TRANSACTION_BYTES
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.fold import Fold
 from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
 from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change, OperatorRow
-from processors import following
+from processors import following, kept
 from processors import runner as running
 from processors.processor import Interpreter, Processor
 from processors.replay import replay
@@ -398,6 +399,49 @@ def test_a_checkpoint_of_another_version_says_what_to_do(once: Any, tmp_path: Pa
             writer.transaction([Message(CHECKPOINTS, b"gossip/home/1", b'{"offset":1}')])
         with pytest.raises(checkpoint.BadCheckpoint, match=r"^generation 1: .* raise the Network's"):
             run_to_end(bus, [HOME])
+
+
+def test_a_checkpoint_that_is_too_large_is_an_error_and_what_is_put_out_is_the_same(
+    once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, expected = once(10)
+    monkeypatch.setattr(kept, "MOST_BYTES", 10)
+    with open_bus(copy(source, tmp_path / "bus")) as bus:
+        for _ in range(2):  # a restart folds all of it again
+            run_to_end(bus, [HOME])
+            assert bus.last(CHECKPOINTS, 0, b"gossip/home/1") is None
+            assert outputs(bus, HOME) == expected
+    assert "gossip/home/1: expected at most 10 bytes to keep; got" in caplog.text
+
+
+def test_what_is_kept_and_is_not_all_there_is_an_error_and_not_nothing(tmp_path: Path) -> None:
+    parts = kept.messages(b"gossip/home/1", bytes(2 * log.PART_BYTES + 1))
+    with open_bus(tmp_path / "bus") as bus, bus.writer("role", 0) as writer:
+        assert kept.read(bus, 0, b"gossip/home/1") is None
+        writer.transaction(parts[:2])
+        with pytest.raises(BrokenLog, match="expected part 2 of what is kept; it is gone"):
+            kept.read(bus, 0, b"gossip/home/1")
+        with pytest.raises(checkpoint.BadCheckpoint, match="expected part 2"):
+            following.saved(bus, 0, Gossip(), b"home/1")
+        writer.transaction(parts)
+        assert kept.read(bus, 0, b"gossip/home/1") == bytes(2 * log.PART_BYTES + 1)
+
+
+def test_what_is_larger_than_anything_that_is_kept_is_an_error_and_not_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_bus(tmp_path / "bus") as bus, bus.writer("role", 0) as writer:
+        writer.transaction(kept.messages(b"gossip/home/1", bytes(3 * log.PART_BYTES)))
+        monkeypatch.setattr(kept, "MOST_BYTES", 2 * log.PART_BYTES)
+        with pytest.raises(BrokenLog, match="larger than 2000000 bytes"):
+            kept.read(bus, 0, b"gossip/home/1")
+        with pytest.raises(kept.TooLarge, match="gossip/home/1: expected at most 2000000 bytes to keep"):
+            kept.messages(b"gossip/home/1", bytes(3 * log.PART_BYTES))
+
+
+def test_a_checkpoint_and_the_most_that_is_put_out_with_it_are_one_transaction() -> None:
+    most = following.MOST_PUT_OUT + running.TRANSACTION_BYTES + kept.MOST_BYTES
+    assert most < MAX_TRANSACTION_BYTES
 
 
 # --- what it says -----------------------------------------------------------------------------------

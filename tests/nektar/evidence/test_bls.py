@@ -120,6 +120,15 @@ def test_a_secret_is_between_zero_and_the_order(secret):
         bls.public_keys(secret)
 
 
+@given(secret=secrets)
+@settings(max_examples=30)
+def test_a_point_is_made_whole_again_from_its_half(secret):
+    for point in (bls.public_keys(secret)[0], bls.public_keys(R - secret)[0]):
+        half = bls.compressed(point)
+        assert len(half) == 32
+        assert bls.decompressed(half) == point
+
+
 # --- the gate ---------------------------------------------------------------------------------------
 
 
@@ -163,6 +172,8 @@ def test_what_is_no_point_of_g1_passes_nowhere(point):
     assert not bls.keys_match(G1(point), twin)
     with pytest.raises(bls.InvalidPoint):
         bls.aggregate([key, G1(point)])
+    with pytest.raises(bls.InvalidPoint):
+        bls.compressed(G1(point))
 
 
 @pytest.mark.parametrize("point", [pytest.param(p, id=name) for name, p in bad_g2()])

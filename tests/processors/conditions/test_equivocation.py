@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 import pytest
@@ -23,6 +25,7 @@ from nektar.facts import Accepted, Submitted
 from nektar.fold import Step
 from nektar.model import (
     G1,
+    Address,
     At,
     BlockClosed,
     Event,
@@ -36,11 +39,12 @@ from nektar.model import (
     TaskSubmitted,
     UnknownContract,
 )
-from nektar.networks.encoding import encode_answer
+from nektar.networks.encoding import encode_answer, encode_members, operator_set
 from nektar.rows import Change, Finding
 from processors import early
 from processors.conditions import watch
-from processors.conditions.equivocation import Equivocation, Watch
+from processors.conditions.equivocation import RESPONSE_BYTES, Equivocation, Watch
+from processors.conditions.signatures import SIGNATURE_BYTES
 from processors.conditions.watch import SLASHING_WINDOW
 from tests.processors.world import (
     ANSWERS,
@@ -177,8 +181,20 @@ def test_what_is_found_is_what_was_signed(
             put(rows, changes)
             if isinstance(event, BlockClosed | GapPassed) and (changes or i == len(events) - 1):
                 assert told(rows) == oracle(events[: i + 1]), f"seed {seed}, after {event}"
+            check_sizes(state)
         count += len(rows)
     assert count > 20
+
+
+def check_sizes(state: Watch) -> None:
+    """What is counted as it comes and goes is what is there."""
+    for watched in state.tasks.values():
+        places = [place for signatures in watched.kept.held.values() for place in signatures]
+        assert len(places) == len(set(places))
+        assert watched.size == RESPONSE_BYTES * len(watched.kept.held) + SIGNATURE_BYTES * len(places)
+    late = [state.tasks[each] for each in state.late.values() if each in state.tasks]
+    assert state.late_size == sum(watched.size for watched in late)
+    assert {watched.task.hash for watched in late} == {w.task.hash for w in state.tasks.values() if w.is_late}
 
 
 def told(rows: Rows) -> dict[bytes, tuple[bytes, bytes, int, str]]:
@@ -424,6 +440,68 @@ def test_a_task_whose_window_ends_where_another_is_kept_in_its_place_leaves_once
     state, _ = play(*told, GapPassed(80, 100), network=short)
     assert (len(state.tasks), len(state.due)) == (0, 0)
     assert [each.holds for each in state.registry.sets.values()] == [0]
+
+
+def silent(n: int) -> list[Event]:
+    """A Task that nobody responds to, of which telemetry brings what both signed."""
+    about = task(At(n, 0, 0), MEMBERS.hash, n, deadline=n + 1, grace=1)
+    told = [signed(None, about.hash, each, secret, ANSWERS[0]) for each, secret in ((ALICE, 1), (BOB, 2))]
+    return [TaskSubmitted(about.submitted, about), BlockClosed(block(n)), *told]
+
+
+def test_of_tasks_that_nobody_responds_to_the_oldest_are_let_go_whose_grace_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each = RESPONSE_BYTES + 2 * SIGNATURE_BYTES
+    monkeypatch.setattr(watch, "MOST_LATE", 5 * each)
+    state, _ = play(*(event for n in range(3, 40) for event in silent(n)))
+    check_sizes(state)
+    numbers = sorted(watched.task.number for watched in state.tasks.values())
+    late = sorted(watched.task.number for watched in state.tasks.values() if watched.is_late)
+    assert numbers == list(range(33, 40))
+    assert (late, state.late_size) == (list(range(33, 38)), 5 * each)
+    oldest, newest = (silent(n)[2] for n in (32, 33))
+    for event, count in ((oldest, 0), (newest, 1)):
+        assert isinstance(event, Signed)
+        other = signed(None, event.task_hash, ALICE, 1, ANSWERS[1])
+        assert len(FOLD.step(state, other)[1]) == count
+
+
+def test_what_is_let_go_for_its_size_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MOST_LATE", 0)
+    state, _ = play(*(event for n in range(3, 40) for event in silent(n)), GapPassed(40, 60))
+    assert (len(state.tasks), len(state.late), len(state.due), state.late_size) == (0, 0, 0, 0)
+    assert [each.holds for each in state.registry.sets.values()] == [0]
+
+
+def test_a_signature_that_is_held_is_36_bytes_however_many_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four Tasks of a thousand Operators, each of whose signatures has bytes of its own."""
+    monkeypatch.setattr(bls, "verify", None)  # no two stand beside each other
+    members = [(Address((i + 1).to_bytes(20)), point(i)) for i in range(1_000)]
+    committed = operator_set(encode_members([(operator, key, 1) for operator, key in members]))
+    state, _ = FOLD.step(FOLD.initial(NETWORK), OperatorSetCommitted(At(1, 0, 0), committed))
+    asked = [task(At(2, n, 0), committed.hash, n, deadline=99, grace=1) for n in range(4)]
+    for event in (*(TaskSubmitted(each.submitted, each) for each in asked), BlockClosed(block(2))):
+        state, _ = FOLD.step(state, event)
+    empty = len(checkpoint.to_json(state))
+    response = encode_answer(2, 5)
+    tracemalloc.start()
+    try:
+        for about in asked:
+            for operator, key in members:
+                own = bytes(bytearray(response)), Hash32(keccak(response)), G1(bytes(bytearray(key)))
+                message = Signed(None, about.hash, operator, own[1], own[2], own[0])
+                state, _ = FOLD.step(state, message)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 36 * 4_000 + 4 * 2_000
+    assert len(checkpoint.to_json(state)) - empty < 44 * 4_000 + 4 * 1_000
+
+
+@lru_cache(None)
+def point(i: int) -> G1:
+    return bls.hash_to_g1(keccak(b"%d" % i))
 
 
 def test_a_checkpoint_between_two_signatures_loses_neither() -> None:
