@@ -20,7 +20,7 @@ SIGNATURE_BYTES = 32
 
 
 class Signatures(msgspec.Struct, frozen=True):
-    """The signatures of some members, in any order of their coming."""
+    """The signatures of some members, one of each."""
 
     strings: Map[int, bytes] = Map()  # place // 64 → bitmap, then the points by rising places
 
@@ -28,7 +28,7 @@ class Signatures(msgspec.Struct, frozen=True):
         return bool(self._found(place)[1])
 
     def __iter__(self) -> Iterator[int]:
-        """The places, by no order."""
+        """The places, in no order."""
         for number, string in self.strings.items():
             bitmap = int.from_bytes(string[:_BITMAP])
             yield from (number * _PLACES + i for i in range(_PLACES) if bitmap >> i & 1)

@@ -53,7 +53,7 @@ SLASHING_WINDOW = 100_000
 
 # Tasks that are watched after their grace: some days of a busy Network, and some MB.
 LATEST = 4_096
-# What conditions keep of them, in bytes: signatures of a thousand Operators to five hundred Tasks that nobody
+# What conditions keep of them, in bytes: signatures of a thousand Operators to six hundred Tasks that nobody
 # responded to.
 MOST_LATE = 20_000_000
 

@@ -41,10 +41,11 @@ from tests.processors.world import (
     signed,
     task,
 )
+from tests.seeds import seeds
 
 CONDITION = Equivocation()
 FOLD = CONDITION.detect
-SEEDS = 60
+SEEDS = seeds(24, 60)
 
 
 # --- the oracle -------------------------------------------------------------------------------------
