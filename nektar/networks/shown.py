@@ -76,11 +76,13 @@ EVENTS = {
     "SlashingVetoed": Kind(_SLASHERS, "SlashingVetoed(bytes32)"),
     "SlashingExecuted": Kind(_SLASHERS, "SlashingExecuted(bytes32,address,uint256,address)", operator=2),
     "NetworkListed": Kind("network_registry", "NetworkListed(bytes32,address,address)"),
+    "OperatorSetCommitted": Kind("operator_registry", f"OperatorSetCommitted(bytes32,uint64,{MEMBERS})"),
+    "Delegated": Kind("delegation", "Delegated(address,address,uint256)", operator=1),
 }
 _NAMES = {kind.topic: name for name, kind in EVENTS.items()}
 
-# No evidence by itself: what it holds shows by its own hash that it is the set.
-SET_COMMITTED = Hash32(keccak(f"OperatorSetCommitted(bytes32,uint64,{MEMBERS})".encode()))
+# No fact by itself: what it holds shows by its own hash that it is the set.
+SET_COMMITTED = EVENTS["OperatorSetCommitted"].topic
 
 
 def set_of(data: bytes) -> bytes:

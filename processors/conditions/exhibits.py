@@ -6,11 +6,13 @@ import msgspec
 
 from nektar.evidence import sought
 from nektar.evidence.canonical import Octets
-from nektar.evidence.sought import SetSought, StateSought, ToFetch, VariableSought, Whole
+from nektar.evidence.sought import AbsenceSought, SetSought, StateSought, ToFetch, VariableSought, Whole
 from nektar.evidence.verify import TASK_MANAGER
-from nektar.facts import Fact, Stored
-from nektar.model import At, BlockRef, Hash32, Level
+from nektar.facts import Absent, Fact, Stored
+from nektar.model import Address, At, BlockRef, Hash32, Level
+from nektar.networks.encoding import word
 from nektar.operators import Members
+from processors.conditions.bond_breach import REGISTRY
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -49,13 +51,37 @@ class Exhibits:
         return self
 
     def stored(
-        self, name: str, keys: tuple[bytes, ...], value: int, at: BlockRef, level: Level = Level.PROVED
+        self,
+        name: str,
+        keys: tuple[bytes, ...],
+        value: int,
+        at: BlockRef,
+        level: Level = Level.PROVED,
+        contract: str = TASK_MANAGER,
     ) -> Exhibits:
-        """With what the TaskManager holds after the finding's block."""
+        """With what a contract holds after the finding's block."""
         variable = VariableSought(name, tuple(map(Octets, keys)))
-        self.fetch.append(StateSought(TASK_MANAGER, (variable,)))
-        self.facts.append(Stored(TASK_MANAGER, name, keys, value, at))
+        self.fetch.append(StateSought(contract, (variable,)))
+        self.facts.append(Stored(contract, name, keys, value, at))
         self.levels.append(level)
+        return self
+
+    def ended(self, key_hash: Hash32, block: int, at: BlockRef) -> Exhibits:
+        """With what the registry holds then: the registration in which this key was brought has ended by this
+        block. No event says which one it is, so a number stands for any."""
+        registration, ends = "_keys.registration", "_ends"
+        variables = VariableSought(registration, (Octets(key_hash),)), VariableSought(ends, (Octets(b""),))
+        self.fetch.append(StateSought(REGISTRY, variables))
+        self.facts.append(Stored(REGISTRY, registration, (key_hash,), 1, at))
+        self.facts.append(Stored(REGISTRY, ends, (word(1),), block, at))
+        return self
+
+    def absent(self, contract: str, event: str, at: BlockRef, operator: Address | None = None) -> Exhibits:
+        """With no such event in the finding's block."""
+        named = None if operator is None else Octets(operator)
+        where = at.number, at.number, Octets(at.hash)
+        self.fetch.append(AbsenceSought(contract, event, *where, operator=named))
+        self.facts.append(Absent(event, at.number, at.number, None, operator))
         return self
 
     def whole(self, claim: Whole, fact: Fact, members: Members) -> Exhibits:

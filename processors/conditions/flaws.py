@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from nektar.chain.keccak import keccak
+from nektar.evidence.bls import key_hash
 from nektar.facts import Accepted, Requested, Trusted
 from nektar.model import G1, Address, Hash32, OperatorSet
 from nektar.networks.answers import refutes
@@ -96,6 +97,15 @@ class Chain(Protocol):
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
         """Whether an Operator attested a Task by itself."""
 
+    def is_of_before(self, set_hash: Hash32) -> bool:
+        """Whether another OperatorSet was the newest all through the block in which this was shown."""
+
+    def had_left(self, operator: Address, key_hash: Hash32) -> bool:
+        """Whether the registration in which an Operator brought a key had ended before that block."""
+
+    def kept_its_bond(self, operator: Address) -> bool:
+        """Whether an Operator had the stake that it has to have all through that block, but for slashings."""
+
 
 def flaw(said: Trusted, request: Requested, chain: Chain, terms: Mapping[str, int]) -> str:
     """Why what is shown for a request does not prove that its Operator is in breach of its condition with its
@@ -107,7 +117,7 @@ def flaw(said: Trusted, request: Requested, chain: Chain, terms: Mapping[str, in
         return "it is no proof of that condition"
     try:
         if condition == BOND_BREACH:
-            return _of_bond(Calldata(evidence, 2), request)
+            return _of_bond(Calldata(evidence, 2), request, chain)
         if request.task_hash is None:
             return ""
         if condition == MISSED_DUTY:
@@ -226,11 +236,20 @@ def _non_signers(shown: Calldata, miss: int) -> tuple[int, ...] | None:
         return None
 
 
-def _of_bond(shown: Calldata, request: Requested) -> str:
+def _of_bond(shown: Calldata, request: Requested, chain: Chain) -> str:
     members = operator_set(shown.members(*shown.array(0, MEMBER_WORDS), MEMBER_WORDS))
+    index = int.from_bytes(shown.argument(1))
     if request.set_hash not in (None, members.hash):
         return "its members are not the set that it is about"
-    return _of_member(members, members.hash, int.from_bytes(shown.argument(1)), request.operator)
+    if why := _of_member(members, members.hash, index, request.operator):
+        return why
+    if chain.is_of_before(members.hash):
+        return "its members are not the newest set"
+    if chain.had_left(request.operator, key_hash(members.members[index].key)):
+        return "the operator had left"
+    if chain.kept_its_bond(request.operator):
+        return "the operator was in no breach"
+    return ""
 
 
 def _of_member(members: OperatorSet, set_hash: Hash32, index: int, operator: Address) -> str:

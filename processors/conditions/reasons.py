@@ -30,7 +30,8 @@ What is shown, always the request first:
 | twice          | the other request, which a proof stands behind or which came first |
 | not_proved     | what the authority showed and, where it needs that, what contradicts it: that a signature |
 |                | is not the Operator's, the response that was accepted, that there was none, or that the |
-|                | TaskManager holds the Operator's attestation |
+|                | TaskManager holds the Operator's attestation; of a bond, that another set was the newest, |
+|                | that the Operator had left, or that it was in no breach |
 | after_veto     | the veto, and the execution after it |
 | early, after_expiry | the execution |
 | wrong_receiver | the Network's listing, and who is to get it or did |
@@ -44,6 +45,7 @@ from typing import TypeVar
 from nektar.chain.keccak import keccak
 from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
+    Absent,
     Accepted,
     Cancelled,
     Executed,
@@ -60,7 +62,8 @@ from nektar.facts import (
     Vetoed,
 )
 from nektar.model import Address, Hash32, Moment
-from nektar.networks.encoding import deadline_of, padded
+from nektar.networks.encoding import deadline_of, padded, word
+from processors.conditions.bond_breach import DELEGATION, REGISTRY
 from processors.conditions.flaws import BOND_BREACH, MISSED_DUTY, OF_TASKS, Chain, Signature, flaw
 
 NAME = "wrongful_slashing"
@@ -94,6 +97,18 @@ class _Given:
                 del self._left[i]
                 return fact
         return None
+
+    def first(self, kind: type[F], is_it: Callable[[F], bool]) -> F | None:
+        """The first such fact, which stays."""
+        return next((fact for fact in self._left if isinstance(fact, kind) and is_it(fact)), None)
+
+    def take_both(self, one: Fact | None, other: Fact | None) -> bool:
+        """Both, where both are there."""
+        if one is None or other is None:
+            return False
+        self._left.remove(one)
+        self._left.remove(other)
+        return True
 
     def require_all_taken(self) -> None:
         if self._left:
@@ -255,12 +270,47 @@ class _Shown(Chain):
         which = (TASK_MANAGER, "attestedDigest", (task_hash, padded(operator)), True)
         return self._stored(lambda fact: _which(fact, fact.value != 0) == which)
 
+    def is_of_before(self, set_hash: Hash32) -> bool:
+        newest, hash_ = (REGISTRY, "setHash", ()), int.from_bytes(set_hash)
+        return self._given.take_both(
+            self._held(lambda fact: _name(fact) == newest and fact.value != hash_),
+            self._silent("OperatorSetCommitted", None),
+        )
+
+    def had_left(self, operator: Address, key_hash: Hash32) -> bool:
+        which = REGISTRY, "_keys.registration", (key_hash,)
+        brought = self._given.first(Stored, lambda fact: _name(fact) == which and fact.value != 0)
+        ends = REGISTRY, "_ends", (word(brought.value) if brought else b"",)
+        # It is the block after that in which the Operator left.
+        ended = self._given.first(Stored, lambda fact: _name(fact) == ends and 0 < fact.value <= self._shown)
+        return self._given.take_both(brought, ended)
+
+    def kept_its_bond(self, operator: Address) -> bool:
+        # What a withdrawal begins in a block a delegation alone can end in it.
+        which = DELEGATION, "isUnderbonded", (padded(operator),), 0
+        return self._given.take_both(
+            self._held(lambda fact: _which(fact, fact.value) == which), self._silent("Delegated", operator)
+        )
+
+    def _held(self, is_it: Callable[[Stored], bool]) -> Stored | None:
+        """What was stored after the block in which the proof was."""
+        return self._given.first(Stored, lambda fact: is_it(fact) and fact.at.number == self._shown)
+
+    def _silent(self, event: str, operator: Address | None) -> Absent | None:
+        """That there was no such event in that block."""
+        here = Absent(event, self._shown, self._shown, None, operator)
+        return self._given.first(Absent, lambda fact: fact == here)
+
     def _stored(self, is_it: Callable[[Stored], bool]) -> bool:
         return self._given.take_if(Stored, is_it) is not None
 
 
+def _name(stored: Stored) -> tuple[object, ...]:
+    return stored.contract, stored.name, stored.keys
+
+
 def _which(stored: Stored, more: object) -> tuple[object, ...]:
-    return stored.contract, stored.name, stored.keys, more
+    return *_name(stored), more
 
 
 def _after_veto(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:

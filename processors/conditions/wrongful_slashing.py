@@ -21,6 +21,8 @@ Whoever made the request is accused by this, so where the log may lack something
 * `window_passed` needs `terms.slashing_window`. The window of a missed duty is that of the Task that ends
   last, and the request names the one that was submitted last: so it has passed where that of the longest Task
   had (`terms.max_duration`). `wrong_receiver` needs the Network's listing (`selector.network`).
+* That a bond was kept, or an Operator had left, is said where every block is proved since that was known, and
+  where the configuration names the contracts and `terms.minimum`.
 * That no second or wrong response is known contradicts nothing. That none was accepted does, where every
   block since the Task's submission is proved.
 * Of slashers that the configuration does not name nothing is said, nor of Tasks whose hash is of nothing that
@@ -44,8 +46,9 @@ from datetime import UTC, datetime
 import msgspec
 from immutables import Map
 
+from nektar import bonds, operators
 from nektar import facts as of_claims
-from nektar import operators
+from nektar.bonds import Bonds
 from nektar.chain.keccak import keccak
 from nektar.evidence import bls, sought
 from nektar.evidence.bundle import ForgeryClaim, MemberClaim, NonMemberClaim, finding_id
@@ -74,6 +77,7 @@ from nektar.model import (
     Block,
     BlockClosed,
     ChainEvent,
+    Delegated,
     Event,
     GapPassed,
     Hash32,
@@ -102,17 +106,19 @@ from nektar.networks.encoding import (
     padded,
     set_hash_of,
 )
-from nektar.operators import UNKNOWN_TWIN, Registry
+from nektar.operators import UNKNOWN_TWIN, Members, Registry
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
+from processors.conditions.bond_breach import DELEGATION, REGISTRY
 from processors.conditions.exhibits import Exhibits, Place
 from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
 from processors.conditions.reasons import DURATION, NAME, WINDOW, fact_of, task_of
 from processors.pace import Pace, about, after
 
-_REGISTRY = "network_registry"
+_NETWORKS = "network_registry"
 KEPT = 100_000
+MINIMUM = "minimum"  # a term: the least stake of a member
 LATE = 7_200  # a day of 12-second blocks
 PAUSES = 1_000
 _NO_TASK = Hash32(bytes(32))
@@ -173,6 +179,7 @@ class Watch(msgspec.Struct, frozen=True):
     contract: Address  # the TaskManager, which signatures name
     slashers: Map[Address, str]  # by their names in the configuration
     terms: dict[str, int]  # what predicates are told
+    bonds: Bonds | None  # None: the configuration does not name what they rest on
     registry: Registry = Registry()
     tasks: Map[Hash32, Known] = Map()
     past: Map[int, bytes] = Map()
@@ -198,7 +205,9 @@ class Detect:
     def initial(self, network: Network) -> Watch:
         """Nothing watched. Raises UnknownContract where the configuration has no task manager."""
         slashers = Map((address, name) for name, address in network.contracts.items())
-        return Watch(network.chain_id, network.contract(TASK_MANAGER), slashers, terms_of(network))
+        told = {REGISTRY, DELEGATION} <= {*network.contracts} and MINIMUM in network.terms
+        known = Bonds(network.terms[MINIMUM]) if told else None
+        return Watch(network.chain_id, network.contract(TASK_MANAGER), slashers, terms_of(network), known)
 
     def step(self, state: Watch, event: Event) -> tuple[Watch, list[Change]]:
         """All of a block is looked at when it is closed, since that names it."""
@@ -207,7 +216,8 @@ class Detect:
                 return _closed(state, block)
             case GapPassed(last=last):
                 due = sorted(each for each in state.due if each <= last)
-                return _pass(msgspec.structs.replace(state, doubtful=last), due), []
+                state = msgspec.structs.replace(state, doubtful=last, bonds=_bonds(state, event))
+                return _pass(state, due), []
             case Signed() | Report() | Heartbeat() | VetoVoted():
                 return state, []
         return msgspec.structs.replace(state, open=(*state.open, event)), []
@@ -244,8 +254,9 @@ def _closed(state: Watch, block: Block) -> tuple[Watch, list[Change]]:
             asked.append(event.slasher + event.request)
         if isinstance(event, SlashingTrusted) and event.slasher + event.request in state.requests:
             shown.append(event)
+    state = msgspec.structs.replace(state, bonds=_bonds(state, BlockClosed(block)))
     for event in shown:
-        state, found = _check_proof(state, event, block)
+        state, found = _check_proof(state, event, block, events)
         changes += found
     for key in asked:
         request = state.requests[key]
@@ -283,7 +294,12 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
             return _kept(state, msgspec.structs.replace(request, vetoed=at)), []
         case SlashingExecuted() if event.request:
             return _executed(state, event, at, block)
-    return msgspec.structs.replace(state, registry=operators.step(state.registry, event)), []
+    registry = operators.step(state.registry, event)
+    return msgspec.structs.replace(state, registry=registry, bonds=_bonds(state, event)), []
+
+
+def _bonds(state: Watch, event: Event) -> Bonds | None:
+    return None if state.bonds is None else bonds.step(state.bonds, event)
 
 
 def _place(event: ChainEvent, block: Block) -> Place:
@@ -496,12 +512,15 @@ def _said(event: SlashingTrusted, at: Place) -> Trusted:
     return Trusted(event.slasher, event.request, event.receiver, event.evidence, at.ref)
 
 
-def _check_proof(state: Watch, event: SlashingTrusted, block: Block) -> tuple[Watch, list[Change]]:
-    """What is shown, at the end of its block: it is contradicted by what the TaskManager holds then."""
+def _check_proof(
+    state: Watch, event: SlashingTrusted, block: Block, events: Sequence[ChainEvent]
+) -> tuple[Watch, list[Change]]:
+    """What is shown, at the end of its block: it is contradicted by what the contracts hold then, and held
+    before it."""
     request, at = state.requests[event.slasher + event.request], _place(event, block)
     said = _said(event, at)
     case = Exhibits().event(state.slashers[said.slasher], at, said)
-    if not (why := flaw(said, request.of, _Log(state, block, case), state.terms)):
+    if not (why := flaw(said, request.of, _Log(state, block, events, case), state.terms)):
         return state, []
     return _find(state, block, request, "not_proved", case, why=why)
 
@@ -509,8 +528,8 @@ def _check_proof(state: Watch, event: SlashingTrusted, block: Block) -> tuple[Wa
 class _Log(Chain):
     """What the log says that contradicts a proof; what does is put into the case."""
 
-    def __init__(self, state: Watch, block: Block, case: Exhibits) -> None:
-        self._state, self._block, self._case = state, block, case
+    def __init__(self, state: Watch, block: Block, events: Sequence[ChainEvent], case: Exhibits) -> None:
+        self._state, self._block, self._events, self._case = state, block, events, case
 
     def is_forged(self, made: Signature) -> bool:
         registry = self._state.registry
@@ -547,6 +566,41 @@ class _Log(Chain):
 
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
         return _attests(self._state, task_hash, operator, self._block, self._case)
+
+    def is_of_before(self, set_hash: Hash32) -> bool:
+        newest = self._newest()
+        if newest is None or newest.hash == set_hash or newest.renewed == self._block.number:
+            return False
+        held = int.from_bytes(newest.hash)
+        self._case.stored("setHash", (), held, self._block.ref, contract=REGISTRY)
+        self._case.absent(REGISTRY, "OperatorSetCommitted", self._block.ref)
+        return True
+
+    def had_left(self, operator: Address, key_hash: Hash32) -> bool:
+        newest = self._newest()
+        place = newest.place(operator) if newest else None
+        if newest is None or place is None or bls.key_hash(newest[place].key) != key_hash:
+            return False
+        if (ended := newest.left.get(place)) is None or ended > self._block.number:
+            return False
+        self._case.ended(key_hash, ended, self._block.ref)
+        return True
+
+    def kept_its_bond(self, operator: Address) -> bool:
+        bond = self._state.bonds.of(operator) if self._state.bonds else None
+        mended = any(isinstance(each, Delegated) and each.operator == operator for each in self._events)
+        if bond is None or bond.underbonded or mended:
+            return False
+        self._case.stored("isUnderbonded", (padded(operator),), 0, self._block.ref, contract=DELEGATION)
+        self._case.absent(DELEGATION, "Delegated", self._block.ref, operator)
+        return True
+
+    def _newest(self) -> Members | None:
+        """The newest set, where the log can lack neither a later one nor who has left it."""
+        newest = self._state.registry.newest_set
+        if self._state.bonds is None or newest is None or self._state.doubtful >= newest.renewed:
+            return None
+        return newest
 
 
 def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: Exhibits) -> bool:
@@ -586,7 +640,7 @@ def _check_receiver(
     if said.receiver is None or state.listed is None:
         return state, []
     listed, place = state.listed
-    case = Exhibits().event(_REGISTRY, place, listed).event(state.slashers[said.slasher], at, said)
+    case = Exhibits().event(_NETWORKS, place, listed).event(state.slashers[said.slasher], at, said)
     notes = {"receiver": _hex(said.receiver), "burner": _hex(listed.burner)}
     return _find(state, block, request, "wrong_receiver", case, **notes)
 

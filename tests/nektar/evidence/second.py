@@ -471,6 +471,11 @@ EVENTS = {
         operator=2,
     ),
     "NetworkListed": Event("network_registry", "NetworkListed(bytes32,address,address)"),
+    "OperatorSetCommitted": Event(
+        "operator_registry",
+        "OperatorSetCommitted(bytes32,uint64,(address,(uint256,uint256),uint256)[])",
+    ),
+    "Delegated": Event("delegation", "Delegated(address,address,uint256)", operator=1),
 }
 
 
@@ -1077,7 +1082,11 @@ def is_other(set_: tuple[bytes, list[Member]], expected: bytes, index: int, oper
     return hash_ != expected or index >= len(members) or members[index].operator != operator
 
 
-Shows = Callable[[tuple[Any, ...]], bool]
+Shows = Callable[[Facts], bool]
+
+
+def alone(is_it: Callable[[tuple[Any, ...]], bool]) -> Shows:
+    return lambda more: len(more) == 1 and is_it(more[0])
 
 
 def wrong_proof(asked: Request, facts: Facts, terms: Terms) -> bool:
@@ -1085,7 +1094,7 @@ def wrong_proof(asked: Request, facts: Facts, terms: Terms) -> bool:
     more = [each for each in facts if each[0] != "trusted"]
     named = ("equivocation", "invalid_response", "missed_duty", "bond_breach")
     name = next((each for each in named if keccak(each.encode()) == asked.condition), "")
-    if len(trusted) != 1 or trusted[0][1:3] != asked[:2] or len(more) > 1 or not trusted[0][4] or not name:
+    if len(trusted) != 1 or trusted[0][1:3] != asked[:2] or not trusted[0][4] or not name:
         return False
     shown_in = trusted[0][5]
     try:
@@ -1095,7 +1104,7 @@ def wrong_proof(asked: Request, facts: Facts, terms: Terms) -> bool:
     for each in contradictions:
         if each is True:
             return not more
-        if callable(each) and more and each(more[0]):
+        if callable(each) and each(more):
             return True
     return False
 
@@ -1107,7 +1116,10 @@ def flaws(asked: Request, name: str, data: bytes, shown_in: int, terms: Terms) -
     if name == "bond_breach":
         shown = Calldata(data, 2)
         set_ = shown.members(*shown.array(0, 4))
-        return [asked.set not in (None, set_[0]), is_other(set_, set_[0], shown.number(36), asked.operator)]
+        index = shown.number(36)
+        if asked.set not in (None, set_[0]) or is_other(set_, set_[0], index, asked.operator):
+            return [True]
+        return flaws_of_bond(set_[0], set_[1][index], shown_in)
     if asked.task is None:
         return []
     if name == "missed_duty":
@@ -1144,8 +1156,8 @@ def flaws_of_responses(asked: Request, name: str, data: bytes, shown_in: int) ->
     return [
         *(hash_ != asked.task, is_other(set_, task[96:128], index, asked.operator)),
         *(first == other if twice else right, in_quorum and index in out),
-        *((is_another, is_none) if in_quorum else ()),
-        is_forged,
+        *((alone(is_another), alone(is_none)) if in_quorum else ()),
+        alone(is_forged),
     ]
 
 
@@ -1184,7 +1196,48 @@ def shows_done(hash_: bytes, index: int, out: tuple[int, ...] | None, operator: 
         which = "stored", "task_manager", "attestedDigest", (hash_, operator.rjust(32, b"\0"))
         return bool(fact[:4] == which and fact[4] != 0)
 
-    return is_it
+    return alone(is_it)
+
+
+def flaws_of_bond(set_hash: bytes, member: Member, shown_in: int) -> list[bool | Shows]:
+    """By two facts each: what was stored, and that no event made it so in the block, or where to look."""
+    who = member.operator
+
+    def two(more: Facts, *kinds: str) -> list[tuple[Any, ...]] | None:
+        found = sorted(more, key=lambda fact: str(fact[0]))
+        return found if [fact[0] for fact in found] == [*kinds] else None
+
+    def another_newest(more: Facts) -> bool:
+        if (pair := two(more, "absent", "stored")) is None:
+            return False
+        absent, stored = pair
+        here = "absent", "OperatorSetCommitted", shown_in, shown_in, None, None
+        of = "stored", "operator_registry", "setHash", ()
+        return bool(
+            absent == here
+            and stored[:4] == of
+            and stored[4] != int.from_bytes(set_hash)
+            and stored[5] == shown_in
+        )
+
+    def left(more: Facts) -> bool:
+        pair = two(more, "stored", "stored")
+        for brought, ends in (pair, pair[::-1]) if pair else ():
+            key = "stored", "operator_registry", "_keys.registration", (keccak(member.key),)
+            if brought[:4] == key and brought[4] != 0:
+                end = "stored", "operator_registry", "_ends", (word(brought[4]),)
+                if ends[:4] == end and 0 < ends[4] <= shown_in:
+                    return True
+        return False
+
+    def kept(more: Facts) -> bool:
+        if (pair := two(more, "absent", "stored")) is None:
+            return False
+        absent, stored = pair
+        held = "stored", "delegation", "isUnderbonded", (who.rjust(32, b"\0"),), 0, shown_in
+        return bool(absent == ("absent", "Delegated", shown_in, shown_in, None, who) and stored[:6] == held)
+
+    return [another_newest, left, kept]
 
 
 def wrong_after_veto(asked: Request, facts: Facts, terms: Terms) -> bool:

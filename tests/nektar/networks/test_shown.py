@@ -133,7 +133,7 @@ def test_an_event_is_its_contracts_own_and_its_topics_name_what_it_is_about(name
             "operator" if kind.operator else "",
         )
     everywhere = {each for each, abi in ABI.items() if name in {entry.get("name") for entry in abi}}
-    assert {*contracts_of(name)} == everywhere - {"delegation"}
+    assert {*contracts_of(name)} == everywhere
 
 
 def type_of(argument: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -12,21 +13,28 @@ from eth_hash.auto import keccak
 
 from devnet.chain import Reverted
 from nektar.evidence.bundle import Claim
-from nektar.evidence.sought import EventSought, StateSought
+from nektar.evidence.sought import AbsenceSought, EventSought, StateSought
 from nektar.evidence.verify import Accused, NotProved
-from nektar.facts import Accepted, Fact, Forged, Stored, Trusted
+from nektar.facts import Absent, Accepted, Fact, Forged, Requested, Stored, Trusted
 from nektar.model import (
     Address,
     At,
     Attested,
     BlockClosed,
+    BlockRef,
+    CollateralOpened,
+    Delegated,
     Event,
     GapPassed,
     Hash32,
     Level,
+    Network,
+    OperatorDeregistered,
     OperatorSetCommitted,
     Responded,
+    Slashed,
     Task,
+    WithdrawalRequested,
 )
 from nektar.networks.calldata import Calldata, Unreadable
 from nektar.networks.encoding import (
@@ -79,7 +87,7 @@ from tests.processors.slashed import (
     TERMS,
     TRUSTED,
 )
-from tests.processors.world import block, set_of
+from tests.processors.world import STRANGER, block, set_of
 
 SET = members(MEMBERS.preimage)
 ALONE = members(set_of([(ALICE, 1)]).preimage)
@@ -296,6 +304,100 @@ def test_a_breach_of_a_bond_is_of_the_member_that_is_to_be_slashed() -> None:
         assert why(BOND_BREACH, evidence, *closed(5), task_hash=None, set_hash=TASK.hash) == other
 
 
+REGISTRY, DELEGATION = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+BONDED = msgspec.structs.replace(
+    NETWORK,
+    contracts={**NETWORK.contracts, "operator_registry": REGISTRY, "delegation": DELEGATION},
+    terms={**TERMS, "minimum": 1},
+)
+NEWER = set_of([(ALICE, 1), (BOB, 2), (STRANGER, 3)])
+BREACH = WithdrawalRequested(At(5, 0, 0), 1, ALICE, 1)  # of the one that she has
+
+
+def bond_flaw(*events: Event, network: Network = BONDED, at: int = 9, begin: Sequence[Event] = BEGIN) -> Any:
+    """What is wrong with a proof of Alice's breach, in the set of the beginning, and what is sought to show
+    it; (None, []): nothing."""
+    asking = asks(at, BOND_BREACH, task_hash=None, set_hash=MEMBERS.hash)
+    evidence = call(PROVE_BOND_BREACH, SET, word(0))
+    life = sorted([*events, asking, shows(at, evidence)], key=lambda e: (e.at.block, e.at.tx, e.at.log))  # type: ignore[union-attr]
+    told: list[Event] = []
+    for number in range(4, at + 1):
+        told += [e for e in life if e.at.block == number]  # type: ignore[union-attr]
+        told += closed(number)
+    found = [CONDITION.claims(each) for each in play(*told, begin=begin, network=network)]
+    found = [each for each in found if each.reason == "not_proved"]
+    if not found:
+        return None, []
+    (said,) = found
+    sought = [
+        (each.contract, [v.name for v in each.variables])
+        if isinstance(each, StateSought)
+        else (each.contract, each.event)
+        for each in said.fetch
+        if isinstance(each, StateSought | AbsenceSought)
+    ]
+    return said.notes["why"], sought
+
+
+KEPT_BOND = (
+    "the operator was in no breach",
+    [("delegation", ["isUnderbonded"]), ("delegation", "Delegated")],
+)
+NOT_NEWEST = (
+    "its members are not the newest set",
+    [("operator_registry", ["setHash"]), ("operator_registry", "OperatorSetCommitted")],
+)
+LEFT = "the operator had left", [("operator_registry", ["_keys.registration", "_ends"])]
+
+
+def test_a_proof_of_a_breach_that_there_is_not_is_none() -> None:
+    assert bond_flaw() == KEPT_BOND
+    assert bond_flaw(BREACH) == (None, [])
+    assert bond_flaw(msgspec.structs.replace(BREACH, operator=BOB)) == KEPT_BOND
+    # In the block itself: it may have been so when it was shown.
+    assert bond_flaw(msgspec.structs.replace(BREACH, at=At(9, 0, 0))) == (None, [])
+    for block_, expected in ((8, KEPT_BOND), (9, (None, []))):
+        for tx in (1, 8):
+            assert bond_flaw(BREACH, Delegated(At(block_, tx, 1), ALICE, 1)) == expected
+            gone = OperatorDeregistered(At(block_, tx, 1), ALICE, block_ + 1)
+            assert bond_flaw(BREACH, gone) == (LEFT if block_ == 8 else (None, []))
+            newer = OperatorSetCommitted(At(block_, tx, 1), NEWER)
+            assert bond_flaw(BREACH, newer) == (NOT_NEWEST if block_ == 8 else (None, []))
+    # A slashing alone makes no breach.
+    assert bond_flaw(Slashed(At(5, 0, 0), ALICE, 1)) == (None, [])  # what waits is not known
+    opened = [CollateralOpened(At(1, 0, 0)), Delegated(At(1, 0, 1), ALICE, 1), *BEGIN]
+    assert bond_flaw(Slashed(At(5, 0, 0), ALICE, 1), begin=opened) == KEPT_BOND
+
+
+def test_of_a_bond_of_which_the_log_may_lack_something_no_proof_has_a_flaw() -> None:
+    def after(*lost: Event) -> Any:
+        asking = asks(9, BOND_BREACH, task_hash=None, set_hash=MEMBERS.hash)
+        shown = shows(9, call(PROVE_BOND_BREACH, SET, word(0)))
+        life = [*closed(4, 5), *lost, *closed(7, 8), asking, shown, *closed(9)]
+        return [CONDITION.claims(each).reason for each in play(*life, network=BONDED)]
+
+    assert after(*closed(6)) == ["not_proved"]
+    again, newer, gone = (
+        OperatorSetCommitted(At(7, 0, 0), MEMBERS),
+        OperatorSetCommitted(At(7, 0, 0), NEWER),
+        OperatorDeregistered(At(6, 0, 0), ALICE, 7),
+    )
+    linked = BlockClosed(block(6, level=Level.LINKED))
+    assert after(OperatorSetCommitted(At(6, 0, 0), NEWER), linked) == []
+    assert after(gone, linked) == []
+    for doubt in (linked, GapPassed(6, 6)):
+        assert after(doubt) == []
+        assert after(doubt, again) == ["not_proved"]
+        assert after(doubt, newer) == ["not_proved"]
+    # Nor where nobody says which contracts hold it, or what the minimum is.
+    for lacking in (
+        {"contracts": NETWORK.contracts},
+        {"contracts": {**NETWORK.contracts, "delegation": DELEGATION}},
+        {"terms": TERMS},
+    ):
+        assert bond_flaw(network=msgspec.structs.replace(BONDED, **lacking)) == (None, [])
+
+
 def test_what_contradicts_it_is_shown_and_nothing_else() -> None:
     def shown(condition: str, evidence: bytes, *events: Event, **more: Any) -> tuple[list[str], list[Claim]]:
         life = [*closed(4), *events, *closed(*range(6, 9)), asks(9, condition, **more), shows(9, evidence)]
@@ -385,9 +487,73 @@ def as_second(fact: Fact) -> tuple[Any, ...]:
             return ("accepted", fact.task_hash, fact.digest, fact.non_signers, fact.at.number, fact.at.hash)
         case Stored():
             return ("stored", fact.contract, fact.name, fact.keys, fact.value, fact.at.number, fact.at.hash)
+        case Absent():
+            return ("absent", fact.event, fact.first, fact.last, fact.task_hash, fact.operator)
         case Forged():
             return ("forged", fact.task_hash, fact.operator, fact.digest, fact.signature)
     raise AssertionError(fact)
+
+
+def of_bonds(at: BlockRef) -> tuple[list[list[Fact]], list[Fact]]:
+    """What shows, two by two, that there is no breach; and what does not, but is much like it."""
+    own, others = (Hash32(keccak(member.key)) for member in MEMBERS.members)
+    registry, brought, bond = "operator_registry", "_keys.registration", ("delegation", "isUnderbonded")
+    before, number = BlockRef(at.number - 1, at.hash), at.number
+    newest, another = (int.from_bytes(each) for each in (MEMBERS.hash, TASK.hash))
+    right: list[list[Fact]] = [
+        [
+            Stored(registry, "setHash", (), another, at),
+            Absent("OperatorSetCommitted", number, number, None, None),
+        ],
+        [Stored(registry, brought, (own,), 3, at), Stored(registry, "_ends", (word(3),), number, at)],
+        [Stored(*bond, (padded(ALICE),), 0, at), Absent("Delegated", number, number, None, ALICE)],
+    ]
+    wrong: list[Fact] = [
+        *(
+            Stored(registry, "setHash", (), *each)
+            for each in ((newest, at), (newest, before), (another, before))
+        ),
+        Absent("OperatorSetCommitted", number - 1, number - 1, None, None),
+        *(Stored(registry, brought, (key,), n, at) for key, n in ((own, 0), (others, 3))),
+        *(Stored(registry, "_ends", (word(3),), end, at) for end in (0, number + 1)),
+        Stored(registry, "_ends", (word(0),), 1, at),
+        *(
+            Stored(*bond, (padded(who),), *each)
+            for who, *each in ((ALICE, 1, at), (ALICE, 0, before), (BOB, 0, at))
+        ),
+        *(Absent("Delegated", number, number, None, who) for who in (BOB, None)),
+        Absent("Delegated", number + 1, number + 1, None, ALICE),
+    ]
+    return right, wrong
+
+
+def test_both_verifiers_take_the_same_to_show_that_there_is_no_breach() -> None:
+    """Of all that may be shown, one by one and two by two, and with something beside it."""
+    asked = requested(9, condition=BOND_BREACH, task_hash=None, set_hash=MEMBERS.hash)
+    proof = Trusted(TRUSTED, NAME, None, call(PROVE_BOND_BREACH, SET, word(0)), asked.at)
+    right, wrong = of_bonds(asked.at)
+    facts = [*(fact for pair in right for fact in pair), *wrong]
+    beside = [[*pair, fact] for pair in right for fact in facts]
+    for more in ([], *([each] for each in facts), *map(list, product(facts, facts)), *beside):
+        flawed = is_flawed([asked, proof, *more], {})
+        assert flawed == (more in right or more[::-1] in right), more
+        assert flawed_to_second(asked, [proof, *more], {}) == flawed, more
+
+
+def is_flawed(facts: Sequence[Fact], terms: dict[str, int]) -> bool:
+    try:
+        CONDITION.holds(Accused(ALICE, subject_of(TRUSTED, NAME, "not_proved")), facts, terms)
+    except NotProved:
+        return False
+    return True
+
+
+def flawed_to_second(asked: Requested, facts: Sequence[Fact], terms: dict[str, int]) -> bool:
+    request = second.Request(
+        *(asked.slasher, asked.request, asked.operator, bytes.fromhex(asked.condition[2:]), asked.task_hash),
+        *(False, 12, 15, (9, bytes(32)), (2, 2), asked.set_hash),
+    )
+    return second.wrong_proof(request, [as_second(each) for each in facts], terms)
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -410,7 +576,6 @@ def test_both_verifiers_find_the_same_flaws_in_calldata_that_is_altered(part: in
         Stored(manager, record[1], (TASK.hash, padded(BOB)), 1, at),
         Forged(TASK.hash, ALICE, Hash32(keccak(BAD)), signed(ALICE, WRONG)[1]),
     ]
-    accused = Accused(ALICE, subject_of(TRUSTED, NAME, "not_proved"))
     said = list[bool]()
     for condition, task_hash, proof in proofs:
         for evidence in mutants(rng, proof, 150):
@@ -423,18 +588,8 @@ def test_both_verifiers_find_the_same_flaws_in_calldata_that_is_altered(part: in
                 Trusted(TRUSTED, NAME, None, evidence, at),
                 *rng.choices(beside, k=rng.choice((0, 1, 1, 1, 2))),
             ]
-            try:
-                CONDITION.holds(accused, [asked, *more], terms)
-                found = True
-            except NotProved:
-                found = False
-            request = second.Request(
-                *(asked.slasher, asked.request, asked.operator, bytes.fromhex(condition[2:]), task_hash),
-                *(False, 12, 15, (9, bytes(32)), (2, 2), set_hash),
-            )
-            assert second.wrong_proof(request, [as_second(each) for each in more], terms) == found, (
-                evidence.hex()
-            )
+            found = is_flawed([asked, *more], terms)
+            assert flawed_to_second(asked, more, terms) == found, evidence.hex()
             said.append(found)
     assert said.count(True) > 100
     assert said.count(False) > 100
@@ -458,6 +613,15 @@ class Nothing:
         return False
 
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
+        return False
+
+    def is_of_before(self, set_hash: Hash32) -> bool:
+        return False
+
+    def had_left(self, operator: Address, key_hash: Hash32) -> bool:
+        return False
+
+    def kept_its_bond(self, operator: Address) -> bool:
         return False
 
 

@@ -31,7 +31,7 @@ from nektar.networks.encoding import encode_answer, word
 from nektar.rows import Finding
 from processors.conditions import wrongful_slashing
 from processors.conditions.reasons import subject_of
-from tests.devnet.contracts.conftest import TERMS, Site, Task, in_one_block, on_anvil
+from tests.devnet.contracts.conftest import TERMS, Site, Task, add, in_one_block, on_anvil
 from tests.devnet.contracts.test_slashing import proof, prove
 from tests.devnet.contracts.test_trusted import BURNER as BURN
 from tests.devnet.contracts.test_trusted import THIEF as STOLEN
@@ -154,7 +154,26 @@ def wrong(site: Site) -> Wrong:
     about = (equivocated, stopped.hash, site.stranger.address, 1, BURN, b"")
     outside = site.do(site.authority, "trusted_slasher", "request", *about)["SlashingRequested"]
     expect(outside, "no_duty")
-    right = {each["requestId"] for each in (proved, shown, silent, breach, asked[0], *own)}
+
+    # A breach that there is not: of who has its stake, in a set that another one followed, of who has left.
+    def of_bond(operator: int, set_: bytes, members: Any) -> Any:
+        shown = site.abis["slashing_manager"].encode("proveBondBreach", members, operator)
+        return request(set_, BOND_BREACH, operator, shown=shown)
+
+    site.do(site.stranger, "operator_registry", "commitSet")
+    set_hash, members = site.ask("operator_registry", "setHash"), site.ask("operator_registry", "eligible")
+    expect(of_bond(3, set_hash, members), "not_proved")
+    add(site, site.operators[2].account, 1, operator=2)
+    site.do(site.stranger, "operator_registry", "commitSet")
+    expect(of_bond(2, set_hash, members), "not_proved")
+    set_hash, members = site.ask("operator_registry", "setHash"), site.ask("operator_registry", "eligible")
+    site.do(site.operators[1].account, "operator_registry", "deregister")
+    expect(of_bond(1, set_hash, members), "not_proved")
+    under = site.operators[0].account
+    asked_back = site.ask("delegation", "stakeOf", under.address) - TERMS.minimum + 1
+    site.do(under, "delegation", "requestWithdrawal", under.address, asked_back)
+    lasting = of_bond(0, set_hash, members)
+    right = {each["requestId"] for each in (lasting, proved, shown, silent, breach, asked[0], *own)}
     return Wrong(expected, right, old, [each["requestId"] for each in own])
 
 
@@ -229,9 +248,9 @@ def test_altered_evidence_is_refused(site: Site, findings: list[Finding], bundle
                         yield replace(bundle, contracts=named, claims=other)
             if isinstance(claim, StateClaim):
                 for name in ("_status.state", "_status.submittedBlock"):
-                    (variable,) = claim.variables
+                    *before, variable = claim.variables
                     if name != variable.name:
-                        other = replace(claim, variables=(replace(variable, name=name),))
+                        other = replace(claim, variables=(*before, replace(variable, name=name)))
                         yield replace(bundle, claims=(*claims[:i], other, *claims[i + 1 :]))
             if isinstance(claim, ForgeryClaim):
                 for changes in (
