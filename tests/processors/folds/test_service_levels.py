@@ -41,7 +41,7 @@ from tests.processors.world import OPERATORS, Rows, block, history, put, registe
 from tests.seeds import seeds
 
 FOLD = ServiceLevels()
-SEEDS = seeds(16, 48)
+SEEDS = seeds(24, 48)
 WINDOWS = ("5m", "30m", "1h", "6h", "3d", "30d")
 HOUR = 3_600
 
@@ -190,7 +190,7 @@ def test_every_row_is_what_all_that_happened_says_after_every_block(part: int) -
             met["none left"] += sum(row.misses_left == 0 for row in said.values())
             met["less failed than eligible"] += sum(0 < r.failed_1h < r.eligible_1h for r in said.values())
             met["only long ago"] += sum(r.eligible_6h == 0 < r.eligible_30d for r in said.values())
-    assert all(met[what] > 10 for what in met), met
+    assert all(met[what] > seeds(0, 10) for what in met), met
     assert len(met) == 5
 
 
