@@ -77,7 +77,7 @@ def test_what_eth_abi_refuses_is_refused_and_the_rows_beside_it_are_not(
     assert {0, len(mutated) + 1} <= found.keys()
 
 
-def test_twenty_thousand_damaged_bodies_are_read_as_eth_abi_reads_them_or_refused() -> None:
+def test_damaged_bodies_are_read_as_eth_abi_reads_them_or_refused() -> None:
     """In both directions: what is honest is taken, and what is taken is what eth_abi says."""
     rng = random.Random(5)
     taken = refused_rightly = stricter = 0
@@ -98,8 +98,8 @@ def test_twenty_thousand_damaged_bodies_are_read_as_eth_abi_reads_them_or_refuse
                 assert i in refused or found[i] == expected, (types, body.hex())
                 taken, stricter = taken + (i in found), stricter + (i in refused)
     # The damage is of every kind, or this would say nothing.
-    assert min(taken, refused_rightly, stricter) > 1_000
-    assert taken + refused_rightly + stricter == 24_000
+    assert min(taken, refused_rightly, stricter) > seeds(250, 1_000)
+    assert taken + refused_rightly + stricter == 60 * seeds(120, 400)
 
 
 def signature(rng: random.Random) -> tuple[list[Drawn], Callable[[], list[Any]]]:

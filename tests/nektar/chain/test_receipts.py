@@ -86,7 +86,7 @@ def test_whoever_alters_one_character_is_read_as_a_parse_reads_it_or_not_at_all(
         read_anyway += 1
         parsed = [reply["result"] for reply in json.loads(altered)]
         assert outcome(lambda: encoded(found)) == outcome(lambda: one_by_one(parsed))  # noqa: B023
-    assert read_anyway > 500
+    assert read_anyway > seeds(100, 500)
 
 
 def test_braces_in_a_text_of_a_receipt_are_no_receipts() -> None:
