@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from opentelemetry import metrics
@@ -17,7 +17,7 @@ from nektar.bus.rules import MAX_TRANSACTION_BYTES
 from nektar.checkpoint import BadCheckpoint
 from nektar.errors import NektarError
 from nektar.fold import Fold, Step
-from nektar.log import CHECKPOINTS, LEVEL_HEADER, BrokenLog, Mark, Reading
+from nektar.log import CHECKPOINTS, LEVEL_HEADER, STANDS_HEADER, BrokenLog, Mark
 from nektar.operators import Registry
 from processors import kept
 from processors.processor import Processor
@@ -44,80 +44,95 @@ class TooMuch(NektarError):
     """A record has more consequences than one transaction can hold."""
 
 
+class Log(NamedTuple):
+    """A fold of a Network's log."""
+
+    fold: str
+    key: bytes
+
+    @property
+    def name(self) -> bytes:
+        """What its checkpoint is kept under."""
+        return self.fold.encode() + b"/" + self.key
+
+
 class Following(Generic[State]):
-    """One log in a partition, as far as this process has followed it."""
+    """One log, as far as one fold of this process has followed it, and what of that is not yet said."""
 
     def __init__(
-        self, processor: Processor[State], fold: str, put_out: int, saved: bool, keys_said: bool = True
+        self, processor: Processor[State], log: Log, put_out: int, saved: bool, keys_said: bool = True
     ) -> None:
         """All below `put_out` is put out. `saved`: there is a checkpoint; `keys_said`: what the fold says of
         Operators' keys is all on the bus (`registered.py`)."""
         self.processor = processor
-        self._fold = fold
-        self._counted = {"network": processor.network.name, "fold": fold}
-        self.read = Reading()
+        self.log = log
+        self.saved = saved
         self.taken = put_out  # all records that begin below this offset are put out, or about to be
         self._said = put_out  # … are put out, as the bus says
-        self._anew = 0  # records that are taken, and not yet committed
+        self._spans: list[Span] = []  # of the records that are taken, and not yet committed
+        self._counted = {"network": processor.network.name, "fold": log.fold}
         self._due = not saved  # a checkpoint belongs into the next transaction
         self._marks = 0
         self._keys_said = keys_said
         self._folded = 0  # all records that begin below this offset are folded
         self._level = self._level_said = 0  # as of when the log was level with its chain; 0: not yet
 
-    def take(self, delivered: Delivered) -> Iterator[tuple[Delivered, Span, list[Message]]]:
-        """Each record that is whole with this message, and what it puts out, unless that is on the bus
-        already, and the span of doing so, which ends when it is there. It is taken when the next one is
-        asked for.
+    def take(self, whole: Delivered, stands: Callable[[], list[Message]]) -> list[Message]:
+        """Fold a record: what it puts out, unless that is on the bus already. `stands` is asked what there is
+        to say beside it of a record with which its generation comes to stand.
 
-        Raises what the record raises that can't be read or folded, when those before it are put out.
+        Raises what the record raises that can't be folded, and BusError; it is not taken then.
         """
-        for whole in self.read(delivered):
-            if whole.offset < self.processor.start:
-                continue
-            anew = whole.offset >= self.taken
-            span = self._span(whole) if anew else INVALID_SPAN
-            record, messages = self.processor.take(whole)
-            self._folded = whole.offset + 1
-            self._level = int(whole.headers.get(LEVEL_HEADER, self._level))
-            if isinstance(record, Mark):
-                self._marks += 1
-                self._due = self._due or self._marks >= CHECKPOINT_MARKS
-            if anew:
-                _check_size(messages)
-                yield whole, span, messages
-                self.taken = whole.offset + 1
-                self._anew += 1
+        if whole.offset < self.processor.start:
+            return []
+        anew = whole.offset >= self.taken
+        span = self._span(whole) if anew else INVALID_SPAN
+        record, messages = self.processor.take(whole)
+        self._folded = whole.offset + 1
+        self._level = int(whole.headers.get(LEVEL_HEADER, self._level))
+        if isinstance(record, Mark):
+            self._marks += 1
+            self._due = self._due or self._marks >= CHECKPOINT_MARKS
+        if not anew:
+            return []
+        _check_size(messages)
+        if STANDS_HEADER in whole.headers:
+            messages += stands()
+        self._spans.append(span)
+        self.taken = whole.offset + 1
+        return messages
 
     def _span(self, whole: Delivered) -> Span:
         said: dict[str, AttributeValue] = {
             trace.NETWORK: self.processor.network.name,
             trace.OFFSET: whole.offset,
         }
-        return trace.under(f"fold {self._fold}", trace.carried(whole.headers), said)
+        return trace.under(f"fold {self.log.fold}", trace.carried(whole.headers), said)
 
-    def committed(self) -> None:
-        """All that was taken is put out."""
-        _records.add(self._anew, self._counted)
-        self._anew = 0
-
-    def moved(self, name: bytes) -> list[Message]:
-        """What the transaction that puts out all that was taken says of the log: how far it is put out now,
-        and a checkpoint where one is due."""
+    def moved(self) -> list[Message]:
+        """What the transaction with all that was taken says beside it: how far the log is put out now."""
         keys = self._keys()
         if self.taken == self._said and not keys:
             return []
         self._said = self.taken
-        said = [Message(CHECKPOINTS, name + PUT_OUT, str(self.taken).encode()), *keys]
-        if self._due and self.processor.folded:
-            self._due, self._marks = False, 0
-            said += self._checkpoint(name, self.processor.folded.steps[0])
-        return said
+        return [Message(CHECKPOINTS, self.log.name + PUT_OUT, str(self.taken).encode()), *keys]
 
-    def _checkpoint(self, name: bytes, step: Step[State]) -> list[Message]:
-        """None where it is too large to be read again: the log goes on, and only a restart is longer."""
+    def committed(self) -> None:
+        """All that was taken is put out."""
+        for span in self._spans:
+            span.end()
+        _records.add(len(self._spans), self._counted)
+        self._spans = []
+
+    def checkpoint(self) -> list[Message]:
+        """A checkpoint, where one is due. It is of no use before what was taken is put out.
+
+        None where it is too large to be read again: the log goes on, and only a restart is longer."""
+        if not self._due or not self.processor.folded:
+            return []
+        self._due, self._marks = False, 0
         try:
-            return kept.messages(name, checkpoint.encode(step))
+            return kept.messages(self.log.name, checkpoint.encode(self.processor.folded.steps[0]))
         except kept.TooLarge as error:
             _logger.error("%s; it goes on without a checkpoint, and a restart folds more again", error)
             return []
@@ -126,15 +141,15 @@ class Following(Generic[State]):
         """Of the fold `operators`: as of when Operators' keys are said, and all of them where an older
         version has not said them. Nothing before what was put out is folded again: they are those of then."""
         state = self.processor.folded and self.processor.folded.state
-        if self._fold != registered.FOLD or not isinstance(state, Registry) or self._folded < self.taken:
+        if self.log.fold != registered.FOLD or not isinstance(state, Registry) or self._folded < self.taken:
             return []
         if self._level == self._level_said:
             return []
         self._level_said = self._level
-        log = self.processor.network.name, self.processor.network.generation
-        missing = () if self._keys_said else registered.everyone(*log, state)
+        of = self.processor.network.name, self.processor.network.generation
+        missing = () if self._keys_said else registered.everyone(*of, state)
         self._keys_said = True
-        return [*missing, registered.as_of(*log, self._level)]
+        return [*missing, registered.as_of(*of, self._level)]
 
 
 def _check_size(messages: list[Message]) -> None:
@@ -146,17 +161,12 @@ def _check_size(messages: list[Message]) -> None:
         )
 
 
-def name_of(processor: str, log_key: bytes) -> bytes:
-    return processor.encode() + b"/" + log_key
-
-
-def saved(bus: Bus, partition: int, fold: Fold[State], key: bytes) -> tuple[Step[State] | None, int]:
+def saved(bus: Bus, partition: int, fold: Fold[State], log: Log) -> tuple[Step[State] | None, int]:
     """Where this fold of the log goes on: from its newest checkpoint, if there is one; and the offset below
     which all is put out. Raises BadCheckpoint, BusError."""
-    name = name_of(fold.name, key)
-    put_out = bus.last(CHECKPOINTS, partition, name + PUT_OUT)
+    put_out = bus.last(CHECKPOINTS, partition, log.name + PUT_OUT)
     try:
-        value = kept.read(bus, partition, name)
+        value = kept.read(bus, partition, log.name)
     except BrokenLog as error:
         raise BadCheckpoint(str(error)) from error
     if value is not None and put_out is None:

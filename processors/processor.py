@@ -5,7 +5,6 @@ The runner and `nektar replay` are this with different hands: one moves offsets,
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -22,33 +21,23 @@ from processors import outputs
 
 State = TypeVar("State")
 
-# Processors of one process follow the same log a moment apart: what one interpreted, the next finds here.
-# Counted in bytes of the log; interpreted events take a small multiple of that.
-INTERPRETED_BYTES = 32 * 1024 * 1024
-
 
 class Interpreter:
-    """What a Network's records mean, by its adapter; remembered for the other processors of the process."""
+    """What a Network's records mean, by its adapter; all folds of a process take a record one after the
+    other, so that the last one is remembered."""
 
-    def __init__(self, network: Network, adapter: Adapter, keep_bytes: int = INTERPRETED_BYTES) -> None:
+    def __init__(self, network: Network, adapter: Adapter) -> None:
         self._network = network
         self._adapter = adapter
-        self._room = keep_bytes
-        self._known: OrderedDict[int, tuple[int, Record, Sequence[ChainEvent]]] = OrderedDict()
+        self._last: tuple[int, Record, Sequence[ChainEvent]] | None = None
 
     def __call__(self, offset: int, value: bytes) -> tuple[Record, Sequence[ChainEvent]]:
         """The record at `offset` and, of a `New`, what happened in it. Raises BrokenLog, AdapterError."""
-        if offset in self._known:
-            _, record, events = self._known[offset]
-            return record, events
-        record = decode(value)
-        events = self._adapter.events(self._network, record.tables) if isinstance(record, New) else ()
-        self._known[offset] = len(value), record, events
-        self._room -= len(value)
-        while self._room < 0 and len(self._known) > 1:
-            _, (size, _, _) = self._known.popitem(last=False)
-            self._room += size
-        return record, events
+        if self._last is None or self._last[0] != offset:
+            record = decode(value)
+            events = self._adapter.events(self._network, record.tables) if isinstance(record, New) else ()
+            self._last = offset, record, events
+        return self._last[1:]
 
 
 def broken_at(delivered: Delivered, error: Exception) -> BrokenLog:

@@ -15,7 +15,7 @@ from nektar.log import FINDINGS, NETWORK, ROWS, Record
 from nektar.model import Network
 from processors.processor import Interpreter
 from processors.runner import Runner
-from tests.nektar.logs import Gossip, Heard, Plain, random_log
+from tests.nektar.logs import Gossip, Plain, random_log
 
 RECORDS = 60
 
@@ -50,11 +50,11 @@ def write(
             writer.transaction(Message(NETWORK, key, part, {**headers, **said}) for part, headers in parts)
 
 
-def runner(bus: Bus, networks: Sequence[Network]) -> Runner[Heard]:
+def runner(bus: Bus, networks: Sequence[Network]) -> Runner:
     interpreters = {
         log.key(network.name, network.generation): Interpreter(network, Plain()) for network in networks
     }
-    return Runner(bus, Gossip(), networks, interpreters)
+    return Runner(bus, [Gossip()], networks, interpreters)
 
 
 def run_to_end(bus: Bus, networks: Sequence[Network]) -> None:

@@ -26,7 +26,7 @@ from nektar.log import (
     SignedBatch,
 )
 from nektar.model import Network
-from processors import following
+from processors import following, share
 from processors import runner as running
 from processors.due import Due, due
 from processors.handover import Known, events
@@ -226,7 +226,7 @@ def test_a_bug_at_the_handover_puts_nothing_of_it_out(
     older, newer = records(4), records(104)
     write_all(bus, older, newer)
     with monkeypatch.context() as patched:
-        patched.setattr(running, "difference", lambda *_: 1 / 0)
+        patched.setattr(share, "difference", lambda *_: 1 / 0)
         run_to_end(bus, BOTH)  # the newer log ends alone
     assert followed(bus) == BOTH
     before = live(told(bus))
@@ -278,7 +278,7 @@ def test_a_log_that_has_just_begun_sends_nobody_back_to_the_partitions_beginning
     assert begins == {log.key(HOME.name, 1): 0, log.key(SECOND.name, 2): end}
     write(bus, SECOND, records(105), AHEAD)
     interpreters = {log.key(n.name, n.generation): Interpreter(n, Plain()) for n in BOTH}
-    with Runner(bus, Gossip(), [SECOND], interpreters, begins) as runner:
+    with Runner(bus, [Gossip()], [SECOND], interpreters, begins) as runner:
         runner.turn(0.0)
         assert runner.reached[0] >= end
         while runner.turn(0.0):

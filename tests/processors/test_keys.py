@@ -14,8 +14,7 @@ from nektar.bus.port import Bus, read_all
 from nektar.log import CHECKPOINTS, LEVEL_HEADER, Mark, New, Record, Undo
 from nektar.model import G1, Address, Block, ChainEvent
 from nektar.operators import Registry
-from processors import outputs
-from processors import runner as running
+from processors import outputs, share
 from processors.folds.operators import Operators
 from processors.following import Following
 from processors.processor import Interpreter
@@ -74,7 +73,7 @@ def level_at(time: int) -> dict[str, bytes]:
 def fold(bus: Bus) -> None:
     """All there is, and what is due then."""
     key = log.key(NETWORK.name, NETWORK.generation)
-    with Runner(bus, Operators(), [NETWORK], {key: Interpreter(NETWORK, Plain())}) as runner:
+    with Runner(bus, [Operators()], [NETWORK], {key: Interpreter(NETWORK, Plain())}) as runner:
         while runner.turn(0.0):
             pass
         runner.turn(0.0)
@@ -99,7 +98,7 @@ def said(bus: Bus) -> tuple[dict[Address, G1], int | None]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What may wait is put out with each turn."""
-    monkeypatch.setattr(running, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(share, "QUIET_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(5))

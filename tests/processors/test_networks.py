@@ -23,11 +23,12 @@ from nektar.health import Health
 from nektar.log import CHECKPOINTS, NETWORK, ROWS, BrokenLog
 from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change, OperatorRow
-from processors import following
+from processors import following, share
 from processors import runner as running
 from processors.processor import Interpreter
 from processors.replay import replay
 from processors.runner import Runner
+from processors.share import GROUP
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain
 from tests.processors.dying import COMMITTED, FOLDED, INSIDE, POINTS, Died, DyingBus
@@ -44,14 +45,13 @@ from tests.processors.logs_on_bus import (
 
 AWAY = msgspec.structs.replace(HOME, name="away")
 AWAY_2 = msgspec.structs.replace(AWAY, generation=2)
-GROUP = "processors.gossip"
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "CHECKPOINT_MARKS", 3)
     monkeypatch.setattr(running, "BATCH", 4)
-    monkeypatch.setattr(running, "QUIET_SECONDS", -1.0)  # where the group's offset stands is of interest here
+    monkeypatch.setattr(share, "QUIET_SECONDS", -1.0)  # where the group's offset stands is of interest here
 
 
 @pytest.fixture
@@ -127,12 +127,12 @@ def strange(bus: SqliteBus, broken: str) -> None:
                 writer.transaction([Message(NETWORK, key, log.encode(record))])
 
 
-def stubborn(bus: Any, raised: Exception, networks: Sequence[Network] = (HOME, AWAY)) -> Runner[Any]:
+def stubborn(bus: Any, raised: Exception, networks: Sequence[Network] = (HOME, AWAY)) -> Runner:
     fold = Stubborn()
     fold.raised = raised
     return Runner(
         bus,
-        fold,
+        [fold],
         networks,
         {log.key(each.name, each.generation): Interpreter(each, Plain()) for each in networks},
     )
@@ -183,7 +183,7 @@ def test_a_record_that_puts_out_more_than_a_transaction_holds_ends_its_log_and_n
     write_in_turn(bus, networks, 20)
     interpreters = {log.key(each.name, each.generation): Interpreter(each, Plain()) for each in networks}
     for _ in range(2):
-        with Runner(bus, Loud(), networks, interpreters) as each:
+        with Runner(bus, [Loud()], networks, interpreters) as each:
             while each.turn(0.0):
                 pass
             assert each.ended is None
@@ -240,7 +240,7 @@ def test_what_could_not_be_read_is_read_once_it_can_be(bus: SqliteBus) -> None:
     networks = [HOME, AWAY]
     picky = Runner(
         bus,
-        Gossip(),
+        [Gossip()],
         networks,
         {log.key(each.name, each.generation): Interpreter(each, Picky()) for each in networks},
     )

@@ -25,11 +25,13 @@ from nektar.health import Health
 from nektar.log import CHECKPOINTS, FINDINGS, NETWORK, ROWS, BrokenLog, Mark, New, Record, SignedBatch
 from nektar.model import ChainEvent, Event, Network
 from nektar.rows import Change, OperatorRow
-from processors import following, kept
+from processors import following, kept, share
 from processors import runner as running
+from processors.following import Log
 from processors.processor import Interpreter, Processor
 from processors.replay import replay
 from processors.runner import Runner
+from processors.share import GROUP
 from tests.nektar import logs
 from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain, block, hash32, random_log
@@ -38,7 +40,6 @@ from tests.processors.logs_on_bus import open_bus, outputs, put_out, run_to_end,
 from tests.spans import Counted, reader
 
 AWAY = msgspec.structs.replace(HOME, name="away")
-GROUP = "processors.gossip"
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +158,7 @@ def test_batches_change_no_byte(
     batch: int, size: int, once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "BATCH", batch)
-    monkeypatch.setattr(running, "TRANSACTION_BYTES", size)
+    monkeypatch.setattr(share, "TRANSACTION_BYTES", size)
     source, expected = once(10)
     with open_bus(copy(source, tmp_path / "bus")) as bus:
         run_to_end(bus, [HOME])
@@ -224,7 +225,7 @@ def test_what_puts_nothing_out_is_said_later_in_one_transaction_and_folded_again
         with runner(bus, [HOME]) as each:
             assert each.turn(0.0) >= len(quiet), "nobody has said that they are put out"
             assert bus.end(CHECKPOINTS, 0) == said
-            monkeypatch.setattr(running, "QUIET_SECONDS", 0.0)
+            monkeypatch.setattr(share, "QUIET_SECONDS", 0.0)
             assert each.turn(0.0) == 0
             assert each._consumer.committed(NETWORK, 0) == bus.end(NETWORK, 0), (
                 "the group's offset moves, too"
@@ -285,7 +286,7 @@ def test_what_is_larger_than_a_message_travels_in_parts(
         )
         for _ in range(2):
             crowds = Runner(
-                bus, Crowds(), [HOME], {log.key(HOME.name, HOME.generation): Interpreter(HOME, Plain())}
+                bus, [Crowds()], [HOME], {log.key(HOME.name, HOME.generation): Interpreter(HOME, Plain())}
             )
             with crowds:
                 while crowds.turn(0.0):
@@ -422,7 +423,7 @@ def test_what_is_kept_and_is_not_all_there_is_an_error_and_not_nothing(tmp_path:
         with pytest.raises(BrokenLog, match="expected part 2 of what is kept; it is gone"):
             kept.read(bus, 0, b"gossip/home/1")
         with pytest.raises(checkpoint.BadCheckpoint, match="expected part 2"):
-            following.saved(bus, 0, Gossip(), b"home/1")
+            following.saved(bus, 0, Gossip(), Log("gossip", b"home/1"))
         writer.transaction(parts)
         assert kept.read(bus, 0, b"gossip/home/1") == bytes(2 * log.PART_BYTES + 1)
 
@@ -440,7 +441,7 @@ def test_what_is_larger_than_anything_that_is_kept_is_an_error_and_not_nothing(
 
 
 def test_a_checkpoint_and_the_most_that_is_put_out_with_it_are_one_transaction() -> None:
-    most = following.MOST_PUT_OUT + running.TRANSACTION_BYTES + kept.MOST_BYTES
+    most = following.MOST_PUT_OUT + share.TRANSACTION_BYTES + kept.MOST_BYTES
     assert most < MAX_TRANSACTION_BYTES
 
 
