@@ -68,7 +68,9 @@ def brought(signal: Signal, request: Any, body: bytes, sender: Sender) -> Iterat
 
 def _ours(attributes: Any) -> dict[str, Any]:
     return {
-        a.key: a.value for a in attributes if a.key.startswith("nektar.") or a.key == telemetry.ERROR_TYPE
+        key: each.value
+        for each in attributes
+        if (key := each.key).startswith("nektar.") or key == telemetry.ERROR_TYPE
     }
 
 

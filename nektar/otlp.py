@@ -6,7 +6,7 @@ our collector, or a stock one with its Kafka exporter. Requests of several messa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -39,8 +39,9 @@ MAX_GROUPS = 16_384
 # each; spans with ids and a time, as many as fit, are fewer.
 MAX_ITEMS = 131_072
 # Attributes of a request, with what stands in their lists and maps, before any of it is looked at: as many of
-# 16 bytes, less than most that say something, as fit. Empty ones take two.
+# 16 bytes, less than most that say something, as fit. Empty ones take VALUE_BYTES.
 MAX_VALUES = 262_144
+VALUE_BYTES = 2
 # Counts and bounds of all buckets, eight bytes each in a row. Those of histograms take as much on the wire,
 # and fewer fit; those of exponential ones may take a byte each.
 MAX_BUCKETS = 1_048_576
@@ -191,14 +192,8 @@ def check_size(signal: Signal, request: Any) -> None:
         )
     if signal is METRICS:
         _check_buckets(with_items)
-    values = 0
-    for held in chain(_of_resources_and_scopes(with_items), _of_items(signal, with_items)):
-        values += _counted(held)
-        if values > MAX_VALUES:
-            raise BadRequest(
-                f"expected at most {MAX_VALUES} attributes, with what stands in their lists and maps; got "
-                f"{values} or more: send smaller batches"
-            )
+    if request.ByteSize() > VALUE_BYTES * MAX_VALUES:  # else there is no room for more, and no need to count
+        _check_values(signal, with_items)
     repeated = of_resource = 0
     weighed: Any = None
     for group in with_items:
@@ -240,6 +235,17 @@ def _check_buckets(with_items: Iterable[Group]) -> None:
         raise BadRequest(
             f"expected at most {MAX_BUCKETS} counts and bounds of buckets; got {count}: send smaller batches"
         )
+
+
+def _check_values(signal: Signal, with_items: Sequence[Group]) -> None:
+    values = 0
+    for held in chain(_of_resources_and_scopes(with_items), _of_items(signal, with_items)):
+        values += _counted(held)
+        if values > MAX_VALUES:
+            raise BadRequest(
+                f"expected at most {MAX_VALUES} attributes, with what stands in their lists and maps; got "
+                f"{values} or more: send smaller batches"
+            )
 
 
 def _of_resources_and_scopes(with_items: Iterable[Group]) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from nektar.arrow import pa
@@ -88,8 +89,8 @@ def maps(of_rows: Iterable[Any]) -> pa.Array:
 
 
 def map_array(of_rows: list[dict[str, str]]) -> pa.Array:
-    keys = pa.array([key for each in of_rows for key in each], _TEXT)
-    values = pa.array([value for each in of_rows for value in each.values()], _TEXT)
+    keys = pa.array(list(chain.from_iterable(of_rows)), _TEXT)
+    values = pa.array(list(chain.from_iterable(map(dict.values, of_rows))), _TEXT)
     return pa.MapArray.from_arrays(offsets(map(len, of_rows)), keys, values)
 
 

@@ -25,6 +25,7 @@ from nektar.otlp import (
     METRICS,
     SIGNALS,
     SPANS,
+    VALUE_BYTES,
     BadRequest,
     check_size,
     data_points,
@@ -336,6 +337,19 @@ def test_what_a_records_body_holds_is_counted_too() -> None:
         check_size(LOGS, request)
 
 
+def test_values_are_counted_only_where_there_is_room_for_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = spans(1, NOW)
+    grown(the_span(request), "attributes", 1_000)
+    counted: list[Any] = []
+    monkeypatch.setattr("nektar.otlp._counted", lambda held: counted.append(held) or 0)
+    monkeypatch.setattr("nektar.otlp.MAX_VALUES", request.ByteSize() // VALUE_BYTES + 1)
+    check_size(SPANS, request)
+    assert not counted
+    monkeypatch.setattr("nektar.otlp.MAX_VALUES", request.ByteSize() // VALUE_BYTES - 1)
+    check_size(SPANS, request)
+    assert counted
+
+
 def test_a_body_full_of_spans_that_say_something_is_within_the_limit() -> None:
     request = spans(1, NOW)
     (template,) = request.resource_spans[0].scope_spans[0].spans
@@ -381,13 +395,14 @@ def test_a_resource_is_weighed_once_though_it_has_many_scopes() -> None:
     one = request.resource_spans[0]
     resource = Weighed(one.resource)
     seen = SimpleNamespace(resource=resource, schema_url="", scope_spans=one.scope_spans)
-    check_size(SPANS, SimpleNamespace(resource_spans=[seen]))
+    whole = SimpleNamespace(resource_spans=[seen], ByteSize=request.ByteSize)
+    check_size(SPANS, whole)
     assert resource.times == 1
-    assert not refuse(SPANS, SimpleNamespace(resource_spans=[seen]), NOW)
+    assert not refuse(SPANS, whole, NOW)
     assert resource.times == 2
     empty = Weighed(one.resource)
     seen = SimpleNamespace(resource=empty, schema_url="", scope_spans=[SimpleNamespace(spans=[])])
-    check_size(SPANS, SimpleNamespace(resource_spans=[seen]))
+    check_size(SPANS, SimpleNamespace(resource_spans=[seen], ByteSize=request.ByteSize))
     assert empty.times == 0
 
 
