@@ -64,6 +64,8 @@ GROUP = "store"
 STREAMS = (NETWORK, FINDINGS, ROWS)
 # Seconds to wait for the Networks' streams when there is no telemetry, which is looked for in between.
 IDLE = 0.05
+# … and while telemetry is being inserted.
+SOON = 0.005
 # Messages taken before it looks for blocks again, which stand behind no long queue of what folds put out: an
 # insert takes some milliseconds.
 AT_ONCE = 16
@@ -108,8 +110,9 @@ def run(
 
 
 def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, health: Health) -> None:
-    """Store what both have until `stop`: one message of telemetry between two looks at the Networks, which
-    wait for no more than that, and so much even while these have more. Raises StoreDown, BusError."""
+    """Store what both have until `stop`: rows are made of one message of telemetry between two looks at the
+    Networks, which wait for no more than that, and of so much even while these have more. Raises StoreDown,
+    BusError."""
     brought = False
     while not stop.is_set():
         busy = telemetry.turn()
@@ -118,7 +121,8 @@ def take_turns(networks: Sink, telemetry: Telemetry, stop: threading.Event, heal
         else:
             health.level(TELEMETRY, telemetry.level_at)
         # Before it waits it looks whether there is more, unless what it has waits for that.
-        brought = networks.turn(0.0 if busy or (brought and not networks.waits) else IDLE, stop)
+        at_once = busy or (brought and not networks.waits)
+        brought = networks.turn(0.0 if at_once else SOON if telemetry.inserts else IDLE, stop)
         health.level(NETWORKS, networks.level_at)
 
 

@@ -40,15 +40,21 @@ def tables(signal: Signal, request: Any, sender: Sender) -> dict[str, pa.Table]:
         found = dict(otel_metrics.columns(request, sender))
     else:
         found = {TABLES[signal]: _COLUMNS[signal](request, sender)}
-    for columns in found.values():
-        # Whole seconds: only dates are asked for.
-        when = columns["TimeUnix" if signal is METRICS else "Timestamp"].cast(pa.timestamp("s"), safe=False)
-        dates = {second // _DAY for second in when.cast(pa.int64()).to_pylist()}
-        if len(dates) > MAX_DATES:
+    made = {name: pa.table(columns) for name, columns in found.items()}
+    for table in made.values():
+        if (count := len(dates(table))) > MAX_DATES:
             raise BadRequest(
-                f"expected {signal.items} of at most {MAX_DATES} dates in a message; got {len(dates)}"
+                f"expected {signal.items} of at most {MAX_DATES} dates in a message; got {count}"
             )
-    return {name: pa.table(columns) for name, columns in found.items()}
+    return made
+
+
+def dates(table: pa.Table) -> set[int]:
+    """The days since 1970 on which its rows lie, each a partition of the store's."""
+    # Whole seconds: only dates are asked for.
+    (when,) = (name for name in ("Timestamp", "TimeUnix") if name in table.column_names)
+    seconds = table.column(when).cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+    return {second // _DAY for second in seconds.to_pylist()}
 
 
 def rows(signal: Signal, request: Any, sender: Sender) -> pa.Table:

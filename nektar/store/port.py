@@ -58,7 +58,8 @@ class SqlError(StoreError):
 
 
 class Store(Protocol):
-    """An open store. `read` and `end` may be called from any thread; everything else from one at a time."""
+    """An open store. `insert`, `read` and `end` may be called from any thread; everything else from one at a
+    time."""
 
     url: str
 

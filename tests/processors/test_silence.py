@@ -118,10 +118,13 @@ def networks(bus: Bus) -> Iterator[Turn]:
 @contextmanager
 def telemetry(bus: Bus) -> Iterator[Turn]:
     store: Any = Empty()
-    with Telemetry(store, bus) as each:
+    with pytest.MonkeyPatch.context() as patched, Telemetry(store, bus) as each:
+        patched.setattr("processors.telemetry.EVERY", 3_600.0)
 
         def turn() -> float | None:
-            each.turn()
+            each._looks_at = 0.0  # that time is over
+            while each.turn() or each.inserts:
+                pass
             return each.level_at
 
         yield turn

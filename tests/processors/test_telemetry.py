@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -24,7 +25,7 @@ from nektar.store.migrate import migrate
 from nektar.store.otel import TABLES, tables
 from nektar.store.port import TOO_MANY_PARTS, SqlError, Store, StoreDown
 from processors.sink import Sink, take_turns
-from processors.telemetry import Telemetry
+from processors.telemetry import AHEAD, Telemetry
 from tests import otlp
 from tests.nektar.bus.reading import until
 from tests.nektar.store.things import Things
@@ -72,9 +73,24 @@ def sent(
 
 def drain(store: Any, bus: Bus) -> None:
     with Telemetry(store, bus) as telemetry:
-        while telemetry.turn():
+        while telemetry.turn() or telemetry.inserts:
             pass
-        telemetry.turn()  # which commits
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+def killed(store: Any, bus: Bus) -> None:
+    """Store a batch, and end before it is said that it is stored."""
+
+    def die(*where: object) -> NoReturn:
+        raise Killed
+
+    with Telemetry(store, bus) as telemetry, suppress(Killed):
+        telemetry._consumer.commit = die  # type: ignore[method-assign]
+        while telemetry.turn() or telemetry.inserts:
+            pass
 
 
 def count(store: Store, table: str = "otel_traces") -> int:
@@ -115,26 +131,23 @@ def test_one_name_in_two_networks_is_two_senders(bus: Bus, store: Store) -> None
 def test_what_is_read_again_or_sent_again_is_stored_once(bus: Bus, store: Store) -> None:
     put(bus, sent(spans()), sent(spans(1, "other")), sent(spans()))
     put(bus, sent(spans(), "mallory"))  # copied by somebody else, who can't keep ours out by it
-    for _ in range(2):
-        with Telemetry(store, bus) as telemetry:  # ends without a commit
-            while telemetry.turn():
-                telemetry._done.clear()
+    killed(store, bus)
+    put(bus, sent(spans(2, "more")))  # which would make it another insert
+    killed(store, bus)
     drain(store, bus)
-    for table in ("otel_traces", "otel_traces_trace_id_ts"):
-        assert count(store, table) == 3 + 1 + 3
-    put(bus, sent(spans(1, "later")))
+    assert count(store) == 3 + 1 + 3 + 2
+    assert count(store, "otel_traces_trace_id_ts") == (3 + 1) + 2  # of each insert its traces
+    put(bus, sent(spans()), sent(spans(1, "later")))
     drain(store, bus)
-    assert count(store) == 8
+    assert count(store) == 10
 
 
 def test_data_points_are_stored_once_in_the_tables_of_their_kinds(bus: Bus, store: Store) -> None:
     value = bytes(otlp.points(12, NOW).SerializeToString())
     put(bus, sent(value, stream=OTLP_METRICS), sent(b"junk", stream=OTLP_METRICS))
     put(bus, sent(value, stream=OTLP_METRICS))
-    for _ in range(2):
-        with Telemetry(store, bus) as telemetry:  # ends without a commit
-            while telemetry.turn():
-                telemetry._done.clear()
+    killed(store, bus)
+    drain(store, bus)
     assert [count(store, table) for table in otel_metrics.TABLES.values()] == [3, 3, 2, 2, 2]
     for table in otel_metrics.TABLES.values():
         asked = f"SELECT DISTINCT ResourceAttributes['nektar.sender'] FROM {table}"
@@ -244,7 +257,8 @@ def test_a_far_date_is_stored_by_whoever_writes_past_the_collector(
 
 def test_rows_that_clickhouse_refuses_are_a_dead_letter(bus: Bus, store: Store) -> None:
     put(bus, sent(spans()), sent(spans(2, "after")))
-    drain(Watched(store, SqlError("Cannot parse", "Code: 6", 6)), bus)
+    refused = SqlError("Cannot parse", "Code: 6", 6)
+    drain(Watched(store, refused, refused), bus)  # together, and the first of them alone
     assert count(store) == 2
     assert letters(bus) == [(b"store otlp_spans/0/0", b"Cannot parse", spans())]
 
@@ -272,10 +286,7 @@ def test_a_message_that_can_not_be_made_rows_of_is_a_dead_letter_whatever_is_wro
 
 def test_a_letter_is_written_once_though_its_message_is_read_again(bus: Bus, store: Store) -> None:
     put(bus, sent(b"junk"))
-    with Telemetry(store, bus) as telemetry:  # killed after the letter
-        telemetry.turn()
-        telemetry._done.clear()
-    drain(store, bus)
+    killed(store, bus)
     drain(store, bus)
     assert len(letters(bus)) == 1
 
@@ -287,25 +298,88 @@ def test_a_store_whose_merges_are_behind_gets_it_later(
     put(bus, sent(spans()), sent(spans(2, "after")))
     behind = StoreDown("too many parts", "Code: 252", TOO_MANY_PARTS)
     with caplog.at_level(logging.WARNING), Telemetry(Watched(store, behind, behind), bus) as telemetry:
-        assert not telemetry.turn()
-        assert not telemetry.turn()  # left alone
-        while not telemetry.turn():
-            pass
-        while telemetry.turn():
+        for _ in range(2):
+            while telemetry.turn() or telemetry.inserts:
+                pass
+            assert telemetry.paused
+            assert not telemetry.turn()  # left alone
+            until(lambda: not telemetry.paused)
+        while telemetry.turn() or telemetry.inserts:
             pass
     assert (count(store), letters(bus)) == (5, [])
     assert caplog.text.count("telemetry waits") == 2
 
 
 def test_a_store_that_is_down_ends_the_role_and_loses_nothing(bus: Bus, store: Store) -> None:
-    put(bus, sent(spans()), sent(spans(2, "after")))
+    put(bus, sent(spans()))
+    put(bus, sent(spans(2, "after")), partition=1)
     with pytest.raises(StoreDown):
         drain(Watched(store, None, StoreDown("the disk is full", "Code: 243", 243)), bus)
+    assert count(store) == 3
     drain(store, bus)
     assert (count(store), letters(bus)) == (5, [])
 
 
-def test_the_networks_come_first_and_telemetry_goes_on_beside_them(bus: Bus, store: Store) -> None:
+def test_messages_that_lie_one_after_the_other_are_one_insert(bus: Bus, store: Store) -> None:
+    for partition in range(2):
+        put(bus, *(sent(spans(2, (partition, i))) for i in range(7)), partition=partition)
+        put(bus, sent(bytes(otlp.records(4, NOW).SerializeToString()), stream=OTLP_LOGS), partition=partition)
+    watched = Watched(store)
+    drain(watched, bus)
+    assert sorted(watched.inserted) == ["otel_logs"] * 2 + ["otel_traces"] * 2
+    assert (count(store), count(store, "otel_logs")) == (28, 4)  # the same records, which were sent twice
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "inserts"),
+    [("ROWS", 6, 5), ("BYTES", 1, 10), ("MAX_DATES", 2, 5), ("ROWS", 1_000, 1)],
+)
+def test_what_is_inserted_together_is_bounded(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, inserts: int
+) -> None:
+    monkeypatch.setattr(f"processors.batches.{limit}", most)
+    for i in range(10):
+        request = otlp.spans(3, NOW - i * DAY, seed=i)
+        put(bus, sent(request.SerializeToString()))
+    watched = Watched(store)
+    drain(watched, bus)
+    assert (len(watched.inserted), count(store)) == (inserts, 30)
+
+
+def test_it_looks_again_at_once_only_where_there_was_much(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.telemetry.EVERY", 3_600.0)
+    with Telemetry(store, bus) as telemetry:
+        for much in (True, False):
+            put(bus, *(sent(spans(1, (much, i))) for i in range(AHEAD if much else 1)))
+            until(telemetry.turn)
+            while telemetry.turn() or telemetry.inserts:
+                pass
+        put(bus, sent(spans(1, "later")))
+        assert not telemetry.turn()
+    assert count(store) == AHEAD + 1
+
+
+def test_what_was_sent_long_ago_is_new_again(bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processors.batches.KNOWN", 3)
+    old = sent(spans(1, "old"))
+    put(bus, old, *(sent(spans(1, i)) for i in range(2)))
+    drain(store, bus)
+    put(bus, old)
+    drain(store, bus)
+    assert count(store) == 3
+    put(bus, *(sent(spans(1, i)) for i in range(2, 6)))
+    drain(store, bus)
+    put(bus, old, sent(spans(1, 6)))
+    drain(store, bus)
+    assert count(store) == 9
+
+
+def test_the_networks_come_first_and_telemetry_goes_on_beside_them(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.batches.ROWS", 1)
     put(bus, *(sent(spans(1, i)) for i in range(20)))
     parent, blocks = Hash32(bytes(32)), []
     for number in range(1, 6):
@@ -318,16 +392,11 @@ def test_the_networks_come_first_and_telemetry_goes_on_beside_them(bus: Bus, sto
         turn = telemetry.turn
 
         def until_nothing_is_left() -> bool:
-            if not turn():
+            busy = turn()
+            if not (busy or telemetry.inserts):
                 stop.set()
-                return False
-            return True
+            return busy
 
         telemetry.turn = until_nothing_is_left  # type: ignore[method-assign]
         take_turns(networks, telemetry, stop, Health())
-    assert watched.inserted == [
-        "otel_traces",
-        "generations_rows",
-        *["blocks_rows"] * 5,
-        *["otel_traces"] * 19,
-    ]
+    assert watched.inserted == ["generations_rows", *["blocks_rows"] * 5, *["otel_traces"] * 20]
