@@ -34,8 +34,12 @@ def _as_number(field: Any) -> Any:
 class DriverStore(ABC):
     """A `Store` over clickhouse-connect."""
 
-    # Sent with every insert, beside its token. Rows of one key may stand in it twice: views read FINAL.
-    insert_settings: ClassVar[Mapping[str, object]] = {"optimize_on_insert": 0}
+    # Sent with every insert, beside its token. Rows of one key may stand in it twice: views read FINAL. The
+    # indexes of telemetry's tables take as long as all the rest of an insert: merges make them.
+    insert_settings: ClassVar[Mapping[str, object]] = {
+        "optimize_on_insert": 0,
+        "materialize_skip_indexes_on_insert": 0,
+    }
 
     def __init__(self, url: str, dsn: str, **options: Any) -> None:
         """Connect to `dsn`. Raises StoreDown where that fails."""
