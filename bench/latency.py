@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -31,6 +31,7 @@ from cli.latency import latencies
 from devnet.anvil import free_port
 from devnet.processes import Child
 from nektar.config import parse
+from nektar.role import ends_with_parent
 
 OUT = Path("build/bench/latency.json")
 BEHIND = "behind"
@@ -43,7 +44,11 @@ def running(*arguments: str) -> Iterator[None]:
     """The command, told to stop at the end."""
     command = [sys.executable, "-m", "cli.main", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=compiled()
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=compiled(),
+        preexec_fn=ends_with_parent(),
     ) as child:
         try:
             yield
@@ -74,44 +79,84 @@ def sql(address: str, statement: str) -> str:
         return ""
 
 
-def measure(directory: Path, blocks: int, block_time: float, bus: str, backfill: int) -> dict[str, Any]:
-    """{hop: {p50, p99, n}}, as of `cli.latency`."""
+class Live(NamedTuple):
+    """A devnet and the roles that watch it."""
+
+    path: Path  # of nektar.yaml
+    config: dict[str, Any]  # which it holds
+    ws: str  # of the chain
+
+    @property
+    def network(self) -> str:
+        return str(self.config["networks"][0]["name"])
+
+    def sql(self, statement: str) -> str:
+        return sql(self.config["listen"]["sql"], statement)
+
+    @contextmanager
+    def probed(self) -> Iterator[dict[str, Any]]:
+        """What is filled with {hop: {p50, p99, n}}, as of `cli.latency`, of the blocks until the end."""
+        found: dict[str, Any] = {}
+        probe = Child("probe", "devnet.probe", self.ws, f"http://{self.config['listen']['sql']}")
+        try:
+            yield found
+            moments = probe.finish()
+        finally:
+            probe.stop()
+        parsed = parse(self.path.read_text(), base=self.path.parent)
+        found |= latencies(parsed, moments["seen"], self.network)
+
+
+@contextmanager
+def live(
+    directory: Path,
+    block_time: float,
+    bus: str = "",
+    history: int = 0,
+    change: Callable[[dict[str, Any]], None] = lambda config: None,
+) -> Iterator[Live]:
+    """A devnet with its operators and `nektar up` with every role, once it has settled. `change` changes the
+    configuration before that."""
     path = directory / "nektar.yaml"
-    devnet = ["devnet", "--block-time", str(block_time), "--history", str(backfill), "--out", str(directory)]
+    devnet = ["devnet", "--block-time", str(block_time), "--history", str(history), "--out", str(directory)]
     with running(*devnet):
         config = yaml.safe_load(until(lambda: path.exists() and path.read_text()))
         (provider,) = config["providers"].values()
-        (home,) = config["networks"]
-        if backfill:
-            home["from_block"] = int(rpc(provider["url"], "eth_blockNumber"), 16)
-            config["networks"].append(home | {"name": BEHIND, "rpc": [BEHIND], "from_block": 0})
-            pace = 2 * backfill / (blocks * block_time + STARTING)  # two requests a block
-            config["providers"][BEHIND] = provider | {"limits": {"requests_per_second": pace}}
         provider["ws"] = ws = provider["url"].replace("http", "ws")
         config["listen"] = {name: f"127.0.0.1:{free_port()}" for name in ("sql", "otlp", "otlp_grpc")}
         config["listen"]["metrics"] = "127.0.0.1:0"
         if bus:
             config["bus"] = own(bus)
+        change(config)
         path.write_text(yaml.safe_dump(config))
-        address, name = config["listen"]["sql"], home["name"]
+        made = Live(path, config, ws)
         with running("up", "--config", str(path)):
-            until(
-                lambda: sql(address, f"SELECT count() FROM blocks WHERE network = '{name}'") not in ("", "0")
-            )
+            stored = f"SELECT count() FROM blocks WHERE network = '{made.network}'"
+            until(lambda: made.sql(stored) not in ("", "0"))
             time.sleep(5)  # what starting costs is not what is measured
-            probe = Child("probe", "devnet.probe", ws, f"http://{address}")
-            try:
-                time.sleep(blocks * block_time)
-                behind = sql(address, f"SELECT max(number) FROM blocks WHERE network = '{BEHIND}'")
-                moments = probe.finish()
-            finally:
-                probe.stop()
-        parsed = parse(path.read_text(), base=directory)
-        found: dict[str, Any] = dict(latencies(parsed, moments["seen"], name))
+            yield made
+
+
+def measure(directory: Path, blocks: int, block_time: float, bus: str, backfill: int) -> dict[str, Any]:
+    """{hop: {p50, p99, n}}, as of `cli.latency`."""
+
+    def beside_a_backfill(config: dict[str, Any]) -> None:
+        (home,) = config["networks"]
+        (provider,) = config["providers"].values()
+        home["from_block"] = int(rpc(provider["url"], "eth_blockNumber"), 16)
+        config["networks"].append(home | {"name": BEHIND, "rpc": [BEHIND], "from_block": 0})
+        pace = 2 * backfill / (blocks * block_time + STARTING)  # two requests a block
+        config["providers"][BEHIND] = provider | {"limits": {"requests_per_second": pace}}
+
+    change = beside_a_backfill if backfill else lambda config: None
+    with live(directory, block_time, bus, backfill, change) as made:
+        with made.probed() as found:
+            time.sleep(blocks * block_time)
+            behind = made.sql(f"SELECT max(number) FROM blocks WHERE network = '{BEHIND}'")
         if backfill:
             found["backfilled"] = int(behind)
             assert found["backfilled"] < backfill, "the backfill was over before; give it more blocks"
-        return found
+    return found
 
 
 def main(arguments: Sequence[str] = ()) -> None:

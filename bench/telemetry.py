@@ -1,147 +1,166 @@
-"""Telemetry measured: spans a second through the collector onto the bus, and from the bus into the store.
+"""Telemetry beside a Network: what spans take from a client to the store, and what the head waits for them.
 
-    python -m bench.telemetry
+    python -m bench.telemetry [--rate SPANS] [--seconds N] [--block-time S] [--bus URL]
 
-Bodies are encoded beforehand, as a stock exporter sends them: 512 spans, ten attributes and an event each.
-Clients and the collector are processes of their own; figures name the bus and the store that they came from.
+A devnet with its operators and `nektar up` with every role, as `bench.latency` has them: first alone, then
+with `bench.exporter` sending so many spans a second, by a token. Of both it says how long blocks took to the
+store; of the spans how many were taken and how many are stored, both counted; of each process what it used.
+The store's role is two: `sink`, its main thread, which reads the bus and makes rows, and `store`, all other
+threads of it, which insert, merge and answer. `machine` is everything that ran, so that it can be seen
+whether all of it was this: where it is busy though nothing comes, the figures are somebody else's.
 """
 
 from __future__ import annotations
 
-import http.client
-import resource
+import argparse
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import nektar.bus
-from nektar.bus.port import Bus, Message
-from nektar.http import bind
-from nektar.log import OTLP_SPANS
-from nektar.store.client import open_store
-from nektar.store.migrate import migrate
-from processors.telemetry import Telemetry
-from tests import otlp
+from bench.exporter import SERVICE
+from bench.index import compiled
+from bench.latency import Live, live, until
+from nektar import tokens
+from nektar.evidence import bls
+from nektar.evidence.canonical import Octets
+from nektar.role import ends_with_parent
+from nektar.tokens import Claims, Role
 
-SPANS = 512
-BODIES = 200
-CLIENTS = 4
+OUT = Path("build/bench/telemetry.json")
+NAME, SECRET = "bench", 0x5EC2E7
 
 
-def main() -> None:
-    """Measure on the embedded bus and store."""
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(prog="bench telemetry")
+    parser.add_argument("--rate", type=float, default=20_000.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--block-time", type=float, default=0.5)
+    parser.add_argument("--bus", default="")
+    chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="nektar-bench-") as directory:
-        print("bus: sqlite, store: chdb")
-        for spans, count in ((SPANS, BODIES), (1, 2000)):
-            bodies = [body(spans, i) for i in range(count)]
-            for kind in ("protobuf", "json") if spans > 1 else ("protobuf",):
-                through_the_collector(Path(directory), kind, bodies)
-        into_the_store(Path(directory), SPANS, BODIES // 2)
-        into_the_store(Path(directory), 1, 200)
+        found = measure(Path(directory), chosen.rate, chosen.seconds, chosen.block_time, chosen.bus)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
 
 
-def body(spans: int, seed: int) -> bytes:
-    """A request, encoded."""
-    attributes = [(f"nektar.attribute.{i}", f"0x{i:064x}" if i % 2 else i) for i in range(10)]
-    request = otlp.spans(spans, time.time_ns(), seed=seed, attributes=attributes)
-    for span in request.resource_spans[0].scope_spans[0].spans:
-        span.events.add(name="signed", time_unix_nano=span.start_time_unix_nano)
-    return bytes(request.SerializeToString())
+def measure(directory: Path, rate: float, seconds: float, block_time: float, bus: str) -> dict[str, Any]:
+    """The head alone and beside the load, and what became of the load."""
+
+    def admit(config: dict[str, Any]) -> None:
+        key, _ = bls.public_keys(SECRET)
+        config["telemetry"]["agents"][NAME] = {"role": "observer", "key": f"0x{key.hex()}"}
+
+    with live(directory, block_time, bus, change=admit) as made:
+        alone = head(made, seconds)
+        print(json.dumps(alone), flush=True)
+        return {"alone": alone, "loaded": beside(made, rate, seconds)}
 
 
-def through_the_collector(directory: Path, kind: str, bodies: list[bytes]) -> None:
-    """Post all bodies by some clients at once; what the collector took of memory and processor for it."""
-    spans = len(otlp.SPANS.request.FromString(bodies[0]).resource_spans[0].scope_spans[0].spans)
-    if kind == "json":
-        bodies = [otlp.to_json(otlp.SPANS.request.FromString(each)) for each in bodies[:40]]
-    with bind("127.0.0.1:0", "listen.otlp") as probe:
-        port = probe.getsockname()[1]
-    path = directory / "nektar.yaml"
-    path.write_text(
-        f"data_dir: data-{kind}-{spans}\nproviders: {{a: {{url: x}}}}\n"
-        f"listen: {{otlp: '127.0.0.1:{port}', otlp_grpc: ''}}\n"
-        "networks: [{name: n, chain_id: 1, rpc: [a], contracts: {}}]\ntelemetry: {unauthenticated: true}\n"
+def head(made: Live, seconds: float) -> dict[str, Any]:
+    """How long blocks take while nobody else sends anything."""
+    with made.probed() as blocks, used(made) as cores:
+        time.sleep(seconds)
+    return {"blocks_ms": dict(blocks), "cores": cores}
+
+
+def beside(made: Live, rate: float, seconds: float) -> dict[str, Any]:
+    """The same while spans come, and they."""
+    with made.probed() as blocks, used(made) as cores:
+        with exporting(made, rate, seconds) as exporter:
+            time.sleep(seconds / 4)  # until it goes its way
+            since, before = time.monotonic(), stored(made)
+            sent = json.loads(exporter.communicate()[0])
+        ended, after = time.monotonic(), stored(made)
+        until(lambda: stored(made) >= sent["spans"])
+        behind = time.monotonic() - ended
+    cores["exporter"] = round(sent["cpu"] / sent["seconds"], 2)
+    return {
+        "blocks_ms": dict(blocks),
+        "answers": sent["answers"],
+        "acknowledged_a_second": round(sent["spans"] / sent["seconds"]),
+        "stored_a_second": round((after - before) / (ended - since)),
+        "acknowledged": sent["spans"],
+        "stored": stored(made),
+        "behind_s": round(behind, 1),
+        "cores": cores,
+        "most_memory_mb": {role: memory(pid) for role, pid in roles(made).items()},
+    }
+
+
+def exporting(made: Live, rate: float, seconds: float) -> subprocess.Popen[bytes]:
+    """`bench.exporter`, which sends, and says in the end what became of it."""
+    (network, *_) = made.config["networks"]
+    claims = Claims(
+        network=network["name"],
+        chain_id=network["chain_id"],
+        audience=made.config["telemetry"]["audience"],
+        role=Role.OBSERVER,
+        sender=NAME,
+        expires=int(time.time()) + 86_400,
+        key=Octets(bls.public_keys(SECRET)[1]),
     )
-    command = [sys.executable, "-m", "cli.main", "up", "collector", "--config", str(path)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not answers(port):
-                time.sleep(0.05)
-            resting = memory(process.pid)
-            began, used = time.perf_counter(), processor(process.pid)
-            with ThreadPoolExecutor(CLIENTS) as pool:
-                list(pool.map(lambda i: post(port, kind, bodies[i::CLIENTS]), range(CLIENTS)))
-            seconds, used = time.perf_counter() - began, processor(process.pid) - used
-            total = spans * len(bodies)
-            print(
-                f"{len(bodies)} requests of {spans} spans in {kind}, {sum(map(len, bodies)) // total} bytes "
-                f"a span: {total / seconds:,.0f} spans/s onto the bus, {total / used:,.0f} a second of the "
-                f"collector's processor; it holds {memory(process.pid)} MB, {resting} at rest"
-            )
-        finally:
-            process.terminate()
+    token = {"AUTHORIZATION": f"Bearer {tokens.mint(SECRET, claims)}"}
+    command = [sys.executable, "-m", "bench.exporter", made.config["listen"]["otlp"]]
+    rated = ["--rate", str(rate), "--seconds", str(seconds)]
+    return subprocess.Popen(
+        [*command, *rated], stdout=subprocess.PIPE, env={**compiled(), **token}, preexec_fn=ends_with_parent()
+    )
 
 
-def answers(port: int) -> bool:
-    try:
-        return post(port, "protobuf", [b""]) is None
-    except OSError:
-        return False
+def stored(made: Live) -> int:
+    """How many of its spans the store has; each has an id of its own."""
+    asked = f"SELECT count() FROM otel_traces WHERE ServiceName = '{SERVICE}'"
+    return int(made.sql(asked) or 0)
 
 
-def post(port: int, kind: str, bodies: list[bytes]) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-        for each in bodies:
-            headers = {"content-type": "application/json" if kind == "json" else "application/x-protobuf"}
-            connection.request("POST", "/v1/traces", each, headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
+@contextmanager
+def used(made: Live) -> Iterator[dict[str, float]]:
+    """What is filled with how many cores each role used meanwhile."""
+    found: dict[str, float] = {}
+    pids, began = roles(made), time.monotonic()
+    before = {role: processor(pid) for role, pid in pids.items()}
+    sink = processor(pids["store"], pids["store"])
+    machine = busy()
+    yield found
+    seconds = time.monotonic() - began
+    found |= {role: (processor(pid) - before[role]) / seconds for role, pid in pids.items()}
+    found["sink"] = (processor(pids["store"], pids["store"]) - sink) / seconds
+    found["store"] -= found["sink"]
+    found["machine"] = (busy() - machine) / seconds
+    found |= {role: round(cores, 2) for role, cores in found.items()}
+
+
+def busy() -> float:
+    """Seconds that all processors have been busy, whoever with."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def roles(made: Live) -> dict[str, int]:
+    """Role → its process."""
+    return {path.stem: int(path.read_text()) for path in (made.path.parent / "run").glob("*.pid")}
 
 
 def memory(pid: int) -> int:
-    """Resident, in MB."""
+    """The most that it had resident, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
-def processor(pid: int) -> float:
-    """Seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-def into_the_store(directory: Path, spans: int, count: int) -> None:
-    """Store so many messages that are on the bus."""
-    with closing(nektar.bus.open(f"sqlite://{directory}/bus-{spans}")) as bus:
-        fill(bus, spans, count)
-        with open_store(f"chdb://{directory}/store-{spans}") as store:
-            migrate(store, [])
-            before = resource.getrusage(resource.RUSAGE_SELF)
-            began = time.perf_counter()
-            with Telemetry(store, bus) as telemetry:
-                while telemetry.turn():
-                    pass
-            seconds = time.perf_counter() - began
-            after = resource.getrusage(resource.RUSAGE_SELF)
-            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            (stored,) = store.rows("SELECT count() FROM otel_traces")[0]
-        assert stored == spans * count
-    print(
-        f"{count} messages of {spans} spans: {stored / seconds:,.0f} spans/s into the store, "
-        f"{count / seconds:,.0f} messages/s, {1e3 * used / count:.1f} ms of processor a message"
-    )
-
-
-def fill(bus: Bus, spans: int, count: int) -> None:
-    with bus.writer("bench", 0) as writer:
-        for i in range(count):
-            writer.transaction([Message(OTLP_SPANS, b"", body(spans, i), {"sender": b"bench"})])
+def processor(pid: int, thread: int | None = None) -> float:
+    """Seconds that a process, or one thread of it, has used."""
+    of = f"/proc/{pid}/task/{thread}/stat" if thread else f"/proc/{pid}/stat"
+    fields = Path(of).read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
