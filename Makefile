@@ -16,7 +16,7 @@ help:
 	@echo "make prove    every byte that a root covers, changed            (needs the corpora)"
 	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
 	@echo "make thorough the tests, with many more seeds, and those that take a minute"
-	@echo "make kill     an indexer killed at random moments, thirty runs on each bus"
+	@echo "make kill     an indexer killed at random moments, thirty runs on each bus; a collector, while the bus stands"
 	@echo "make otelcol  a stock OpenTelemetry Collector between SDKs and ours     (needs Go)"
 	@echo "make bench    measurements"
 	@echo "make bench-growth  the index at 10 k, 100 k and 1 M logs: speed and memory"
@@ -51,7 +51,7 @@ thorough: .venv/ready node_modules/ready
 	NEKTAR_THOROUGH=1 $(PY) -m pytest -n 2 -m "not slow" $(ARGS)
 
 kill: .venv/ready node_modules/ready
-	$(PY) -m pytest -m slow tests/indexer/test_kills.py $(ARGS)
+	$(PY) -m pytest -m slow tests/indexer/test_kills.py tests/indexer/test_collector_lives.py $(ARGS)
 
 # What a Collector is made of takes minutes to compile the first time.
 otelcol: .venv/ready

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 
 from devnet.chain import DevnetError
-from devnet.kafka import copied, kafka
+from devnet.kafka import Cluster, copied, kafka
 from nektar.config import Config
 from tests.spans import Counted, Spans, installed, reader
 
@@ -73,14 +73,19 @@ def _files(folder: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="session")
-def kafka_url() -> Iterator[str]:
+def kafka_cluster() -> Iterator[Cluster]:
     """A Kafka of one broker, started with the first test that needs it, one a test process."""
     try:
         copied()
     except DevnetError as error:
         pytest.skip(f"needs kafka: {error}")
     with kafka() as cluster:
-        yield cluster.url
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kafka_url(kafka_cluster: Cluster) -> str:
+    return kafka_cluster.url
 
 
 @pytest.fixture
