@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo kafka test lint soak prove simulate thorough kill otelcol bench bench-growth bench-peers contracts lock clean
+.PHONY: help demo kafka test lint soak prove simulate thorough kill fuzz otelcol bench bench-growth bench-peers contracts lock clean
 
 help:
 	@echo "make demo     a whole Network on this machine, faults and all   (ARGS='--seed 7')"
@@ -17,6 +17,7 @@ help:
 	@echo "make simulate five hundred lives of an indexer, its chain and its providers"
 	@echo "make thorough the tests, with many more seeds, and those that take a minute"
 	@echo "make kill     an indexer killed at random moments, thirty runs on each bus; a collector, while the bus stands"
+	@echo "make fuzz     a hundred thousand requests that no exporter sends"
 	@echo "make otelcol  a stock OpenTelemetry Collector between SDKs and ours     (needs Go)"
 	@echo "make bench    measurements"
 	@echo "make bench-growth  the index at 10 k, 100 k and 1 M logs: speed and memory"
@@ -52,6 +53,9 @@ thorough: .venv/ready node_modules/ready
 
 kill: .venv/ready node_modules/ready
 	$(PY) -m pytest -m slow tests/indexer/test_kills.py tests/indexer/test_collector_lives.py $(ARGS)
+
+fuzz: .venv/ready
+	$(PY) -m pytest -m slow tests/indexer/test_fuzz.py $(ARGS)
 
 # What a Collector is made of takes minutes to compile the first time.
 otelcol: .venv/ready
