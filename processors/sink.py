@@ -67,9 +67,11 @@ STREAMS = (NETWORK, FINDINGS, ROWS)
 IDLE = 0.05
 # … and while telemetry is being inserted.
 SOON = 0.005
-# Messages taken before it looks for blocks again, which stand behind no long queue of what folds put out: an
-# insert takes some milliseconds.
+# Messages read at once, when no more are left of those before.
 AT_ONCE = 16
+# Seconds of inserts after which it looks for blocks again, which stand behind no queue of what folds put out.
+# An insert takes some milliseconds, and several ten on a busy machine.
+LOOK_EVERY = 0.03
 # Seconds of inserts after which offsets are committed, while there is more to read: what a crash repeats.
 COMMIT_EVERY = 0.25
 # Seconds that what processors say of their progress waits for what others say of the same block, while
@@ -169,6 +171,7 @@ class Sink:
         self._consumer: Consumer
         self._level: Level
         self._writers: dict[int, Writer] = {}
+        self._queue: list[Delivered] = []  # read and not yet taken, blocks first
         self._half: dict[tuple[str, int], Readings] = {}  # records half read
         self._taken: dict[tuple[str, int], int] = {}  # next offset to take
         self._done: dict[tuple[str, int], int] = {}  # offset to commit: all before it is stored
@@ -208,18 +211,21 @@ class Sink:
     @property
     def level_at(self) -> float | None:
         """When the bus had nothing more than what is stored, in seconds since 1970, as far as is known."""
-        return self._level.at
+        level = self._level.at
+        return level and min((level, *(message.time for message in self._queue)))
 
     def turn(self, timeout: float, stop: threading.Event | None = None) -> bool:
-        """Store what one poll brings, blocks first, and commit it; whether it brought anything."""
-        messages = sorted(self._level.poll(timeout, AT_ONCE), key=_after_blocks)
+        """Look what there is, waiting up to `timeout` s where it has nothing, and for a moment store of that,
+        blocks first; whether there was anything."""
+        if len(self._queue) <= AT_ONCE:
+            more = self._level.poll(0.0 if self._queue else timeout, AT_ONCE)
+            self._queue = sorted((*self._queue, *more), key=_after_blocks)
+        busy = bool(self._queue)
         self._drained.clear()
         self._stop = stop
         try:
-            for message in messages:
-                self._take(message)
-                self._between()
-            if self._progress and not (messages and time.monotonic() - self._progress[0].since < MOST_WAIT):
+            self._take_some()
+            if self._progress and not (busy and time.monotonic() - self._progress[0].since < MOST_WAIT):
                 self._put_progress()
             if self._stored and not self._progress:  # which tells what a generation lacks
                 self._look_whether_to_cut_over()
@@ -230,9 +236,19 @@ class Sink:
             log.warning("%s", error)
             self._begin_anew()
             return True
-        self._commit()
-        self._level.took(messages)
-        return bool(messages)
+        if not self._queue:
+            self._commit()
+        return busy
+
+    def _take_some(self) -> None:
+        """Store the first of what is read, and more while it is not time to look for blocks again."""
+        looks_at = time.monotonic() + LOOK_EVERY
+        taken: list[Delivered] = []
+        while self._queue and (not taken or time.monotonic() < looks_at):
+            taken.append(self._queue.pop(0))
+            self._take(taken[-1])
+            self._between()
+        self._level.took(taken)
 
     def _between(self) -> None:
         """Between two messages: say that it goes on, and commit now and then, by which the bus sees so, too.
@@ -274,7 +290,7 @@ class Sink:
                 self._behind.discard(record.partition)
             if to_store := inserts(record, record.value, self._known):
                 place, ahead = place_of(record), AHEAD_HEADER in record.headers
-                self._begin(place, ahead)
+                self._begin(place.network, place.generation, place.partition, ahead)
                 if not ahead:
                     self._standing.add((place.network, place.generation))
                 if is_of(record, ProgressRow):
@@ -317,9 +333,10 @@ class Sink:
             self._store.insert(table, rows, token)
             rows_stored.add(rows.num_rows, {"table": table})
 
-    def _begin(self, place: Place, ahead: bool) -> None:
-        """Say that there is this generation of the Network's log, before its first rows."""
-        if (row := self._generations.begin(place.network, place.generation, ahead)) is not None:
+    def _begin(self, network: str, generation: int, partition: int, ahead: bool) -> None:
+        """Say that there is this generation of the Network's log, before the first rows of it."""
+        if (row := self._generations.begin(network, generation, ahead)) is not None:
+            place = Place(network, generation, NETWORK, partition, 0)
             self._store.insert(*place.insert(GENERATIONS, row, False, "begun"))
 
     def _look_whether_to_cut_over(self) -> None:
@@ -472,6 +489,7 @@ class Sink:
 
     def _forget(self, partitions: frozenset[int]) -> None:
         """What a partition's reading has to begin anew with."""
+        self._queue = [message for message in self._queue if message.partition not in partitions]
         self._behind -= partitions
         self._progress = [each for each in self._progress if each.record.partition not in partitions]
         for state in (self._half, self._taken, self._done, self._buried_below):

@@ -271,7 +271,10 @@ def test_progress_is_stored_after_the_findings_that_it_speaks_of(store: Store, t
     assert checked == 20
 
 
-def test_blocks_are_stored_before_rows_that_were_read_before_them(store: Store, tmp_path: Path) -> None:
+def test_blocks_are_stored_before_rows_that_were_read_before_them(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.sink.LOOK_EVERY", 60.0)
     write_lives(tmp_path / "bus", 5, steps=2)
     watched: Any = Watched(store)
     with open_bus(tmp_path / "bus") as bus, Sink(watched, RowsFirst(bus), KNOWN) as sink:
@@ -279,6 +282,23 @@ def test_blocks_are_stored_before_rows_that_were_read_before_them(store: Store, 
     blocks = [table == "blocks_rows" for table, _ in watched.inserted]
     rows = [table == "progress_rows" for table, _ in watched.inserted]
     assert max(i for i, is_block in enumerate(blocks) if is_block) < rows.index(True)
+
+
+def test_a_block_that_comes_while_rows_wait_is_stored_before_them(
+    bus: Bus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.sink.LOOK_EVERY", 0.0)
+    watched: Any = Watched(store)
+    put(bus, *[duties(f"state {i}") for i in range(4)])
+    with Sink(watched, bus, KNOWN) as sink:
+        assert sink.turn(0.0)
+        assert sink.level_at == bus.read(ROWS, 0)[0].time, "three of them are not stored"
+        put(bus, Message(NETWORK, key(HOME.name, 1), encode(New((block(1, hash32("0")),), {}))))
+        while sink.turn(0.0):
+            pass
+        assert [committed(sink, stream) for stream in (ROWS, NETWORK)] == [4, 1]
+    order = [table for table, _ in watched.inserted if table in ("duties_history_rows", "blocks_rows")]
+    assert order == ["duties_history_rows", "blocks_rows", *["duties_history_rows"] * 3]
 
 
 def delivered(value: bytes, stream: str = NETWORK, **headers: bytes) -> Delivered:
@@ -480,6 +500,7 @@ def test_after_any_lives_each_record_is_in_the_store_or_one_letter(
     monkeypatch.setattr("processors.sink.MOST_WAIT", rng.choice([0.0, 0.01, 1.0]))
     monkeypatch.setattr("processors.sink.COMMIT_EVERY", rng.choice([0.0, 0.25]))
     monkeypatch.setattr("processors.sink.AT_ONCE", rng.choice([1, 2, 5, 16]))
+    monkeypatch.setattr("processors.sink.LOOK_EVERY", rng.choice([0.0, 0.005, 60.0]))
     junk = Message(ROWS, b"n", b"junk", {"table": b"progress", "generation": b"1"})
     kinds = [progress(1, "tasks"), progress(1, "equivocation"), progress(1, "odd"), duties("owed"), junk]
     left = [rng.choice([*kinds, finding(offset=n)]) for n in range(80)]
