@@ -14,16 +14,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 from typing import NamedTuple
 
 from indexer.asked import ANSWERS_AT_ONCE, served
+from indexer.claim import BEAT, Claim
 from indexer.correct import Correction, scopes
 from indexer.dissents import Dissents
 from indexer.filled import Filled
 from indexer.links import Covered, Links
-from indexer.orphans import take_back
+from indexer.orphans import orphans
 from indexer.plan import Plan
 from indexer.prove import Apart, Contradiction
 from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes
@@ -33,6 +34,7 @@ from nektar.chain.jsonrpc import Malformed
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Oversized, Provider, RangeLimited, Refused, RpcError, Unreachable
 from nektar.coverage import DissentRow
+from nektar.errors import NektarError
 from nektar.model import Level
 from nektar.store.port import Store
 
@@ -67,6 +69,7 @@ class Progress(NamedTuple):
 class Begun(NamedTuple):
     """What a plan fills, what it corrects there, and what of its blocks is left to read."""
 
+    claim: Claim
     filled: Filled
     correction: Correction | None
     left: Sequence[Range]
@@ -94,22 +97,40 @@ async def index(
 
         async def begin() -> Begun:
             store = await in_thread(opened)
+            claim = await in_thread(Claim, store, plan)
+            held.callback(lambda: inserting.submit(claim.release).result())
+            held.callback(asyncio.create_task(keep(claim)).cancel)
             filled = await in_thread(Filled, store, plan)
             try:
-                again = await take_back(pool, plan, filled, dissents)
+                stretches = await in_thread(filled.covered, Level.PROVED)
+                gone = await orphans(pool, plan, stretches, dissents)
             finally:
                 await in_thread(filled.say, DissentRow, dissents.take())
+            begun, there = await in_thread(prepare, store, claim, filled, gone)
+            for each in there if plan.level is Level.PROVED else []:
+                links.add(each)
+            held.callback(lambda: inserting.submit(filled.merge).result())
+            await in_thread(filled.hold_merges)
+            return begun
+
+        async def keep(claim: Claim) -> None:
+            while True:
+                await asyncio.sleep(BEAT)
+                with suppress(NektarError):  # whoever writes next finds out
+                    await in_thread(claim.hold)
+
+        def prepare(
+            store: Store, claim: Claim, filled: Filled, gone: Sequence[Range]
+        ) -> tuple[Begun, list[Covered]]:
+            claim.hold()
+            again = [each for blocks in gone for each in filled.forget(blocks)]
             filled.clear()
             correction = None
             if plan.level is Level.PROVED and filled.covered(Level.REPORTED):
                 correction = Correction(store, plan, filled, Told(store, scopes(plan)))
             there = filled.there()
-            for each in there if plan.level is Level.PROVED else []:
-                links.add(each)
             left = filled.left([each.blocks for each in there], again)
-            held.callback(lambda: inserting.submit(filled.merge).result())
-            await in_thread(filled.hold_merges)
-            return Begun(filled, correction, left)
+            return Begun(claim, filled, correction, left), there
 
         begun = asyncio.create_task(begin())
         left = [plan.blocks] if is_new and not plan.audit else (await begun).left
@@ -118,6 +139,7 @@ async def index(
 
         def add(reads: Sequence[Read], to: Begun) -> Decoded:
             rows = decoded(reads, plan)
+            to.claim.hold()
             if to.correction is None:
                 to.filled.put(rows)
             else:
@@ -156,6 +178,7 @@ async def index(
             await insert(gathered)
             to = await begun
             if to.correction is not None:
+                await in_thread(to.claim.hold)
                 await in_thread(to.correction.settle)
             await in_thread(to.filled.say, DissentRow, dissents.take())
     return done

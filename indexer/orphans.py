@@ -17,7 +17,6 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from indexer.dissents import Dissents
-from indexer.filled import Filled
 from indexer.headers import headers
 from indexer.links import Covered
 from indexer.plan import Plan
@@ -26,26 +25,23 @@ from indexer.ranges import Range
 from nektar.chain.jsonrpc import Malformed, parse_object
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Provider, RpcError
-from nektar.model import Hash32, Level
+from nektar.model import Hash32
 
 logger = logging.getLogger(__name__)
 
 
-async def take_back(pool: Pool, plan: Plan, filled: Filled, dissents: Dissents) -> list[Range]:
-    """The blocks at which the plan's own come, and that were taken back.
+async def orphans(pool: Pool, plan: Plan, proved: Sequence[Covered], dissents: Dissents) -> list[Range]:
+    """Those of the stretches that the store calls proved at which the plan's own blocks come, and that are to
+    be taken back.
 
-    Raises RpcError or Contradiction where no provider says which blocks are there, StoreError.
+    Raises RpcError or Contradiction where no provider says which blocks are there.
     """
     near = Range(plan.blocks.first - 1, plan.blocks.last + 1)
-    stretches = [
-        each
-        for each in filled.covered(Level.PROVED)
-        if each.blocks.first <= near.last and each.blocks.last >= near.first
-    ]
+    stretches = [each for each in proved if each.blocks.first <= near.last and each.blocks.last >= near.first]
     if not stretches:
         return []
     said = await _said_of(pool, _chains(stretches), dissents)
-    orphans = []
+    found = []
     for each in stretches:
         number = each.blocks.last
         hashes = {name: of[number] for name, of in said.items() if number in of}
@@ -61,14 +57,14 @@ async def take_back(pool: Pool, plan: Plan, filled: Filled, dissents: Dissents) 
                 ", ".join(unlike),
                 number,
             )
-            orphans += filled.forget(each.blocks)
+            found.append(each.blocks)
         few, most = (like, unlike) if is_orphan else (unlike, like)
         for name in few if most else []:
             logger.warning(
                 "provider %s: its block %d is not that of %s: one is on a fork", name, number, ", ".join(most)
             )
             pool.turn_from(name)
-    return orphans
+    return found
 
 
 def _chains(stretches: Sequence[Covered]) -> list[list[Covered]]:

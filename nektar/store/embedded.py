@@ -73,7 +73,7 @@ class EmbeddedStore(DriverStore):
     def command(self, sql: str) -> None:
         """See `Store.command`. Not on a disk that is almost full: chDB leaves an empty file there for the
         view that it could not write, and a store with such a file never opens again."""
-        defines = not sql.startswith("SYSTEM ")
+        defines = not sql.startswith(("SYSTEM ", "INSERT "))
         if defines and shutil.disk_usage(self._path).free < DEFINITION_BYTES:
             raise StoreDown(
                 f"store {self._path}: the disk is full (expected {DEFINITION_BYTES >> 20} MB free to "

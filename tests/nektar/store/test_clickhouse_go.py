@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from indexer.claim import Claim
+from indexer.plan import Plan
+from indexer.ranges import Range
+from nektar.model import Level
 from nektar.otlp import SIGNALS
 from nektar.senders import Sender
 from nektar.store.client import open_store
@@ -39,6 +43,7 @@ def fill(store: Store) -> None:
             f"SELECT {names} FROM generateRandom('{structure}', 7, 20, 3) LIMIT {ROWS}"
         )
     say_objectives(store, {"home": 0.99})
+    Claim(store, Plan("index", 1, {}, Range(1, 2), Level.PROVED))
     for signal in SIGNALS:
         for name, table in tables(signal, some(signal, 10, NOW), Sender("an agent")).items():
             store.insert(name, table, name)
