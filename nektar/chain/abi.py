@@ -210,8 +210,10 @@ CALL_COLUMNS = (
     *_fixed(("value", "uint256")),
     *(each.with_nullable(True) for each in _fixed(("status", "bool"), ("revert", "string"))),
 )
-# Columns that the store puts beside ours in every table (docs/DESIGN.md, "Store tables").
+# Columns that the store puts beside ours in every table (docs/DESIGN.md, "Store tables"), and those that
+# ClickHouse keeps for itself.
 STORE_COLUMNS = ("network", "level", "version", "is_deleted")
+RESERVED_COLUMNS = ("_block_number", "_block_offset", "_row_exists")
 
 
 def _event(entry: Mapping[str, Any]) -> EventType:
@@ -270,7 +272,8 @@ def _signature(entry: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any
 
 
 def _columns(parameters: Sequence[Mapping[str, Any]], fixed: Sequence[pa.Field]) -> tuple[str, ...]:
-    return column_names(parameters, "arg", {*STORE_COLUMNS, *(each.name for each in fixed)})
+    taken = {*STORE_COLUMNS, *RESERVED_COLUMNS, *(each.name for each in fixed)}
+    return column_names(parameters, "arg", taken)
 
 
 def _canonical(name: str, types: Sequence[Type]) -> bytes:

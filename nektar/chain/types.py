@@ -22,6 +22,8 @@ WORD = 32  # bytes in which the ABI puts every value, offset and length
 MAX_DEPTH = 16
 # Bytes that an array of fixed length may take: no transaction could pay for more.
 MAX_HEAD = 1 << 20
+# Names that ClickHouse refuses to components.
+RESERVED_COMPONENTS = ("null",)
 
 
 class AbiError(NektarError):
@@ -162,7 +164,7 @@ def parse(written: str, where: str, components: Sequence[Any] = (), depth: int =
         return found
     if written == "tuple" and components:
         items = tuple(parse_parameter(each, where, depth - 1) for each in components)
-        return Tuple(column_names(components, "f"), items)
+        return Tuple(column_names(components, "f", RESERVED_COMPONENTS), items)
     if written in _ELEMENTARY:
         return _ELEMENTARY[written]
     if sized := re.fullmatch(r"(u?int|bytes)([1-9][0-9]{0,2})", written):

@@ -188,6 +188,11 @@ AWKWARD = [
     ),
     _event("Deep", {"type": "function[]", "name": "d", "indexed": True}, anonymous=True),
     _event("deep"),
+    _event(  # names that ClickHouse keeps for itself
+        "AuctionStarted",
+        *({"type": "uint256", "name": f"_{name}"} for name in ("block_number", "block_offset", "row_exists")),
+        {"type": "tuple[]", "name": "null", "components": [{"type": "uint8", "name": "null"}]},
+    ),
     {"type": "fallback"},
     {"type": "receive"},
 ]
