@@ -10,8 +10,8 @@
 
 Codes alone say little: -32005 is "limit exceeded" by EIP-1474, and means a rate limit with one provider, too
 many results with another and too large a batch with a third; -32000 and -32602 mean anything. So the words
-decide first. They are those of geth, Erigon, Nethermind, Besu, reth, proxyd and of the providers that
-`tests/nektar/chain/test_faults.py` names, each with its real text.
+decide first. They are those of geth, Erigon, Nethermind, Besu, reth, jsonrpsee, proxyd and of the providers
+that `tests/nektar/chain/test_faults.py` names, each with its real text.
 
 Where the words say how many blocks would be served, that is kept. Whether a limit of 1,000 means `toBlock -
 fromBlock` or the number of blocks differs between providers; taken as the number of blocks it is right with
@@ -59,11 +59,11 @@ _NO_LIMIT = _any_of(
     r"range extends beyond", r"beyond (the )?current head", r"invalid block range", r"out of range"
 )
 _BATCH = _any_of(
-    r"batch (size )?(is )?(too (large|big|many)|limit|exceed)",
+    r"batch (size |request )?(is |was )?(too (large|big|many)|limit|exceed)",
     r"max(imum)? batch",
     r"batch(es)? of more than",
     r"too many (requests|calls) in (a |the )?batch",
-    r"batch(es)? (requests? )?(are |is )?(not|un) ?(supported|allowed)",
+    r"batch(es|ed)? (requests? )?(are |is )?(not|un) ?(supported|allowed)",
 )
 _RANGE = _any_of(
     r"range (is |are )?too (large|wide|big)",

@@ -164,6 +164,8 @@ BATCH = [
     ("Nethermind", -32005, "Batch size limit exceeded"),
     ("PublicNode", -32600, "maximum batch size is 10"),
     ("a proxy", -32600, "batch requests are not supported"),
+    ("jsonrpsee", -32005, "Batched requests are not supported by this server"),
+    ("jsonrpsee, a size", -32010, "The batch request was too large"),
 ]
 REFUSED = [
     ("geth", -32601, "the method eth_getBlockReceipts does not exist/is not available"),
