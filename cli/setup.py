@@ -25,6 +25,8 @@ providers:
   mine:
     url: http://127.0.0.1:8545        # a JSON-RPC endpoint of your chain
     # ws: ws://127.0.0.1:8545         # where it announces new heads, if it does; it is polled otherwise
+    # limits:                         # how hard each role's process may ask it, for all of its Networks
+    #   { requests_per_second: 100000, in_flight: 8, timeout: 20 }
 
 networks:
   - name: my-network

@@ -41,7 +41,7 @@ class ConfigError(NektarError):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How hard a provider may be asked."""
+    """How hard a provider may be asked by each process that asks it, for all of that one's Networks."""
 
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 100_000.0
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8

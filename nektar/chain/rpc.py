@@ -21,8 +21,8 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -35,6 +35,7 @@ from nektar.chain.faults import Fault, Kind, of_error, of_status
 from nektar.chain.jsonrpc import Malformed, check_density, parse_octets, quantity
 from nektar.chain.pace import Pace, Sent
 from nektar.config import Config, ConfigError, Limits, NetworkConfig
+from nektar.config import Provider as Settings
 from nektar.errors import NektarError
 
 TRIES = 4
@@ -495,12 +496,39 @@ async def without_code(provider: Provider, addresses: Sequence[str], head: int) 
 
 
 async def open_providers(config: Config, network: str, opened: AsyncExitStack) -> list[Provider]:
-    """The Network's providers, which close with `opened`."""
-    providers = []
-    for name in config.network(network).rpc:
-        known = config.providers[name]
-        providers.append(await opened.enter_async_context(Provider(name, known.url, known.limits)))
-    return providers
+    """The Network's providers, which close with `opened`, if nobody else has them open."""
+    return [
+        await opened.enter_async_context(_shared(name, config.providers[name]))
+        for name in config.network(network).rpc
+    ]
+
+
+class _Open:
+    """A provider, and how many have it open."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.users = 0
+
+
+# One for all who ask it in a process, since what it bears, and its `limits`, are of all of them together.
+_open: dict[tuple[asyncio.AbstractEventLoop, str, Settings], _Open] = {}
+
+
+@asynccontextmanager
+async def _shared(name: str, settings: Settings) -> AsyncIterator[Provider]:
+    key = asyncio.get_running_loop(), name, settings
+    if key not in _open:
+        _open[key] = _Open(Provider(name, settings.url, settings.limits))
+    one = _open[key]
+    one.users += 1
+    try:
+        yield one.provider
+    finally:
+        one.users -= 1
+        if not one.users:
+            del _open[key]
+            await one.provider.close()
 
 
 def first_telling_block(network: NetworkConfig) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -25,9 +25,11 @@ from nektar.chain.rpc import (
     WrongChain,
     check_chain_id,
     no_contract,
+    open_providers,
     without_code,
 )
-from nektar.config import Limits, NetworkConfig
+from nektar.config import Config, Limits, NetworkConfig
+from nektar.config import Provider as Settings
 
 DEFAULT = Limits()
 SECRET = "s3cr3t-k3y"
@@ -628,3 +630,34 @@ def test_a_chain_id_that_is_no_number_is_no_chain() -> None:
             await check_chain_id(provider, 1)
 
     run_with(lambda body: say(result(body, "many")), use)
+
+
+def test_networks_that_name_one_provider_ask_it_within_its_limits_together_until_the_last_one_ends() -> None:
+    under_way, most = 0, 0
+
+    async def handler(body: Any) -> web.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return say(result(body, "0x1"))
+
+    async def use(mine: Provider) -> None:
+        networks = tuple(NetworkConfig(name, 1, ("p", "q"), {}) for name in ("one", "two"))
+        settings = Settings(str(mine._url), limits=Limits(in_flight=1))
+        config = Config(providers={"p": settings, "q": settings}, networks=networks)
+        async with AsyncExitStack() as first, AsyncExitStack() as second:
+            one, other = await open_providers(config, "one", first)
+            same, _ = await open_providers(config, "two", second)
+            assert (one.name, other.name) == ("p", "q")
+            await asyncio.gather(*(each.call("m") for each in 10 * [one, same]))
+            assert most == 1
+            calls = asyncio.gather(*(same.call("m") for _ in range(10)))
+            await first.aclose()
+            assert await calls == 10 * ["0x1"]
+        async with AsyncExitStack() as again:
+            (fresh, _) = await open_providers(config, "one", again)
+            assert fresh is not one
+
+    run_with(handler, use)
