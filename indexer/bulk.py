@@ -26,7 +26,7 @@ from indexer.filled import Filled
 from indexer.links import Covered, Links
 from indexer.orphans import orphans
 from indexer.plan import Plan
-from indexer.prove import Apart, Contradiction
+from indexer.prove import Contradiction, contradiction
 from indexer.ranges import LOGS_WANTED, MOST_BLOCKS, Range, Sizes
 from indexer.reads import OCTETS_AN_INSERT, ROWS_AN_INSERT, Decoded, Read, decoded
 from indexer.told import Told
@@ -253,9 +253,8 @@ async def _read(
             is_silent = True
             raise
         except (Contradiction, Malformed) as error:
-            said = Contradiction(f"provider {provider.name}: {error}")
-            if not isinstance(error, Apart):
-                dissents.contradiction(provider.name, blocks.first, said)
+            said = contradiction(f"provider {provider.name}", error)
+            dissents.contradiction(provider.name, blocks.first, said)
             raise said from error
 
     until, pause = time.monotonic() + PATIENCE, FIRST_PAUSE

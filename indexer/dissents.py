@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+from indexer.prove import Unnamed
 from nektar.coverage import DissentRow
 
 # What it served contradicts a header, itself, or a pin; or it has another block than m of n have as a final
@@ -59,7 +60,8 @@ class Dissents:
 
     def contradiction(self, provider: str, number: int, error: Exception) -> None:
         """What it said of the block at `number`, or of some from that on, contradicts a header, or itself."""
-        self.add(provider, CONTRADICTION, number, str(error))
+        if not isinstance(error, Unnamed):
+            self.add(provider, CONTRADICTION, number, str(error))
 
     def take(self) -> list[DissentRow]:
         """What is new since this was last asked."""

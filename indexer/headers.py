@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from indexer.prove import Contradiction, hash_of
+from indexer.prove import Contradiction, contradiction, hash_of
 from nektar.chain.jsonrpc import Malformed, octets, quantity
 from nektar.chain.logs import NUMBER_BITS
 from nektar.chain.rpc import Call, Provider, Refused, Unreachable
@@ -98,7 +98,7 @@ def named(provider: Provider) -> Iterator[None]:
     try:
         yield
     except (Contradiction, Malformed) as error:
-        raise Contradiction(f"provider {provider.name}: {error}") from error
+        raise contradiction(f"provider {provider.name}", error) from error
 
 
 def _link(answer: Any, number: int | None = None) -> Link:

@@ -20,7 +20,7 @@ from indexer.dissents import Dissents
 from indexer.headers import headers
 from indexer.links import Covered
 from indexer.plan import Plan
-from indexer.prove import Contradiction, hash_of
+from indexer.prove import Contradiction, contradiction, hash_of
 from indexer.ranges import Range
 from nektar.chain.jsonrpc import Malformed, parse_object
 from nektar.chain.pool import Pool
@@ -127,4 +127,4 @@ async def _hashes(provider: Provider, numbers: Sequence[int]) -> dict[int, Hash3
             async for number, header in headers(provider, numbers)
         }
     except (Contradiction, Malformed) as error:
-        raise Contradiction(f"provider {provider.name}: {error}") from error
+        raise contradiction(f"provider {provider.name}", error) from error

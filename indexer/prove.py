@@ -15,23 +15,43 @@ import msgspec
 
 from nektar.chain import rlp
 from nektar.chain.bloom import may_contain, union
-from nektar.chain.header import BLOOM_BYTES, header_hash
+from nektar.chain.header import BLOOM_BYTES, header_hash, unknown_fields
 from nektar.chain.jsonrpc import Malformed, Object, objects, octets, parse_object, parse_objects, quantity
 from nektar.chain.logs import INDEX_BITS, NUMBER_BITS, TIME_BITS
 from nektar.chain.receipt import Receipt, read_entry, read_receipt
-from nektar.chain.transaction import Transaction, read_transaction
+from nektar.chain.transaction import Transaction, UnknownType, read_transaction
 from nektar.chain.trie import ordered_root
 from nektar.errors import NektarError
 from nektar.model import Address, BlockRef, Hash32, Level
+
+# Characters of unknown fields' names that are told.
+MOST_NAMES = 100
 
 
 class Contradiction(NektarError):
     """What a provider served can't be this block: ask another one. The message names what differed."""
 
 
-class Apart(Contradiction):
+class Unnamed(Contradiction):
+    """One for which nobody is named, since who is honest may have served it."""
+
+
+class Apart(Unnamed):
     """Answers of one provider that don't belong together, and may be of two moments: a reorg between them
-    looks the same, so nobody is named for it."""
+    looks the same."""
+
+
+class Unread(Unnamed):
+    """What is not read here, and may be so on the chain: types of transactions, or fields of headers, that
+    are not Ethereum's, or not yet."""
+
+
+def contradiction(where: str, error: Contradiction | Malformed) -> Contradiction:
+    """What is wrong with what was served, and where that is, or who served it."""
+    if isinstance(error, UnknownType):
+        return Unread(f"{where}: {error}")
+    kind = type(error) if isinstance(error, Unnamed) else Contradiction
+    return kind(f"{where}: {error}")
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -77,7 +97,13 @@ def hash_of(block: Object, number: int | None = None) -> Hash32:
     if number not in (None, said):
         raise Contradiction(f"asked for block {number}; got block {said}")
     recomputed = header_hash(block)
-    _same(f"block {said}", "header hash", recomputed, octets(block, "hash", 32))
+    try:
+        _same(f"block {said}", "header hash", recomputed, octets(block, "hash", 32))
+    except Contradiction as error:
+        if unknown := unknown_fields(block):
+            names = ", ".join(unknown)[:MOST_NAMES]
+            raise Unread(f"{error}, and fields of a header that are not known here: {names}") from None
+        raise
     return recomputed
 
 
@@ -131,7 +157,7 @@ def prove(
             bloom=octets(block, "logsBloom", BLOOM_BYTES),
         )
     except Malformed as error:
-        raise Contradiction(f"{where}: {error}") from error
+        raise contradiction(where, error) from error
 
 
 def _transactions(where: str, block: Object, here: Mapping[str, Any]) -> tuple[Transaction, ...]:

@@ -45,6 +45,15 @@ LATER: tuple[tuple[str, int | None], ...] = (
     ("requestsHash", 32),  # Prague, EIP-7685
 )
 
+# What a block's JSON has beside its header.
+_BESIDE = frozenset({"hash", "size", "totalDifficulty", "transactions", "uncles", "withdrawals"})
+
+
+def unknown_fields(block: Object) -> list[str]:
+    """What this JSON of a block has that no fork known here does: a later one's, another chain's, or a node's
+    own."""
+    return sorted(block.keys() - _BESIDE - {name for name, _ in (*FRONTIER, *LATER)})
+
 
 def encode_header(block: Object) -> bytes:
     """The header's RLP, from the answer to `eth_getBlockByNumber`. Raises Malformed, naming the field."""

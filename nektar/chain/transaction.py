@@ -21,6 +21,10 @@ LEGACY, ACCESS_LIST, FEE_MARKET, BLOB, SET_CODE = range(5)
 _FIELDS = (9, 11, 12, 14, 13)  # by type
 
 
+class UnknownType(Malformed):
+    """A transaction of a type that is not read here, and may be one of its chain."""
+
+
 class Unsigned(NektarError):
     """A transaction whose signature names nobody."""
 
@@ -37,7 +41,8 @@ class Transaction(msgspec.Struct, frozen=True):
 
 
 def read_transaction(tx: Object) -> Transaction:
-    """The transaction that a block from `eth_getBlockByNumber(…, true)` holds. Raises Malformed."""
+    """The transaction that a block from `eth_getBlockByNumber(…, true)` holds. Raises Malformed,
+    UnknownType."""
     raw = encode_transaction(tx)
     return Transaction(
         hash=Hash32(keccak(raw)),
@@ -78,8 +83,10 @@ def transaction_type(of: Object) -> int:
 
 
 def encode_transaction(tx: Object) -> bytes:
-    """The EIP-2718 envelope, signature included. Raises Malformed, also for a type it does not know."""
+    """The EIP-2718 envelope, signature included. Raises Malformed, UnknownType."""
     kind = transaction_type(tx)
+    if not LEGACY <= kind <= SET_CODE:  # before its fields, which such a type may lack
+        raise UnknownType(f"type: expected a transaction of type 0 to 4; got {kind}")
 
     def n(key: str) -> bytes:
         return rlp.number(quantity(tx, key))
@@ -98,8 +105,6 @@ def encode_transaction(tx: Object) -> bytes:
         fields += [n("maxFeePerBlobGas"), rlp.sequence(hashes)]
     elif kind == SET_CODE:
         fields.append(rlp.sequence(_authorization(each) for each in objects(tx, "authorizationList")))
-    elif kind not in (ACCESS_LIST, FEE_MARKET):
-        raise Malformed(f"type: expected a transaction of type 0 to 4; got {kind}")
     fields += [_parity(tx), n("r"), n("s")]
     return bytes((kind,)) + rlp.sequence(fields)
 

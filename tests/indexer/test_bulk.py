@@ -623,3 +623,22 @@ def test_braces_in_a_text_of_a_receipt_end_no_run(store: Store, chain: Load, alo
 
     assert asyncio.run(all_of_it()).logs == chain.logs
     assert stored(store, of.name) == expected(chain, Level.PROVED)
+
+
+class Foreign(Provider):
+    """A real provider, of whose blocks each transaction is of a type that only its chain has."""
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        answers = await super().batch(calls)
+        for block in answers:
+            for tx in block.get("transactions", ()) if isinstance(block, dict) else ():
+                if isinstance(tx, dict):
+                    tx["type"] = "0x7e"
+        return answers
+
+
+def test_nobody_is_named_for_a_type_of_transaction_that_is_not_read(store: Store, chain: Load) -> None:
+    of = plan(chain, Level.PROVED)
+    with pytest.raises(Contradiction, match=r"provider foreign: type: expected .* 0 to 4; got 126"):
+        run(store, Foreign("foreign", chain.url), of)
+    assert rows(store, f"SELECT provider FROM dissent WHERE network = '{of.name}'") == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from indexer.prove import Contradiction
 from indexer.source import Source
 from nektar.chain.rpc import Call, RangeLimited, Refused, Unreachable, WrongChain
 from tests.indexer.world import CHAIN_ID, CONTRACT, Chain, Node
@@ -139,3 +141,55 @@ def test_logs_that_the_server_of_a_block_lacks_are_asked_of_the_others(
         assert (served.provider, served.header_by) == (whose, "first")
         assert [log.data for log in served.proved.logs] == chain.blocks[number].whats[:count]
         assert {each.provider for each in source.dissents.take()} == ({"forger"} if names > 1 else set())
+
+
+class Foreign(Node):
+    """An honest provider of a chain that has more in it than Ethereum's: a type of transaction, or a field of
+    headers."""
+
+    more: Callable[[dict[str, Any]], dict[str, Any]]
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        answers = await super().batch(calls)
+        return [
+            self.more(copy.deepcopy(answer)) if call.method == "eth_getBlockByNumber" and answer else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+
+def deposit(block: dict[str, Any]) -> dict[str, Any]:
+    """As on an OP-stack chain: without gas price, nonce and signature."""
+    for tx in block["transactions"]:
+        if isinstance(tx, dict):
+            for key in ("chainId", "gasPrice", "nonce", "v", "r", "s"):
+                tx.pop(key, None)
+            tx.update(type="0x7e", sourceHash="0x" + "11" * 32, mint="0x0")
+    return block
+
+
+def later_fork(block: dict[str, Any]) -> dict[str, Any]:
+    return block | {"hash": "0x" + "ab" * 32, "fieldToCome": "0x0"}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (deposit, "expected a transaction of type 0 to 4; got 126"),
+        (later_fork, "and fields of a header that are not known here: fieldToCome"),
+    ],
+)
+def test_nobody_is_named_for_what_this_version_can_not_read_and_who_serves_what_it_can_is_believed(
+    more: Callable[[dict[str, Any]], dict[str, Any]], why: str
+) -> None:
+    chain = node().chain
+    foreign = Foreign("foreign", chain, random.Random(2))
+    foreign.more = more
+    number = next(each.number for each in chain.blocks if each.block["transactions"])
+    alone = Source([foreign], CHAIN_ID)  # type: ignore[list-item]
+    with pytest.raises(Contradiction, match=f"provider foreign: .*{why}"):
+        asyncio.run(alone.block(number, settled=True))
+    both = Source([foreign, Node("other", chain, random.Random(3))], CHAIN_ID)  # type: ignore[list-item]
+    served = asyncio.run(both.block(number, settled=True))
+    assert served is not None
+    assert served.provider == "other"
+    assert alone.dissents.take() == both.dissents.take() == []
