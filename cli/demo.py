@@ -41,7 +41,7 @@ from cli.told import Findings, compare, watcher
 from cli.up import STOP_SECONDS, end_all, supervised
 from devnet.agent import Reports
 from devnet.anvil import free_port
-from devnet.home import Home
+from devnet.home import POLL, Home
 from devnet.judge import query
 from devnet.plan import Fact, Plan, plan
 from devnet.processes import Child, write_private
@@ -237,6 +237,7 @@ def _write_config(keep: Path, home: Home, bus: str | None, reports: Reports) -> 
                 "selector": home.selector,
                 "terms": home.terms,
                 "code": home.code,
+                "poll": POLL,
             }
         ],
         "listen": {

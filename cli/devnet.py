@@ -12,7 +12,7 @@ from cli.demo import NETWORK
 from cli.reported import AUDIENCE, telemetry
 from devnet.agent import Reports
 from devnet.deploy import Terms
-from devnet.home import Home
+from devnet.home import POLL, Home
 from devnet.plan import Plan
 from devnet.scenes import GRACE, THRESHOLD, WINDOW
 from nektar.config import Listen
@@ -44,6 +44,7 @@ def run(*, seed: int, operators: int, block_time: float, history: int, out: Path
                     "contracts": home.contracts,
                     "selector": home.selector,
                     "terms": home.terms,
+                    "poll": POLL,
                 }
             ],
             "listen": {"otlp": otlp},

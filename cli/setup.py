@@ -36,6 +36,7 @@ networks:
     anchor: single                     # or `quorum 2/3`, or `pinned NUMBER HASH`: what makes blocks canonical
     # finality_depth: 64               # only on a chain without `finalized` tag: as deep a block is final
     from_block: 0                      # the block of the first deployment
+    # poll: 2                          # seconds between looks at the head, 3 calls each, if none tells it
     contracts:
       operator_registry: "0x0000000000000000000000000000000000000000"
       delegation: "0x0000000000000000000000000000000000000000"

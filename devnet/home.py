@@ -35,6 +35,8 @@ COMMITTEE = 3
 STAKE, STAKE_STEP = 1_000 * TOKEN, 25 * TOKEN
 # What an operator may put up later; more than once, also in place of all that it has asked back.
 SPARE = 3 * STAKE
+# Seconds between looks at the head: a chain of one's own may be asked without end.
+POLL = 0.05
 # anvil answers nobody while it mines, and the more at once, the longer each takes.
 MINED_AT_ONCE = 100
 

@@ -150,10 +150,12 @@ class Follower:
 
     def _until_next_look(self) -> float:
         """Seconds until it is time to look again, if no head is announced before. One that was announced, and
-        is not there yet, is looked for as if nobody did that."""
+        is not there yet, will soon be."""
+        if not self._announced.live:
+            return self._poll
         tip = self._log.known.tip
         there = tip is not None and tip.number >= self._announced.newest
-        return max(QUIET, self._poll) if self._announced.live and there else self._poll
+        return max(QUIET, self._poll) if there else min(FIRST_PAUSE, self._poll)
 
     async def say_that_it_waits(self) -> None:
         """For a provider that is slow or says nothing, or for the next look: until cancelled. Where it is the

@@ -153,7 +153,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # that, and decides nothing of what a log means: a change shows with the store role's next start.
     objective: Annotated[float, msgspec.Meta(gt=0, lt=1)] = DEFAULT_OBJECTIVE
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
-    poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.05  # seconds between looks at the head
+    # Seconds between looks at the head, of three calls each, where no provider announces it.
+    poll: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -193,7 +193,7 @@ def _said(answer: object) -> dict[str, object]:
 
 def configured(url: str, depth: int) -> Config:
     contracts = {"task_manager": f"0x{CONTRACT.hex()}"}
-    network = NetworkConfig("net", CHAIN_ID, ("p",), contracts, finality_depth=depth)
+    network = NetworkConfig("net", CHAIN_ID, ("p",), contracts, finality_depth=depth, poll=0.02)
     return Config({"p": Provider(url)}, (network,))
 
 

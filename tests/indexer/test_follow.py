@@ -13,10 +13,11 @@ from indexer import follow, source
 from indexer.reconcile import ReorgBelowFinality
 from nektar.bus.port import partition_of, read_all
 from nektar.bus.sqlite import SqliteBus
+from nektar.chain.announced import Announced
 from nektar.chain.rpc import Call
 from nektar.log import LEVEL_HEADER, NETWORK, Gap, Mark, New, Record, Undo
 from nektar.model import Level
-from tests.indexer.process import Process, assert_tells
+from tests.indexer.process import Process, assert_tells, network
 from tests.indexer.world import Chain, Node
 
 
@@ -303,3 +304,39 @@ def test_a_lie_of_the_only_provider_gets_nothing_onto_the_log(bus: SqliteBus, ch
         assert len(process.errors) == 3
         assert all(str(error).startswith("provider liar: ") for error in process.errors)
         assert len(process.written) == before
+
+
+def test_a_chain_that_stands_still_costs_no_more_than_public_endpoints_give_by_default(
+    bus: SqliteBus, chain: Chain
+) -> None:
+    class Counting(Node):
+        calls = 0
+
+        async def batch(self, calls: Sequence[Call]) -> list[Any]:
+            self.calls += len(calls)
+            return await super().batch(calls)
+
+    provider = Counting("a", chain, random.Random(2))
+    chain.mine(30)
+    with Process(bus, [provider]) as process:
+        process.look()
+        before = provider.calls
+        process.look(10)
+        a_look = (provider.calls - before) / 10
+    assert 0 < a_look * 86_400 / network().poll < 150_000  # a day
+
+
+def test_what_is_announced_and_not_there_yet_is_looked_for_soon_and_else_as_often_as_is_polled(
+    bus: SqliteBus, chain: Chain
+) -> None:
+    chain.mine(30)
+    told = Announced({})
+    with Process(bus, [node(chain)]) as process:
+        process.look()
+        process.follower._announced, process.follower._poll = told, 60.0
+        told.newest = chain.head + 1
+        assert process.follower._until_next_look() == 60.0  # nobody announces now
+        told._open.add("a")
+        assert process.follower._until_next_look() == follow.FIRST_PAUSE
+        told.newest = chain.head
+        assert process.follower._until_next_look() == 60.0
