@@ -188,7 +188,8 @@ def _say_as_json(of: Outcome) -> None:
 
 
 def read_abi(path: Path) -> abi.Abi:
-    """The ABI in a file: a JSON list, or an object that holds one as `abi`. Raises ConfigError, AbiError."""
+    """The events of the ABI in a file: a JSON list, or an object that holds one as `abi`. Raises ConfigError,
+    AbiError."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -198,7 +199,7 @@ def read_abi(path: Path) -> abi.Abi:
     entries = found.get("abi") if isinstance(found, dict) else found
     if not isinstance(entries, list):
         raise ConfigError(f"--abi: {path}: expected a list of entries, or an object with one as `abi`")
-    contract = abi.load(entries)
+    contract = abi.load_events(entries)
     if not contract.events:
         raise ConfigError(f"--abi: {path}: expected events; it names none")
     return contract

@@ -173,6 +173,11 @@ def load(abi: Iterable[Mapping[str, Any]]) -> Abi:
     )
 
 
+def load_events(abi: Iterable[Mapping[str, Any]]) -> Abi:
+    """The events alone: of an ABI's other entries nothing is read. Raises AbiError."""
+    return load(entry for entry in abi if not isinstance(entry, Mapping) or entry.get("type") == "event")
+
+
 def _add(event: EventType, layouts: list[EventType]) -> None:
     """One more event among those that logs of as many topics may be. Raises AbiError."""
     for known in layouts:

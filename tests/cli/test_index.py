@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from bench.load import BUNDLED, Load, load
+from cli.index import read_abi
 from cli.settings import data_config
 from devnet.chain import DevnetError
 from devnet.processes import Child
 from devnet.proxy import proxied
 from nektar.arrow import pa
+from nektar.chain.types import AbiError
 from nektar.store import schema
 from nektar.store.client import open_store
 from nektar.store.migrate import migrate
@@ -265,3 +267,22 @@ def test_a_provider_that_is_not_there_is_one_clear_line(chain: Load, tmp_path: P
     assert "provider rpc" in done.stderr
     assert "127.0.0.1" not in done.stderr
     assert len(stderr(done)) == 1
+
+
+@pytest.mark.parametrize("type_", ["fixed168x10", "L.S storage", "L.E"])
+@pytest.mark.parametrize("kind", ["function", "error", None])
+def test_entries_that_are_no_events_are_not_read_and_may_hold_what_no_abi_should(
+    tmp_path: Path, type_: str, kind: str | None
+) -> None:
+    posted = {"type": "event", "name": "Posted", "inputs": [{"type": "uint256", "name": "n"}]}
+    other = {"name": "f", "inputs": [{"type": type_, "name": "s"}]} | ({"type": kind} if kind else {})
+    file = tmp_path / "abi.json"
+    file.write_text(json.dumps([other, posted]))
+    read = read_abi(file)
+    assert [event.name for event in read.events] == ["Posted"]
+    file.write_text(json.dumps([posted, other | {"type": "event"}]))
+    with pytest.raises(AbiError, match=f"f: expected a type that .*{type_}"):
+        read_abi(file)
+    file.write_text(json.dumps([posted, "other"]))
+    with pytest.raises(AbiError, match="expected an ABI's list of objects"):
+        read_abi(file)
