@@ -316,7 +316,9 @@ class DryRunRow(msgspec.Struct, frozen=True):
     id: Annotated[bytes, Column(HashColumn, "The finding")]
     block_number: Annotated[int, Column("UInt64", "Block on whose state it was run")]
     block_hash: Annotated[bytes, Column(HashColumn, "Hash of that block")]
-    provider: Annotated[str, Column("LowCardinality(String)", "Provider that ran it")]
+    provider: Annotated[
+        str, Column("LowCardinality(String)", "Provider that ran it; of a refusal, all that did")
+    ]
     accepted: Annotated[bool, Column("Bool", "Whether the contract accepted the proof")]
     gas: Annotated[int, Column("UInt64", "What it would have cost; 0: not accepted, or not said")]
     revert: Annotated[str, Column("String", "Why the contract refused it, as the provider said")]

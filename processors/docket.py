@@ -2,21 +2,22 @@
 
 A case is opened by the first version of a finding, and again when a reorg has moved what it rests on. It is
 open until its bundle is made and the slashing contract has accepted the proof, or has refused it often
-enough, or until it is sure that there can be no bundle; and it is remembered until its finding is final or
-retracted, after which no version of it comes.
+enough whichever provider is asked, or until it is sure that there can be no bundle; and it is remembered
+until its finding is final or retracted, after which no version of it comes.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from nektar.evidence import canonical
 from nektar.rows import Change, DryRunRow, EvidenceRow, Finding, FindingStatus
 
-# Some proofs hold from a later block on, most at once. After so many refusals, in ever later blocks, nothing
-# is expected of another.
+# Some proofs hold from a later block on, most at once. After so many refusals of a provider, in ever later
+# blocks, nothing is expected of another.
 MOST_ATTEMPTS = 8
 
 Key = tuple[str, int, bytes]  # by which a case is told: Network, generation, finding
@@ -27,8 +28,7 @@ class Case(msgspec.Struct, frozen=True):
 
     finding: Finding  # its newest version
     bundle: str = ""  # once it is made
-    tried: int = -1  # the newest block on whose state the proof was tried; -1: none yet
-    attempts: int = 0
+    refused: dict[str, tuple[int, ...]] = {}  # provider → rising blocks on whose state it refused the proof
     closed: bool = False  # nothing more is to be done
 
     @property
@@ -59,12 +59,20 @@ def made(case: Case, bundle: bytes) -> tuple[Case, list[Change]]:
     return msgspec.structs.replace(case, bundle=text), [Change(None, evidence(case.finding, text))]
 
 
-def tried(case: Case, run: DryRunRow) -> tuple[Case, list[Change]]:
-    """The case after a dry run of its proof."""
-    attempts = case.attempts + 1
-    closed = run.accepted or attempts >= MOST_ATTEMPTS
-    after = msgspec.structs.replace(case, tried=run.block_number, attempts=attempts, closed=closed)
-    return after, [Change(None, run)]
+def tried(case: Case, runs: Sequence[DryRunRow], providers: Collection[str]) -> tuple[Case, list[Change]]:
+    """The case after dry runs of its proof, by some of these providers. A refusal is one provider's word: it
+    counts where no other accepts, and ends the case where none of all is left to be asked."""
+    if accepted := [run for run in runs if run.accepted]:
+        return msgspec.structs.replace(case, closed=True), [Change(None, run) for run in accepted]
+    refused, rows = dict(case.refused), dict[bytes, DryRunRow]()
+    for run in runs:
+        refused[run.provider] = (*refused.get(run.provider, ()), run.block_number)
+        same = rows.get(run.block_hash)
+        names = f"{same.provider}, {run.provider}" if same else run.provider
+        rows[run.block_hash] = msgspec.structs.replace(same or run, provider=names)
+    closed = all(len(refused.get(name, ())) >= MOST_ATTEMPTS for name in providers)
+    after = msgspec.structs.replace(case, refused=refused, closed=closed)
+    return after, [Change(None, row) for row in rows.values()]
 
 
 def unshowable(case: Case, why: str) -> tuple[Case, list[Change]]:

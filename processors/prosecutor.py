@@ -226,8 +226,8 @@ class _Share:
             log.error(
                 "%s: no evidence of %s 0x%s: %s", key[0], case.finding.condition, key[2].hex(), done.missing
             )
-        elif done.run:
-            self._put(key, *docket.tried(case, done.run))
+        elif done.runs:
+            self._put(key, *docket.tried(case, done.runs, done.providers))
         else:
             self._put(key, docket.without_dispute(case), [])
 

@@ -1,7 +1,8 @@
 """What providers are asked for a finding: its evidence, verified, and what its contract says of the proof.
 
 None of them is believed: a bundle counts once the verifier has accepted it, and of several providers the
-first whose answer holds is taken.
+first whose answer holds is taken. That the contract refuses a proof nobody can show: so all are asked until
+one says that it accepts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
@@ -31,7 +32,7 @@ from nektar.model import BlockRef, Network, UnknownContract
 from nektar.networks.adapter import Adapter
 from nektar.rows import DryRunRow, Finding
 from processors.conditions.condition import Condition, Dispute
-from processors.docket import Case, Key
+from processors.docket import MOST_ATTEMPTS, Case, Key
 from processors.dry_run import dry_run, newest
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,13 @@ class Unshowable(NektarError):
 
 
 class Done(NamedTuple):
-    """What came of working on a case: its bundle, or why there is none; a dry run, or that there is none."""
+    """What came of working on a case: its bundle, or why there is none; dry runs of some of the providers, or
+    that there is none."""
 
     bundle: bytes = b""
     missing: str = ""
-    run: DryRunRow | None = None
+    runs: Sequence[DryRunRow] = ()
+    providers: Sequence[str] = ()
     nothing: bool = False
 
 
@@ -125,14 +128,19 @@ class Work:
         dispute = condition.dispute(bundle) if condition.dispute else None
         if dispute is None:
             return Done(nothing=True)
-        if case.tried < 0:
+        try:
+            network.contract(dispute.contract)
+        except UnknownContract as error:
+            log.warning("%s: no dry run: %s", network.name, error)
+            return Done(nothing=True)
+        if not case.refused:
             try:
-                return await pool.first(lambda each: self._tried_first(each, network, case, bundle, dispute))
+                return await self._tried(network, case, bundle, dispute, self._at_first)
             except (
                 RpcError
             ) as error:  # nobody keeps that state, as most nodes do for some hundred blocks alone
                 log.info("%s: %s; its proof is tried on a later block", network.name, error)
-        return await pool.first(lambda each: self._tried_later(each, network, case, bundle, dispute))
+        return await self._tried(network, case, bundle, dispute, self._at_later)
 
     async def _gathered(
         self, provider: Provider, network: Network, finding: Finding, sought: Sought
@@ -155,33 +163,46 @@ class Work:
             raise NotProved(f"what provider {provider.name} serves is no evidence: {error}") from error
         return text
 
-    async def _tried_first(
-        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute
+    async def _tried(
+        self,
+        network: Network,
+        case: Case,
+        bundle: Bundle,
+        dispute: Dispute,
+        place: Callable[[Provider, Case], Awaitable[BlockRef | None]],
     ) -> Done | None:
-        """On the state of the finding's block, once that is the newest no more: a node that is asked for its
-        newest block may import the next one under the call, and answer for that (anvil does)."""
-        if (await newest(provider)).number <= case.finding.block_number:
-            return None
-        return await self._run(provider, network, case, bundle, dispute, case.finding.block)
+        """What providers say of the proof, each on the state of its place, up to the first that accepts it;
+        None: not now. Raises RpcError where none can say."""
+        pool, errors = self._pools[network.name], self._errors[network.name]
+        runs: list[DryRunRow] = []
 
-    async def _tried_later(
-        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute
-    ) -> Done | None:
-        """On the newest state, once that is a later one than was tried."""
+        async def accepts(provider: Provider) -> bool:
+            if (at := await place(provider, case)) is None:
+                return False
+            runs.append(await dry_run(provider, network, case.finding.id, bundle, dispute, at, errors))
+            return runs[-1].accepted
+
+        if await pool.first(accepts, is_less=lambda accepted: not accepted):
+            for run in runs[:-1]:
+                log.warning(
+                    "%s, finding 0x%s: provider %s accepts the proof; %s says: %s",
+                    *(network.name, run.id.hex(), runs[-1].provider, run.provider, run.revert),
+                )
+        return Done(runs=runs, providers=[each.name for each in pool.providers]) if runs else None
+
+    async def _at_first(self, provider: Provider, case: Case) -> BlockRef | None:
+        """The finding's block, once that is the newest no more: a node that is asked for its newest block may
+        import the next one under the call, and answer for that (anvil does)."""
+        return case.finding.block if (await newest(provider)).number > case.finding.block_number else None
+
+    async def _at_later(self, provider: Provider, case: Case) -> BlockRef | None:
+        """Its newest block, once that is a later one than those on which it has refused the proof; None, too,
+        where it has done so often enough."""
+        refused = case.refused.get(provider.name, ())
+        if len(refused) >= MOST_ATTEMPTS:
+            return None
         at = await newest(provider)
-        if at.number <= max(case.tried, case.finding.block_number):
-            return None
-        return await self._run(provider, network, case, bundle, dispute, at)
-
-    async def _run(
-        self, provider: Provider, network: Network, case: Case, bundle: Bundle, dispute: Dispute, at: BlockRef
-    ) -> Done:
-        errors = self._errors[network.name]
-        try:
-            return Done(run=await dry_run(provider, network, case.finding.id, bundle, dispute, at, errors))
-        except UnknownContract as error:
-            log.warning("%s: no dry run: %s", network.name, error)
-            return Done(nothing=True)
+        return at if at.number > max((case.finding.block_number, *refused)) else None
 
 
 def _sought(condition: Condition, finding: Finding) -> Sought:

@@ -12,8 +12,8 @@ from processors.docket import MOST_ATTEMPTS, Case
 from tests.processors.told import finding
 
 
-def run(block: int, accepted: bool) -> DryRunRow:
-    return DryRunRow(b"\1" * 32, block, bytes(32), "p", accepted, 0, "" if accepted else "No()")
+def run(block: int, accepted: bool, provider: str = "p") -> DryRunRow:
+    return DryRunRow(b"\1" * 32, block, block.to_bytes(32), provider, accepted, 0, "" if accepted else "No()")
 
 
 def at(status: str, block: int = 7) -> Finding:
@@ -59,7 +59,7 @@ def test_a_case_of_which_nothing_can_be_shown_is_closed_with_the_reason_until_it
 
 
 def test_it_is_closed_when_the_proof_is_accepted_and_settled_when_that_is_final() -> None:
-    case, (change,) = docket.tried(Case(at("seen")), run(7, True))
+    case, (change,) = docket.tried(Case(at("seen")), [run(7, True)], ["p"])
     assert change == Change(None, run(7, True))
     assert case.closed
     assert not case.settled
@@ -72,15 +72,39 @@ def test_what_is_refused_is_tried_in_later_blocks_and_not_for_ever() -> None:
     case = Case(at("seen"))
     for block in range(7, 7 + MOST_ATTEMPTS):
         assert not case.closed
-        case, _ = docket.tried(case, run(block, False))
-        assert case.tried == block
+        case, _ = docket.tried(case, [run(block, False)], ["p"])
+        assert case.refused["p"][-1] == block
     assert case.closed
+
+
+def test_a_refusal_beside_an_acceptance_counts_for_nothing() -> None:
+    case, changes = docket.tried(Case(at("seen")), [run(7, False, "p"), run(7, True, "q")], ["p", "q"])
+    assert case.closed
+    assert changes == [Change(None, run(7, True, "q"))]
+
+
+def test_a_case_is_open_until_each_provider_has_refused_its_proof_often_enough() -> None:
+    """However fast one of them does, and whatever it calls its newest block."""
+    case = Case(at("seen"))
+    for block in range(10**9, 10**9 + MOST_ATTEMPTS):
+        case, _ = docket.tried(case, [run(block, False, "p")], ["p", "q"])
+    for block in range(8, 8 + MOST_ATTEMPTS):
+        assert not case.closed
+        case, _ = docket.tried(case, [run(block, False, "q")], ["p", "q"])
+    assert case.closed
+
+
+def test_an_attempt_names_all_that_refused_it_on_the_state_of_a_block() -> None:
+    runs = [run(7, False, "p"), run(8, False, "q"), run(7, False, "r")]
+    _, changes = docket.tried(Case(at("seen")), runs, ["p", "q", "r"])
+    assert changes == [Change(None, run(7, False, "p, r")), Change(None, run(8, False, "q"))]
 
 
 def test_a_case_that_is_kept_is_what_it_was_and_without_its_bundle_once_it_is_closed() -> None:
     rng = random.Random("docket")
     for _ in range(50):
-        case = Case(at(rng.choice(["seen", "safe"])), rng.choice(["", '{"a":"ü"}']), rng.randrange(9))
+        refused = {f"p{i}": tuple(range(rng.randrange(9))) for i in range(rng.randrange(3))}
+        case = Case(at(rng.choice(["seen", "safe"])), rng.choice(["", '{"a":"ü"}']), refused)
         assert docket.read(docket.write(case)) == case
         closed = docket.without_dispute(case)
         assert docket.read(docket.write(closed)) == msgspec.structs.replace(closed, bundle="")

@@ -479,6 +479,38 @@ def test_a_provider_that_answers_anything_but_the_request_says_nothing_and_the_n
     assert (run["accepted"], run["provider"], run["block_hash"]) == (True, "p1", findings[0].block_hash)
 
 
+def test_a_refusal_of_one_provider_counts_for_nothing_where_another_accepts(
+    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can show that a contract refuses: here it does so in one provider's word alone."""
+    ask = Asked.call
+
+    async def denied(self: Asked, method: str, *params: Any) -> Any:
+        if (self.name, method) == ("p0", "eth_call"):
+            raise Refused(self.name, method, 3, "execution reverted")
+        return await ask(self, method, *params)
+
+    monkeypatch.setattr(Asked, "call", denied)
+    say(bus, findings[0])
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
+        until(lambda: bool(rows(bus, "dry_runs")))
+    (run,) = rows(bus, "dry_runs")
+    assert (run["accepted"], run["provider"], run["block_hash"]) == (True, "p1", findings[0].block_hash)
+
+
+def test_where_all_refuse_a_proof_each_is_asked_in_later_blocks_and_the_attempt_names_them(
+    site: Site, bus: Bus, later: Later
+) -> None:
+    say(bus, later.finding)
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
+        until(lambda: len(rows(bus, "dry_runs")) == 2)
+        later.allow()
+        until(lambda: rows(bus, "dry_runs")[-1]["accepted"])
+    *refused, accepted = rows(bus, "dry_runs")
+    assert [sorted(run["provider"].split(", ")) for run in refused] == [["p0", "p1"]] * len(refused)
+    assert accepted["provider"] in ("p0", "p1")
+
+
 def test_a_restart_goes_on_with_the_bundle_that_is_made(
     site: Site, bus: Bus, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS `dry_runs_rows` (
   `id` FixedString(32) COMMENT 'The finding',
   `block_number` UInt64 COMMENT 'Block on whose state it was run',
   `block_hash` FixedString(32) COMMENT 'Hash of that block',
-  `provider` LowCardinality(String) COMMENT 'Provider that ran it',
+  `provider` LowCardinality(String) COMMENT 'Provider that ran it; of a refusal, all that did',
   `accepted` Bool COMMENT 'Whether the contract accepted the proof',
   `gas` UInt64 COMMENT 'What it would have cost; 0: not accepted, or not said',
   `revert` String COMMENT 'Why the contract refused it, as the provider said',
