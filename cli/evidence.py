@@ -151,7 +151,7 @@ def _bundle_of(finding: str, config_path: Path | None, directory: Path | None) -
         what = "several findings begin so" if found else "the store has no evidence for it (yet)"
         raise NoEvidence(f"finding {finding}: expected the id of one whose evidence is made; {what}")
     if missing := found[0]["missing"]:
-        raise NoEvidence(f"finding {finding}: there can be no evidence for it: {missing}")
+        raise NoEvidence(f"finding {finding}: there is no evidence for it: {missing}")
     return str(found[0]["bundle"]).encode()
 
 

@@ -304,7 +304,7 @@ class EvidenceRow(msgspec.Struct, frozen=True):
     sha256: Annotated[bytes, Column(HashColumn, "Digest of the bundle")]
     size: Annotated[int, Column("UInt64", "Its length in bytes")]
     bundle: Annotated[str, Column("String", "The bundle, canonical JSON, as `nektar verify` takes it")]
-    missing: Annotated[str, Column("String", "Why there is none, and will be none; empty: there is")] = ""
+    missing: Annotated[str, Column("String", "Why there is none; empty: there is")] = ""
 
 
 class DryRunRow(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ class Case(msgspec.Struct, frozen=True):
 
     finding: Finding  # its newest version
     bundle: str = ""  # once it is made
+    missing: str = ""  # why it is not, if that was said
     refused: dict[str, tuple[int, ...]] = {}  # provider → rising blocks on whose state it refused the proof
     closed: bool = False  # nothing more is to be done
 
@@ -41,7 +42,7 @@ def heard(case: Case | None, finding: Finding) -> tuple[Case | None, list[Change
     """The case after a version of its finding; None where there is none any more."""
     if finding.status == FindingStatus.RETRACTED:
         gone = Change(evidence(finding, ""), None)
-        return None, [gone] if case is None or case.bundle or case.closed else []
+        return None, [gone] if case is None or case.bundle or case.missing or case.closed else []
     if case is None or moved(case.finding, finding):
         return Case(finding), []
     return msgspec.structs.replace(case, finding=finding), []
@@ -56,7 +57,8 @@ def moved(before: Finding, after: Finding) -> bool:
 def made(case: Case, bundle: bytes) -> tuple[Case, list[Change]]:
     """The case with its bundle."""
     text = bundle.decode()
-    return msgspec.structs.replace(case, bundle=text), [Change(None, evidence(case.finding, text))]
+    after = msgspec.structs.replace(case, bundle=text, missing="")
+    return after, [Change(None, evidence(case.finding, text))]
 
 
 def tried(case: Case, runs: Sequence[DryRunRow], providers: Collection[str]) -> tuple[Case, list[Change]]:
@@ -75,9 +77,15 @@ def tried(case: Case, runs: Sequence[DryRunRow], providers: Collection[str]) -> 
     return after, [Change(None, row) for row in rows.values()]
 
 
+def unserved(case: Case, why: str) -> tuple[Case, list[Change]]:
+    """The case of whose evidence nobody serves a part, which may change."""
+    return msgspec.structs.replace(case, missing=why), [Change(None, evidence(case.finding, "", why))]
+
+
 def unshowable(case: Case, why: str) -> tuple[Case, list[Change]]:
     """The case of which nobody can be shown evidence, whoever is asked for it."""
-    return msgspec.structs.replace(case, closed=True), [Change(None, evidence(case.finding, "", why))]
+    after, changes = unserved(case, why)
+    return msgspec.structs.replace(after, closed=True), changes
 
 
 def without_dispute(case: Case) -> Case:

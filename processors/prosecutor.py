@@ -6,6 +6,9 @@ same that strangers run. State proofs are fetched as soon as a finding is seen, 
 proof is run on the state of a block without being sent: nothing here holds a key. What a finding's bundle
 says follows from the log and the chain alone, byte for byte; what a dry run said stands beside it.
 
+What is new is never behind what has failed before, however much of that there is, and what comes first
+(`urgency.py`) behind nothing else. What nobody serves is asked for ever more rarely, and the store says so.
+
 Exactly once: rows, how far `nektar.findings` is read, and what is known of open cases (`docket.py`) move in
 one transaction a turn. A restart goes on with the bundles that are made: a state proof is not fetched twice.
 """
@@ -23,7 +26,6 @@ import msgspec
 
 from nektar.bus.level import Level
 from nektar.bus.port import Bus, Consumer, Delivered, Fenced, Message, Writer
-from nektar.chain.rpc import RpcError
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.generations import FRESH_SECONDS
@@ -37,7 +39,7 @@ from processors.conditions.condition import Condition
 from processors.docket import Case, Key
 from processors.followed import followed
 from processors.letters import letter, where
-from processors.proving import Done, Work
+from processors.proving import Done, Unserved, Work
 from processors.urgency import is_first
 
 log = logging.getLogger(__name__)
@@ -45,11 +47,13 @@ log = logging.getLogger(__name__)
 NAME = "prosecutor"
 # How long it waits for findings before it looks at what is under way, in seconds.
 IDLE = 0.05
-# Cases of a partition that are worked on at once: what a provider has to serve for each may be much. One more
-# is, of what comes first, so that it waits for none of the others.
+# Cases of a partition that are worked on at once, of what comes first and of the rest: what a provider has to
+# serve for each may be much. Those that could not go on before leave one place free.
 AT_ONCE = 4
-# Seconds before a case is tried again that could not go on, which double up to the most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+# Seconds before a case is tried again that could not go on. They double, up to the longest where that may
+# change at any moment: a block is to come, nobody answers. What those who answer don't have is said to be
+# missing then, and tried ever more rarely.
+FIRST_PAUSE, LONGEST_PAUSE, RARE_PAUSE = 0.1, 30.0, 86_400.0
 
 
 def run(
@@ -78,6 +82,14 @@ class Waiting(msgspec.Struct):
     future: Future[Done | None] | None = None
     due: float = 0.0
     pause: float = FIRST_PAUSE
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not go on when it was tried last."""
+        return self.pause > FIRST_PAUSE
+
+    def put_off(self, now: float, longest: float) -> None:
+        self.due, self.pause = now + self.pause, min(longest, 2 * self.pause)
 
 
 class Prosecutor:
@@ -189,18 +201,22 @@ class _Share:
             waiting.future.cancel()
 
     def go_on(self) -> None:
-        """Take what is done, and begin with what is due: with what comes first before all else."""
+        """Take what is done, and begin with what is due: what comes first and the rest, each in places of its
+        own, and of both what is new before what failed, and what failed seldom before what did so often."""
         now = time.monotonic()
         for key, waiting in list(self._open.items()):
             if waiting.future and waiting.future.done():
                 self._done(key, waiting, now)
-        running = sum(waiting.future is not None for waiting in self._open.values())
-        for key, waiting in sorted(self._open.items(), key=lambda each: not self._is_first(each[0])):
-            if running >= AT_ONCE + self._is_first(key):
-                break
-            if waiting.future is None and waiting.due <= now and self._work.knows(key):
-                waiting.future = self._work.on(key, self._cases[key])
-                running += 1
+        for first in (True, False):
+            line = [each for each in self._open.items() if self._is_first(each[0]) is first]
+            running = sum(waiting.future is not None for _, waiting in line)
+            due = [each for each in line if each[1].future is None and each[1].due <= now]
+            for key, waiting in sorted(due, key=lambda each: (each[1].pause, each[1].due)):
+                if running >= AT_ONCE - waiting.failed:
+                    break
+                if self._work.knows(key):
+                    waiting.future = self._work.on(key, self._cases[key])
+                    running += 1
 
     def _is_first(self, key: Key) -> bool:
         return is_first(self._cases[key].finding.condition)
@@ -211,11 +227,15 @@ class _Share:
         case = self._cases[key]
         try:
             done = future.result()
-        except (NektarError, RpcError) as error:
+        except NektarError as error:
             log.warning("%s, finding 0x%s: %s", key[0], key[2].hex(), error)
-            done = None
+            unserved = isinstance(error, Unserved)
+            waiting.put_off(now, RARE_PAUSE if unserved else LONGEST_PAUSE)
+            if waiting.pause > LONGEST_PAUSE and not (case.bundle or case.missing):
+                self._put(key, *docket.unserved(case, str(error)))
+            return
         if done is None:
-            waiting.due, waiting.pause = now + waiting.pause, min(LONGEST_PAUSE, 2 * waiting.pause)
+            waiting.put_off(now, LONGEST_PAUSE)
             return
         waiting.due, waiting.pause = 0.0, FIRST_PAUSE
         if done.bundle:
@@ -260,7 +280,7 @@ class _Share:
         if case.closed:
             self._open.pop(key, None)
         else:
-            self._open.setdefault(key, Waiting())
+            self._open.setdefault(key, Waiting(pause=2 * LONGEST_PAUSE if case.missing else FIRST_PAUSE))
 
     def _bury(self, message: Delivered, error: NektarError) -> None:
         log.error("%s is a dead letter: %s", where(message), error)

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from nektar.chain.abi import ErrorType, load
 from nektar.chain.pool import Pool
-from nektar.chain.rpc import Provider, RpcError, open_providers
+from nektar.chain.rpc import Oversized, Provider, RpcError, Unreachable, open_providers
 from nektar.config import Config
 from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
@@ -37,9 +37,15 @@ from processors.dry_run import dry_run, newest
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Unshowable(NektarError):
     """Nobody can be shown a finding's evidence, whichever provider is asked for it."""
+
+
+class Unserved(NektarError):
+    """Providers have answered, and none of them serves what a case needs; each says why not."""
 
 
 class Done(NamedTuple):
@@ -120,7 +126,9 @@ class Work:
             try:
                 sought = _sought(condition, case.finding)
                 return Done(
-                    bundle=await pool.first(lambda each: self._gathered(each, network, case.finding, sought))
+                    bundle=await _first(
+                        pool, lambda each: self._gathered(each, network, case.finding, sought)
+                    )
                 )
             except Unshowable as error:
                 return Done(missing=str(error))
@@ -137,7 +145,7 @@ class Work:
             try:
                 return await self._tried(network, case, bundle, dispute, self._at_first)
             except (
-                RpcError
+                Unserved
             ) as error:  # nobody keeps that state, as most nodes do for some hundred blocks alone
                 log.info("%s: %s; its proof is tried on a later block", network.name, error)
         return await self._tried(network, case, bundle, dispute, self._at_later)
@@ -172,7 +180,7 @@ class Work:
         place: Callable[[Provider, Case], Awaitable[BlockRef | None]],
     ) -> Done | None:
         """What providers say of the proof, each on the state of its place, up to the first that accepts it;
-        None: not now. Raises RpcError where none can say."""
+        None: not now. Raises Unserved, RpcError where none can say."""
         pool, errors = self._pools[network.name], self._errors[network.name]
         runs: list[DryRunRow] = []
 
@@ -182,7 +190,7 @@ class Work:
             runs.append(await dry_run(provider, network, case.finding.id, bundle, dispute, at, errors))
             return runs[-1].accepted
 
-        if await pool.first(accepts, is_less=lambda accepted: not accepted):
+        if await _first(pool, accepts, is_less=lambda accepted: not accepted):
             for run in runs[:-1]:
                 log.warning(
                     "%s, finding 0x%s: provider %s accepts the proof; %s says: %s",
@@ -203,6 +211,28 @@ class Work:
             return None
         at = await newest(provider)
         return at if at.number > max((case.finding.block_number, *refused)) else None
+
+
+async def _first(
+    pool: Pool, ask: Callable[[Provider], Awaitable[T]], is_less: Callable[[T], bool] = lambda _: False
+) -> T:
+    """As `Pool.first`. Raises Unserved where somebody answered, RpcError where nobody did."""
+    answered: list[str] = []
+
+    async def asked(provider: Provider) -> T:
+        try:
+            return await ask(provider)
+        except (RpcError, NotProved) as error:
+            if not isinstance(error, Unreachable) or isinstance(error, Oversized):
+                answered.append(str(error))
+            raise
+
+    try:
+        return await pool.first(asked, is_less)
+    except (RpcError, NotProved) as error:
+        if answered:
+            raise Unserved(f"no provider that answers serves what it needs: {'; '.join(answered)}") from error
+        raise
 
 
 def _sought(condition: Condition, finding: Finding) -> Sought:

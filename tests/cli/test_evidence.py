@@ -172,7 +172,7 @@ def test_where_there_can_be_no_evidence_the_reason_is_told(home: Path, finding: 
     keep(home, other, "", "bundle: expected at most 9 bytes; got 10")
     for command in ("evidence", "dispute"):
         why = refusal(nektar(command, "0xeeee", "--dir", home), 1)
-        assert "there can be no evidence for it: bundle: expected at most 9 bytes" in why
+        assert "there is no evidence for it: bundle: expected at most 9 bytes" in why
 
 
 def test_the_challenge_of_a_wrong_response_is_printed_as_well(site: Site, home: Path) -> None:

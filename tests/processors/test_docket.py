@@ -58,6 +58,22 @@ def test_a_case_of_which_nothing_can_be_shown_is_closed_with_the_reason_until_it
     assert (gone, change.after) == (None, None)
 
 
+def test_a_case_whose_evidence_nobody_serves_says_so_and_stays_open_until_somebody_does() -> None:
+    case, (change,) = docket.unserved(Case(at("seen")), "missing trie node")
+    row = change.after
+    assert isinstance(row, EvidenceRow)
+    assert (row.id, row.bundle, row.missing) == (at("seen").id, "", "missing trie node")
+    assert not docket.heard(case, at("final"))[0].settled  # type: ignore[union-attr]
+    assert docket.read(docket.write(case)) == case
+    assert docket.heard(case, at("seen", block=8))[0] == Case(at("seen", block=8))
+    gone, (change,) = docket.heard(case, at("retracted"))
+    assert (gone, change.after) == (None, None)
+    case, (change,) = docket.made(case, b"{}")
+    row = change.after
+    assert isinstance(row, EvidenceRow)
+    assert (case.missing, row.bundle, row.missing) == ("", "{}", "")
+
+
 def test_it_is_closed_when_the_proof_is_accepted_and_settled_when_that_is_final() -> None:
     case, (change,) = docket.tried(Case(at("seen")), [run(7, True)], ["p"])
     assert change == Change(None, run(7, True))
@@ -104,7 +120,7 @@ def test_a_case_that_is_kept_is_what_it_was_and_without_its_bundle_once_it_is_cl
     rng = random.Random("docket")
     for _ in range(50):
         refused = {f"p{i}": tuple(range(rng.randrange(9))) for i in range(rng.randrange(3))}
-        case = Case(at(rng.choice(["seen", "safe"])), rng.choice(["", '{"a":"ü"}']), refused)
+        case = Case(at(rng.choice(["seen", "safe"])), rng.choice(["", '{"a":"ü"}']), refused=refused)
         assert docket.read(docket.write(case)) == case
         closed = docket.without_dispute(case)
         assert docket.read(docket.write(closed)) == msgspec.structs.replace(closed, bundle="")

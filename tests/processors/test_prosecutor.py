@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,8 +25,8 @@ from devnet.deploy import EQUIVOCATION, NETWORK
 from nektar import bus as buses
 from nektar.bus.port import Bus, Message, read_all
 from nektar.chain.pool import Pool
+from nektar.chain.rpc import Oversized, Refused, Unreachable
 from nektar.chain.rpc import Provider as Asked
-from nektar.chain.rpc import Refused
 from nektar.config import Config, NetworkConfig, Provider
 from nektar.evidence import bundle as bundles
 from nektar.evidence import gather
@@ -249,8 +251,9 @@ def test_what_rests_on_a_block_that_its_finding_does_not_name_is_not_put_out(
 class Asking:
     """Who is asked for evidence, of which cases in which order; nobody answers until it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[tuple[Finding, Future[proving.Done | None]]] = []
+        self._error = error or proving.Unserved("nobody has it")
 
     def knows(self, key: docket.Key) -> bool:
         return True
@@ -261,31 +264,143 @@ class Asking:
         return future
 
     @property
+    def pending(self) -> list[Future[proving.Done | None]]:
+        return [future for _, future in self.asked if not future.done()]
+
+    def fail(self) -> None:
+        """None of what is under way comes to anything."""
+        for future in self.pending:
+            future.set_exception(self._error)
+
+    @property
     def conditions(self) -> list[str]:
         return [finding.condition for finding, _ in self.asked]
 
 
-def test_what_people_must_act_on_is_proved_before_all_that_has_waited_for_longer(bus: Bus) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The role's time, which stands still."""
+    told = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: told.now))
+    return told
+
+
+def test_what_people_must_act_on_waits_for_nothing_else(bus: Bus) -> None:
     work: Any = Asking()
     say(bus, *(said(n) for n in range(200)))
     with Prosecutor(bus, work) as prosecutor:
         prosecutor.turn(0.1)
         assert work.conditions == ["equivocation"] * module.AT_ONCE
-        say(bus, *(said(n) for n in range(200, 300)), said(300, condition=FIRST), said(301, condition=FIRST))
+        say(bus, *(said(n) for n in range(200, 300)), *(said(n, condition=FIRST) for n in range(300, 310)))
         prosecutor.turn(0.1)
         # None of the others has been answered.
-        assert work.conditions == [*["equivocation"] * module.AT_ONCE, FIRST]
-        _, oldest = work.asked[0]
-        oldest.set_result(proving.Done(nothing=True))
-        prosecutor.turn(0.0)
-        assert work.conditions[-1] == FIRST
-        assert len(work.asked) == module.AT_ONCE + 2
+        assert work.conditions[module.AT_ONCE :] == [FIRST] * module.AT_ONCE
         for _, future in work.asked[1:]:
             future.set_result(proving.Done(nothing=True))
         prosecutor.turn(0.0)
-        assert work.conditions[module.AT_ONCE + 2 :] == ["equivocation"] * module.AT_ONCE
-        ids = [finding.id for finding, _ in work.asked if finding.condition != FIRST]
-        assert ids == sorted(ids)
+        again = work.conditions[2 * module.AT_ONCE :]
+        assert again == [FIRST] * module.AT_ONCE + ["equivocation"] * (module.AT_ONCE - 1)
+        for condition in {*work.conditions}:
+            ids = [finding.id for finding, _ in work.asked if finding.condition == condition]
+            assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("stuck", ["equivocation", FIRST])
+@pytest.mark.parametrize("new", ["equivocation", FIRST])
+@pytest.mark.parametrize("lives", [1, 2])
+def test_what_is_new_is_not_behind_what_has_failed_before(
+    bus: Bus, clock: SimpleNamespace, stuck: str, new: str, lives: int
+) -> None:
+    """Also where that failed in another life, and is tried again with the next one's first turn."""
+    work: Any = Asking()
+    say(bus, *(said(n, condition=stuck) for n in range(40)))
+    for life in range(lives):
+        with Prosecutor(bus, work) as prosecutor:
+            prosecutor.turn(0.1)
+            while life == 0 and clock.now < 10 * module.LONGEST_PAUSE:
+                work.fail()
+                clock.now += 1.0
+                prosecutor.turn(0.0)
+            if life + 1 == lives:
+                assert len(work.pending) == module.AT_ONCE - 1  # nobody answers these
+                say(bus, said(100, condition=new))
+                prosecutor.turn(0.1)
+                assert work.asked[-1][0] == said(100, condition=new)
+    assert {finding.id for finding, _ in work.asked} == {said(n).id for n in (*range(40), 100)}
+
+
+@pytest.mark.parametrize("error", [proving.Unserved("nobody has it"), Unreachable("p", "down")], ids=repr)
+def test_what_failed_is_tried_ever_more_rarely_up_to_a_bound_and_what_nobody_serves_is_said(
+    bus: Bus, clock: SimpleNamespace, error: Exception
+) -> None:
+    work: Any = Asking(error)
+    days, at = 30, list[float]()
+    say(bus, said(1), said(1, "final"))
+    with Prosecutor(bus, work) as prosecutor:
+        prosecutor.turn(0.1)
+        share = prosecutor._shares[0]
+        while clock.now < days * 86_400 and len(at) < 200:
+            (waiting,) = share._open.values()
+            clock.now = max(clock.now, waiting.due)
+            share.go_on()
+            work.fail()
+            at.append(clock.now)
+            prosecutor.turn(0.0)
+        pauses = [round(after - before, 3) for before, after in itertools.pairwise(at)]
+        assert pauses == sorted(pauses)
+        is_served = isinstance(error, Unreachable)
+        assert max(pauses) == (module.LONGEST_PAUSE if is_served else module.RARE_PAUSE)
+        assert [row["missing"] for row in rows(bus, "evidence")] == ([] if is_served else [str(error)])
+        clock.now += module.RARE_PAUSE
+        prosecutor.turn(0.0)
+        work.asked[-1][1].set_result(proving.Done(bundle=b"{}"))
+        prosecutor.turn(0.0)
+        assert (rows(bus, "evidence")[-1]["bundle"], rows(bus, "evidence")[-1]["missing"]) == ("{}", "")
+
+
+def test_what_nobody_serves_is_missing_with_the_reasons_of_all_that_answer_until_somebody_does(
+    site: Site, bus: Bus, silence: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, pruned = Asked.call, {"p0", "p1"}
+
+    async def without(self: Asked, method: str, *params: Any) -> Any:
+        if method == "eth_getBlockReceipts" and self.name in pruned:
+            raise Refused(self.name, method, -32000, "missing receipts: pruned")
+        return await ask(self, method, *params)
+
+    monkeypatch.setattr(Asked, "call", without)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.1)
+    say(bus, silence)
+    with prosecuting(bus, config(site, site.chain.url, site.chain.url), {"silent": Silent()}) as until:
+        until(lambda: bool(rows(bus, "evidence")))
+        pruned.remove("p1")
+        until(lambda: len(rows(bus, "evidence")) == 2)
+    missing, made = rows(bus, "evidence")
+    assert missing["bundle"] == made["missing"] == ""
+    assert all(f"provider {name}: eth_getBlockReceipts" in missing["missing"] for name in ("p0", "p1"))
+    assert made["bundle"].encode() == bundles.write(gathered(site, Silent(), silence))
+
+
+@pytest.mark.parametrize(
+    "others", [[], [Unreachable("p1", "down")]], ids=["alone", "beside one that is down"]
+)
+@pytest.mark.parametrize(
+    "error", [Refused("p0", "m", -32000, "pruned"), NotProved("lie"), Oversized("p0", "")]
+)
+def test_who_does_not_answer_says_nothing_of_what_is_missing(
+    others: list[Exception], error: Exception
+) -> None:
+    def asked(*errors: Exception) -> None:
+        async def ask(provider: Asked) -> None:
+            raise errors[int(provider.name[1:])]
+
+        providers = [Asked(f"p{i}", "http://127.0.0.1") for i in range(len(errors))]
+        asyncio.run(proving._first(Pool(providers, lies=NotProved), ask))
+
+    with pytest.raises(proving.Unserved, match=re.escape(str(error))):
+        asked(error, *others)
+    with pytest.raises(Unreachable):
+        asked(Unreachable("p0", "down"), *others)
 
 
 UNSHOWABLE: dict[str, Callable[[pytest.MonkeyPatch, Finding], Finding]] = {}

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS `evidence_rows` (
   `sha256` FixedString(32) COMMENT 'Digest of the bundle',
   `size` UInt64 COMMENT 'Its length in bytes',
   `bundle` String COMMENT 'The bundle, canonical JSON, as `nektar verify` takes it',
-  `missing` String COMMENT 'Why there is none, and will be none; empty: there is',
+  `missing` String COMMENT 'Why there is none; empty: there is',
   `version` UInt64 COMMENT 'Generation of the log << 48 | offset of the record',
   `is_deleted` UInt8 COMMENT '1: taken back by an undo',
   `id_hex` String ALIAS concat('0x', lower(hex(`id`))) COMMENT 'id as 0x…',
