@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Be the prosecutor role until `stop`. Raises BusError, NektarError."""
     health.opened(NAME)
-    with Work(config, adapters, conditions) as work, Prosecutor(bus, work) as prosecutor:
+    with Work(config, adapters, conditions, bus) as work, Prosecutor(bus, work) as prosecutor:
         looked = 0.0
         while not stop.is_set():
             if (now := time.monotonic()) - looked >= FRESH_SECONDS:

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self, TypeVar
 
+from nektar.bus.port import Bus
 from nektar.chain.abi import ErrorType, load
 from nektar.chain.pool import Pool
 from nektar.chain.rpc import Oversized, Provider, RpcError, Unreachable, open_providers
@@ -23,7 +24,7 @@ from nektar.errors import NektarError
 from nektar.evidence import bundle as bundles
 from nektar.evidence.bundle import Bundle
 from nektar.evidence.canonical import NotCanonical
-from nektar.evidence.gather import gather, require_pinned
+from nektar.evidence.gather import Forgotten, gather, require_pinned
 from nektar.evidence.reader import reader_of
 from nektar.evidence.sets import Sets
 from nektar.evidence.sought import Sought
@@ -34,6 +35,7 @@ from nektar.rows import DryRunRow, Finding
 from processors.conditions.condition import Condition, Dispute
 from processors.docket import MOST_ATTEMPTS, Case, Key
 from processors.dry_run import dry_run, newest
+from processors.made import Made
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ class Unshowable(NektarError):
 
 class Unserved(NektarError):
     """Providers have answered, and none of them serves what a case needs; each says why not."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        why = "; ".join(map(str, errors))
+        super().__init__(f"no provider that answers serves what it needs: {why}")
+        self.is_forgotten = any(isinstance(error, Forgotten) for error in errors)
 
 
 class Done(NamedTuple):
@@ -63,7 +70,11 @@ class Work:
     """What is asked of providers, in a thread of its own: one event loop, a pool for each Network."""
 
     def __init__(
-        self, config: Config, adapters: Mapping[str, Adapter], conditions: Mapping[str, Condition]
+        self,
+        config: Config,
+        adapters: Mapping[str, Adapter],
+        conditions: Mapping[str, Condition],
+        bus: Bus,
     ) -> None:
         self._config = config
         self._conditions = conditions
@@ -74,6 +85,8 @@ class Work:
         self._networks: dict[tuple[str, int], Network] = {}
         self._pools: dict[str, Pool] = {}
         self._sets = Sets()
+        self._made = {network.name: Made(bus, network.name) for network in config.networks}
+        self._reading = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._opened = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
@@ -115,21 +128,16 @@ class Work:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._loop.shutdown_default_executor()  # a page of the bus that is read
         await self._opened.aclose()
 
     async def _next(self, network: Network, case: Case) -> Done | None:
         condition = self._conditions.get(case.finding.condition)
         if condition is None:
             return Done(nothing=True)
-        pool = self._pools[network.name]
         if not case.bundle:
             try:
-                sought = _sought(condition, case.finding)
-                return Done(
-                    bundle=await _first(
-                        pool, lambda each: self._gathered(each, network, case.finding, sought)
-                    )
-                )
+                return Done(bundle=await self._evidence(network, case.finding, condition))
             except Unshowable as error:
                 return Done(missing=str(error))
         bundle = bundles.read(case.bundle.encode())
@@ -150,13 +158,43 @@ class Work:
                 log.info("%s: %s; its proof is tried on a later block", network.name, error)
         return await self._tried(network, case, bundle, dispute, self._at_later)
 
+    async def _evidence(self, network: Network, finding: Finding, condition: Condition) -> bytes:
+        """The finding's bundle. State that nobody serves any more is taken from one that it was given before,
+        by another generation of the log. Raises Unshowable, Unserved, RpcError."""
+        pool, sought = self._pools[network.name], _sought(condition, finding)
+        try:
+            return await _first(pool, lambda each: self._gathered(each, network, finding, sought))
+        except Unserved as error:
+            kept = await self._kept(network, finding) if error.is_forgotten else None
+            if kept is None:
+                raise
+        return await _first(pool, lambda each: self._gathered(each, network, finding, sought, kept))
+
+    async def _kept(self, network: Network, finding: Finding) -> Bundle | None:
+        """The newest bundle that the finding was given."""
+        made = self._made[network.name]
+        async with self._reading:
+            while await asyncio.to_thread(made.read_on):
+                pass
+            text = await asyncio.to_thread(made.newest, finding.id)
+        try:
+            return bundles.read(text.encode()) if text else None
+        except NotCanonical as error:
+            log.warning("%s, finding 0x%s: its bundle: %s", network.name, finding.id.hex(), error)
+            return None
+
     async def _gathered(
-        self, provider: Provider, network: Network, finding: Finding, sought: Sought
+        self,
+        provider: Provider,
+        network: Network,
+        finding: Finding,
+        sought: Sought,
+        kept: Bundle | None = None,
     ) -> bytes:
         """The bundle of what the provider serves, as every verifier accepts it. Raises NotProved, RpcError;
         Unshowable for what no verifier takes, however true it is. A provider's lie is found before that, so
         that no finding is given up because of it."""
-        bundle = await gather(provider, network, finding, sought, sets=self._sets)
+        bundle = await gather(provider, network, finding, sought, kept, self._sets)
         reader = reader_of(self._config.network(network.name), network)
         try:
             verdict = verify(bundle, reader, lambda name: self._conditions[name].holds)
@@ -217,21 +255,21 @@ async def _first(
     pool: Pool, ask: Callable[[Provider], Awaitable[T]], is_less: Callable[[T], bool] = lambda _: False
 ) -> T:
     """As `Pool.first`. Raises Unserved where somebody answered, RpcError where nobody did."""
-    answered: list[str] = []
+    answered: list[Exception] = []
 
     async def asked(provider: Provider) -> T:
         try:
             return await ask(provider)
         except (RpcError, NotProved) as error:
             if not isinstance(error, Unreachable) or isinstance(error, Oversized):
-                answered.append(str(error))
+                answered.append(error)
             raise
 
     try:
         return await pool.first(asked, is_less)
     except (RpcError, NotProved) as error:
         if answered:
-            raise Unserved(f"no provider that answers serves what it needs: {'; '.join(answered)}") from error
+            raise Unserved(answered) from error
         raise
 
 

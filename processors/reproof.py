@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nektar.arrow import pa
 from nektar.bus.port import Bus, partition_of, read_all
 from nektar.chain.pool import Pool
 from nektar.errors import NektarError
@@ -17,13 +16,12 @@ from nektar.evidence import bundle as bundles
 from nektar.evidence.gather import gather, require_pinned
 from nektar.evidence.sets import Sets
 from nektar.evidence.verify import Reader, verify
-from nektar.log import FINDINGS, ROWS, Readings
+from nektar.log import FINDINGS, Readings
 from nektar.model import Network
-from nektar.rows import EvidenceRow, Finding, FindingStatus
-from nektar.store.schema import DELETED
+from nektar.rows import Finding, FindingStatus
 from processors import outputs
 from processors.conditions.condition import Condition
-from processors.prosecutor import NAME
+from processors.made import Made
 
 
 class Again(NamedTuple):
@@ -39,14 +37,16 @@ async def prove_again(
 ) -> list[Again]:
     """Each finding that stands, with whether the chain gives its evidence again, and the reader accepts it.
     Raises BusError."""
-    kept = _evidence(bus, network)
+    made = Made(bus, network.name)
+    while made.read_on():
+        pass
     found, sets = [], Sets()
     for finding in _findings(bus, network):
         condition = conditions.get(finding.condition)
-        if condition is None or not kept.get(finding.id):
+        text = made.of(finding.id, network.generation).encode()
+        if condition is None or not text:
             found.append(Again(finding, same=False))
             continue
-        text = kept[finding.id].encode()
         try:
             before, sought = bundles.read(text), condition.claims(finding)
             after = await pool.first(lambda each: gather(each, network, finding, sought, before, sets))  # noqa: B023
@@ -63,34 +63,13 @@ async def prove_again(
 def _findings(bus: Bus, network: Network) -> list[Finding]:
     """Those of the Network's generation that stand, as they were told last."""
     newest: dict[bytes, Finding] = {}
-    for message in _whole(bus, FINDINGS, network, {}):
-        finding = outputs.finding_of(message)
-        newest[finding.id] = finding
-    return [each for each in newest.values() if each.status != FindingStatus.RETRACTED]
-
-
-def _evidence(bus: Bus, network: Network) -> dict[bytes, str]:
-    """The bundles on the bus by finding; empty where there can be none."""
-    standing: dict[bytes, str] = {}
-    headers = {"processor": NAME.encode(), "table": EvidenceRow.table.encode()}
-    for message in _whole(bus, ROWS, network, headers):
-        for row in pa.ipc.open_stream(message).read_all().to_pylist():
-            if row[DELETED]:
-                standing.pop(row["id"], None)
-            else:
-                standing[row["id"]] = row["bundle"]
-    return standing
-
-
-def _whole(bus: Bus, stream: str, network: Network, headers: Mapping[str, bytes]) -> list[bytes]:
-    """The values of whole records of the Network's generation with these headers."""
-    wanted = {"generation": str(network.generation).encode(), **headers}
+    key, generation = network.name.encode(), str(network.generation).encode()
     partition, readings = partition_of(network.name, bus.partitions), Readings()
-    found = []
-    for message in read_all(bus, stream, partition, end=bus.end(stream, partition)):
-        if message.key == network.name.encode() and wanted.items() <= dict(message.headers).items():
+    for message in read_all(bus, FINDINGS, partition, end=bus.end(FINDINGS, partition)):
+        if (message.key, message.headers.get("generation")) == (key, generation):
             records, error = readings(message)
             if error:
                 raise error
-            found += [record.value for record in records]
-    return found
+            findings = [outputs.finding_of(record.value) for record in records]
+            newest |= {finding.id: finding for finding in findings}
+    return [each for each in newest.values() if each.status != FindingStatus.RETRACTED]

@@ -5,6 +5,7 @@ something once `verify` has been over it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from nektar.chain.bloom import may_contain
@@ -12,7 +13,7 @@ from nektar.chain.header import Header, encode_header, read_header
 from nektar.chain.jsonrpc import Malformed, objects, octets, parse_object, parse_objects, parse_octets
 from nektar.chain.pool import Absent
 from nektar.chain.receipt import Receipt, read_receipt
-from nektar.chain.rpc import Call, Provider, RpcError
+from nektar.chain.rpc import Call, Provider, Refused, RpcError
 from nektar.chain.transaction import read_transaction
 from nektar.chain.trie import ordered_proof, ordered_root
 from nektar.evidence.bundle import (
@@ -28,7 +29,15 @@ from nektar.evidence.bundle import (
 )
 from nektar.evidence.canonical import Octets
 from nektar.evidence.sets import Sets
-from nektar.evidence.sought import AbsenceSought, CallSought, EventSought, Sought, StateSought, pinned
+from nektar.evidence.sought import (
+    AbsenceSought,
+    CallSought,
+    EventSought,
+    Sought,
+    StateSought,
+    VariableSought,
+    pinned,
+)
 from nektar.evidence.verify import TASK_MANAGER, NotProved, Verdict, account_in, value_in, within
 from nektar.model import Address, Network
 from nektar.networks.shown import EVENTS, stands
@@ -36,6 +45,10 @@ from nektar.rows import Finding
 
 # Headers asked for in one request.
 HEADERS_A_REQUEST = 64
+
+
+class Forgotten(RpcError):
+    """A provider does not serve the state of a block, as most do of the newest alone."""
 
 
 async def gather(
@@ -49,8 +62,8 @@ async def gather(
     """The bundle that the provider's answers make. State that it does not serve any more is taken from a
     bundle that was `kept`, and OperatorSets that are known already are not fetched again.
 
-    Raises Absent where it does not have what is sought, or has another chain; NotProved where what it says
-    contradicts a header of that chain; RpcError.
+    Raises Absent where it does not have what is sought, or has another chain; Forgotten; NotProved where what
+    it says contradicts a header of that chain; RpcError.
     """
     try:
         preimages = [await (sets or Sets()).of(provider, each) for each in sought.sets]
@@ -168,11 +181,27 @@ class _Gathering:
         await self._fetch_headers([self._finding.block_number])
         try:
             return await self._state_now(sought)
-        except RpcError:
+        except RpcError as error:
             for claim in self._kept.claims if self._kept else ():
-                if isinstance(claim, StateClaim) and _is_of(claim, sought, self._finding.block_number):
+                if isinstance(claim, StateClaim) and self._shows(claim, sought):
                     return claim
+            if isinstance(error, Refused):
+                raise Forgotten(self._provider.name, str(error)) from error
             raise
+
+    def _shows(self, claim: StateClaim, sought: StateSought) -> bool:
+        """Whether a claim shows what is sought, of this chain and contract."""
+        number, address = self._finding.block_number, self._network.contract(sought.contract)
+        if (claim.contract, claim.block) != (sought.contract, number) or not all(
+            each and wanted and _is_of(each, wanted)
+            for each, wanted in zip_longest(claim.variables, sought.variables)
+        ):
+            return False
+        try:
+            account_in(self._headers[number].state_root, address, claim.account)
+        except NotProved:
+            return False
+        return True
 
     async def _state_now(self, sought: StateSought) -> StateClaim:
         number = self._finding.block_number
@@ -248,14 +277,10 @@ class _Gathering:
         self._raw[number], self._headers[number] = raw, header
 
 
-def _is_of(claim: StateClaim, sought: StateSought, number: int) -> bool:
-    """Whether a claim shows what is sought, after this block."""
-    names = [variable.name for variable in claim.variables]
-    return (claim.contract, claim.block, names) == (
-        sought.contract,
-        number,
-        [each.name for each in sought.variables],
-    )
+def _is_of(variable: Variable, sought: VariableSought) -> bool:
+    """Whether it is the variable that is sought, of which an empty key is any."""
+    keys = zip_longest(variable.keys, sought.keys)
+    return variable.name == sought.name and all(wanted in (b"", key) for key, wanted in keys)
 
 
 def _nodes(said: Mapping[str, Any], name: str = "accountProof") -> tuple[Octets, ...]:

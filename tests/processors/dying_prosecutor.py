@@ -39,7 +39,7 @@ def main() -> None:
 
     prosecutor._Share = Dying  # type: ignore[misc]
     bus: Any = buses.open(url)
-    work = Work(config, {"home": ADAPTER}, {"equivocation": Equivocation()})
+    work = Work(config, {"home": ADAPTER}, {"equivocation": Equivocation()}, bus)
     with work, Prosecutor(bus, work) as role:
         work.look([network_of(config.networks[0])])
         while not (role._shares and _all_closed(role)):

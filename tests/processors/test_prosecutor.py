@@ -24,7 +24,7 @@ from devnet.anvil import free_port
 from devnet.deploy import EQUIVOCATION, NETWORK
 from nektar import bus as buses
 from nektar.bus.port import Bus, Message, read_all
-from nektar.chain.pool import Pool
+from nektar.chain.pool import Absent, Pool
 from nektar.chain.rpc import Oversized, Refused, Unreachable
 from nektar.chain.rpc import Provider as Asked
 from nektar.config import Config, NetworkConfig, Provider
@@ -42,6 +42,7 @@ from processors import docket, dry_run, outputs, proving
 from processors import prosecutor as module
 from processors.conditions.condition import Condition
 from processors.conditions.equivocation import Equivocation
+from processors.conditions.missed_duty import MissedDuty
 from processors.followed import network_of
 from processors.prosecutor import Prosecutor
 from processors.proving import Work
@@ -94,9 +95,10 @@ def prosecuting(
     bus: Bus, of: Config, conditions: Mapping[str, Condition] | None = None
 ) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """The role; what it gives plays turns until something holds."""
-    work = Work(of, {"home": ADAPTER}, conditions or {"equivocation": CONDITION})
+    work = Work(of, {"home": ADAPTER}, conditions or {"equivocation": CONDITION}, bus)
     with work, Prosecutor(bus, work) as prosecutor:
-        work.look([network_of(of.networks[0])])
+        first = network_of(of.networks[0])
+        work.look([first, msgspec.structs.replace(first, generation=2)])
 
         def until(holds: Callable[[], bool]) -> None:
             for _ in range(TURNS):
@@ -108,11 +110,12 @@ def prosecuting(
         yield until
 
 
-def say(bus: Bus, *versions: Finding) -> None:
+def say(bus: Bus, *versions: Finding, generation: int = 1) -> None:
     network = network_of(NetworkConfig("home", 1, ("p",), {}))
+    headers = HEADERS | {"generation": str(generation).encode()}
     with bus.writer("test", 0) as writer:
         writer.transaction(
-            Message(FINDINGS, b"home", outputs.cloud_event(network, each, i), HEADERS)
+            Message(FINDINGS, b"home", outputs.cloud_event(network, each, i), headers)
             for i, each in enumerate(versions)
         )
 
@@ -181,6 +184,35 @@ def test_one_provider_that_answers_is_enough(site: Site, bus: Bus, findings: lis
     say(bus, findings[0])
     with prosecuting(bus, config(site, f"http://127.0.0.1:{free_port()}", site.chain.url)) as until:
         until(lambda: bool(rows(bus, "dry_runs")))
+
+
+def test_what_nodes_have_forgotten_is_taken_from_the_bundle_that_an_older_generation_made(
+    site: Site, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte, though a role that begins anew has to find it on the bus, where much else lies."""
+    condition, of = MissedDuty(), config(site)
+    tasks = [site.submit(window=2, grace=0) for _ in range(TERMS.miss_allowance + 1)]
+    site.mine_to(tasks[-1].end + 1)
+    missed = as_status(found(site, condition)[:2], "final")
+    ask, told = Asked.call, list[str]()
+
+    async def forgetful(self: Asked, method: str, *params: Any) -> Any:
+        if method == "eth_getProof":
+            told.append(method)
+            raise Refused(self.name, method, -32000, "missing trie node 12ab (path ) is not available")
+        return await ask(self, method, *params)
+
+    say(bus, *missed)
+    with prosecuting(bus, of, {"missed_duty": condition}) as until:
+        until(lambda: len(rows(bus, "evidence")) == 2)
+    monkeypatch.setattr(Asked, "call", forgetful)
+    say(bus, *missed, generation=2)
+    with prosecuting(bus, of, {"missed_duty": condition}) as until:
+        until(lambda: len(rows(bus, "evidence")) == 4)
+    assert told
+    before, after = ({row["id"]: row["bundle"] for row in rows(bus, "evidence")[i : i + 2]} for i in (0, 2))
+    assert before == after
+    assert all(before.values())
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +285,7 @@ class Asking:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[tuple[Finding, Future[proving.Done | None]]] = []
-        self._error = error or proving.Unserved("nobody has it")
+        self._error = error or proving.Unserved([Absent("p", "it has none")])
 
     def knows(self, key: docket.Key) -> bool:
         return True
@@ -329,7 +361,9 @@ def test_what_is_new_is_not_behind_what_has_failed_before(
     assert {finding.id for finding, _ in work.asked} == {said(n).id for n in (*range(40), 100)}
 
 
-@pytest.mark.parametrize("error", [proving.Unserved("nobody has it"), Unreachable("p", "down")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [proving.Unserved([Absent("p", "it has none")]), Unreachable("p", "down")], ids=repr
+)
 def test_what_failed_is_tried_ever_more_rarely_up_to_a_bound_and_what_nobody_serves_is_said(
     bus: Bus, clock: SimpleNamespace, error: Exception
 ) -> None:

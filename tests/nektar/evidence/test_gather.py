@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from devnet.liar import BLOCKS, CHANGES, VIEWS, Refusal
 from nektar.chain.header import header_hash
 from nektar.chain.rpc import Call, Provider, Refused, RpcError
-from nektar.evidence.bundle import Bundle, write
-from nektar.evidence.gather import gather, require_pinned
+from nektar.evidence.bundle import Bundle, StateClaim, write
+from nektar.evidence.canonical import Octets
+from nektar.evidence.gather import Forgotten, gather, require_pinned
 from nektar.evidence.verify import NotProved, verify
 from nektar.rows import Finding
 from processors.conditions.condition import Condition
@@ -165,3 +167,47 @@ def test_a_verdict_on_blocks_that_the_finding_does_not_name_is_none_of_its(
         other = shown[i - 1]
         with pytest.raises(NotProved, match="expected one that the finding names"):
             require_pinned(verdict, other.finding, other.condition.claims(other.finding))
+
+
+class Forgetful(Provider):
+    """Serves no state any more."""
+
+    async def call(self, method: str, *params: Any) -> Any:
+        if method == "eth_getProof":
+            raise Refused(self.name, method, -32000, "missing trie node")
+        return await super().call(method, *params)
+
+
+def _of_another_task(claim: StateClaim) -> StateClaim:
+    first, *rest = claim.variables
+    other = msgspec.structs.replace(first, keys=(Octets(b"\x07" * 32),))
+    return msgspec.structs.replace(claim, variables=(other, *rest))
+
+
+KEPT: dict[str, Callable[[StateClaim], StateClaim]] = {
+    "it is what is sought": lambda claim: claim,
+    "it is of another task": _of_another_task,
+    "it lacks a variable": lambda claim: msgspec.structs.replace(claim, variables=claim.variables[:-1]),
+    "it is of another block": lambda claim: msgspec.structs.replace(claim, block=claim.block - 1),
+    "it is of another chain": lambda claim: msgspec.structs.replace(claim, account=claim.account[1:]),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_state_that_is_forgotten_is_taken_from_a_bundle_that_was_kept_where_it_is_what_is_sought(
+    site: Site, shown: list[Shown], what: str
+) -> None:
+    """What is not is no lie of the provider, which has told none."""
+    _, of, _ = shown
+    claims = [KEPT[what](each) if isinstance(each, StateClaim) else each for each in of.bundle.claims]
+    kept = msgspec.structs.replace(of.bundle, claims=tuple(claims))
+
+    async def ask() -> Bundle:
+        async with Forgetful("p", site.chain.url) as provider:
+            return await gather(provider, network(site), of.finding, of.condition.claims(of.finding), kept)
+
+    if what == "it is what is sought":
+        assert write(asyncio.run(ask())) == write(of.bundle)
+    else:
+        with pytest.raises(Forgotten):
+            asyncio.run(ask())
