@@ -112,6 +112,17 @@ class Trusted(msgspec.Struct, frozen=True):
     at: BlockRef
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """An Operator's miss of a Task counted for a request, and counts for no other."""
+
+    slasher: Address
+    request: Hash32
+    task_hash: Hash32
+    operator: Address
+    at: BlockRef
+    place: tuple[int, int]
+
+
 class Vetoed(msgspec.Struct, frozen=True):
     """A request was overruled."""
 
@@ -184,6 +195,7 @@ Fact = (
     | Paused
     | Requested
     | Trusted
+    | Counted
     | Vetoed
     | Executed
     | Listed

@@ -12,6 +12,7 @@ from nektar.chain.receipt import Entry
 from nektar.facts import (
     Accepted,
     Cancelled,
+    Counted,
     Executed,
     Fact,
     Listed,
@@ -73,6 +74,7 @@ EVENTS = {
         operator=3,
     ),
     "RequestedOnTrust": Kind((TRUSTS,), "RequestedOnTrust(bytes32,address,address,bytes)"),
+    "MissCounted": Kind((PROVES,), "MissCounted(bytes32,bytes32,address)", task=2, operator=3),
     "SlashingVetoed": Kind(_SLASHERS, "SlashingVetoed(bytes32)"),
     "SlashingExecuted": Kind(_SLASHERS, "SlashingExecuted(bytes32,address,uint256,address)", operator=2),
     "NetworkListed": Kind("network_registry", "NetworkListed(bytes32,address,address)"),
@@ -179,6 +181,8 @@ def fact_of(
         return _requested(contract, entry, at, place)
     if name == "RequestedOnTrust" and len(topics) == 3 and len(data) >= 3 * 32:
         return Trusted(entry.address, topics[1], _address(data[:32]), _octets(data), at)
+    if name == "MissCounted" and len(topics) == 4 and not data:
+        return Counted(entry.address, topics[1], topics[2], _address(topics[3]), at, place)
     if name == "SlashingVetoed" and len(topics) == 2 and not data:
         return Vetoed(entry.address, topics[1], at, place)
     if name == "SlashingExecuted" and len(topics) == 3 and len(data) == 2 * 32:

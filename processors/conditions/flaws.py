@@ -97,6 +97,9 @@ class Chain(Protocol):
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
         """Whether an Operator attested a Task by itself."""
 
+    def counted(self, task_hash: Hash32, request: Requested) -> bool:
+        """Whether an Operator's miss of a Task had counted when this request to slash it was made."""
+
     def is_of_before(self, set_hash: Hash32) -> bool:
         """Whether another OperatorSet was the newest all through the block in which this was shown."""
 
@@ -188,19 +191,21 @@ def _of_misses(
             return why
         if said.at.number <= sum(deadline_of(miss.task)):
             return "the grace of a task is not over"
-        if why := _of_miss(miss, request.operator, chain):
+        if why := _of_miss(miss, request, chain):
             return why
     return ""
 
 
-def _of_miss(miss: _Miss, operator: Address, chain: Chain) -> str:
+def _of_miss(miss: _Miss, request: Requested, chain: Chain) -> str:
     task_hash = Hash32(keccak(miss.task))
-    if chain.attested(task_hash, operator):
+    if chain.attested(task_hash, request.operator):
         return "the operator attested a task"
     if chain.accepted(task_hash, lambda fact: miss.place not in fact.non_signers):
         return "the operator signed the response to a task"
     if chain.accepted(task_hash, lambda fact: fact.non_signers != miss.out):
         return "others did not sign the response to a task"
+    if chain.counted(task_hash, request):
+        return "the miss of a task has counted already"
     return ""
 
 

@@ -7,7 +7,8 @@
 |                | cancelled, its grace was not over, or the Network was paused by its deadline |
 | unknown_task   | no Task of this chain has the hash that the request names |
 | window_passed  | the request came after the slashing window of its Task and, of misses, of those before it |
-| twice          | the same was requested before: same condition, Task or, of a bond, set, and Operator |
+| twice          | the same was requested before: same condition, Task or, of a bond, set, and Operator; or |
+|                | a missed duty is claimed, and the miss of that Task counts for another request |
 | not_proved     | what is shown for it is no proof |
 | after_veto     | it was executed though it was overruled |
 | early          | it was executed while it could still be overruled |
@@ -27,11 +28,12 @@ What is shown, always the request first:
 |                | a pause's beginning or end |
 | unknown_task   | that the TaskManager held no such Task after the request's block |
 | window_passed  | the Task; of one that is long over, the block of its submission in the TaskManager |
-| twice          | the other request, which a proof stands behind or which came first |
+| twice          | the other request, which a proof stands behind or which came first; or that the miss |
+|                | counted for it |
 | not_proved     | what the authority showed and, where it needs that, what contradicts it: that a signature |
-|                | is not the Operator's, the response that was accepted, that there was none, or that the |
-|                | TaskManager holds the Operator's attestation; of a bond, that another set was the newest, |
-|                | that the Operator had left, or that it was in no breach |
+|                | is not the Operator's, the response that was accepted, that there was none, that the |
+|                | TaskManager holds the Operator's attestation, or that a miss had counted; of a bond, that |
+|                | another set was the newest, that the Operator had left, or that it was in no breach |
 | after_veto     | the veto, and the execution after it |
 | early, after_expiry | the execution |
 | wrong_receiver | the Network's listing, and who is to get it or did |
@@ -48,6 +50,7 @@ from nektar.facts import (
     Absent,
     Accepted,
     Cancelled,
+    Counted,
     Executed,
     Fact,
     Forged,
@@ -227,6 +230,8 @@ def _twice(request: Requested, given: _Given, terms: Mapping[str, int]) -> None:
     _require_trusted(request)
     about = fact_of(request)
     _require(about is not None, "the request is about no Task, and no set")
+    if given.take_if(Counted, lambda fact: (MISSED_DUTY, fact.task_hash, fact.operator) == about) is not None:
+        return
     other = given.take(Requested, "another request for the same", lambda fact: fact_of(fact) == about)
     _require((other.slasher, other.request) != (request.slasher, request.request), "it is one request")
     _require(other.proved or _order(other) < _order(request), "the other request came later")
@@ -269,6 +274,14 @@ class _Shown(Chain):
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
         which = (TASK_MANAGER, "attestedDigest", (task_hash, padded(operator)), True)
         return self._stored(lambda fact: _which(fact, fact.value != 0) == which)
+
+    def counted(self, task_hash: Hash32, request: Requested) -> bool:
+        which = task_hash, request.operator
+        counted = self._given.take_if(
+            Counted,
+            lambda fact: (fact.task_hash, fact.operator) == which and _order(fact) < _order(request),
+        )
+        return counted is not None
 
     def is_of_before(self, set_hash: Hash32) -> bool:
         newest, hash_ = (REGISTRY, "setHash", ()), int.from_bytes(set_hash)
@@ -371,7 +384,7 @@ def _is_of(fact: Trusted | Vetoed | Executed, request: Requested) -> bool:
     return (fact.slasher, fact.request) == (request.slasher, request.request)
 
 
-def _order(fact: Requested | Vetoed | Executed) -> tuple[int, tuple[int, int]]:
+def _order(fact: Requested | Counted | Vetoed | Executed) -> tuple[int, tuple[int, int]]:
     return fact.at.number, fact.place
 
 

@@ -11,7 +11,8 @@ Whoever made the request is accused by this, so where the log may lack something
 
 * What a contract has checked before it took the request (`proved`) is not checked again: such a request is
   wrong where the Operator signed, and by what comes later. Of two for one thing, one of which is proved, it
-  is the other that is one too many.
+  is the other that is one too many. A miss that counts for a proved one (`MissCounted`) counts for no other,
+  whatever becomes of that: neither for one about its Task, nor among those that are shown for one.
 * Who answered a Task is kept as bitmaps over its set, so that an attestation is shown by what the TaskManager
   holds. Of a Task whose set was committed before the log begins nobody is known to have answered.
 * `no_duty` is said of Tasks whose set is known, and of the newest PAUSES beginnings and ends of pauses.
@@ -32,10 +33,10 @@ A request leaves the state `KEPT` blocks after its last block of execution. One 
 when it is executed, and so long after that, and stays until then: its contract may have no deadline, and
 whoever asked chooses when it is executed, against whatever veto. Each costs its author a transaction.
 
-A Task leaves it `LATE` blocks after its slashing window (of `KEPT` blocks, where that is not known), or
-later, when no Task of its block could be slashed for any more (`terms.max_duration`). Its name and the block
-of its submission are remembered then (`processors/past.py`), which is what is shown: where `max_duration` is
-not told, no `window_passed`.
+A Task leaves it, with those misses of it that have counted, `LATE` blocks after its slashing window (of
+`KEPT` blocks, where that is not known), or later, when no Task of its block could be slashed for any more
+(`terms.max_duration`). Its name and the block of its submission are remembered then (`processors/past.py`),
+which is what is shown: where `max_duration` is not told, no `window_passed`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ from nektar.evidence.verify import TASK_MANAGER, Accused, NotProved
 from nektar.facts import (
     Accepted,
     Cancelled,
+    Counted,
     Executed,
     Fact,
     Forged,
@@ -83,6 +85,7 @@ from nektar.model import (
     Hash32,
     Heartbeat,
     Level,
+    MissCounted,
     Network,
     NetworkListed,
     Paused,
@@ -172,6 +175,14 @@ class Asked(msgspec.Struct, frozen=True):
         return keccak(condition.encode() + what + operator)
 
 
+class Count(msgspec.Struct, frozen=True, array_like=True):
+    """The request that a miss counts for, and where the chain says so."""
+
+    slasher: Address
+    request: Hash32
+    at: Place
+
+
 class Watch(msgspec.Struct, frozen=True):
     """The fold's state."""
 
@@ -189,6 +200,7 @@ class Watch(msgspec.Struct, frozen=True):
     requests: Map[bytes, Asked] = Map()
     standing: Map[bytes, bytes] = Map()  # fact → key of the one request for it that is not too many
     missed: Map[Hash32, Map[bytes, None]] = Map()  # Task → keys of requests that claim a missed duty
+    counted: Map[Hash32, Map[Address, Count]] = Map()  # Task → Operators whose misses of it have counted
     listed: tuple[Listed, Place] | None = None
     pauses: tuple[Place, ...] = ()  # where one began or ended, of the newest
     due: Map[int, Map[bytes, None]] = Map()  # block → Tasks and requests that leave with it
@@ -285,6 +297,8 @@ def _happened(state: Watch, event: ChainEvent, block: Block) -> tuple[Watch, lis
             return msgspec.structs.replace(state, listed=(listed, at)), []
         case SlashingRequested() if event.slasher in state.slashers:
             return _requested(state, event, at, block)
+        case MissCounted() if event.slasher in state.slashers and event.task_hash in state.tasks:
+            return _counted(state, event, at, block)
         case SlashingTrusted():
             return _trusted(state, event, at, block)
         case SlashingVetoed():
@@ -444,8 +458,10 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
         for check in (_check_duty, _check_window):
             state, found = check(state, request, block)
             changes += found
-    state, found = _check_twice(state, request, block)
-    return state, [*changes, *found]
+    for check in (_check_twice, _check_counted):
+        state, found = check(state, request, block)
+        changes += found
+    return state, changes
 
 
 def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
@@ -496,8 +512,49 @@ def _check_twice(state: Watch, request: Asked, block: Block) -> tuple[Watch, lis
     elif request.of.proved:
         return state, []  # two contracts that check proofs
     case = Exhibits().event(state.slashers[other.of.slasher], other.at, other.of)
-    notes = {"other_request": _hex(other.of.request), "other_slasher": _hex(other.of.slasher)}
-    return _find(state, block, state.requests[request.key], "twice", case, **notes)
+    return _find(state, block, state.requests[request.key], "twice", case, **_other(other.of))
+
+
+def _counted(state: Watch, event: MissCounted, at: Place, block: Block) -> tuple[Watch, list[Change]]:
+    """A miss counts for a proved request: others that claim it were all right, and are one too many now."""
+    counts = state.counted.get(event.task_hash, Map())
+    if event.operator in counts:
+        return state, []
+    counts = counts.set(event.operator, Count(event.slasher, event.request, at))
+    state, changes = (
+        msgspec.structs.replace(state, counted=state.counted.set(event.task_hash, counts)),
+        list[Change](),
+    )
+    for key in sorted(state.missed.get(event.task_hash, ())):
+        state, found = _check_counted(state, state.requests[key], block)
+        changes += found
+    return state, changes
+
+
+def _check_counted(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
+    task_hash = request.of.task_hash
+    if request.of.proved or request.of.condition != MISSED_DUTY or task_hash is None:
+        return state, []
+    counted = _counted_miss(state, task_hash, request.of.operator)
+    if counted is None:
+        return state, []
+    count, fact = counted
+    case = Exhibits().event(state.slashers[count.slasher], count.at, fact)
+    return _find(state, block, state.requests[request.key], "twice", case, **_other(fact))
+
+
+def _counted_miss(state: Watch, task_hash: Hash32, operator: Address) -> tuple[Count, Counted] | None:
+    """What says that an Operator's miss of a Task has counted."""
+    count = state.counted.get(task_hash, Map()).get(operator)
+    if count is None:
+        return None
+    fact = Counted(count.slasher, count.request, task_hash, operator, count.at.ref, count.at.order)
+    return count, fact
+
+
+def _other(of: Requested | Counted) -> dict[str, str]:
+    """The request beside which another is one too many, for people."""
+    return {"other_request": _hex(of.request), "other_slasher": _hex(of.slasher)}
 
 
 def _trusted(state: Watch, event: SlashingTrusted, at: Place, block: Block) -> tuple[Watch, list[Change]]:
@@ -566,6 +623,15 @@ class _Log(Chain):
 
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
         return _attests(self._state, task_hash, operator, self._block, self._case)
+
+    def counted(self, task_hash: Hash32, request: Requested) -> bool:
+        if (counted := _counted_miss(self._state, task_hash, request.operator)) is None:
+            return False
+        count, fact = counted
+        if (fact.at.number, fact.place) >= (request.at.number, request.place):
+            return False
+        self._case.event(self._state.slashers[count.slasher], count.at, fact)
+        return True
 
     def is_of_before(self, set_hash: Hash32) -> bool:
         newest = self._newest()
@@ -737,6 +803,7 @@ def _forget_task(state: Watch, task_hash: Hash32) -> Watch:
         state,
         registry=operators.release(registry, known.set_hash) if known.held else registry,
         tasks=state.tasks.delete(task_hash),
+        counted=state.counted.delete(task_hash) if task_hash in state.counted else state.counted,
         past=past.add(state.past, task_hash, known.at.block),
     )
 

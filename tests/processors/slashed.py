@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -13,10 +14,12 @@ from nektar.model import (
     G1,
     Address,
     At,
+    BlockClosed,
     ChainEvent,
     Event,
     GapPassed,
     Hash32,
+    MissCounted,
     Moment,
     NetworkListed,
     Position,
@@ -226,4 +229,21 @@ class Slashed(World):
 
 def slashed(rng: random.Random, blocks: int) -> list[Event]:
     """As `world.history`, with slashings."""
-    return world.history(rng, blocks, of=Slashed)
+    return [*_counted(rng, world.history(rng, blocks, of=Slashed))]
+
+
+def _counted(rng: random.Random, events: Sequence[Event]) -> Iterator[Event]:
+    """With misses that count for proofs of several: of duties of which somebody says that they were missed,
+    or will."""
+    claimed = [
+        (event.task_hash, rng.choice([event.operator, event.operator, *OPERATORS]))
+        for event in events
+        if isinstance(event, SlashingRequested) and event.condition == MISSED_DUTY and event.task_hash
+    ]
+    for event in events:
+        if isinstance(event, BlockClosed) and claimed and rng.random() < 0.1:
+            task_hash, operator = rng.choice(claimed)
+            request = Hash32(rng.randbytes(32))
+            at = At(event.block.number, 900, 900)  # the last of its block
+            yield MissCounted(at, rng.choice([PROVED, PROVED, THIEF]), request, task_hash, operator)
+        yield event

@@ -464,6 +464,7 @@ EVENTS = {
         operator=3,
     ),
     "RequestedOnTrust": Event("trusted_slasher", "RequestedOnTrust(bytes32,address,address,bytes)"),
+    "MissCounted": Event("slashing_manager", "MissCounted(bytes32,bytes32,address)", 2, 3),
     "SlashingVetoed": Event("slashing_manager, trusted_slasher", "SlashingVetoed(bytes32)"),
     "SlashingExecuted": Event(
         "slashing_manager, trusted_slasher",
@@ -480,7 +481,7 @@ EVENTS = {
 
 
 def is_of(contract: str, event: Event) -> bool:
-    if "slasher" in event.contract:
+    if "slash" in event.contract:
         contract = contract.split("/")[0]
     return contract in event.contract.split(", ")
 
@@ -607,7 +608,7 @@ class Checked:
         """What is said of slashings, and of what nobody owes."""
         topics, data = log.topics, [log.data[i : i + 32] for i in range(0, len(log.data), 32)]
         sizes = {
-            **{"SlashingRequested": (4, 128), "SlashingVetoed": (2, 0)},
+            **{"SlashingRequested": (4, 128), "SlashingVetoed": (2, 0), "MissCounted": (4, 0)},
             **{"TaskCancelled": (2, 0), "Paused": (1, 32), "Unpaused": (1, 32)},
             **{"SlashingExecuted": (3, 64), "NetworkListed": (3, 32), "RequestedOnTrust": (3, len(log.data))},
         }
@@ -619,6 +620,8 @@ class Checked:
             return "cancelled", topics[1], *block
         about = log.address, topics[1]
         place = claim["transaction"], claim["log"]
+        if name == "MissCounted":
+            return "counted", *about, topics[2], address(topics[3]), block, place
         if name == "SlashingVetoed":
             return "vetoed", *about, block, place
         if name == "SlashingExecuted":
@@ -1005,6 +1008,8 @@ def wrong_window(asked: Request, facts: Facts, terms: Terms) -> bool:
 
 
 def wrong_twice(asked: Request, facts: Facts, terms: Terms) -> bool:
+    if not asked.proved and asked.condition == keccak(b"missed_duty") and (shown := only(facts, "counted")):
+        return asked.task is not None and shown[0][2:4] == (asked.task, asked.operator)
     if asked.proved or not (shown := only(facts, "requested")):
         return False
     if asked.condition not in OF_TASKS and asked.set is None:
@@ -1185,12 +1190,17 @@ def flaws_of_misses(asked: Request, data: bytes, shown_in: int, terms: Terms) ->
             out = None
         found.append(is_other(set_, task[96:128], index, asked.operator))
         found.append(shown_in <= end_of(task))
-        found.append(shows_done(keccak(task), index, out, asked.operator))
+        found.append(shows_done(keccak(task), index, out, asked))
     return found
 
 
-def shows_done(hash_: bytes, index: int, out: tuple[int, ...] | None, operator: bytes) -> Shows:
+def shows_done(hash_: bytes, index: int, out: tuple[int, ...] | None, asked: Request) -> Shows:
+    operator = asked.operator
+
     def is_it(fact: tuple[Any, ...]) -> bool:
+        if fact[0] == "counted":
+            before = (fact[5][0], fact[6]) < (asked.block[0], asked.place)
+            return before and fact[3:5] == (hash_, operator)
         if fact[0] == "accepted":
             return fact[1] == hash_ and (index not in fact[3] or fact[3] != out)
         which = "stored", "task_manager", "attestedDigest", (hash_, operator.rjust(32, b"\0"))

@@ -14,7 +14,7 @@ from eth_hash.auto import keccak
 from devnet import compile as compiler
 from devnet.compile import CONTRACTS, HERE, CompileError
 from nektar.chain.receipt import Entry
-from nektar.facts import Cancelled, Executed, Listed, Paused, Requested, Trusted, Vetoed
+from nektar.facts import Cancelled, Counted, Executed, Listed, Paused, Requested, Trusted, Vetoed
 from nektar.model import Address, BlockRef, Hash32, Moment
 from nektar.networks.encoding import BadEncoding, word
 from nektar.networks.nektar import NektarNetwork
@@ -186,6 +186,11 @@ def test_what_slashers_say() -> None:
         assert fact_of(contract, done, AT, PLACE, TIME) == Executed(
             SLASHER, REQUEST, RECEIVER, AT, PLACE, TIME
         )
+    for contract in ("slashing_manager", "slashing_manager/b"):
+        counted = log("MissCounted", [REQUEST, TASK, OPERATOR], [], [])
+        assert fact_of(contract, counted, AT, PLACE) == Counted(SLASHER, REQUEST, TASK, OPERATOR, AT, PLACE)
+    with pytest.raises(BadEncoding, match="expected an event of"):
+        fact_of("trusted_slasher", counted, AT)
     for size in (0, 1, 31, 32, 33, 100):
         evidence = bytes(range(size))
         said = fact_of("trusted_slasher", trusted(evidence), AT)

@@ -15,7 +15,7 @@ from devnet.chain import Reverted
 from nektar.evidence.bundle import Claim
 from nektar.evidence.sought import AbsenceSought, EventSought, StateSought
 from nektar.evidence.verify import Accused, NotProved
-from nektar.facts import Absent, Accepted, Fact, Forged, Requested, Stored, Trusted
+from nektar.facts import Absent, Accepted, Counted, Fact, Forged, Requested, Stored, Trusted
 from nektar.model import (
     Address,
     At,
@@ -28,6 +28,7 @@ from nektar.model import (
     GapPassed,
     Hash32,
     Level,
+    MissCounted,
     Network,
     OperatorDeregistered,
     OperatorSetCommitted,
@@ -84,6 +85,7 @@ from tests.processors.slashed import (
     INVALID_RESPONSE,
     MISSED_DUTY,
     NETWORK,
+    PROVED,
     TERMS,
     TRUSTED,
 )
@@ -91,6 +93,7 @@ from tests.processors.world import STRANGER, block, set_of
 
 SET = members(MEMBERS.preimage)
 ALONE = members(set_of([(ALICE, 1)]).preimage)
+replace = msgspec.structs.replace
 GOOD, BAD = encode_answer(*RIGHT), encode_answer(*WRONG)
 ACCEPTED = Responded(At(5, 0, 0), TASK.hash, Hash32(keccak(GOOD)), (1,))
 
@@ -260,6 +263,14 @@ def test_a_missed_duty_is_of_its_operator_and_ends_with_the_requests_task_and_no
     assert shown(missed(miss(out=(0,)), last), without, *closed(5)) is None
     others = "others did not sign the response to a task"
     assert shown(missed(miss(out=(0, 1)), last), without, *closed(5)) == others
+    counted = MissCounted(At(5, 0, 0), PROVED, NAME, TASK.hash, ALICE)
+    again = "the miss of a task has counted already"
+    assert shown(missed(first, last), counted, *closed(5)) == again
+    assert shown(missed(first, last), replace(counted, operator=BOB), *closed(5)) is None
+    asking = asks(9, MISSED_DUTY, task_hash=OTHER.hash), shows(9, missed(first, last)), *closed(9)
+    for at, expected in ((At(9, 5, 4), [again]), (At(9, 5, 6), [])):  # in the block of the request
+        found = play(*closed(*range(4, 9)), replace(counted, at=at), *asking)
+        assert [CONDITION.claims(each).notes["why"] for each in found] == expected
     unreadable = Dynamic(tuple_of(TASK.preimage, word(0), word(0), word(1 << 200)))
     assert shown(missed(unreadable, last)) is None  # where there is no response nobody reads it
     assert shown(missed(unreadable, last), without, *closed(5)) == others
@@ -420,6 +431,8 @@ def test_what_contradicts_it_is_shown_and_nothing_else() -> None:
     of = {"task_hash": OTHER.hash}
     duty = missed(miss(), miss(OTHER))
     assert shown(MISSED_DUTY, duty, attested, *closed(5), **of) == ([*asked, "attestedDigest"], [])
+    counted = MissCounted(At(5, 0, 0), PROVED, NAME, TASK.hash, ALICE)
+    assert shown(MISSED_DUTY, duty, counted, *closed(5), **of) == ([*asked, "slashing_manager 5"], [])
     assert shown(MISSED_DUTY, duty[:-1000], attested, *closed(5), **of) == (asked, [])
 
 
@@ -489,6 +502,9 @@ def as_second(fact: Fact) -> tuple[Any, ...]:
             return ("stored", fact.contract, fact.name, fact.keys, fact.value, fact.at.number, fact.at.hash)
         case Absent():
             return ("absent", fact.event, fact.first, fact.last, fact.task_hash, fact.operator)
+        case Counted():
+            about = fact.slasher, fact.request, fact.task_hash, fact.operator
+            return ("counted", *about, (fact.at.number, fact.at.hash), fact.place)
         case Forged():
             return ("forged", fact.task_hash, fact.operator, fact.digest, fact.signature)
     raise AssertionError(fact)
@@ -574,6 +590,11 @@ def test_both_verifiers_find_the_same_flaws_in_calldata_that_is_altered(part: in
         *(Stored(manager, record[0], (TASK.hash,), value, at) for value in (0, 1)),
         *(Stored(manager, record[1], (of.hash, padded(ALICE)), 1, at) for of in (TASK, OTHER)),
         Stored(manager, record[1], (TASK.hash, padded(BOB)), 1, at),
+        *(
+            Counted(STRANGER, NAME, task_hash, operator, at, place)
+            for task_hash, operator in ((TASK.hash, ALICE), (OTHER.hash, ALICE), (OTHER.hash, BOB))
+            for place in ((2, 1), (2, 2))
+        ),
         Forged(TASK.hash, ALICE, Hash32(keccak(BAD)), signed(ALICE, WRONG)[1]),
     ]
     said = list[bool]()
@@ -613,6 +634,9 @@ class Nothing:
         return False
 
     def attested(self, task_hash: Hash32, operator: Address) -> bool:
+        return False
+
+    def counted(self, task_hash: Hash32, request: Requested) -> bool:
         return False
 
     def is_of_before(self, set_hash: Hash32) -> bool:

@@ -12,6 +12,7 @@ from nektar.evidence.verify import Accused, NotProved
 from nektar.facts import (
     Accepted,
     Cancelled,
+    Counted,
     Executed,
     Fact,
     Forged,
@@ -85,6 +86,7 @@ LIE = Trusted(TRUSTED, NAME, BURNER, SHOWN["a signature is not the operator's"],
 FALSE = Forged(TASK.hash, ALICE, Hash32(keccak(encode_answer(*WRONG))), signed(ALICE, WRONG, secret=2)[1])
 BURNS = Listed(ID, BURNER, at(1))
 ATTESTED = Stored("task_manager", "attestedDigest", (TASK.hash, padded(ALICE)), 1 << 255, at(9))
+COUNTED = Counted(PROVED, NAME, TASK.hash, ALICE, at(90), (2, 1))
 ACCEPTED = Accepted(TASK.hash, Hash32(bytes(32)), (1,), at(5))
 PLACE = Member(TASK.hash, ALICE, 0, Hash32(bytes(32)))
 OUTSIDE = NotMember(TASK.hash, ALICE)
@@ -110,6 +112,7 @@ HOLDS: dict[str, list[list[Fact]]] = {
         [EQUIVOCATED, OTHER_OF_IT],
         [EQUIVOCATED, msgspec.structs.replace(OTHER_OF_IT, slasher=PROVED, proved=True, at=at(90))],
         [msgspec.structs.replace(each, **OF_BOND) for each in (EQUIVOCATED, OTHER_OF_IT)],
+        [ASKED, COUNTED],
     ],
     "not_proved": [[EQUIVOCATED, LIE, FALSE], [EQUIVOCATED, msgspec.structs.replace(LIE, evidence=b"look")]],
     "after_veto": [[ASKED, OVERRULED, DONE]],
@@ -190,6 +193,11 @@ NOT: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
         (2, 0, {"set_hash": OTHER.hash}),
         (2, 0, {"set_hash": None}),
         (2, 1, {"condition": OWN}),
+        (3, 0, {"proved": True}),
+        (3, 0, {"condition": INVALID_RESPONSE}),
+        (3, 0, {"task_hash": None}),
+        (3, 1, {"task_hash": OTHER.hash}),
+        (3, 1, {"operator": BOB}),
     ],
     "not_proved": [
         (0, 0, {"request": OTHER.hash}),

@@ -34,6 +34,7 @@ from nektar.model import (
     GapPassed,
     Hash32,
     Level,
+    MissCounted,
     Moment,
     Network,
     NetworkListed,
@@ -183,6 +184,15 @@ def wrongs(
             else:
                 j, other = next((j, e) for j, e in same if e.proved)
                 yield "twice", j, [other]
+    if asked.condition == MISSED_DUTY and submitted is not None and not asked.proved:
+        counts = [
+            (j, e)
+            for j, e in enumerate(events)
+            if j > submitted and isinstance(e, MissCounted) and e.slasher in NETWORK.contracts.values()
+            if (e.task_hash, e.operator) == (task_hash, asked.operator)
+        ]
+        if counts:
+            yield "twice", max(i, counts[0][0]), [counts[0][1]]
     vetoed: SlashingVetoed | None = None
     listed: NetworkListed | None = None
     for j, event in enumerate(events):
@@ -714,6 +724,22 @@ def test_of_two_requests_for_one_thing_the_second_is_too_many_and_never_the_prov
         assert found(first, msgspec.structs.replace(second, **each)) == []
 
 
+def test_a_miss_that_has_counted_is_no_other_requests_whatever_comes_first() -> None:
+    claim, claimed = asks(9), [*closed(9)]
+    count = MissCounted(At(10, 1, 1), PROVED, UNHEARD, TASK.hash, ALICE)
+    before = msgspec.structs.replace(count, at=At(9, 1, 1))
+    begun = closed(*range(4, 9))
+    for events in ([*begun, claim, *claimed, count, *closed(10)], [*begun, before, claim, *claimed]):
+        (found,) = [CONDITION.claims(each) for each in play(*events)]
+        assert (found.reason, found.notes["other_request"]) == ("twice", "0x" + UNHEARD.hex())
+        assert [each.contract for each in events_of(found)] == ["trusted_slasher", "slashing_manager"]
+    for changes in ({"task_hash": OTHER.hash}, {"operator": BOB}, {"slasher": THIEF}):
+        other = msgspec.structs.replace(before, **changes)
+        assert play(*begun, other, claim, *claimed) == []
+    for changes in ({"proved": True, "slasher": PROVED}, {"condition": INVALID_RESPONSE}):
+        assert play(*begun, before, msgspec.structs.replace(claim, **changes), *claimed) == []
+
+
 def test_an_execution_after_a_veto_or_outside_of_its_window_is_found() -> None:
     veto = SlashingVetoed(At(10, 1, 1), TRUSTED, NAME)
     begun = [*closed(*range(4, 9)), asks(9), *closed(9)]  # a veto until 12, an execution until 15
@@ -794,15 +820,16 @@ def test_a_task_of_the_fork_that_went_away_is_unknown_on_the_one_that_stands() -
 
 def test_requests_and_tasks_leave_the_state_and_of_a_task_fifteen_bytes_stay() -> None:
     end, gone = 8 + WINDOW + LATE, 10 + KEPT
-    begun = [*BEGIN, asks(4), shows(4), *closed(4), executes(8), *closed(8)]
+    count = MissCounted(At(8, 1, 1), PROVED, UNHEARD, TASK.hash, BOB)
+    begun = [*BEGIN, asks(4), shows(4), *closed(4), count, executes(8), *closed(8)]
     state, _ = played(*begun, *closed(end - 1))
-    assert (len(state.tasks), len(state.past), len(state.requests)) == (2, 0, 1)
+    assert (len(state.tasks), len(state.past), len(state.requests), len(state.counted)) == (2, 0, 1, 1)
     state, _ = played(*begun, *closed(end, gone - 1))
     assert (len(state.tasks), len(state.requests)) == (0, 1)
     for last in (closed(end, gone), [GapPassed(end, gone + 9)]):
         after, _ = played(*begun, *closed(end - 1), *last)
         assert (len(after.tasks), len(after.due), len(after.requests), len(after.open)) == (0, 0, 0, 0)
-        assert (len(after.standing), len(after.missed)) == (0, 0)
+        assert (len(after.standing), len(after.missed), len(after.counted)) == (0, 0, 0)
         assert [each.holds for each in after.registry.sets.values()] == [0]
         assert sum(map(len, after.past.values())) == 2 * 15
         assert [past.find(after.past, each.hash) for each in (TASK, OTHER)] == [3, 3]
@@ -881,11 +908,12 @@ def test_a_checkpoint_holds_all_that_is_found_later() -> None:
     veto = SlashingVetoed(At(5, 1, 1), TRUSTED, NAME)
     attested = Attested(At(5, 2, 3), OTHER.hash, ALICE, Hash32(bytes(32)), True)
     responded = Responded(At(5, 0, 0), TASK.hash, Hash32(bytes(32)), (1,))
-    state, _ = played(*BEGIN, asks(4), *closed(4), veto, attested, responded, *closed(5))
+    count = MissCounted(At(5, 3, 5), PROVED, UNHEARD, OTHER.hash, ALICE)
+    state, _ = played(*BEGIN, asks(4), *closed(4), veto, attested, responded, count, *closed(5))
     stored = checkpoint.encode(Step(0, None, state, Map(), -1, None))
     read = checkpoint.decode(stored, FOLD).state
     assert read == state
     for event in (executes(12, THIEF), asks(12, MISSED_DUTY, b"n" * 32, OTHER.hash), *closed(12)):
         (state, changes), (read, again) = FOLD.step(state, event), FOLD.step(read, event)
         assert again == changes
-    assert len(changes) == 4
+    assert len(changes) == 5

@@ -173,7 +173,24 @@ def wrong(site: Site) -> Wrong:
     asked_back = site.ask("delegation", "stakeOf", under.address) - TERMS.minimum + 1
     site.do(under, "delegation", "requestWithdrawal", under.address, asked_back)
     lasting = of_bond(0, set_hash, members)
-    right = {each["requestId"] for each in (lasting, proved, shown, silent, breach, asked[0], *own)}
+
+    # Misses that were slashed for: one of them, and in other company, which the contract refuses.
+    duties = [site.submit(n=10, window=2, grace=0) for _ in range(TERMS.miss_allowance + 2)]
+    site.mine_to(duties[-1].end)
+
+    def misses(of: list[Task]) -> tuple[Any, ...]:
+        return [members], [(each.fields, 0, index, []) for each in of]
+
+    index = [member[0] for member in members].index(site.operators[3].account.address)
+    slashed = site.do(site.stranger, "slashing_manager", "proveMissedDuty", *misses(duties[:-1]))[
+        "SlashingRequested"
+    ]
+    anew = abi.encode("proveMissedDuty", *misses(duties[1:]))
+    refused = site.refusal(site.stranger, "slashing_manager", "proveMissedDuty", *misses(duties[1:]))
+    assert refused == f"MissAlreadyCounted(0x{duties[1].hash.hex()})"
+    expect(request(duties[0], missed, 3), "twice")
+    expect(request(duties[-1], missed, 3, shown=anew), "not_proved")
+    right = {each["requestId"] for each in (lasting, slashed, proved, shown, silent, breach, asked[0], *own)}
     return Wrong(expected, right, old, [each["requestId"] for each in own])
 
 
