@@ -9,6 +9,8 @@ at most one that is not verified is held for each Operator, so no number of fals
 
 Who is in the quorum of an accepted response has signed that too: the sum of signatures shows it of each. The
 sum is verified when first a member is found to have signed another one; what agrees with it costs nothing.
+The quorum of a call that reverted counts for nothing: its sum would show it as well, but the contracts prove
+a member's own signature, or its place in the record of the accepted response, and of that call have neither.
 How Tasks are watched, and for how long, is said in `watch.py`.
 """
 

@@ -9,7 +9,8 @@ A signature that stands alone is verified as it comes, where its response is wro
 finding: so no number of false ones hides a true one, or makes the state grow; each costs one verification,
 and none costs any once its Operator is found. A Task's number is factored once, when first a response to it
 is heard that multiplies to it. Who is in the quorum of an accepted response has signed that: the sum of
-signatures shows it of each, and is verified once where the response is wrong.
+signatures shows it of each, and is verified once where the response is wrong. One that reverted counts for
+nothing, as in `equivocation.py`.
 
 How long Tasks are watched is said in `watch.py`.
 """

@@ -3,7 +3,9 @@
 There is no offence in it: it tells a Network that somebody's responses do not arrive, and whose. A revert
 shows who sent the call, which is recovered from its transaction, and nothing else: what it says of Operators
 anybody may write. Only where the signature in it is that of the member whom it names, in the set of a Task
-that was submitted, is it that member's response, whoever sent it.
+that was submitted, is it that member's response, whoever sent it. Of a quorum the sender alone is named: the
+contracts prove nothing by a sum that they did not take, and to verify one for each call that anybody may
+send would take a tenth of a second at a thousand members.
 
 One finding per call. Of a block, the first MOST calls count, since anybody may send them. Tasks are kept
 until their grace is over and LATE blocks more; of later responses nobody but the sender is named. Of a block

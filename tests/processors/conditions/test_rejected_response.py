@@ -30,6 +30,8 @@ from nektar.model import (
 )
 from nektar.networks.encoding import encode_answer
 from nektar.rows import Change, Finding
+from processors.conditions.equivocation import Equivocation
+from processors.conditions.invalid_response import InvalidResponse
 from processors.conditions.rejected_response import LATE, MOST, Desk, RejectedResponse
 from tests.devnet.contracts.conftest import Refused, Site, Task, on_anvil
 from tests.processors.real_chain import found, gathered, reader
@@ -220,6 +222,25 @@ def test_on_a_real_chain_each_refused_response_is_proved_by_its_transaction(site
         verdict = verify(bundle, reader(site), lambda name: CONDITION.holds)
         assert (verdict.id, verdict.accused.operator) == (finding.id, finding.operator)
         assert finding.block in verdict.canonical
+
+
+@pytest.mark.real
+def test_what_a_quorum_signed_that_no_contract_took_names_its_sender_alone(site: Site, late: Task) -> None:
+    """Its sum shows that each member signed another response than the accepted one: the contracts take no
+    proof by it, so nobody is found for what they would not slash."""
+    snapshot, head = site.chain.rpc("evm_snapshot"), site.head
+    task_ = site.submit(n=91)
+    site.do(site.stranger, "task_manager", "respond", *site.response(task_, (7, 13), [0, 2, 3]))
+    with pytest.raises(Refused, match="WrongState"):
+        site.do(site.submitter, "task_manager", "respond", *site.response(task_, (13, 7), [0, 2, 3]))
+    other = (13, 7), [1], (7, 13), site.sign(0, task_, (7, 13))
+    proof = (task_.fields, task_.members, 0, *other)
+    refused = site.refusal(site.stranger, "slashing_manager", "proveEquivocationInQuorum", *proof)
+    assert refused.startswith("WrongRecord(")
+    named = [each.operator for each in found(site, CONDITION) if each.block_number > head]
+    assert named == [bytes.fromhex(site.submitter.address[2:])]
+    assert found(site, Equivocation()) == found(site, InvalidResponse()) == []
+    site.chain.rpc("evm_revert", snapshot)
 
 
 def test_seeds_of_random_calls_name_nobody_who_neither_sent_nor_signed() -> None:
