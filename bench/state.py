@@ -16,6 +16,7 @@ import argparse
 import gc
 import resource
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)  # as every command has it
     named = [fold for fold in all_folds() if given.fold in (None, fold.name)]
     folds = [(fold, calculus.begin(fold, NETWORK)) for fold in named]
-    refs: list[BlockRef] = []
+    refs = deque[BlockRef](maxlen=DEPTH + 1)
     began, spent = time.monotonic(), 0.0
     print(f"{OPERATORS:,} operators, {WINDOW + GRACE:,} tasks open; before: {_memory()} MB")
     for block, events in history(tasks, given.attesting, given.seconds, given.rotate, given.silent):
@@ -74,7 +75,7 @@ def main() -> None:
         started = time.perf_counter()
         for i, (fold, folded) in enumerate(folds):
             after, _ = calculus.apply(fold, folded, New((block,), {}), events, block.number)
-            final = refs[max(0, block.number - DEPTH)]
+            final = refs[0]
             after, _ = calculus.apply(fold, after, Mark(block.ref, final), (), block.number)
             if brought:
                 after, _ = calculus.apply(fold, after, brought, (), block.number)

@@ -113,6 +113,7 @@ from nektar.operators import UNKNOWN_TWIN, Members, Registry
 from nektar.rows import Change, Finding
 from processors import past
 from processors.conditions import reasons
+from processors.conditions.answered import Answered, pack, unpack
 from processors.conditions.bond_breach import DELEGATION, REGISTRY
 from processors.conditions.exhibits import Exhibits, Place
 from processors.conditions.flaws import MISSED_DUTY, Chain, Signature, flaw
@@ -126,29 +127,6 @@ LATE = 7_200  # a day of 12-second blocks
 PAUSES = 1_000
 _NO_TASK = Hash32(bytes(32))
 _SOME = 1  # stands for any number above 0
-
-
-class Known(msgspec.Struct, frozen=True, array_like=True):
-    """A Task of this chain, and who is known to have answered it."""
-
-    at: Place
-    task: bytes  # what its hash is of
-    held: bool  # the registry holds its set
-    responded: Place | None = None
-    digest: Hash32 | None = None  # of the response
-    out: int | None = None  # bitmap, of the response: who did not sign it, if that is told
-    attested: int = 0  # bitmap: who did so by itself
-    cancelled: Place | None = None
-    linked: int = 0  # bitmap: of these, those of whom only a block that is not proved says it
-
-    @property
-    def set_hash(self) -> Hash32:
-        return set_hash_of(self.task)
-
-    @property
-    def end(self) -> int:
-        """The last block of its grace."""
-        return sum(deadline_of(self.task))
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -192,7 +170,7 @@ class Watch(msgspec.Struct, frozen=True):
     terms: dict[str, int]  # what predicates are told
     bonds: Bonds | None  # None: the configuration does not name what they rest on
     registry: Registry = Registry()
-    tasks: Map[Hash32, Known] = Map()
+    tasks: Map[Hash32, bytes] = Map()  # packed
     past: Map[int, bytes] = Map()
     numbers: int = 0  # Tasks 1 to this one were all seen; -1: some were not
     newest: int = -1  # block of the newest Task
@@ -203,7 +181,7 @@ class Watch(msgspec.Struct, frozen=True):
     counted: Map[Hash32, Map[Address, Count]] = Map()  # Task → Operators whose misses of it have counted
     listed: tuple[Listed, Place] | None = None
     pauses: tuple[Place, ...] = ()  # where one began or ended, of the newest
-    due: Map[int, Map[bytes, None]] = Map()  # block → Tasks and requests that leave with it
+    due: Map[int, tuple[bytes, ...]] = Map()  # block → Tasks and requests that leave with it
     open: tuple[ChainEvent, ...] = ()  # in the block that is not closed yet
     pace: Pace = ()
 
@@ -324,6 +302,11 @@ def _place(event: ChainEvent, block: Block) -> Place:
 # --- tasks ------------------------------------------------------------------------------------------
 
 
+def _known(state: Watch, task_hash: Hash32 | None) -> Answered | None:
+    packed = None if task_hash is None else state.tasks.get(task_hash)
+    return None if packed is None else unpack(packed)
+
+
 def _submitted(state: Watch, event: TaskSubmitted, at: Place) -> Watch:
     task = event.task
     if task.hash in state.tasks or past.find(state.past, task.hash) is not None:
@@ -343,17 +326,17 @@ def _submitted(state: Watch, event: TaskSubmitted, at: Place) -> Watch:
     return msgspec.structs.replace(
         state,
         registry=operators.hold(state.registry, set_hash) if held else state.registry,
-        tasks=state.tasks.set(task.hash, Known(at, task.preimage, held)),
+        tasks=state.tasks.set(task.hash, pack(Answered(at, task.preimage, held))),
         due=_file(state.due, leaves, task.hash),
     )
 
 
 def _cancelled(state: Watch, event: TaskCancelled, at: Place) -> Watch:
-    known = state.tasks.get(event.task_hash)
+    known = _known(state, event.task_hash)
     if known is None or known.cancelled:
         return state
     known = msgspec.structs.replace(known, cancelled=at)
-    return msgspec.structs.replace(state, tasks=state.tasks.set(event.task_hash, known))
+    return msgspec.structs.replace(state, tasks=state.tasks.set(event.task_hash, pack(known)))
 
 
 def _is_unknown(state: Watch, task_hash: Hash32) -> bool:
@@ -364,7 +347,7 @@ def _is_unknown(state: Watch, task_hash: Hash32) -> bool:
 
 
 def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple[Watch, list[Change]]:
-    known = state.tasks.get(event.task_hash)
+    known = _known(state, event.task_hash)
     if known is None or known.responded:
         return state, []
     out, named = None, event.non_signers
@@ -376,7 +359,7 @@ def _responded(state: Watch, event: Responded, at: Place, block: Block) -> tuple
 
 
 def _attested(state: Watch, event: Attested, at: Place, block: Block) -> tuple[Watch, list[Change]]:
-    known = state.tasks.get(event.task_hash)
+    known = _known(state, event.task_hash)
     if known is None or not known.held or at.block > known.end:
         return state, []
     place = state.registry.held(known.set_hash).place(event.operator)
@@ -388,9 +371,12 @@ def _attested(state: Watch, event: Attested, at: Place, block: Block) -> tuple[W
     return _answered(state, event.task_hash, known, block)
 
 
-def _answered(state: Watch, task_hash: Hash32, known: Known, block: Block) -> tuple[Watch, list[Change]]:
+def _answered(state: Watch, task_hash: Hash32, known: Answered, block: Block) -> tuple[Watch, list[Change]]:
     """Somebody answered a Task: not missed, though that may have been claimed before."""
-    state, changes = msgspec.structs.replace(state, tasks=state.tasks.set(task_hash, known)), list[Change]()
+    state, changes = (
+        msgspec.structs.replace(state, tasks=state.tasks.set(task_hash, pack(known))),
+        list[Change](),
+    )
     for key in sorted(state.missed.get(task_hash, ())):
         state, found = _check_signed(state, state.requests[key], block)
         changes += found
@@ -399,7 +385,7 @@ def _answered(state: Watch, task_hash: Hash32, known: Known, block: Block) -> tu
 
 def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
     task_hash, operator = request.of.task_hash, request.of.operator
-    known = state.tasks.get(task_hash) if task_hash else None
+    known = _known(state, task_hash)
     if task_hash is None or known is None or not known.held:
         return state, []
     if _attests(state, task_hash, operator, block, case := Exhibits()):
@@ -416,7 +402,7 @@ def _check_signed(state: Watch, request: Asked, block: Block) -> tuple[Watch, li
     return state, []
 
 
-def _accepted(task_hash: Hash32, known: Known) -> Accepted | None:
+def _accepted(task_hash: Hash32, known: Answered) -> Accepted | None:
     """The response that was accepted to a Task, if it is told who signed it."""
     if known.responded is None or known.digest is None or known.out is None:
         return None
@@ -467,7 +453,7 @@ def _requested(state: Watch, event: SlashingRequested, at: Place, block: Block) 
 def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
     """Whether the Operator owed its Task nothing: whatever excuses it happened before the request."""
     task_hash, operator = task_of(request.of), request.of.operator
-    known = state.tasks.get(task_hash) if task_hash else None
+    known = _known(state, task_hash)
     if task_hash is None or known is None:
         return state, []
     members = state.registry.held(known.set_hash) if known.held else None
@@ -490,7 +476,7 @@ def _check_duty(state: Watch, request: Asked, block: Block) -> tuple[Watch, list
 def _check_window(state: Watch, request: Asked, block: Block) -> tuple[Watch, list[Change]]:
     if (task_hash := task_of(request.of)) is None:
         return state, []
-    if (known := state.tasks.get(task_hash)) is None:
+    if (known := _known(state, task_hash)) is None:
         if (submitted := past.find(state.past, task_hash)) is None:
             return state, []
         return _find_stored(state, block, request, "window_passed", "_status.submittedBlock", submitted)
@@ -606,7 +592,7 @@ class _Log(Chain):
         return True
 
     def accepted(self, task_hash: Hash32, is_it: Callable[[Accepted], bool]) -> bool:
-        known = self._state.tasks.get(task_hash)
+        known = _known(self._state, task_hash)
         accepted = _accepted(task_hash, known) if known else None
         if known is None or known.responded is None or accepted is None or not is_it(accepted):
             return False
@@ -615,7 +601,7 @@ class _Log(Chain):
 
     def is_unanswered(self, task_hash: Hash32) -> bool:
         """Only where every block since its submission is proved."""
-        known = self._state.tasks.get(task_hash)
+        known = _known(self._state, task_hash)
         if known is None or known.responded or self._state.doubtful >= known.at.block:
             return False
         self._case.stored("_status.recordHash", (task_hash,), 0, self._block.ref)
@@ -671,7 +657,7 @@ class _Log(Chain):
 
 def _attests(state: Watch, task_hash: Hash32, operator: Address, block: Block, case: Exhibits) -> bool:
     """Whether an Operator attested a Task: if so, the case shows it."""
-    known = state.tasks.get(task_hash)
+    known = _known(state, task_hash)
     place = state.registry.held(known.set_hash).place(operator) if known and known.held else None
     if known is None or place is None or not known.attested >> place & 1:
         return False
@@ -686,7 +672,8 @@ def _executed(state: Watch, event: SlashingExecuted, at: Place, block: Block) ->
     if not request.executed:
         leaves = max(request.leaves, at.block + KEPT)
         state = _kept(state, msgspec.structs.replace(request, executed=True, leaves=leaves))
-        state = msgspec.structs.replace(state, due=_file(state.due, leaves, request.key))
+        if leaves > request.leaves:
+            state = msgspec.structs.replace(state, due=_file(state.due, leaves, request.key))
     done = Executed(event.slasher, event.request, event.receiver, at.ref, at.order, block.time)
     contract, changes = state.slashers[done.slasher], list[Change]()
     if vetoed := request.vetoed:
@@ -728,7 +715,7 @@ def _find(
     except NotProved:
         return state, []
     state = _kept(state, msgspec.structs.replace(request, said=(*request.said, reason)))
-    known = state.tasks.get(of.task_hash) if of.task_hash else None
+    known = _known(state, of.task_hash)
     asked = sought.event(
         state.slashers[of.slasher], of.at, At(request.at.block, request.at.tx, request.at.log)
     )
@@ -798,7 +785,7 @@ def _pass(state: Watch, due: Iterable[int]) -> Watch:
 
 
 def _forget_task(state: Watch, task_hash: Hash32) -> Watch:
-    known, registry = state.tasks[task_hash], state.registry
+    known, registry = unpack(state.tasks[task_hash]), state.registry
     return msgspec.structs.replace(
         state,
         registry=operators.release(registry, known.set_hash) if known.held else registry,
@@ -820,8 +807,8 @@ def _forget_request(state: Watch, key: bytes) -> Watch:
     return msgspec.structs.replace(state, requests=requests, standing=standing, missed=missed)
 
 
-def _file(due: Map[int, Map[bytes, None]], block: int, key: bytes) -> Map[int, Map[bytes, None]]:
-    return due.set(block, due.get(block, Map()).set(key, None))
+def _file(due: Map[int, tuple[bytes, ...]], block: int, key: bytes) -> Map[int, tuple[bytes, ...]]:
+    return due.set(block, (*due.get(block, ()), key))
 
 
 def _hex(octets: bytes) -> str:

@@ -54,6 +54,7 @@ from nektar.model import (
 from nektar.networks.encoding import encode_answer, padded
 from nektar.rows import Change, Finding, SlashingRow
 from processors import past
+from processors.conditions.answered import unpack
 from processors.conditions.reasons import subject_of
 from processors.conditions.wrongful_slashing import KEPT, LATE, Watch, WrongfulSlashing
 from processors.folds.slashings import Slashings
@@ -540,7 +541,7 @@ def test_a_task_that_all_attest_takes_a_bit_for_each_of_them() -> None:
         Attested(At(4, i, i), TASK.hash, each, Hash32(bytes(32)), True) for i, each in enumerate(SECRETS)
     ]
     state, _ = played(*BEGIN, *attests, *closed(4))
-    known, other = state.tasks[TASK.hash], state.tasks[OTHER.hash]
+    known, other = unpack(state.tasks[TASK.hash]), unpack(state.tasks[OTHER.hash])
     assert (known.attested, known.linked) == (0b11, 0)
     without = msgspec.structs.replace(known, attested=0)
     assert msgspec.structs.replace(without, at=other.at, task=other.task) == other
@@ -861,7 +862,7 @@ def test_what_can_still_be_executed_on_somebodys_word_stays_until_it_is() -> Non
     assert (len(state.requests), len(state.due)) == (0, 0)
 
 
-class NeverScanned(dict[int, Map[bytes, None]]):
+class NeverScanned(dict[int, tuple[bytes, ...]]):
     """What is due, which may only be asked for a block."""
 
     def __iter__(self) -> Iterator[int]:
