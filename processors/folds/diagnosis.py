@@ -229,8 +229,8 @@ def _forged(state: Diagnoses, about: About, place: int, bringer: str) -> tuple[D
 
 
 def _with(steps: Steps, report: Report) -> Steps:
-    """Of one sender and step the one that went best is kept, and of these the newest: so an attempt that
-    succeeded in the end counts, whichever came first."""
+    """Of one sender and step the one that went best is kept: the first that succeeded, since who is left out
+    does it all again for its attestation, or else the newest that failed."""
     place = (report.brought_by, report.step)
     rival = next((each for each in steps if (each.brought_by, each.step) == place), None)
     if rival is None:
@@ -244,8 +244,9 @@ def _sorting(report: Report) -> tuple[bool, str, int]:
     return not _own(report), report.brought_by, _ORDER[report.step]
 
 
-def _better(report: Report) -> tuple[bool, int, bytes]:
-    return not report.error, report.ended, report.span
+def _better(report: Report) -> tuple[bool, bool, int, bytes]:
+    said = report.ended >= 0
+    return not report.error, said, report.ended if report.error else -report.ended, report.span
 
 
 def _own(report: Report) -> bool:
@@ -456,13 +457,13 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, shown, signed)
     if wrong := [each for each in own if each.response and _is_refuted(task.preimage, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
-    working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
-    if slow := [each for each in (*working, *gave_up) if each.ended >= deadline]:
-        return Verdict(Cause.SLOW_EXECUTION, Step.EXECUTE, _OPERATOR, (slow[0],))
     collected = [each for each in steps if each.role == _AGGREGATOR and each.step is Step.COLLECT]
     sent = [each for each in own if each.step is Step.SEND and not each.error and 0 <= each.ended < deadline]
     if dropped := [each for each in (*sent, *collected) if not each.error]:
         return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, tuple(dropped))
+    working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
+    if slow := [each for each in (*working, *gave_up) if each.ended >= deadline]:
+        return Verdict(Cause.SLOW_EXECUTION, Step.EXECUTE, _OPERATOR, (slow[0],))
     if failed := [each for each in own if each.error and each.step in _OVER_THE_NETWORK]:
         return Verdict(Cause.NETWORK, failed[-1].step, _NOBODY, tuple(failed))
     last = own[-1]
