@@ -22,10 +22,12 @@ Operator tells of itself; time is the block that it says it knew, so that no clo
 
 A transaction that is sent on seeing the deadline's block comes too late, hence *before*. An Aggregator's word
 makes nobody guilty but itself, and an Operator's word of its Aggregator stands beside who told it
-(`told_by`). A signature needs nobody's word: it counts whoever brings it, and in whatever call it is, of who
-tells nothing as well. It is verified as it comes, where its response is wrong, and kept only if it is the
-Operator's: no number of false ones hides a true one, or makes the state grow. They are counted against
-whoever brings them, of each duty once.
+(`told_by`). Who tells of a wrong response brings no quorum nearer.
+
+A signature needs nobody's word: it counts whoever brings it, and in whatever call it is, of who tells nothing
+as well. It is verified as it comes, where its response is wrong, and kept only if it is the Operator's: no
+number of false ones hides a true one, or makes the state grow. They are counted against whoever brings them,
+of each duty once.
 
 What comes late refines a diagnosis for a day of blocks; in which order things come changes nothing but how
 many steps of a sender who tells one twice are kept. Work is for the duties that something is told of, or that
@@ -60,10 +62,12 @@ from nektar.model import (
 from nektar.networks.answers import LIMIT, refutation
 from nektar.networks.encoding import BadEncoding, answer_of, input_of
 from nektar.operators import UNKNOWN_TWIN
-from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState, ForgeryRow
+from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState, ForgeryRow, TaskRow
 from nektar.telemetry import TOO_LATE, Step
 from processors import early
+from processors.folds import stakes
 from processors.folds.deadlines import require_blocks
+from processors.folds.stakes import Stakes
 from processors.folds.tasks import Ledger, Tasks
 
 # Blocks after a Task's end for which what is told of it still counts: a day of 12-second blocks.
@@ -77,6 +81,7 @@ MOST_RUNS = 16
 _NOT_DONE = frozenset((DutyState.LATE, DutyState.MISSED, DutyState.UNKNOWN))
 _ORDER = {step: place for place, step in enumerate(Step)}
 _OVER_THE_NETWORK = (Step.RECEIVE, Step.SEND, Step.ATTEST)
+_WHOLE = 10_000  # basis points
 _OPERATOR, _AGGREGATOR, _NOBODY = "operator", "aggregator", "nobody"
 
 Steps = tuple[Report, ...]
@@ -87,6 +92,8 @@ class About(msgspec.Struct, frozen=True):
 
     task: Task
     told: Map[Address, Steps] = Map()
+    delivered: int = 0  # bitmap: members whose response is told to have reached an Aggregator in time
+    could: bool = False  # it has a response on the chain, or these were enough for one, and matter no more
     wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
     forged: Map[str, int] = Map()  # who brings such that are not theirs → bitmap over the set's places
     rows: Map[Address, DiagnosisRow] = Map()  # as last put out
@@ -110,6 +117,7 @@ class Diagnoses(msgspec.Struct, frozen=True):
     ledger: Ledger
     chain_id: int
     contract: Address  # the TaskManager, which signatures name; empty where the Network has none
+    stakes: Stakes = Map()  # in the sets that the ledger holds
     about: Map[Hash32, About] = Map()
     due: Map[int, tuple[Hash32, ...]] = Map()  # block → Tasks that end, or are forgotten, with it
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
@@ -137,6 +145,14 @@ class Diagnosis:
 
     def step(self, state: Diagnoses, event: Event) -> tuple[Diagnoses, list[Change]]:
         """Raises UnsupportedDeadline for a Task whose deadline is not a block."""
+        before = state.ledger.registry
+        state, changes = self._step(state, event)
+        if (after := state.ledger.registry) is not before:
+            held = stakes.follow(state.stakes, event, before, after)
+            state = msgspec.structs.replace(state, stakes=held)
+        return state, changes
+
+    def _step(self, state: Diagnoses, event: Event) -> tuple[Diagnoses, list[Change]]:
         match event:
             case Report():
                 return _told(state, event)
@@ -171,13 +187,45 @@ def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
     about = state.about.get(report.task_hash)
     if about is None or report.task_hash in state.submitted:
         return _wait(state, report), changes
+    if (place := state.ledger.registry.held(about.task.set_hash).place(report.operator)) is None:
+        return state, changes
     before = about.told.get(report.operator, ())
     after = _with(before, report)
-    if after == before:
+    if after != before:
+        about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
+        state, more = _again(state, about, report.operator)
+        changes += more
+    if about.could or about.delivered >> place & 1 or not _helps_a_quorum(about.task, report):
         return state, changes
-    about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
-    state, more = _again(state, about, report.operator)
+    about = msgspec.structs.replace(state.about[report.task_hash], delivered=about.delivered | 1 << place)
+    state, more = _known(state, about, _are_enough(about, state.stakes[about.task.set_hash]))
     return state, [*changes, *more]
+
+
+def _helps_a_quorum(task: Task, report: Report) -> bool:
+    is_wrong = bool(report.response) and _is_refuted(task.preimage, report.response)
+    return _is_delivery(report, task.deadline.value) and not is_wrong
+
+
+def _are_enough(about: About, stakes_: tuple[int, ...]) -> bool:
+    """Whether those who delivered are as many as the contract asks for."""
+    task, delivered = about.task, about.delivered
+    if delivered.bit_count() * _WHOLE < task.response_threshold * len(stakes_):
+        return False
+    signed = sum(stake for place, stake in enumerate(stakes_) if delivered >> place & 1)
+    return signed * _WHOLE >= task.stake_threshold * sum(stakes_)
+
+
+def _known(state: Diagnoses, about: About, could: bool) -> tuple[Diagnoses, list[Change]]:
+    """More is known of the whole Task: `could` it be responded to?"""
+    changes: list[Change] = []
+    if could:
+        about = msgspec.structs.replace(about, delivered=0, could=True)
+    state = msgspec.structs.replace(state, about=state.about.set(about.task.hash, about))
+    for operator in sorted(about.rows) if could else ():
+        state, more = _again(state, state.about[about.task.hash], operator)
+        changes += more
+    return state, changes
 
 
 def _wait(state: Diagnoses, message: Report | Signed) -> Diagnoses:
@@ -304,6 +352,11 @@ def _moved(state: Diagnoses, moved: Iterable[Change]) -> tuple[Diagnoses, list[C
     changes: list[Change] = []
     for change in moved:
         duty = change.after
+        if isinstance(duty, TaskRow) and duty.response_block:
+            about = state.about.get(Hash32(duty.task_hash))
+            if about and not about.could:
+                state, more = _known(state, about, could=True)
+                changes += more
         if not isinstance(duty, DutyRow) or (about := state.about.get(Hash32(duty.task_hash))) is None:
             continue
         operator = Address(duty.operator)
@@ -419,7 +472,8 @@ class Verdict(NamedTuple):
 def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> DiagnosisRow:
     operator = Address(duty.operator)
     steps = about.told.get(operator, ())
-    verdict = _verdict(about.task, steps, about.wrong.get(operator), state.alive.get(operator))
+    wrong, alive = about.wrong.get(operator), state.alive.get(operator)
+    verdict = _verdict(about.task, steps, wrong, alive, about.could)
     tellers = {each.brought_by for each in verdict.rests_on}
     if verdict.signed and verdict.signed.brought_by:
         tellers.add(verdict.signed.brought_by)
@@ -437,8 +491,9 @@ def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> 
     )
 
 
-def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | None) -> Verdict:
-    """The first line of the table that holds; `signed` is wrong, and with the Operator's key."""
+def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | None, could: bool) -> Verdict:
+    """The first line of the table that holds; `signed` is wrong, and with the Operator's key; `could`: the
+    Task could be responded to."""
     deadline = task.deadline.value
     own = [each for each in steps if _own(each)]
     if not own and signed is None:
@@ -457,10 +512,10 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, shown, signed)
     if wrong := [each for each in own if each.response and _is_refuted(task.preimage, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
-    collected = [each for each in steps if each.role == _AGGREGATOR and each.step is Step.COLLECT]
-    sent = [each for each in own if each.step is Step.SEND and not each.error and 0 <= each.ended < deadline]
-    if dropped := [each for each in (*sent, *collected) if not each.error]:
-        return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, tuple(dropped))
+    if delivered := tuple(each for each in steps if _is_delivery(each, deadline)):
+        if could:
+            return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, delivered)
+        return Verdict(Cause.UNEXPLAINED, Step.AGGREGATE, _NOBODY, delivered)
     working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
     if slow := [each for each in (*working, *gave_up) if each.ended >= deadline]:
         return Verdict(Cause.SLOW_EXECUTION, Step.EXECUTE, _OPERATOR, (slow[0],))
@@ -468,6 +523,13 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
         return Verdict(Cause.NETWORK, failed[-1].step, _NOBODY, tuple(failed))
     last = own[-1]
     return Verdict(Cause.UNEXPLAINED, last.step, _NOBODY, (last,))
+
+
+def _is_delivery(report: Report, deadline: int) -> bool:
+    """Whether it tells that the response reached an Aggregator in time."""
+    is_step = report.step is Step.SEND if _own(report) else report.step is Step.COLLECT
+    by = (_OPERATOR, _AGGREGATOR)
+    return is_step and report.role in by and not report.error and 0 <= report.ended < deadline
 
 
 def _is_wrong(task: Task, signed: Signed) -> bool:

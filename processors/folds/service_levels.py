@@ -29,11 +29,11 @@ from typing import Any
 import msgspec
 from immutables import Map
 
-from nektar.model import Address, BlockClosed, Event, GapPassed, Hash32, Network, OperatorSetCommitted
-from nektar.operators import Registry
+from nektar.model import Address, BlockClosed, Event, GapPassed, Hash32, Network
 from nektar.rows import Change, DutyRow, DutyState, ServiceRow
-from processors.folds import windows
+from processors.folds import stakes, windows
 from processors.folds.misses import Misses, follow
+from processors.folds.stakes import Stakes
 from processors.folds.tasks import Ledger
 from processors.folds.windows import WINDOWS, Cell, Count, Counts
 
@@ -57,7 +57,7 @@ class Levels(msgspec.Struct, frozen=True):
     time: int = 0  # of the newest block
     decided: Map[int, Counts] = Map()  # what the open block makes of Duties, by the block that decided them
     touched: Map[Address, None] = Map()  # of whose misses some came or went with it
-    stakes: Map[Hash32, tuple[int, ...]] = Map()  # in the sets that the ledger holds, by place
+    stakes: Stakes = Map()  # in the sets that the ledger holds
 
 
 class ServiceLevels:
@@ -83,7 +83,7 @@ class ServiceLevels:
                 misses=misses,
                 decided=_decided(state, before.ledger, said) if said else state.decided,
                 touched=_touched(state.touched, before, misses),
-                stakes=_stakes(state.stakes, event, before.ledger.registry, misses.ledger.registry),
+                stakes=stakes.follow(state.stakes, event, before.ledger.registry, misses.ledger.registry),
             )
         match event:
             case BlockClosed(block):
@@ -95,19 +95,6 @@ class ServiceLevels:
 
 
 # --- what events change -----------------------------------------------------------------------------
-
-
-def _stakes(
-    stakes: Map[Hash32, tuple[int, ...]], event: Event, before: Registry, after: Registry
-) -> Map[Hash32, tuple[int, ...]]:
-    """Those in a set that is committed, too; those in sets that have gone no more."""
-    if after.sets is before.sets:
-        return stakes
-    if isinstance(event, OperatorSetCommitted):
-        stakes = stakes.set(event.set.hash, after.stakes)
-    for set_hash in [each for each in stakes if each not in after.sets]:
-        stakes = stakes.delete(set_hash)
-    return stakes
 
 
 def _decided(state: Levels, before: Ledger, said: Sequence[Change]) -> Map[int, Counts]:
@@ -125,7 +112,7 @@ def _decided(state: Levels, before: Ledger, said: Sequence[Change]) -> Map[int, 
     return decided
 
 
-def _count(stakes: Map[Hash32, tuple[int, ...]], ledger: Ledger, duty: DutyRow, sign: int) -> Count:
+def _count(stakes: Stakes, ledger: Ledger, duty: DutyRow, sign: int) -> Count:
     """What an eligible Duty counts for."""
     members = ledger.registry.held(ledger.tasks[Hash32(duty.task_hash)].task.set_hash)
     place = members.place(Address(duty.operator))

@@ -157,18 +157,23 @@ class World:
         ended = head + rng.choice((0, 0, 1, 4))
         if rng.random() < 0.3:
             return Heartbeat(operator, head, ended)
-        tasks = [each.hash for each in self._tasks[-4:]] or [Hash32(bytes(32))]
+        among = self._tasks[-4:]
+        about = rng.choice(among) if among else None
+        step, error = rng.choice(list(Step)), rng.choice(("", "", "", "TimeoutError", TOO_LATE))
+        if about and rng.random() < 0.3:  # all is well
+            head = ended = about.submitted.block
+            step, error = Step.SEND, ""
         role = rng.choice(("operator", "operator", "operator", "aggregator"))
         return Report(
             brought_by=f"0x{operator.hex()}" if role == "operator" else rng.choice(BRINGERS),
             role=role,
             operator=operator,
-            task_hash=rng.choice(tasks),
-            step=Step.COLLECT if role == "aggregator" else rng.choice(list(Step)),
+            task_hash=about.hash if about else Hash32(bytes(32)),
+            step=Step.COLLECT if role == "aggregator" else step,
             span=rng.randbytes(8),
             begun=rng.choice((-1, head, head, head)),
             ended=rng.choice((-1, ended, ended, ended)),
-            error=rng.choice(("", "", "", "TimeoutError", TOO_LATE)),
+            error=error,
             response=rng.choice((b"", b"", encode_answer(2, 5), encode_answer(5, 2))),
         )
 
