@@ -56,3 +56,8 @@ def of(headers: Mapping[str, bytes]) -> Sender:
 def is_operators(brought_by: str) -> bool:
     """Whether it was an Operator, who brings what it signed itself: there may be many of them."""
     return brought_by.startswith(_OPERATORS)
+
+
+def operator_of(brought_by: str) -> bytes | None:
+    """The Operator's address; None: it was another."""
+    return bytes.fromhex(brought_by.removeprefix(f"{_OPERATORS}0x")) if is_operators(brought_by) else None

@@ -191,7 +191,7 @@ def _brought(
     """Hear what telemetry brings, now or when its Task has come."""
     if signed.task_hash in state.tasks or not _disputable(signed):
         return _heard(state, signed, None, listener)
-    return msgspec.structs.replace(state, early=early.wait(state.early, signed)), []
+    return msgspec.structs.replace(state, early=early.wait_signed(state.early, signed)), []
 
 
 def _disputable(signed: Signed | Responded) -> bool:
@@ -209,7 +209,7 @@ def _closed(state: Watch[Kept], block: Block, listener: Listener[Kept]) -> tuple
     held = state.signed
     state = msgspec.structs.replace(state, tasks=tasks, submitted=(), signed=(), early=left)
     changes: list[Change] = []
-    for signed in (*waited, *held):
+    for signed in (*(each.kept for each in waited), *held):
         if isinstance(signed, Responded):
             state, found = _accepted(state, signed, block, listener)
         else:
@@ -263,7 +263,7 @@ def _said(findings: Iterable[Finding]) -> list[Change]:
 
 def _pass(state: Watch[Kept], first: int, last: int, due: Iterable[int]) -> Watch[Kept]:
     """Blocks `first` to `last` have passed: forget what nothing can be found of any more."""
-    state = msgspec.structs.replace(state, early=early.passed(state.early, last - first + 1))
+    state = msgspec.structs.replace(state, early=early.passed(state.early, first, last))
     for block in due:
         for task_hash in sorted(state.due.get(block, Map())):
             if (watched := state.tasks.get(task_hash)) is None:

@@ -6,6 +6,8 @@ Operator tells of itself; time is the block that it says it knew, so that no clo
 
 | cause | stage | whose it is | holds where |
 |---|---|---|---|
+| unexplained | the last own step's | nobody | something is lost that the Operator or an Aggregator told
+|  |  |  | before the Task came, and no wrong response is signed with its key |
 | offline | receive | operator | nothing own is of this Task, no wrong response is signed with its key; it |
 |  |  |  | told something before the submission; no heartbeat covers a block from the submission to |
 |  |  |  | the deadline |
@@ -63,35 +65,33 @@ from nektar.networks.answers import LIMIT, refutation
 from nektar.networks.encoding import BadEncoding, answer_of, input_of
 from nektar.operators import UNKNOWN_TWIN
 from nektar.rows import Cause, Change, DiagnosisRow, DutyRow, DutyState, ForgeryRow, TaskRow
+from nektar.senders import operator_of
 from nektar.telemetry import TOO_LATE, Step
 from processors import early
 from processors.folds import stakes
 from processors.folds.deadlines import require_blocks
 from processors.folds.stakes import Stakes
+from processors.folds.steps import Steps, added, is_own, packed, unpacked
 from processors.folds.tasks import Ledger, Tasks
 
 # Blocks after a Task's end for which what is told of it still counts: a day of 12-second blocks.
 LATE_BLOCKS = 7_200
-# Steps of one Operator and Task that are kept: each of its own once, and of three Aggregators theirs.
-MOST_STEPS = 24
 # Answers that are remembered as right or wrong: all of a set sign the same, and to factor takes a while.
 _ANSWERS = 1_024
 # Stretches of chain that an Operator's heartbeats cover, newest last: a break begins another one.
 MOST_RUNS = 16
 _NOT_DONE = frozenset((DutyState.LATE, DutyState.MISSED, DutyState.UNKNOWN))
-_ORDER = {step: place for place, step in enumerate(Step)}
 _OVER_THE_NETWORK = (Step.RECEIVE, Step.SEND, Step.ATTEST)
 _WHOLE = 10_000  # basis points
 _OPERATOR, _AGGREGATOR, _NOBODY = "operator", "aggregator", "nobody"
-
-Steps = tuple[Report, ...]
 
 
 class About(msgspec.Struct, frozen=True):
     """A Task that can still be explained."""
 
     task: Task
-    told: Map[Address, Steps] = Map()
+    told: Map[Address, bytes] = Map()  # steps, packed
+    lost: int = 0  # bitmap: members of whom something may be lost that was told before the Task came
     delivered: int = 0  # bitmap: members whose response is told to have reached an Aggregator in time
     could: bool = False  # it has a response on the chain, or these were enough for one, and matter no more
     wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
@@ -126,7 +126,9 @@ class Diagnoses(msgspec.Struct, frozen=True):
         Map()
     )  # Operator → Tasks that it told nothing of, and did not do
     forged: Map[str, int] = Map()  # who brings false signatures → duties that they are about
-    waiting: early.Waiting[Report | Signed] = early.Waiting()  # told before its Task
+    # Before its Task came.
+    told_early: early.Waiting[bytes] = early.Waiting()  # steps, packed, about an Operator each
+    signed_early: early.Waiting[Signed] = early.Waiting()
 
 
 class Diagnosis:
@@ -182,14 +184,14 @@ class Diagnosis:
 
 def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
     changes: list[Change] = []
-    if _own(report) and report.begun >= 0:
+    if is_own(report) and report.begun >= 0:
         state, changes = _alive(state, report.operator, report.begun, None)
     about = state.about.get(report.task_hash)
     if about is None or report.task_hash in state.submitted:
         return _wait(state, report), changes
     if (place := state.ledger.registry.held(about.task.set_hash).place(report.operator)) is None:
         return state, changes
-    before = about.told.get(report.operator, ())
+    before = about.told.get(report.operator, b"")
     after = _with(before, report)
     if after != before:
         about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
@@ -228,8 +230,20 @@ def _known(state: Diagnoses, about: About, could: bool) -> tuple[Diagnoses, list
     return state, changes
 
 
-def _wait(state: Diagnoses, message: Report | Signed) -> Diagnoses:
-    return msgspec.structs.replace(state, waiting=early.wait(state.waiting, message))
+def _with(steps: bytes, report: Report) -> bytes:
+    return packed(added(unpacked(steps, report.task_hash, report.operator), report))
+
+
+def _wait(state: Diagnoses, report: Report) -> Diagnoses:
+    """What an Operator or an Aggregator tells is missed where it is lost: it may be what clears somebody."""
+    about = report.brought_by, report.task_hash, report.operator
+    before = early.find(state.told_early, *about) or b""
+    if (after := _with(before, report)) == before:
+        return state
+    until = max(report.begun, report.ended) if report.role in (_OPERATOR, _AGGREGATOR) else -1
+    bringer, task_hash, operator = about
+    waiting = early.wait(state.told_early, bringer, task_hash, after, len(after), operator, until)
+    return msgspec.structs.replace(state, told_early=waiting)
 
 
 def _signed(state: Diagnoses, signed: Signed) -> tuple[Diagnoses, list[Change]]:
@@ -237,7 +251,8 @@ def _signed(state: Diagnoses, signed: Signed) -> tuple[Diagnoses, list[Change]]:
     brings false ones, whom they are about."""
     about = state.about.get(signed.task_hash)
     if signed.at is None and (about is None or signed.task_hash in state.submitted):
-        return _wait(state, signed), []
+        waiting = early.wait_signed(state.signed_early, signed)
+        return msgspec.structs.replace(state, signed_early=waiting), []
     if about is None or not state.contract or not _is_wrong(about.task, signed):
         return state, []
     members = state.ledger.registry.held(about.task.set_hash)
@@ -274,31 +289,6 @@ def _forged(state: Diagnoses, about: About, place: int, bringer: str) -> tuple[D
     )
     was = ForgeryRow(bringer, before) if before else None
     return state, [Change(was, ForgeryRow(bringer, before + 1))]
-
-
-def _with(steps: Steps, report: Report) -> Steps:
-    """Of one sender and step the one that went best is kept: the first that succeeded, since who is left out
-    does it all again for its attestation, or else the newest that failed."""
-    place = (report.brought_by, report.step)
-    rival = next((each for each in steps if (each.brought_by, each.step) == place), None)
-    if rival is None:
-        return tuple(sorted((*steps, report), key=_sorting))[:MOST_STEPS]
-    if _better(report) <= _better(rival):
-        return steps
-    return tuple(report if each is rival else each for each in steps)
-
-
-def _sorting(report: Report) -> tuple[bool, str, int]:
-    return not _own(report), report.brought_by, _ORDER[report.step]
-
-
-def _better(report: Report) -> tuple[bool, bool, int, bytes]:
-    said = report.ended >= 0
-    return not report.error, said, report.ended if report.error else -report.ended, report.span
-
-
-def _own(report: Report) -> bool:
-    return report.role == _OPERATOR
 
 
 def _alive(
@@ -412,20 +402,54 @@ def _marked(
 def _closed(state: Diagnoses, first: int, last: int) -> tuple[Diagnoses, list[Change]]:
     """These blocks have passed."""
     changes: list[Change] = []
-    waiting = early.passed(state.waiting, last - first + 1)
-    state = msgspec.structs.replace(state, waiting=waiting)
-    if submitted := state.submitted:
-        waiting, waited = early.come(state.waiting, submitted)
-        state = msgspec.structs.replace(state, submitted=(), waiting=waiting)
-        for each in waited:
-            state, more = _told(state, each) if isinstance(each, Report) else _signed(state, each)
-            changes += more
+    if state.submitted:
+        state, changes = _come(state)
+    state = msgspec.structs.replace(
+        state,
+        told_early=early.passed(state.told_early, first, last),
+        signed_early=early.passed(state.signed_early, first, last),
+    )
     for block in [last] if first == last else sorted(each for each in state.due if each <= last):
         for task_hash in state.due.get(block, ()):
             state = _ended(state, state.about[task_hash], block)
         if block in state.due:
             state = msgspec.structs.replace(state, due=state.due.delete(block))
     return state, changes
+
+
+def _come(state: Diagnoses) -> tuple[Diagnoses, list[Change]]:
+    """The block's Tasks have come: what waited for them counts, and what is lost of it is known."""
+    changes: list[Change] = []
+    tasks = state.submitted
+    for task_hash in tasks:
+        about = state.about[task_hash]
+        lost = _places(state, about, early.lost(state.told_early, about.task.submitted.block))
+        state = msgspec.structs.replace(
+            state, about=state.about.set(task_hash, msgspec.structs.replace(about, lost=lost))
+        )
+    told_early, told = early.come(state.told_early, tasks)
+    signed_early, signed = early.come(state.signed_early, tasks)
+    state = msgspec.structs.replace(state, submitted=(), told_early=told_early, signed_early=signed_early)
+    for entry in told:
+        for report in unpacked(entry.kept, entry.task_hash, Address(entry.about)):
+            state, more = _told(state, report)
+            changes += more
+    for each in signed:
+        state, more = _signed(state, each.kept)
+        changes += more
+    return state, changes
+
+
+def _places(state: Diagnoses, about: About, bringers: Iterable[str]) -> int:
+    """The bitmap of members of whom these tell: each Operator of itself, others of everyone."""
+    members = state.ledger.registry.held(about.task.set_hash)
+    places = 0
+    for bringer in bringers:
+        if (operator := operator_of(bringer)) is None:
+            return members.everyone
+        if (place := members.place(Address(operator))) is not None:
+            places |= 1 << place
+    return places
 
 
 def _ended(state: Diagnoses, about: About, block: int) -> Diagnoses:
@@ -471,9 +495,12 @@ class Verdict(NamedTuple):
 
 def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> DiagnosisRow:
     operator = Address(duty.operator)
-    steps = about.told.get(operator, ())
+    steps = unpacked(about.told.get(operator, b""), about.task.hash, operator)
+    place = state.ledger.registry.held(about.task.set_hash).place(operator)
+    assert place is not None  # noqa: S101  it has a Duty
+    is_lost = bool(about.lost >> place & 1)
     wrong, alive = about.wrong.get(operator), state.alive.get(operator)
-    verdict = _verdict(about.task, steps, wrong, alive, about.could)
+    verdict = _verdict(about, steps, wrong, alive, is_lost)
     tellers = {each.brought_by for each in verdict.rests_on}
     if verdict.signed and verdict.signed.brought_by:
         tellers.add(verdict.signed.brought_by)
@@ -491,11 +518,15 @@ def _diagnosed(state: Diagnoses, about: About, duty: DutyRow | DiagnosisRow) -> 
     )
 
 
-def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | None, could: bool) -> Verdict:
-    """The first line of the table that holds; `signed` is wrong, and with the Operator's key; `could`: the
-    Task could be responded to."""
-    deadline = task.deadline.value
-    own = [each for each in steps if _own(each)]
+def _verdict(
+    about: About, steps: Steps, signed: Signed | None, alive: Alive | None, is_lost: bool
+) -> Verdict:
+    """The first line of the table that holds; `signed` is wrong, and with the Operator's key."""
+    task, deadline = about.task, about.task.deadline.value
+    own = [each for each in steps if is_own(each)]
+    if is_lost and signed is None:
+        last = tuple(own[-1:])
+        return Verdict(Cause.UNEXPLAINED, last[0].step if last else Step.RECEIVE, _NOBODY, last)
     if not own and signed is None:
         before = alive is not None and alive.since < task.submitted.block
         covered = alive is not None and any(
@@ -505,7 +536,7 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
             return Verdict(Cause.OFFLINE, Step.RECEIVE, _OPERATOR)
         return Verdict(Cause.NONE_REPORTED, Step.RECEIVE, _NOBODY)
     gave_up = [each for each in own if each.error == TOO_LATE]
-    if early_on := [each for each in gave_up if 0 <= each.ended < deadline]:
+    if not is_lost and (early_on := [each for each in gave_up if 0 <= each.ended < deadline]):
         return Verdict(Cause.CLOCK, early_on[0].step, _OPERATOR, tuple(early_on))
     if signed is not None:
         shown = tuple(each for each in steps if each.response == signed.response)
@@ -513,7 +544,7 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
     if wrong := [each for each in own if each.response and _is_refuted(task.preimage, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
     if delivered := tuple(each for each in steps if _is_delivery(each, deadline)):
-        if could:
+        if about.could:
             return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, delivered)
         return Verdict(Cause.UNEXPLAINED, Step.AGGREGATE, _NOBODY, delivered)
     working = (each for each in own if each.step in (Step.EXECUTE, Step.SIGN))
@@ -521,13 +552,12 @@ def _verdict(task: Task, steps: Steps, signed: Signed | None, alive: Alive | Non
         return Verdict(Cause.SLOW_EXECUTION, Step.EXECUTE, _OPERATOR, (slow[0],))
     if failed := [each for each in own if each.error and each.step in _OVER_THE_NETWORK]:
         return Verdict(Cause.NETWORK, failed[-1].step, _NOBODY, tuple(failed))
-    last = own[-1]
-    return Verdict(Cause.UNEXPLAINED, last.step, _NOBODY, (last,))
+    return Verdict(Cause.UNEXPLAINED, own[-1].step, _NOBODY, (own[-1],))
 
 
 def _is_delivery(report: Report, deadline: int) -> bool:
     """Whether it tells that the response reached an Aggregator in time."""
-    is_step = report.step is Step.SEND if _own(report) else report.step is Step.COLLECT
+    is_step = report.step is Step.SEND if is_own(report) else report.step is Step.COLLECT
     by = (_OPERATOR, _AGGREGATOR)
     return is_step and report.role in by and not report.error and 0 <= report.ended < deadline
 

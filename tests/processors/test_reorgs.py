@@ -190,6 +190,8 @@ def life(
                     coming.append((new, tuple(those), world))
                 if rng.random() < 0.4:  # quicker than the indexer
                     brought([m for _ in range(4) if (m := world.telemetry())])
+                    if "t" in kinds:
+                        told([world.told() for _ in range(4)])
                 parts += coming
                 write(*record(made))
     return log

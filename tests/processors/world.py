@@ -159,13 +159,13 @@ class World:
             return Heartbeat(operator, head, ended)
         among = self._tasks[-4:]
         about = rng.choice(among) if among else None
-        step, error = rng.choice(list(Step)), rng.choice(("", "", "", "TimeoutError", TOO_LATE))
+        step, error = rng.choice(list(Step)), rng.choice(("", "", "TimeoutError", "TimeoutError", TOO_LATE))
         if about and rng.random() < 0.3:  # all is well
             head = ended = about.submitted.block
             step, error = Step.SEND, ""
         role = rng.choice(("operator", "operator", "operator", "aggregator"))
         return Report(
-            brought_by=f"0x{operator.hex()}" if role == "operator" else rng.choice(BRINGERS),
+            brought_by=f"operator/0x{operator.hex()}" if role == "operator" else rng.choice(BRINGERS),
             role=role,
             operator=operator,
             task_hash=about.hash if about else Hash32(bytes(32)),
@@ -174,7 +174,7 @@ class World:
             begun=rng.choice((-1, head, head, head)),
             ended=rng.choice((-1, ended, ended, ended)),
             error=error,
-            response=rng.choice((b"", b"", encode_answer(2, 5), encode_answer(5, 2))),
+            response=rng.choice((b"", b"", b"", encode_answer(2, 5), encode_answer(5, 2))),
         )
 
     def _first(self, i: int) -> ChainEvent:

@@ -71,6 +71,8 @@ from tests.seeds import seeds
 CONDITION = Equivocation()
 FOLD = CONDITION.detect
 SEEDS = seeds(24, 60)
+# Bytes of a signature that waits for its Task.
+ONE_EARLY = early.ENTRY_BYTES + early.SIGNED_BYTES + 64
 
 
 # --- the oracle -------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def forgotten(events: Sequence[Event]) -> set[int]:
             case _:
                 continue
         for queue in waited.values():
-            del queue[: -early.MOST]
+            del queue[: -(early.MOST // ONE_EARLY)]
         waiting = {j for queue in waited.values() for j in queue}
         lost |= {
             j
@@ -162,12 +164,12 @@ def is_true(signed_: Signed, about: TaskSubmitted, key: G1) -> bool:
 SECRETS = {key_of(secret)[0]: secret for secret in range(1, 60)}
 
 
-@pytest.mark.parametrize(("most", "blocks"), [(early.MOST, early.BLOCKS), (1, early.BLOCKS), (1024, 3)])
+@pytest.mark.parametrize(("most", "blocks"), [(1024, early.BLOCKS), (1, early.BLOCKS), (1024, 3)])
 @pytest.mark.parametrize("part", range(3))
 def test_what_is_found_is_what_was_signed(
     part: int, most: int, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(early, "MOST", most)
+    monkeypatch.setattr(early, "MOST", most * ONE_EARLY)
     monkeypatch.setattr(early, "BLOCKS", blocks)
     count = 0
     for seed in range(part, SEEDS, 3):
@@ -371,18 +373,22 @@ def test_two_signatures_that_come_before_their_task_are_found_with_its_block() -
     assert (finding.block_number, finding.level, finding.operator) == (2, "proved", ALICE)
 
 
-def test_a_flood_by_one_bringer_pushes_out_no_other_ones_and_of_its_own_the_oldest() -> None:
-    mine = [msgspec.structs.replace(by_alice(i), brought_by="peer") for i in (0, 1)]
-    assert len(after(*mine, *junk("mallory", 3 * early.MOST))) == 1
-    assert len(after(*mine, *junk("peer", early.MOST - 2))) == 1
-    assert len(after(*mine, *junk("peer", early.MOST - 1))) == 0
+@pytest.mark.parametrize(
+    ("bringer", "kind"), [("peer", "MOST"), (f"operator/0x{ALICE.hex()}", "MOST_OF_OPERATOR")]
+)
+def test_a_flood_by_one_bringer_pushes_out_no_other_ones_and_of_its_own_the_oldest(
+    bringer: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, kind, 50 * ONE_EARLY)
+    mine = [msgspec.structs.replace(by_alice(i), brought_by=bringer) for i in (0, 1)]
+    assert len(after(*mine, *junk("mallory", 150), *junk("operator/0x" + "22" * 20, 150))) == 1
+    assert len(after(*mine, *junk(bringer, 48))) == 1
+    assert len(after(*mine, *junk(bringer, 49))) == 0
 
 
-def test_of_an_operator_fewer_wait_since_it_brings_its_own() -> None:
-    own = f"operator/0x{ALICE.hex()}"
-    mine = [msgspec.structs.replace(by_alice(i), brought_by=own) for i in (0, 1)]
-    assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 2))) == 1
-    assert len(after(*mine, *junk(own, early.MOST_OF_OPERATOR - 1))) == 0
+def test_many_tasks_of_a_large_set_wait_for_an_indexer_that_is_behind() -> None:
+    assert early.MOST // ONE_EARLY > 75 * 200
+    assert early.MOST_OF_OPERATOR // ONE_EARLY > 75
 
 
 def test_what_can_never_matter_does_not_wait() -> None:

@@ -35,6 +35,7 @@ from nektar.model import (
 from nektar.networks.encoding import encode_answer
 from nektar.rows import Cause, DiagnosisRow, DutyRow, ForgeryRow, TaskRow
 from nektar.telemetry import TOO_LATE, Step
+from processors import early
 from processors.folds.diagnosis import Diagnosis
 from tests.processors.folds.test_tasks import oracle as ledger
 from tests.processors.test_reorgs import life
@@ -224,6 +225,73 @@ def test_every_row_is_the_tables_whatever_the_log_holds(part: int) -> None:
     assert met == set(Cause)
 
 
+def test_where_something_is_lost_that_came_before_its_task_nobody_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every row is the table's, or says nothing: a signature alone is proof of itself."""
+    differ = 0
+    for seed in range(seeds(16, 60)):
+        folded, rows = calculus.begin(FOLD, NETWORK), Rows()
+        monkeypatch.setattr(early, "MOST_OF_OPERATOR", 3_000 if seed % 2 else 1_000)
+        monkeypatch.setattr(early, "MOST", 3_000 if seed % 3 else 1_000)
+        for offset, written in enumerate(life(random.Random(f"lost {seed}"), 40, World, "nnnnnuutttsg")):
+            folded, changes = calculus.apply(FOLD, folded, written.record, written.events, offset)
+            put(rows, changes)
+        expected = {key: row for key, row in oracle(written.standing).items() if key[0] == "diagnoses"}
+        assert expected.keys() == {key for key in rows if key[0] == "diagnoses"}
+        for key, row in expected.items():
+            if (lost := rows[key]) != row:
+                assert isinstance(lost, DiagnosisRow)
+                assert lost.cause in ("unexplained", "wrong_result"), (seed, row, lost)
+                assert (lost.cause == "wrong_result") == (lost.blame != "nobody")
+                differ += lost.cause != row.cause  # type: ignore[union-attr]
+    assert differ > 5
+
+
+def behind(tasks: int, *, level: bool) -> list[DiagnosisRow]:
+    """Of me, who do each of so many Tasks in time and am left out: told as it happens, or all of it while the
+    indexer is away, which catches up then."""
+    made = [task(At(10 + i, 0, 0), SET.hash, i + 1, deadline=16 + i, grace=2) for i in range(tasks)]
+    told: list[Told] = []
+    for i, each in enumerate(made):
+        told += [Heartbeat(ME, max(1, 9 + i), 10 + i)]
+        told += [msgspec.structs.replace(step, task_hash=each.hash, ended=step.ended + i) for step in IN_TIME]
+    happened: list[Event] = [
+        *(registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)),
+        OperatorSetCommitted(At(3, 0, 0), SET),
+        BlockClosed(block(9)),
+        *([] if level else told),
+    ]
+    for number in range(10, 30 + tasks):
+        if number - 10 < tasks:
+            happened.append(TaskSubmitted(At(number, 0, 0), made[number - 10]))
+        if 0 <= number - 12 < tasks:
+            happened.append(
+                msgspec.structs.replace(RESPONDED, at=At(number, 1, 0), task_hash=made[number - 12].hash)
+            )
+        happened.append(BlockClosed(block(number)))
+    state, rows = FOLD.initial(NETWORK), Rows()
+    for event in (*happened, *(told if level else [])):
+        state, changes = FOLD.step(state, event)
+        put(rows, changes)
+    return [row for each in made if isinstance(row := rows["diagnoses", each.hash, ME], DiagnosisRow)]
+
+
+def test_an_indexer_that_is_behind_by_a_hundred_tasks_says_what_one_that_is_level_does() -> None:
+    rows = behind(100, level=False)
+    assert {(row.cause, row.blame) for row in rows} == {("aggregator_dropped", "aggregator")}
+    assert rows == behind(100, level=True)
+
+
+def test_of_what_waited_for_its_task_in_vain_only_what_is_lost_is_unexplained() -> None:
+    rows = behind(300, level=False)
+    lost = [i for i, row in enumerate(rows) if row.cause == "unexplained"]
+    assert {row.blame for row in rows} == {"nobody", "aggregator"}
+    # Whose submission is below the highest block that a lost one names, and none after.
+    assert lost == [*range(len(lost))]
+    assert 0 < len(lost) < 200
+
+
 def test_in_which_order_things_are_told_changes_nothing() -> None:
     for seed in range(seeds(15, 40)):
         rng = random.Random(f"order {seed}")
@@ -254,7 +322,9 @@ RESPONDED = Responded(At(15, 0, 0), TASK.hash, Hash32(keccak(RIGHT)), (0,), 20)
 
 
 def own(step: Step, ended: int, error: str = "", response: bytes = b"") -> Report:
-    return Report(f"0x{ME.hex()}", "operator", ME, TASK.hash, step, bytes(8), 10, ended, error, response)
+    return Report(
+        f"operator/0x{ME.hex()}", "operator", ME, TASK.hash, step, bytes(8), 10, ended, error, response
+    )
 
 
 COLLECTED = Report("gather", "aggregator", ME, TASK.hash, Step.COLLECT, b"c" * 8, 11, 11)
@@ -376,7 +446,7 @@ def test_without_a_response_an_aggregator_is_blamed_only_where_it_could_have_sen
 def test_a_row_names_the_spans_that_it_rests_on_and_who_told_them() -> None:
     row = diagnosed([own(Step.SEND, 11), COLLECTED])
     assert row.spans == f"{bytes(8).hex()} {b'c'.hex() * 8}"
-    assert row.told_by == f"0x{ME.hex()},gather"
+    assert row.told_by == f"gather,operator/0x{ME.hex()}"
 
 
 def test_a_row_that_rests_on_a_signature_names_who_brought_it_and_the_spans_that_show_it() -> None:
