@@ -13,6 +13,7 @@ each client sends for long (`quota.py`).
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -24,13 +25,14 @@ from opentelemetry import metrics
 
 from indexer import otlp, otlp_json
 from indexer.admission import Admission
-from indexer.clients import client
+from indexer.clients import Client, client
 from indexer.fair_queue import Busy
 from indexer.heard import Fresh, Heard
 from indexer.keys import NotKnown
 from indexer.letters import Letters
 from indexer.quota import Quotas
 from indexer.refusals import bad, busy, large, later, unknown
+from indexer.remembered import Remembered
 from indexer.room import Room, Share
 from indexer.turns import Turns
 from indexer.unpack import NotPacked, TooLarge, unpacked
@@ -64,6 +66,8 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 READ_SECONDS = 10.0
 TURN_SECONDS = 5.0
 COMMIT_SECONDS = 8.0
+# Requests that are remembered so.
+GIVEN_UP = 4_096
 # Seconds after which an Operator is to come again whose key can't be told: it takes a while.
 KNOWN_AFTER = 5.0
 # Seconds that whoever asks the bus for keys is waited for at the end.
@@ -108,6 +112,8 @@ class Intake:
         # largest form.
         self._turns = Turns("otlp")
         self._under_way = set[asyncio.Task[Any]]()  # or nobody might hold a request whose client has gone
+        # What was not written in time for its client, which sends it again: then its answer is there.
+        self._given_up = Remembered[bytes, Future[Any]](GIVEN_UP)
         self._admission = Admission(config, bus, self._writes.standing)
 
     @property
@@ -165,19 +171,38 @@ class Intake:
 
     async def _put(self, signal: Signal, body: Body, share: Share) -> Any:
         """Unpack, check and write what was read. Raises Refused, BadRequest, TimeoutError, BusError."""
+        try:
+            name = _name(signal, body, share.client)
+            writing = self._given_up.get(name)
+            if writing is None or (writing.done() and writing.exception()):
+                taking = self._turns.take(share.client, partial(self._take, signal, body, share))
+                del body
+                taken: _Taken = await _begun_within(TURN_SECONDS, taking)
+                loop, held = asyncio.get_running_loop(), share.given()
+                writing = asyncio.run_coroutine_threadsafe(self._write(signal, taken, held), loop)
+                del taken
+        finally:
+            share.free()
+        done = asyncio.wrap_future(writing)
+        done.add_done_callback(_seen)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                return await asyncio.shield(done)
+        except TimeoutError:
+            self._given_up.put(name, writing)
+            raise
+
+    async def _write(self, signal: Signal, taken: _Taken, share: Share) -> Any:
+        """Write what was taken, however long it takes: what nobody waits for any more takes room, too. Raises
+        Refused, BusError."""
         of = share.client
         try:
-            taking = self._turns.take(of, partial(self._take, signal, body, share))
-            del body
-            taken: _Taken = await _begun_within(TURN_SECONDS, taking)
-            try:
-                async with asyncio.timeout(COMMIT_SECONDS):
-                    await self._writes.write(taken.brought, taken.messages, taken.letter, of.sender)
-            except (TimeoutError, BusError):  # it comes again
-                self._quotas.spend(of, -taken.size, -taken.items - taken.rejected)
-                if taken.letter:
-                    self._letters.give_back(of)
-                raise
+            await self._writes.write(taken.brought, taken.messages, taken.letter, of.sender)
+        except BusError:  # it comes again
+            self._quotas.spend(of, -taken.size, -taken.items - taken.rejected)
+            if taken.letter:
+                self._letters.give_back(of)
+            raise
         finally:
             share.free()
         _items.add(taken.items, {"signal": signal.name, "sender": of.kind})
@@ -234,6 +259,18 @@ class Intake:
             raise large(MAX_BODY_BYTES) from error
         share.take(len(body))
         return body
+
+
+def _name(signal: Signal, body: Body, of: Client) -> bytes:
+    """What a request has in common with the same one of the same client, sent again."""
+    said = repr((signal.name, body.encoding, body.is_json, of)).encode()
+    return hashlib.blake2b(said + b"\0" + body.packed, digest_size=16).digest()
+
+
+def _seen(done: asyncio.Future[Any]) -> None:
+    """Whoever waited may have given up: then nobody else asks what became of it."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _begun_within(seconds: float, work: Future[Any]) -> Any:

@@ -49,6 +49,12 @@ class Share:
         self._room.take(size, self.client)
         self._taken += size
 
+    def given(self) -> Share:
+        """The same, for whoever goes on with it: this one is free."""
+        other = Share(self._room, self.client)
+        self._taken, other._taken = 0, self._taken
+        return other
+
     def free(self) -> None:
         self._room.free(self._taken, self.client)
         self._taken = 0
