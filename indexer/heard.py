@@ -2,9 +2,10 @@
 
 What is done here keeps a log from being flooded: what can't be a signature or a report stays off it
 (`brought.py`), each is written once for each sender, and a sender has budgets of what is written, one of
-signatures and one of all else: an attempt that fails costs nothing. Who sends one again while it is being
-written waits for that, and is told what became of it. The span that carries one is stored whatever becomes of
-it.
+signatures and one of all else: an attempt that fails costs nothing. Where nobody is asked for a token each
+network address is one (`clients.py`), and all of them have a budget together. Who sends one again while it is
+being written waits for that, and is told what became of it. The span that carries one is stored whatever
+becomes of it.
 
 What was written is remembered for each sender apart: were another one's report enough, an Operator could
 report its own second signature and then so much else that folds forget it (`processors/early.py`), and the
@@ -26,6 +27,7 @@ import msgspec
 
 from indexer.brought import Place, brought
 from indexer.budget import Budget
+from indexer.clients import Client
 from nektar import trace
 from nektar.bus.port import BusError, Message
 from nektar.config import NetworkConfig
@@ -54,6 +56,10 @@ REPORTS = Allowance(3_600, 32_768)
 # of them what is remembered is some 100 MB.
 OPERATORS_SIGNATURES = Allowance(60, 256)
 OPERATORS_REPORTS = Allowance(480, 512)
+# Of a network address, where nobody is asked for a token, and of all of them together: fewer than ten that
+# flood leave others theirs.
+ADDRESS_SIGNATURES = Allowance(SIGNATURES.per_minute, 512)
+ADDRESSES_PER_MINUTE = 10 * SIGNATURES.per_minute
 # Of so many senders is remembered what they brought: more than Networks have. Whoever is forgotten may bring
 # the same once more, which changes nothing.
 SENDERS = 4_096
@@ -92,47 +98,53 @@ class Heard:
         self._signatures = signatures
         self._clock = clock
         self._lock = threading.Lock()
-        self._bringers: OrderedDict[Sender, _Bringer] = OrderedDict()  # who was heard of last is last
+        self._addresses = Budget(ADDRESSES_PER_MINUTE, 60.0, clock())
+        self._bringers: OrderedDict[Client, _Bringer] = OrderedDict()  # who was heard of last is last
 
-    def fresh(self, signal: Signal, request: Any, body: bytes, sender: Sender) -> Fresh:
+    def fresh(self, signal: Signal, request: Any, body: bytes, of: Client) -> Fresh:
         """What of `request`, whose protobuf is `body`, belongs onto a log and is not there yet. One of a
         Network has no business on another's, though both be on one contract."""
         found: dict[bytes, Found] = {}
-        for place, message in brought(signal, request, body, sender):
+        for place, message in brought(signal, request, body, of.sender):
             for network in self._networks.get(place, ()):
-                if sender.network in ("", network.name):
+                if of.sender.network in ("", network.name):
                     each = Found(network, message, _digest(network, message))
                     found.setdefault(each.digest, each)
         if not found:
             return Fresh([], [])
         with self._lock:
-            return self._bringer(sender).begin(found, self._clock(), sender)
+            return self._bringer(of).begin(found, self._clock(), of)
 
-    def end(self, found: Sequence[Found], sender: Sender, *, written: bool) -> None:
+    def end(self, found: Sequence[Found], of: Client, *, written: bool) -> None:
         """These stand on their logs now; or not, and then cost nothing. Each that was to write ends once."""
         if found:
             with self._lock:
-                self._bringers[sender].end(found, written)
+                self._bringers[of].end(found, written)
 
-    def _bringer(self, sender: Sender) -> _Bringer:
+    def _bringer(self, of: Client) -> _Bringer:
         """What it has brought; of those who have not been heard of for longest all is forgotten."""
-        if (known := self._bringers.get(sender)) is None:
+        if (known := self._bringers.get(of)) is None:
             idle = (name for name, each in self._bringers.items() if not each.is_writing)
             if len(self._bringers) >= SENDERS and (longest := next(idle, None)):
                 del self._bringers[longest]
-            allowed = self._signatures, REPORTS
-            if sender.role == Role.OPERATOR:
-                allowed = OPERATORS_SIGNATURES, OPERATORS_REPORTS
-            known = self._bringers[sender] = _Bringer(*allowed, self._clock())
-        self._bringers.move_to_end(sender)
+            known = self._bringers[of] = self._begin(of)
+        self._bringers.move_to_end(of)
         return known
+
+    def _begin(self, of: Client) -> _Bringer:
+        now = self._clock()
+        if of.place:
+            return _Bringer(_Kind(ADDRESS_SIGNATURES, now, self._addresses), _Kind(REPORTS, now))
+        if of.sender.role == Role.OPERATOR:
+            return _Bringer(_Kind(OPERATORS_SIGNATURES, now), _Kind(OPERATORS_REPORTS, now))
+        return _Bringer(_Kind(self._signatures, now), _Kind(REPORTS, now))
 
 
 class _Bringer:
     """What a sender has brought, and what is left of its budgets."""
 
-    def __init__(self, signatures: Allowance, reports: Allowance, now: float) -> None:
-        self._kinds = {True: _Kind(signatures, now), False: _Kind(reports, now)}
+    def __init__(self, signatures: _Kind, reports: _Kind) -> None:
+        self._kinds = {True: signatures, False: reports}
         # Paid for and being written; whoever gets no answer sends the same again.
         self._under_way: dict[bytes, Future[None]] = {}
         self._dropped = 0
@@ -142,7 +154,7 @@ class _Bringer:
     def is_writing(self) -> bool:
         return bool(self._under_way)
 
-    def begin(self, wanted: Mapping[bytes, Found], now: float, sender: Sender) -> Fresh:
+    def begin(self, wanted: Mapping[bytes, Found], now: float, of: Client) -> Fresh:
         """Those of `wanted` that are not written and that the budgets allow, which are under way from now on;
         and those that are already."""
         fresh = Fresh([], [])
@@ -152,12 +164,12 @@ class _Bringer:
                 continue
             if other := self._under_way.get(digest):
                 fresh.others.append(other)
-            elif not kind.budget.take(now):
+            elif not kind.take(now):
                 self._dropped += 1
             else:
                 self._under_way[digest] = Future()
                 fresh.to_write.append(found)
-        self._say(now, sender)
+        self._say(now, of)
         return fresh
 
     def end(self, found: Iterable[Found], written: bool) -> None:
@@ -169,30 +181,46 @@ class _Bringer:
                 kind.remember(each.digest)
                 waited_for.set_result(None)
             else:
-                kind.budget.give_back()
+                kind.give_back()
                 waited_for.set_exception(BusError("what was sent before for a Network's log was not written"))
 
-    def _say(self, now: float, sender: Sender) -> None:
+    def _say(self, now: float, of: Client) -> None:
         """Say what was kept off, at most once a minute."""
         if self._dropped and now - self._said >= 60:
             log.warning(
                 "sender %s: %d signed responses or reports beyond %d and %d a minute are not on the log; "
                 "their spans are kept",
-                sender.brought_by,
+                of,
                 self._dropped,
-                self._kinds[True].budget.most,
-                self._kinds[False].budget.most,
+                self._kinds[True].per_minute,
+                self._kinds[False].per_minute,
             )
             self._dropped, self._said = 0, now
 
 
 class _Kind:
-    """Signatures, or reports: what of them is written, and what is left of their budget."""
+    """Signatures, or reports: what of them is written, and what is left of their budgets."""
 
-    def __init__(self, allowance: Allowance, now: float) -> None:
+    def __init__(self, allowance: Allowance, now: float, *shared: Budget) -> None:
+        """`shared` with others."""
         self.written: OrderedDict[bytes, None] = OrderedDict()  # oldest first
-        self.budget = Budget(allowance.per_minute, 60.0, now)
+        self.per_minute = allowance.per_minute
+        self._budgets = (Budget(allowance.per_minute, 60.0, now), *shared)
         self._remembered = allowance.remembered
+
+    def take(self, now: float) -> bool:
+        """Whether there is one left, which is gone then."""
+        for i, budget in enumerate(self._budgets):
+            if not budget.take(now):
+                for paid in self._budgets[:i]:
+                    paid.give_back()
+                return False
+        return True
+
+    def give_back(self) -> None:
+        """One that was taken cost nothing after all."""
+        for budget in self._budgets:
+            budget.give_back()
 
     def remember(self, digest: bytes) -> None:
         self.written[digest] = None

@@ -197,7 +197,7 @@ class Intake:
         Refused, BusError."""
         of = share.client
         try:
-            await self._writes.write(taken.brought, taken.messages, taken.letter, of.sender)
+            await self._writes.write(taken.brought, taken.messages, taken.letter, of)
         except BusError:  # it comes again
             self._quotas.spend(of, -taken.size, -taken.items - taken.rejected)
             if taken.letter:
@@ -245,7 +245,7 @@ class Intake:
         messages = otlp.messages(signal, request, body, of.sender.headers) if left else []
         letter = self._letters.about(signal, of, far, sample) if (far := reasons[otlp.FAR]) else None
         # Last of all: others wait for what begins here.
-        brought = self._heard.fresh(signal, request, body, of.sender)
+        brought = self._heard.fresh(signal, request, body, of)
         return _Taken(brought, messages, letter, size, left, reasons.total(), why)
 
     def _unpacked(self, sent: Body, share: Share) -> bytes:

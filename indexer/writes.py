@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, Self
 
+from indexer.clients import Client
 from indexer.heard import Found, Fresh, Heard, records
 from indexer.lanes import Lane
 from nektar import trace
@@ -22,7 +23,6 @@ from nektar.config import Config, NetworkConfig
 from nektar.generations import Standing
 from nektar.log import DEAD, OTLP_SPANS, BrokenLog
 from nektar.model import Signed
-from nektar.senders import Sender
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +72,18 @@ class Writes:
                 raise lane.over
 
     async def write(
-        self, brought: Fresh, messages: Sequence[Message], letter: Message | None, sender: Sender
+        self, brought: Fresh, messages: Sequence[Message], letter: Message | None, of: Client
     ) -> None:
         """Commit what is for Networks' logs, then the rest, and a letter when all else is there: what is sent
         again brings another. Raises BusError."""
         # Who gives up waiting for another's write does not end it.
         others = [asyncio.shield(asyncio.wrap_future(other)) for other in brought.others]
-        for_logs = records(brought.to_write, sender, self.standing)
-        await asyncio.gather(*(self._log(*each, sender) for each in for_logs), *others)
-        of: dict[int, list[Message]] = {}
+        for_logs = records(brought.to_write, of.sender, self.standing)
+        await asyncio.gather(*(self._log(*each, of) for each in for_logs), *others)
+        parts: dict[int, list[Message]] = {}
         for message in messages:
-            of.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
-        writes = [self._lanes[partition].write(part) for partition, part in of.items()]
+            parts.setdefault(partition_of_key(message.key, self._bus.partitions), []).append(message)
+        writes = [self._lanes[partition].write(part) for partition, part in parts.items()]
         await asyncio.gather(*map(asyncio.wrap_future, writes))
         if letter:
             await asyncio.wrap_future(self._dead.write([letter]))
@@ -101,14 +101,14 @@ class Writes:
         self.close()
 
     async def _log(
-        self, network: NetworkConfig, found: Sequence[Found], message: Message, sender: Sender
+        self, network: NetworkConfig, found: Sequence[Found], message: Message, of: Client
     ) -> None:
         """Append what was brought to the Network's log, which begins a trace."""
 
         def ended(writing: Future[None]) -> None:
             # Not when its request ends: that may give up before a commit which succeeds after all.
             failed = writing.cancelled() or writing.exception()
-            self._heard.end(found, sender, written=not failed)
+            self._heard.end(found, of, written=not failed)
 
         kind = "signed" if isinstance(found[0].brought, Signed) else "told"
         said: dict[str, Any] = {trace.NETWORK: network.name, trace.RECORDS: [kind]}

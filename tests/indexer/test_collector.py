@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import socket
 import threading
@@ -21,7 +22,7 @@ import zstandard
 from google.rpc.status_pb2 import Status
 
 from indexer import collector, intake, otlp_http
-from indexer.heard import Heard
+from indexer.heard import Allowance, Heard
 from indexer.intake import MAX_BODY_BYTES, Intake
 from indexer.otlp_http import JSON, PROTOBUF
 from nektar import senders, trace
@@ -473,6 +474,23 @@ def test_what_the_bus_does_not_take_is_to_be_sent_again(bus: SqliteBus) -> None:
         faulty.fault.clear()
         assert client.post(body).status == 200
         assert (len(told(bus)), len(told(bus, NETWORK))) == (1, 1)
+
+
+def test_one_addresss_flood_keeps_nothing_of_others_off_the_log(
+    bus: SqliteBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.heard.ADDRESS_SIGNATURES", Allowance(3, 512))
+    with serving(bus, networks=(HOME,)) as address:
+        flood = [sound(1, seed=i, attributes=attributes(i)).SerializeToString() for i in range(8)]
+        assert {Client(address).post(each).status for each in flood} == {200}
+        host, port = address.split(":")
+        other = http.client.HTTPConnection(host, int(port), source_address=("127.0.0.2", 0))
+        body = sound(1, attributes=attributes(99)).SerializeToString()
+        other.request("POST", "/v1/traces", body, {"content-type": PROTOBUF})
+        assert other.getresponse().status == 200
+        other.close()
+    batches = [decode(record.value) for record in told(bus, NETWORK)]
+    assert [s.response[-1] for batch in batches for s in batch.responses] == [0, 1, 2, 99]  # type: ignore[union-attr]
 
 
 def test_no_span_is_there_whose_signature_is_not(bus: SqliteBus) -> None:

@@ -9,6 +9,7 @@ import pytest
 from eth_hash.auto import keccak
 
 from indexer.brought import MAX_RESPONSE_BYTES, SCHEME
+from indexer.clients import Client
 from indexer.heard import OPERATORS_REPORTS, OPERATORS_SIGNATURES, Allowance, Fresh, Heard, records
 from nektar import senders, telemetry, trace
 from nektar.bus.port import MAX_MESSAGE_BYTES, BusError
@@ -16,7 +17,7 @@ from nektar.config import NetworkConfig
 from nektar.log import NETWORK, SignedBatch, ToldBatch, decode, key
 from nektar.model import Report, Signed
 from nektar.otlp import LOGS, SPANS
-from nektar.senders import Sender
+from nektar.senders import UNAUTHENTICATED, Sender
 from nektar.telemetry import Step
 from nektar.tokens import Role
 from tests import otlp
@@ -57,10 +58,13 @@ def spans(*of: list[tuple[str, str | int]]) -> Any:
     return request
 
 
-def fresh(heard: Heard, request: Any, sender: Sender = PEER, signal: Any = SPANS) -> list[Signed]:
+def fresh(
+    heard: Heard, request: Any, sender: Sender = PEER, signal: Any = SPANS, place: str = ""
+) -> list[Signed]:
     """What is new of the request, and is written."""
-    found = heard.fresh(signal, request, request.SerializeToString(), sender).to_write
-    heard.end(found, sender, written=True)
+    of = Client(sender, place)
+    found = heard.fresh(signal, request, request.SerializeToString(), of).to_write
+    heard.end(found, of, written=True)
     return [each.brought for each in found if isinstance(each.brought, Signed)]
 
 
@@ -107,7 +111,7 @@ def test_what_can_be_no_signature_of_a_network_stays_off_its_log(changes: dict[s
 def test_each_network_that_the_contract_is_of_gets_it_on_its_own_log() -> None:
     heard = Heard([HOME, ALIAS, AWAY, BARE])
     request = spans(attributes(0), attributes(1), attributes(2, CHAIN_ID=1))
-    found = heard.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    found = heard.fresh(SPANS, request, request.SerializeToString(), Client(PEER)).to_write
     written = {network.name: message for network, _, message in records(found, PEER)}
     assert {name: m.key for name, m in written.items()} == {
         "home": key("home", 3),
@@ -130,7 +134,7 @@ def test_one_of_a_network_brings_nothing_onto_anothers_log_though_both_are_on_on
     heard, request = Heard([HOME, ALIAS, AWAY]), spans(attributes(0), attributes(1, CHAIN_ID=1))
     for network in ("home", "alias", "away"):
         own = sender._replace(network=network)
-        found = heard.fresh(SPANS, request, request.SerializeToString(), own).to_write
+        found = heard.fresh(SPANS, request, request.SerializeToString(), Client(own)).to_write
         assert [(each.network.name, each.brought.brought_by) for each in found] == [
             (network, f"{sender.role}/{sender.name}")
         ]
@@ -141,11 +145,11 @@ def test_one_of_a_network_brings_nothing_onto_anothers_log_though_both_are_on_on
 def test_of_those_who_were_heard_of_long_ago_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.heard.SENDERS", 3)
     heard, request = Heard([HOME]), spans(attributes(0))
-    writing = heard.fresh(SPANS, request, request.SerializeToString(), GATEWAY).to_write
+    writing = heard.fresh(SPANS, request, request.SerializeToString(), Client(GATEWAY)).to_write
     for i in (0, 1, 0, 2, 3):
         fresh(heard, request, Sender(f"peer {i}"))
-    assert [each.name for each in heard._bringers] == ["gateway", "peer 2", "peer 3"]
-    heard.end(writing, GATEWAY, written=True)
+    assert [each.sender.name for each in heard._bringers] == ["gateway", "peer 2", "peer 3"]
+    heard.end(writing, Client(GATEWAY), written=True)
     assert fresh(heard, request, GATEWAY) == []
     assert len(fresh(heard, request, Sender("peer 0"))) == 1
 
@@ -161,7 +165,7 @@ def test_a_sender_brings_each_once_and_counts_by_itself() -> None:
 
 def begun(heard: Heard, request: Any) -> Fresh:
     """What is new of the request, and is under way."""
-    return heard.fresh(SPANS, request, request.SerializeToString(), PEER)
+    return heard.fresh(SPANS, request, request.SerializeToString(), Client(PEER))
 
 
 def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
@@ -170,7 +174,7 @@ def test_what_was_not_written_is_new_again_and_cost_nothing() -> None:
     for _ in range(5):
         found = begun(heard, request).to_write
         assert len(found) == 3
-        heard.end(found, PEER, written=False)
+        heard.end(found, Client(PEER), written=False)
     assert len(fresh(heard, spans(*map(attributes, range(10, 13))))) == 3
     assert fresh(heard, request) == []  # of what is written the budget is
 
@@ -185,7 +189,7 @@ def test_what_is_sent_again_while_it_is_under_way_is_one_write_that_all_wait_for
     more = begun(heard, spans(*map(attributes, range(10))))
     assert (len(more.to_write), len(more.others)) == (1, 2)
     assert not any(other.done() for each in again for other in each.others)
-    heard.end(first.to_write, PEER, written=written)
+    heard.end(first.to_write, Client(PEER), written=written)
     errors = {type(other.exception(0)) for each in (*again, more) for other in each.others}
     assert errors == {type(None) if written else BusError}
     after = begun(heard, request)
@@ -217,6 +221,18 @@ def test_a_sender_has_a_budget_and_takes_from_nobody_elses(caplog: pytest.LogCap
     assert "sender peer: 55 signed" in caplog.text
 
 
+def test_where_nobody_is_asked_for_a_token_each_address_has_a_budget_and_all_have_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("indexer.heard.ADDRESS_SIGNATURES", Allowance(3, 512))
+    monkeypatch.setattr("indexer.heard.ADDRESSES_PER_MINUTE", 10)
+    heard = Heard([HOME], clock=lambda: 0.0)
+    flood = spans(*[attributes(i) for i in range(20)])
+    for place, most in (("1.2.3.4", 3), ("1.2.3.4", 0), ("5.6.7.8", 3), ("2001:db8::/64", 3), ("::/64", 1)):
+        assert len(fresh(heard, flood, UNAUTHENTICATED, place=place)) == most
+    assert len(fresh(heard, flood)) == 20
+
+
 def test_an_operator_brings_its_own_and_so_fewer() -> None:
     heard = Heard([HOME], clock=lambda: 0.0)
     flood = spans(*[attributes(i) for i in range(2 * OPERATORS_SIGNATURES.per_minute)])
@@ -232,7 +248,7 @@ def test_a_record_of_many_travels_whole() -> None:
         for each in long
     ]
     request = spans(*said)
-    found = heard.fresh(SPANS, request, request.SerializeToString(), PEER).to_write
+    found = heard.fresh(SPANS, request, request.SerializeToString(), Client(PEER)).to_write
     made = list(records(found, PEER))
     assert len(made) > 1
     assert all(len(message.value) <= MAX_MESSAGE_BYTES for _, _, message in made)
@@ -251,8 +267,8 @@ def work(i: int, operator: str = OPERATOR.name) -> list[tuple[str, str | int]]:
 
 
 def told(heard: Heard, request: Any, sender: Sender = OPERATOR) -> list[Report]:
-    found = heard.fresh(SPANS, request, request.SerializeToString(), sender).to_write
-    heard.end(found, sender, written=True)
+    found = heard.fresh(SPANS, request, request.SerializeToString(), Client(sender)).to_write
+    heard.end(found, Client(sender), written=True)
     return [each.brought for each in found if isinstance(each.brought, Report)]
 
 
@@ -276,7 +292,7 @@ def test_a_flood_of_reports_leaves_signatures_their_budget() -> None:
 
 def test_signatures_and_reports_are_records_of_their_own() -> None:
     heard, request = Heard([HOME]), spans(work(1), attributes(1))
-    found = heard.fresh(SPANS, request, request.SerializeToString(), OPERATOR).to_write
+    found = heard.fresh(SPANS, request, request.SerializeToString(), Client(OPERATOR)).to_write
     made = [decode(message.value) for _, _, message in records(found, OPERATOR)]
     assert {type(record) for record in made} == {SignedBatch, ToldBatch}
 
