@@ -31,9 +31,9 @@ as well. It is verified as it comes, where its response is wrong, and kept only 
 number of false ones hides a true one, or makes the state grow. They are counted against whoever brings them,
 of each duty once.
 
-What comes late refines a diagnosis for a day of blocks; in which order things come changes nothing but how
-many steps of a sender who tells one twice are kept. Work is for the duties that something is told of, or that
-move.
+What comes late refines a diagnosis for a day of blocks, or for as long as there is room; in which order
+things come changes nothing but how many steps of a sender who tells one twice are kept. Work is for the
+duties that something is told of, or that move.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ from processors.folds.tasks import Ledger, Tasks
 
 # Blocks after a Task's end for which what is told of it still counts: a day of 12-second blocks.
 LATE_BLOCKS = 7_200
+# What is kept of Tasks that are over, in bytes; of more the oldest are explained no further. It is enough for
+# 50 Tasks of a thousand Operators.
+MOST_LATE = 64_000_000
+# A row that is kept, and what steps and a wrong signature take beside what is in them, about.
+_ROW_BYTES, _STEPS_BYTES, _WRONG_BYTES = 750, 200, 700
 # Answers that are remembered as right or wrong: all of a set sign the same, and to factor takes a while.
 _ANSWERS = 1_024
 # Stretches of chain that an Operator's heartbeats cover, newest last: a break begins another one.
@@ -97,6 +102,7 @@ class About(msgspec.Struct, frozen=True):
     wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
     forged: Map[str, int] = Map()  # who brings such that are not theirs → bitmap over the set's places
     rows: Map[Address, DiagnosisRow] = Map()  # as last put out
+    size: int = 0  # of what is kept of it once it is over, about, in bytes; 0: it is not
 
     @property
     def end(self) -> int:
@@ -109,6 +115,19 @@ class Alive(msgspec.Struct, frozen=True, array_like=True):
 
     since: int  # the lowest block that it ever named
     runs: tuple[tuple[int, int], ...] = ()  # first and last block of what its heartbeats cover, apart, rising
+    cut: int = -1  # the last block of runs that are not kept: up to there nobody knows that it was away
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether it may have been there at some of these blocks."""
+        return first <= self.cut or any(begun <= last and first <= ended for begun, ended in self.runs)
+
+
+class Silent(msgspec.Struct, frozen=True, array_like=True):
+    """A Duty of which nothing own is told, by what decides whether the Operator was away."""
+
+    submitted: int
+    deadline: int
+    is_offline: bool
 
 
 class Diagnoses(msgspec.Struct, frozen=True):
@@ -122,10 +141,13 @@ class Diagnoses(msgspec.Struct, frozen=True):
     due: Map[int, tuple[Hash32, ...]] = Map()  # block → Tasks that end, or are forgotten, with it
     submitted: tuple[Hash32, ...] = ()  # in the block that is not closed yet
     alive: Map[Address, Alive] = Map()
-    silent: Map[Address, Map[Hash32, None]] = (
+    silent: Map[Address, Map[Hash32, Silent]] = (
         Map()
     )  # Operator → Tasks that it told nothing of, and did not do
     forged: Map[str, int] = Map()  # who brings false signatures → duties that they are about
+    late: Map[int, Hash32] = Map()  # Tasks that are over, counted, some of them gone
+    oldest: int = 0  # number of the oldest of these
+    late_size: int = 0  # what is kept of these
     # Before its Task came.
     told_early: early.Waiting[bytes] = early.Waiting()  # steps, packed, about an Operator each
     signed_early: early.Waiting[Signed] = early.Waiting()
@@ -193,7 +215,9 @@ def _told(state: Diagnoses, report: Report) -> tuple[Diagnoses, list[Change]]:
         return state, changes
     before = about.told.get(report.operator, b"")
     after = _with(before, report)
-    if after != before:
+    if after != before and (not about.size or report.operator in about.rows):
+        by = len(after) - len(before) if before else _STEPS_BYTES + len(after)
+        state, about = _grown(state, about, by)
         about = msgspec.structs.replace(about, told=about.told.set(report.operator, after))
         state, more = _again(state, about, report.operator)
         changes += more
@@ -269,6 +293,7 @@ def _signed(state: Diagnoses, signed: Signed) -> tuple[Diagnoses, list[Change]]:
         return (state, []) if is_counted or twin == UNKNOWN_TWIN else _forged(state, about, place, bringer)
     if is_known:
         return state, []
+    state, about = _grown(state, about, 0 if rival else _WRONG_BYTES)
     about = msgspec.structs.replace(about, wrong=about.wrong.set(signed.operator, signed))
     return _again(state, about, signed.operator)
 
@@ -295,16 +320,44 @@ def _alive(
     state: Diagnoses, operator: Address, block: int, run: tuple[int, int] | None
 ) -> tuple[Diagnoses, list[Change]]:
     """The Operator has named this block, and covers this run of blocks."""
-    before = state.alive.get(operator, Alive(block))
-    after = Alive(min(before.since, block), _joined(before.runs, run) if run else before.runs)
-    if operator in state.alive and after == before:
+    before = state.alive.get(operator)
+    after = _heard(before or Alive(block), block, run)
+    if after == before:
         return state, []
     state = msgspec.structs.replace(state, alive=state.alive.set(operator, after))
     changes: list[Change] = []
-    for task_hash in sorted(state.silent.get(operator, ())):
+    for task_hash in _moved_by(state.silent.get(operator, Map()), before, after, run):
         state, more = _again(state, state.about[task_hash], operator)
         changes += more
     return state, changes
+
+
+def _heard(alive: Alive, block: int, run: tuple[int, int] | None) -> Alive:
+    since = min(alive.since, block)
+    if run is None:
+        return Alive(since, alive.runs, alive.cut)
+    runs = _joined(alive.runs, run)
+    gone = runs[:-MOST_RUNS]
+    return Alive(since, runs[-MOST_RUNS:], max([alive.cut, *(last for _, last in gone)]))
+
+
+def _moved_by(
+    silent: Map[Hash32, Silent], before: Alive | None, after: Alive, run: tuple[int, int] | None
+) -> list[Hash32]:
+    """The Tasks at which it was away and may have been there now, or the other way round: a heartbeat would
+    have all that an Operator ever missed looked at."""
+    first, last = run or (0, -1)
+    since, cut = after.since, after.cut
+    until = before.since if before else max((each.submitted for each in silent.values()), default=0)
+    return sorted(
+        task_hash
+        for task_hash, each in silent.items()
+        if (
+            (each.submitted <= last and first <= each.deadline) or each.submitted <= cut
+            if each.is_offline
+            else since < each.submitted <= until
+        )
+    )
 
 
 def _joined(runs: tuple[tuple[int, int], ...], new: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -315,7 +368,7 @@ def _joined(runs: tuple[tuple[int, int], ...], new: tuple[int, int]) -> tuple[tu
             apart.append(run)
         else:
             first, last = min(first, run[0]), max(last, run[1])
-    return tuple(sorted((*apart, (first, last))))[-MOST_RUNS:]
+    return tuple(sorted((*apart, (first, last))))
 
 
 # --- what the chain shows ---------------------------------------------------------------------------
@@ -380,23 +433,26 @@ def _put(
         about = msgspec.structs.replace(about, rows=about.rows.set(operator, row))
     elif row is None and before is not None:
         about = msgspec.structs.replace(about, rows=about.rows.delete(operator))
-    is_silent = row is not None and row.cause in (Cause.OFFLINE, Cause.NONE_REPORTED)
+    silent = None
+    if row is not None and row.cause in (Cause.OFFLINE, Cause.NONE_REPORTED):
+        task = about.task
+        silent = Silent(task.submitted.block, task.deadline.value, row.cause == Cause.OFFLINE)
     state = msgspec.structs.replace(
         state,
         about=state.about.set(task_hash, about),
-        silent=_marked(state.silent, operator, task_hash, is_silent),
+        silent=_marked(state.silent, operator, task_hash, silent),
     )
     return state, [Change(before, row)] if row != before else []
 
 
 def _marked(
-    silent: Map[Address, Map[Hash32, None]], operator: Address, task_hash: Hash32, is_silent: bool
-) -> Map[Address, Map[Hash32, None]]:
-    of = silent.get(operator, Map())
-    if is_silent == (task_hash in of):
-        return silent
-    of = of.set(task_hash, None) if is_silent else of.delete(task_hash)
-    return silent.set(operator, of) if of else silent.delete(operator)
+    all_: Map[Address, Map[Hash32, Silent]], operator: Address, task_hash: Hash32, silent: Silent | None
+) -> Map[Address, Map[Hash32, Silent]]:
+    of = all_.get(operator, Map())
+    if silent == of.get(task_hash):
+        return all_
+    of = of.delete(task_hash) if silent is None else of.set(task_hash, silent)
+    return all_.set(operator, of) if of else all_.delete(operator)
 
 
 def _closed(state: Diagnoses, first: int, last: int) -> tuple[Diagnoses, list[Change]]:
@@ -455,25 +511,59 @@ def _places(state: Diagnoses, about: About, bringers: Iterable[str]) -> int:
 def _ended(state: Diagnoses, about: About, block: int) -> Diagnoses:
     """The Task's duties are decided, or its time here is over: it is forgotten, unless something is to be
     explained for some time."""
-    task_hash = about.task.hash
-    if about.rows and block == about.end:
-        told = Map({operator: steps for operator, steps in about.told.items() if operator in about.rows})
-        wrong = Map({operator: each for operator, each in about.wrong.items() if operator in about.rows})
-        return msgspec.structs.replace(
-            state,
-            about=state.about.set(task_hash, msgspec.structs.replace(about, told=told, wrong=wrong)),
-            due=_file(state.due, about.end + LATE_BLOCKS, task_hash),
-        )
-    silent = state.silent
+    if not about.rows or block != about.end:
+        return _forget(state, about)
+    told = Map({operator: steps for operator, steps in about.told.items() if operator in about.rows})
+    wrong = Map({operator: each for operator, each in about.wrong.items() if operator in about.rows})
+    steps = sum(_STEPS_BYTES + len(each) for each in told.values())
+    size = len(about.rows) * _ROW_BYTES + steps + len(wrong) * _WRONG_BYTES
+    about = msgspec.structs.replace(about, told=told, wrong=wrong, size=size)
+    state = msgspec.structs.replace(
+        state,
+        about=state.about.set(about.task.hash, about),
+        due=_file(state.due, about.end + LATE_BLOCKS, about.task.hash),
+        late=state.late.set(state.oldest + len(state.late), about.task.hash),
+        late_size=state.late_size + size,
+    )
+    return _within_bytes(state)
+
+
+def _within_bytes(state: Diagnoses) -> Diagnoses:
+    """Without the oldest of the Tasks that are over, where too much is kept of all."""
+    while state.late:
+        about = state.about.get(state.late[state.oldest])
+        if about and state.late_size <= MOST_LATE:
+            break
+        if about:
+            end = about.end + LATE_BLOCKS
+            rest = tuple(each for each in state.due[end] if each != about.task.hash)
+            due = state.due.set(end, rest) if rest else state.due.delete(end)
+            state = _forget(msgspec.structs.replace(state, due=due), about)
+        late = state.late.delete(state.oldest)
+        state = msgspec.structs.replace(state, late=late, oldest=state.oldest + 1)
+    return state
+
+
+def _forget(state: Diagnoses, about: About) -> Diagnoses:
+    task_hash, silent = about.task.hash, state.silent
     for operator in about.rows:
-        silent = _marked(silent, operator, task_hash, False)
+        silent = _marked(silent, operator, task_hash, None)
     registry = operators.release(state.ledger.registry, about.task.set_hash)
     return msgspec.structs.replace(
         state,
         ledger=msgspec.structs.replace(state.ledger, registry=registry),
         about=state.about.delete(task_hash),
         silent=silent,
+        late_size=state.late_size - about.size,
     )
+
+
+def _grown(state: Diagnoses, about: About, by: int) -> tuple[Diagnoses, About]:
+    """What is kept of the Task has grown by so many bytes: which is counted once it is over."""
+    if not about.size:
+        return state, about
+    state = msgspec.structs.replace(state, late_size=state.late_size + by)
+    return state, msgspec.structs.replace(about, size=about.size + by)
 
 
 def _file(due: Map[int, tuple[Hash32, ...]], block: int, task_hash: Hash32) -> Map[int, tuple[Hash32, ...]]:
@@ -529,9 +619,7 @@ def _verdict(
         return Verdict(Cause.UNEXPLAINED, last[0].step if last else Step.RECEIVE, _NOBODY, last)
     if not own and signed is None:
         before = alive is not None and alive.since < task.submitted.block
-        covered = alive is not None and any(
-            first <= deadline and task.submitted.block <= last for first, last in alive.runs
-        )
+        covered = alive is not None and alive.covers(task.submitted.block, deadline)
         if before and not covered:
             return Verdict(Cause.OFFLINE, Step.RECEIVE, _OPERATOR)
         return Verdict(Cause.NONE_REPORTED, Step.RECEIVE, _NOBODY)

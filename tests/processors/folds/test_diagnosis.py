@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,6 +37,7 @@ from nektar.networks.encoding import encode_answer
 from nektar.rows import Cause, DiagnosisRow, DutyRow, ForgeryRow, TaskRow
 from nektar.telemetry import TOO_LATE, Step
 from processors import early
+from processors.folds import diagnosis
 from processors.folds.diagnosis import Diagnosis
 from tests.processors.folds.test_tasks import oracle as ledger
 from tests.processors.test_reorgs import life
@@ -490,6 +492,98 @@ def test_however_many_false_ones_one_brings_no_more_is_kept() -> None:
     flood = [brought(OTHERS, (5, q)) for q in range(2, 50)]
     assert kept(flood) == kept([FORGED])
     assert kept([*flood, SIGNED_WRONG, *flood]) == kept([SIGNED_WRONG, FORGED])
+
+
+def test_of_who_is_no_member_nothing_is_kept() -> None:
+    def kept(told: Sequence[Told]) -> bytes:
+        state = FOLD.initial(NETWORK)
+        for event in (*submitted([TASK]), *told):
+            state, _ = FOLD.step(state, event)
+        return checkpoint.to_json(state)
+
+    strangers = [msgspec.structs.replace(COLLECTED, operator=Address(bytes([i]) * 20)) for i in range(9)]
+    assert kept(strangers) == kept([])
+
+
+def submitted(tasks: Sequence[Task]) -> list[Event]:
+    """Each in a block of its own from block 10 on, and some blocks more."""
+    events: list[Event] = [registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)]
+    events.append(OperatorSetCommitted(At(3, 0, 0), SET))
+    for number in range(10, 30 + len(tasks)):
+        events += [TaskSubmitted(each.submitted, each) for each in tasks if each.submitted.block == number]
+        events.append(BlockClosed(block(number)))
+    return events
+
+
+MISSED = [task(At(10 + i, 0, 0), SET.hash, i + 1, deadline=16 + i, grace=2) for i in range(60)]
+
+
+def test_of_tasks_that_are_over_so_much_is_kept_and_the_newest_are_still_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, rows, most = FOLD.initial(NETWORK), Rows(), 0
+    monkeypatch.setattr(diagnosis, "MOST_LATE", 100_000)
+
+    def fold(event: Event) -> None:
+        nonlocal state, most
+        state, changes = FOLD.step(state, event)
+        put(rows, changes)
+        most = max(most, state.late_size)
+        assert state.late_size == sum(kept_of(about) for about in state.about.values() if about.size)
+
+    for event in submitted(MISSED):
+        fold(event)
+        if isinstance(event, TaskSubmitted):
+            for operator in OPERATORS[:3]:
+                about = msgspec.structs.replace(COLLECTED, task_hash=event.task.hash, operator=operator)
+                fold(msgspec.structs.replace(about, span=bytes(8)))
+    assert len(rows) == 4 * 60
+    assert 90_000 < most <= 100_000
+    assert len(state.about) == len(state.late) == len(state.due) < 60
+    failed = [msgspec.structs.replace(own(Step.SEND, 11, "URLError"), task_hash=t.hash) for t in MISSED]
+    for report in failed:
+        fold(report)
+    causes = [row.cause for t in MISSED if isinstance(row := rows["diagnoses", t.hash, ME], DiagnosisRow)]
+    explained = len(state.about)
+    assert causes == ["none_reported"] * (60 - explained) + ["aggregator_dropped"] * explained
+
+
+def kept_of(about: diagnosis.About) -> int:
+    """By what it counts for."""
+    assert {*about.told, *about.wrong} <= {*about.rows}
+    assert about.size == 750 * len(about.rows) + sum(200 + len(steps) for steps in about.told.values())
+    return about.size
+
+
+def test_a_heartbeat_costs_nothing_for_duties_that_it_says_nothing_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, asked = FOLD.initial(NETWORK), list[Task]()
+    for event in submitted(MISSED):
+        state, _ = FOLD.step(state, event)
+    verdict = diagnosis._verdict
+
+    def counted(about: diagnosis.About, *given: Any) -> Any:
+        asked.append(about.task)
+        return verdict(about, *given)
+
+    monkeypatch.setattr(diagnosis, "_verdict", counted)
+    causes = []
+    for beat in (BEFORE, Heartbeat(ME, 200, 230), Heartbeat(ME, 20, 20), Heartbeat(ME, 1, 230)):
+        asked.clear()
+        state, _ = FOLD.step(state, beat)
+        offline = [state.about[each.hash].rows[ME].cause == "offline" for each in MISSED]
+        causes.append((len(asked), sum(offline)))
+    # Submitted in 14 to 20, and so open at block 20.
+    assert causes == [(60, 60), (0, 60), (7, 53), (53, 0)]
+
+
+def test_who_broke_off_too_often_to_be_kept_is_not_called_away() -> None:
+    beats = [Heartbeat(ME, i, i) for i in (3, *range(100, 100 + 2 * diagnosis.MOST_RUNS, 2))]
+    assert diagnosed([BEFORE]).cause == "offline"
+    assert diagnosed(beats).cause == "offline"
+    beats = [Heartbeat(ME, i, i) for i in (3, 12, *range(100, 100 + 2 * diagnosis.MOST_RUNS, 2))]
+    assert diagnosed(beats).cause == diagnosed(beats[::-1]).cause == "none_reported"
 
 
 def test_who_did_its_duty_has_no_row_whatever_is_told() -> None:
