@@ -105,7 +105,9 @@ class Share:
                     self._fold([behind.following], behind.reading, message)
             behind.read = lacking[-1].offset + 1 if lacking else self.read
             taken += len(lacking)
-            if behind.read >= self.read or log in self._stopped:
+            if log in self._stopped:
+                del self._behind[log]
+            elif behind.read >= self.read:
                 del self._behind[log]
                 self._readings[log.key] = behind.reading  # if another has read as far, it stands as that does
         return taken
@@ -120,7 +122,8 @@ class Share:
         offset = self._group_next() if due else self._committed
         said = [*self._messages, *(message for each in self._followings.values() for message in each.moved())]
         size = self._bytes
-        for each in self._followings.values():
+        # None of what has stopped: it may have folded the record that it could not put out.
+        for each in (each for log, each in self._followings.items() if log not in self._stopped):
             checkpoint = each.checkpoint()
             more = sum(len(message.value) for message in checkpoint)
             if more and size + more > TRANSACTION_BYTES:

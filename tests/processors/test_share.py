@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 from nektar import log
 from nektar.bus.port import Bus, Message
 from nektar.bus.sqlite import SqliteBus
-from nektar.log import NETWORK
-from nektar.model import Network
+from nektar.errors import NektarError
+from nektar.log import NETWORK, Mark
+from nektar.model import Event, Network
+from nektar.rows import Change
 from processors import following
 from processors import runner as running
 from processors.processor import Interpreter
@@ -23,6 +25,7 @@ from tests.nektar.logs import NETWORK as HOME
 from tests.nektar.logs import Gossip, Plain
 from tests.processors.dying import COMMITTED, FOLDED, Died, DyingBus
 from tests.processors.logs_on_bus import open_bus, records, write
+from tests.seeds import seeds
 
 AWAY = msgspec.structs.replace(HOME, name="away")
 
@@ -51,11 +54,11 @@ def folds(bus: Bus, *those: Gossip) -> Runner:
     return Runner(bus, those, [HOME], {key_of(HOME): Interpreter(HOME, Plain())})
 
 
-def to_end(bus: Any, *those: Gossip) -> None:
+def to_end(bus: Any, *those: Gossip, stops: bool = False) -> None:
     with folds(bus, *those) as each:
         while each.turn(0.0):
             pass
-        assert each.ended is None
+        assert bool(each.ended) is stops
 
 
 def assert_put_out_once(bus: Bus, *those: Gossip) -> None:
@@ -116,6 +119,63 @@ def test_one_that_comes_late_puts_out_the_same_wherever_it_dies(point: str, bus:
     assert deaths > 2
     to_end(bus, Gossip(), Other())
     assert_put_out_once(bus, Gossip(), Other())
+
+
+class Broken(Gossip):
+    name = "broken"
+
+    def step(self, state: Any, event: Event) -> tuple[Any, Sequence[Change]]:
+        raise NektarError("expected better")
+
+
+def test_one_that_stops_before_it_has_come_to_where_others_are_leaves_them_what_they_have_read(
+    bus: SqliteBus,
+) -> None:
+    """Half of a record, say, when it stops."""
+    *before, last = records(10)
+    write(bus, HOME, before)
+    to_end(bus, Gossip())
+    parts = list(log.split(log.encode(last), 50))
+    with bus.writer("indexer", 0) as writer:
+        writer.transaction(Message(NETWORK, key_of(HOME), part, headers) for part, headers in parts[:1])
+    with folds(bus, Gossip(), Broken()) as each:
+        while each.turn(0.0):
+            pass
+        assert [of.fold for of in each.stopped] == ["broken"]
+        with bus.writer("indexer", 0) as writer:
+            writer.transaction(Message(NETWORK, key_of(HOME), part, headers) for part, headers in parts[1:])
+        while each.turn(0.0):
+            pass
+        assert [of.fold for of in each.stopped] == ["broken"]
+    assert_put_out_once(bus, Gossip())
+
+
+def test_where_a_record_can_not_be_put_out_nothing_that_rests_on_it_is_kept(
+    bus: SqliteBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that says less goes on from there: no checkpoint is of a time after it."""
+    monkeypatch.setattr(following, "CHECKPOINT_MARKS", 1)
+    marks = [n for n, record in enumerate(records(10)) if isinstance(record, Mark)]
+    for n in marks[:: seeds(3, 1)]:
+        with open_bus(tmp_path / str(n)) as each:
+            write(each, HOME, records(10))
+            with monkeypatch.context() as patched:
+                patched.setattr(following, "_check_size", Refusing(n))
+                to_end(each, Gossip(), stops=True)
+            to_end(each, Gossip())
+            assert_put_out_once(each, Gossip())
+
+
+class Refusing:
+    """Of the n-th record that is folded it is too much."""
+
+    def __init__(self, n: int) -> None:
+        self._left = n
+
+    def __call__(self, messages: object) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise following.TooMuch("expected less")
 
 
 def test_a_network_that_comes_late_in_the_middle_of_a_record_takes_its_other_parts(bus: SqliteBus) -> None:
