@@ -51,7 +51,7 @@ class Queue(msgspec.Struct, Generic[Kept], frozen=True):
     oldest: int = 0  # no number below is left
     next: int = 0
     size: int = 0
-    lost: int = -1  # the highest `until` of all that are lost
+    lost: int = -1  # the highest `until` of all that are lost, and a day ahead of the log at most
 
 
 class Waiting(msgspec.Struct, Generic[Kept], frozen=True):
@@ -129,6 +129,8 @@ def passed(waiting: Waiting[Kept], first: int, last: int) -> Waiting[Kept]:
     over, queues = waiting.passed - BLOCKS, waiting.queues
     for bringer, queue in waiting.queues.items():
         left = _without_oldest(queue, lambda oldest, _: oldest.since < over)
+        if left.lost > last + BLOCKS:  # nobody knows of blocks that are so far ahead
+            left = msgspec.structs.replace(left, lost=last + BLOCKS)
         if not left.entries and left.lost <= last:
             queues = queues.delete(bringer)
         elif left is not queue:

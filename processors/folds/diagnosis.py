@@ -15,10 +15,12 @@ Operator tells of itself; time is the block that it says it knew, so that no clo
 | clock | that step's | operator | an own step was given up as too late, by a head before the deadline |
 | wrong_result | execute | operator | its key signed a response that arithmetic refutes; or an own step |
 |  |  |  | names one |
+| aggregator_dropped | aggregate | aggregator | an Aggregator tells that it collected the response, |
+|  |  |  | or the own `send` succeeded, by a head before the deadline and before the block of the |
+|  |  |  | response on the chain; where there is none, those of whom that is told are a quorum |
+| unexplained | aggregate | nobody | the same first, and they are none |
 | slow_execution | execute | operator | the own `execute` or `sign` ended, or any own step was given up as |
 |  |  |  | too late, by a head at or after the deadline |
-| aggregator_dropped | aggregate | aggregator | an Aggregator tells that it collected the response; or the |
-|  |  |  | own `send` succeeded by a head before the deadline |
 | network | that step's | nobody | an own `receive`, `send` or `attest` failed: its line, or whom it reached |
 | unexplained | the last own step's | nobody | none of these |
 
@@ -99,6 +101,7 @@ class About(msgspec.Struct, frozen=True):
     lost: int = 0  # bitmap: members of whom something may be lost that was told before the Task came
     delivered: int = 0  # bitmap: members whose response is told to have reached an Aggregator in time
     could: bool = False  # it has a response on the chain, or these were enough for one, and matter no more
+    responded: int = 0  # block of the response on the chain; 0: none so far
     wrong: Map[Address, Signed] = Map()  # responses that arithmetic refutes, and whose keys signed them
     forged: Map[str, int] = Map()  # who brings such that are not theirs → bitmap over the set's places
     rows: Map[Address, DiagnosisRow] = Map()  # as last put out
@@ -397,7 +400,8 @@ def _moved(state: Diagnoses, moved: Iterable[Change]) -> tuple[Diagnoses, list[C
         duty = change.after
         if isinstance(duty, TaskRow) and duty.response_block:
             about = state.about.get(Hash32(duty.task_hash))
-            if about and not about.could:
+            if about and not about.responded:
+                about = msgspec.structs.replace(about, responded=duty.response_block)
                 state, more = _known(state, about, could=True)
                 changes += more
         if not isinstance(duty, DutyRow) or (about := state.about.get(Hash32(duty.task_hash))) is None:
@@ -618,9 +622,9 @@ def _verdict(
         last = tuple(own[-1:])
         return Verdict(Cause.UNEXPLAINED, last[0].step if last else Step.RECEIVE, _NOBODY, last)
     if not own and signed is None:
-        before = alive is not None and alive.since < task.submitted.block
+        known = alive is not None and alive.since < task.submitted.block
         covered = alive is not None and alive.covers(task.submitted.block, deadline)
-        if before and not covered:
+        if known and not covered:
             return Verdict(Cause.OFFLINE, Step.RECEIVE, _OPERATOR)
         return Verdict(Cause.NONE_REPORTED, Step.RECEIVE, _NOBODY)
     gave_up = [each for each in own if each.error == TOO_LATE]
@@ -631,7 +635,8 @@ def _verdict(
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, shown, signed)
     if wrong := [each for each in own if each.response and _is_refuted(task.preimage, each.response)]:
         return Verdict(Cause.WRONG_RESULT, Step.EXECUTE, _OPERATOR, tuple(wrong))
-    if delivered := tuple(each for each in steps if _is_delivery(each, deadline)):
+    before = min(deadline, about.responded or deadline)
+    if delivered := tuple(each for each in steps if _is_delivery(each, before)):
         if about.could:
             return Verdict(Cause.AGGREGATOR_DROPPED, Step.AGGREGATE, _AGGREGATOR, delivered)
         return Verdict(Cause.UNEXPLAINED, Step.AGGREGATE, _NOBODY, delivered)
@@ -643,11 +648,11 @@ def _verdict(
     return Verdict(Cause.UNEXPLAINED, own[-1].step, _NOBODY, (own[-1],))
 
 
-def _is_delivery(report: Report, deadline: int) -> bool:
-    """Whether it tells that the response reached an Aggregator in time."""
+def _is_delivery(report: Report, before: int) -> bool:
+    """Whether it tells that the response reached an Aggregator by a head before this block."""
     is_step = report.step is Step.SEND if is_own(report) else report.step is Step.COLLECT
     by = (_OPERATOR, _AGGREGATOR)
-    return is_step and report.role in by and not report.error and 0 <= report.ended < deadline
+    return is_step and report.role in by and not report.error and 0 <= report.ended < before
 
 
 def _is_wrong(task: Task, signed: Signed) -> bool:

@@ -89,7 +89,8 @@ def oracle(events: Sequence[Event]) -> Rows:
         assert isinstance(on_chain, TaskRow)
         could = on_chain.response_block > 0 or are_enough(events, task, told)
         cause, stage, blame, on = verdict(
-            task, best(about), heard, [*heads, *(first for first, _ in runs)], runs, could
+            *(task, best(about), heard, [*heads, *(first for first, _ in runs)], runs, could),
+            on_chain.response_block or task.deadline.value,
         )
         bringers = {each.brought_by for each in on}
         if cause == "wrong_result" and heard:
@@ -145,17 +146,18 @@ def are_enough(events: Sequence[Event], task: Task, told: Sequence[Report]) -> b
     (members,) = {
         e.set.members for e in events if isinstance(e, OperatorSetCommitted) and e.set.hash == task.set_hash
     }
-    came = {r.operator for r in told if r.task_hash == task.hash and r.response != WRONG and in_time(r, task)}
+    about = [each for each in told if each.task_hash == task.hash and each.response != WRONG]
+    came = {each.operator for each in about if had_by(each, task.deadline.value)}
     stakes = {member.operator: sum(position.amount for position in member.stake) for member in members}
     came &= {*stakes}
     return 2 * len(came) >= len(stakes) and 2 * sum(stakes[each] for each in came) >= sum(stakes.values())
 
 
-def in_time(report: Report, task: Task) -> bool:
-    """Whether it says that an Aggregator had the response before the deadline's block was there."""
+def had_by(report: Report, block: int) -> bool:
+    """Whether it says that an Aggregator had the response before this block was there."""
     if (report.role, report.step) not in (("operator", "send"), ("aggregator", "collect")):
         return False
-    return not report.error and report.ended in range(task.deadline.value)
+    return not report.error and report.ended in range(block)
 
 
 def best(reports: Iterable[Report]) -> list[Report]:
@@ -181,6 +183,7 @@ def verdict(
     heads: list[int],
     runs: list[tuple[int, int]],
     could: bool,
+    response: int,
 ) -> tuple[str, str, str, list[Report]]:
     submitted, deadline = task.submitted.block, task.deadline.value
     own = [step for step in steps if step.role == "operator"]
@@ -198,7 +201,7 @@ def verdict(
         return "wrong_result", "execute", "operator", [s for s in steps if s.response == heard.response]
     if wrong := [step for step in own if step.response == WRONG]:
         return "wrong_result", "execute", "operator", wrong
-    if had := [step for step in steps if in_time(step, task)]:
+    if had := [step for step in steps if had_by(step, min(deadline, response))]:
         if could:
             return "aggregator_dropped", "aggregate", "aggregator", had
         return "unexplained", "aggregate", "nobody", had
@@ -398,7 +401,10 @@ def after_all(told: Sequence[Told | Signed], response: Event | None = RESPONDED,
         ([*IN_TIME, own(Step.SEND, 16)], "aggregator_dropped", "aggregate", "aggregator"),
         ([*IN_TIME, own(Step.ATTEST, 18, TOO_LATE)], "aggregator_dropped", "aggregate", "aggregator"),
         ([own(Step.EXECUTE, 11), own(Step.ATTEST, 18, TOO_LATE)], "slow_execution", "execute", "operator"),
-        # The Aggregator has it too late.
+        # The Aggregator has it too late: after its response, or after all could have sent one.
+        ([own(Step.EXECUTE, 11), own(Step.SEND, 14)], "aggregator_dropped", "aggregate", "aggregator"),
+        ([own(Step.EXECUTE, 11), own(Step.SEND, 15)], "unexplained", "send", "nobody"),
+        ([*IN_TIME[:3], own(Step.SEND, 15), own(Step.ATTEST, 16, "URLError")], "network", "attest", "nobody"),
         ([own(Step.EXECUTE, 11), own(Step.SEND, 17), COLLECTED_LATE], "unexplained", "send", "nobody"),
         ([own(Step.SEND, 17, "URLError"), COLLECTED_LATE], "network", "send", "nobody"),
         ([own(Step.RECEIVE, 15), COLLECTED_LATE], "unexplained", "receive", "nobody"),
@@ -604,3 +610,22 @@ def test_who_did_its_duty_has_no_row_whatever_is_told() -> None:
         put(rows, changes)
     assert not rows
     assert not state.about
+
+
+def test_who_names_a_head_that_nobody_knows_is_explained_again_a_day_later() -> None:
+    """One span of a Task that never comes, by a head in milliseconds, say."""
+    odd = msgspec.structs.replace(COLLECTED, task_hash=Hash32(b"x" * 32), ended=1_790_000_000_000)
+    state, causes = FOLD.initial(NETWORK), dict[int, str]()
+    begin = [registered(At(2, i, 0), *member) for i, member in enumerate(MEMBERS)]
+    day = early.BLOCKS
+    begins = enumerate((10, day + 100, 3 * day), 1)
+    tasks = [task(At(n, 0, 0), SET.hash, i, deadline=n + 6, grace=2) for i, n in begins]
+    events: dict[int, list[Event]] = {2: begin, 3: [OperatorSetCommitted(At(3, 0, 0), SET), odd]}
+    events |= {each.submitted.block: [TaskSubmitted(each.submitted, each)] for each in tasks}
+    for number in range(1, 3 * day + 30):
+        for event in (*events.get(number, ()), BlockClosed(block(number))):
+            state, changes = FOLD.step(state, event)
+            for change in changes:
+                if isinstance(change.after, DiagnosisRow) and change.after.operator == ME:
+                    causes[change.after.task_number] = change.after.cause
+    assert causes == {1: "none_reported", 2: "unexplained", 3: "none_reported"}
