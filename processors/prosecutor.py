@@ -52,8 +52,10 @@ IDLE = 0.05
 AT_ONCE = 4
 # Seconds before a case is tried again that could not go on. They double, up to the longest where that may
 # change at any moment: a block is to come, nobody answers. What those who answer don't have is said to be
-# missing then, and tried ever more rarely.
+# missing after an hour, and tried ever more rarely: full nodes keep the state of 128 blocks, which are 25
+# minutes of 12 seconds each, and one that is down may be back before they are over.
 FIRST_PAUSE, LONGEST_PAUSE, RARE_PAUSE = 0.1, 30.0, 86_400.0
+SERVED_SECONDS = 3_600.0
 
 
 def run(
@@ -82,6 +84,7 @@ class Waiting(msgspec.Struct):
     future: Future[Done | None] | None = None
     due: float = 0.0
     pause: float = FIRST_PAUSE
+    since: float = msgspec.field(default_factory=lambda: time.monotonic())
 
     @property
     def failed(self) -> bool:
@@ -230,7 +233,8 @@ class _Share:
         except NektarError as error:
             log.warning("%s, finding 0x%s: %s", key[0], key[2].hex(), error)
             unserved = isinstance(error, Unserved)
-            waiting.put_off(now, RARE_PAUSE if unserved else LONGEST_PAUSE)
+            is_over = unserved and now - waiting.since >= SERVED_SECONDS
+            waiting.put_off(now, RARE_PAUSE if is_over else LONGEST_PAUSE)
             if waiting.pause > LONGEST_PAUSE and not (case.bundle or case.missing):
                 self._put(key, *docket.unserved(case, str(error)))
             return

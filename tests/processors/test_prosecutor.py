@@ -339,11 +339,18 @@ def test_what_people_must_act_on_waits_for_nothing_else(bus: Bus) -> None:
 
 @pytest.mark.parametrize("stuck", ["equivocation", FIRST])
 @pytest.mark.parametrize("new", ["equivocation", FIRST])
-@pytest.mark.parametrize("lives", [1, 2])
+@pytest.mark.parametrize(("lives", "served"), [(1, 0.0), (2, 0.0), (1, 3_600.0)])
 def test_what_is_new_is_not_behind_what_has_failed_before(
-    bus: Bus, clock: SimpleNamespace, stuck: str, new: str, lives: int
+    bus: Bus,
+    clock: SimpleNamespace,
+    stuck: str,
+    new: str,
+    lives: int,
+    served: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where that failed in another life, and is tried again with the next one's first turn."""
+    monkeypatch.setattr(module, "SERVED_SECONDS", served)
     work: Any = Asking()
     say(bus, *(said(n, condition=stuck) for n in range(40)))
     for life in range(lives):
@@ -354,10 +361,10 @@ def test_what_is_new_is_not_behind_what_has_failed_before(
                 clock.now += 1.0
                 prosecutor.turn(0.0)
             if life + 1 == lives:
-                assert len(work.pending) == module.AT_ONCE - 1  # nobody answers these
+                assert served or len(work.pending) == module.AT_ONCE - 1  # nobody answers these
                 say(bus, said(100, condition=new))
                 prosecutor.turn(0.1)
-                assert work.asked[-1][0] == said(100, condition=new)
+                assert said(100, condition=new) in [finding for finding, _ in work.asked]
     assert {finding.id for finding, _ in work.asked} == {said(n).id for n in (*range(40), 100)}
 
 
@@ -382,6 +389,8 @@ def test_what_failed_is_tried_ever_more_rarely_up_to_a_bound_and_what_nobody_ser
             prosecutor.turn(0.0)
         pauses = [round(after - before, 3) for before, after in itertools.pairwise(at)]
         assert pauses == sorted(pauses)
+        tried = [moment - at[0] for moment in at]
+        assert all(any(late <= each < late + 60 for each in tried) for late in range(60, 3_600, 60))
         is_served = isinstance(error, Unreachable)
         assert max(pauses) == (module.LONGEST_PAUSE if is_served else module.RARE_PAUSE)
         assert [row["missing"] for row in rows(bus, "evidence")] == ([] if is_served else [str(error)])
@@ -404,6 +413,7 @@ def test_what_nobody_serves_is_missing_with_the_reasons_of_all_that_answer_until
 
     monkeypatch.setattr(Asked, "call", without)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(module, "SERVED_SECONDS", 0.0)
     say(bus, silence)
     with prosecuting(bus, config(site, site.chain.url, site.chain.url), {"silent": Silent()}) as until:
         until(lambda: bool(rows(bus, "evidence")))
