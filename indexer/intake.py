@@ -181,6 +181,8 @@ class Intake:
                 loop, held = asyncio.get_running_loop(), share.given()
                 writing = asyncio.run_coroutine_threadsafe(self._write(signal, taken, held), loop)
                 del taken
+            else:
+                del body  # the room has what is being written, and not that it came again
         finally:
             share.free()
         done = asyncio.wrap_future(writing)
