@@ -269,6 +269,7 @@ def test_the_bus_of_a_run_is_its_own_and_is_deleted_with_it(
         demo_bus.delete(tmp_path / "0")
 
 
+@thorough
 def test_a_bus_that_is_not_there_is_said_before_anything_is_started_or_deleted(tmp_path: Path) -> None:
     left = tmp_path / "build" / "demo" / ".nektar-demo"
     left.parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ import pytest
 
 from devnet.anvil import find_anvil
 from devnet.chain import DevnetError
+from tests.seeds import thorough
 
 pytestmark = pytest.mark.real
 SCENE = Path(__file__).with_name("full_disk.py")
@@ -41,6 +42,7 @@ def endings(directory: Path) -> dict[str, tuple[int, str]]:
     return {name: (code, said) for name, (code, said) in json.loads(done.stdout).items()}
 
 
+@thorough
 def test_a_full_disk_ends_each_role_with_one_line_and_loses_nothing(tmp_path: Path) -> None:
     ended = endings(tmp_path)
     assert not any("Traceback" in said for _, said in ended.values())

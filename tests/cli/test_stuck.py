@@ -22,6 +22,7 @@ from cli.up import STOP_SECONDS
 from devnet.anvil import free_port
 from nektar.role import ends_with_parent
 from nektar.store.serve import RUNNING
+from tests.seeds import thorough
 
 # One function of one row, which takes minutes: the engine looks at nothing else meanwhile.
 ENDLESS = "SELECT length(arrayLevenshteinDistance(range(900000), range(900000))::String)"
@@ -180,6 +181,7 @@ def test_an_engine_that_has_failed_ends_the_role_with_the_next_query(tmp_path: P
         assert "the engine has failed (The server is shutting down due to a fatal error" in role.log
 
 
+@thorough
 def test_a_role_that_gave_up_is_started_again_and_answers(tmp_path: Path) -> None:
     with up(tmp_path, ["store", "watchers"]) as running:
         before = running.store

@@ -32,7 +32,7 @@ from nektar.store.port import Store
 from tests.indexer.dying import Dying, Killed
 from tests.indexer.test_bulk import expected, plan, rows, stored
 from tests.indexer.world import CHAIN_ID
-from tests.seeds import seeds
+from tests.seeds import seeds, thorough
 
 pytestmark = pytest.mark.real
 
@@ -339,7 +339,14 @@ def test_a_name_is_of_one_set_of_contracts_and_events(store: Store, stage: Stage
     assert (said(store, of.name), coverage(store, of)) == before
 
 
-@pytest.mark.parametrize(("first", "lie"), [(0, "altered data"), (1, "invented log"), (2, "wrong hash")])
+@pytest.mark.parametrize(
+    ("first", "lie"),
+    [
+        (0, "altered data"),
+        pytest.param(1, "invented log", marks=thorough),
+        pytest.param(2, "wrong hash", marks=thorough),
+    ],
+)
 def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
     store: Store, stage: Stage, true: dict[Any, Any], first: int, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +373,7 @@ def test_an_audit_that_is_killed_before_any_of_its_writes_is_gone_on_with(
     raise AssertionError("it never got to its end")
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("is_killed", [pytest.param(False, marks=thorough), True])
 def test_each_report_of_the_same_blocks_is_held_to_account_anew(
     store: Store, stage: Stage, true: dict[Any, Any], is_killed: bool
 ) -> None:

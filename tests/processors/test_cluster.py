@@ -22,6 +22,7 @@ from nektar.log import ROWS
 from processors.replay import Replayed, replay
 from tests.nektar.logs import NETWORK, Gossip, Plain, random_log
 from tests.processors.logs_on_bus import write
+from tests.seeds import thorough
 
 pytestmark = pytest.mark.real
 
@@ -111,6 +112,7 @@ def wait_for(claim: Any, processes: Processes) -> None:
         time.sleep(0.1)
 
 
+@thorough
 def test_partitions_move_and_nothing_is_lost_or_doubled_though_processes_and_a_broker_are_killed(
     three: Cluster, tmp_path: Path
 ) -> None:

@@ -138,8 +138,9 @@ class Slow:
 
 
 def test_the_store_says_that_it_moves_with_each_record(
-    bus: SqliteBus, store: Store, counted: Counted
+    bus: SqliteBus, store: Store, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("processors.sink.LOOK_EVERY", 60.0)
     moved: list[str] = []
     block = encode(New((BLOCK,), {}))
     with bus.writer("w", 0) as writer:
