@@ -17,6 +17,7 @@ import yaml
 from devnet.anvil import free_port
 from nektar.role import ends_with_parent
 from nektar.store.serve import RUNNING
+from tests.seeds import thorough
 
 MOST_MB = 800
 MEMORY, ANSWER = "Code: 241. DB::Exception: ", "Code: 396. DB::Exception: "
@@ -42,6 +43,7 @@ def ask(address: str, sql: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@thorough
 def test_greedy_queries_at_once_are_refused_and_the_process_stays_small(tmp_path: Path) -> None:
     address, path = f"127.0.0.1:{free_port()}", tmp_path / "nektar.yaml"
     network = {"name": "one", "chain_id": 1, "rpc": ["a"], "contracts": {}}

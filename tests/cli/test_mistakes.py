@@ -23,6 +23,7 @@ from nektar.bus.port import Message, partition_of
 from nektar.config import load
 from nektar.log import NETWORK, key
 from nektar.role import ROLES
+from tests.seeds import thorough
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
@@ -113,6 +114,7 @@ def test_no_contract_at_an_address(tmp_path: Path, chain: Chain) -> None:
 
 
 @pytest.mark.real
+@thorough
 def test_a_collectors_port_that_is_free_taken_or_its_own(tmp_path: Path, chain: Chain) -> None:
     path = write(tmp_path, chain.url, contracts={}, telemetry={"audience": "us"})
     listen = load(path).listen
@@ -162,6 +164,7 @@ def test_a_place_that_can_not_be(tmp_path: Path, change: dict[str, object], says
     refused(nektar("up", "store", "--config", write(tmp_path, **change)), says)
 
 
+@thorough
 def test_brokers_that_do_not_answer(tmp_path: Path) -> None:
     done = nektar("up", "store", "--config", write(tmp_path, bus=f"kafka://me:{SECRET}@127.0.0.1:1"))
     refused(done, "kafka 127.0.0.1:1: no broker answers; see that one runs")

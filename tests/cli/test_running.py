@@ -23,6 +23,7 @@ import yaml
 from devnet.anvil import find_anvil, free_port
 from devnet.chain import DevnetError
 from nektar.role import ROLES, ends_with_parent
+from tests.seeds import thorough
 
 CHAIN_ID = 31337
 SECRET = "api-key-that-nobody-may-see"
@@ -118,6 +119,7 @@ def up(*arguments: object) -> Iterator[Running]:
         running.end()
 
 
+@thorough
 def test_a_second_up_on_one_data_dir_says_so_and_leaves_the_first_alone(tmp_path: Path) -> None:
     """Also: SQL mistakes while the store role runs, whose own line is as clear as without it."""
     path = write(tmp_path, rpc_port=1)

@@ -158,6 +158,7 @@ def test_a_role_that_is_told_to_stop_waits_for_no_query_that_does_not_end(tmp_pa
         assert role.log.count(SHOWN) == RUNNING
 
 
+@thorough
 def test_a_role_that_is_told_to_stop_ends_queries_that_can_be_ended(tmp_path: Path) -> None:
     endless = "SELECT sum(cityHash64(number)) FROM numbers(1000000000000)"
     with up(tmp_path, ["store"]) as role, role.asked(endless):

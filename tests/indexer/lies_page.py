@@ -20,7 +20,7 @@ Found = Mapping[tuple[str, str], str]  # (lie, column) → what happened
 
 def tried(lies: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The cells of a table that are tried now: all that are to be written."""
-    of = 1 if WRITES else seeds(min(3, len(columns)), 1)
+    of = 1 if WRITES else seeds(min(6, len(columns)), 1)
     for i, lie in enumerate(lies):
         yield from ((lie, column) for j, column in enumerate(columns) if (i + j) % of == 0)
 

@@ -35,7 +35,7 @@ from tests import otlp
 from tests.indexer.test_collector import Client, told
 from tests.indexer.test_heard import HOME, MANAGER, attributes
 from tests.nektar.bus.reading import until
-from tests.seeds import seeds
+from tests.seeds import seeds, thorough
 
 REQUESTS, KILLS, PATIENCE = 90, 3, 60.0
 
@@ -163,6 +163,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(tmp_path
     )  # what was under way may stand there twice, which is nothing
 
 
+@thorough
 def test_the_python_sdk_over_grpc_outlives_kill_9(tmp_path: Path) -> None:
     address = free_address()
     path = write(tmp_path, otlp="127.0.0.1:0", otlp_grpc=address)

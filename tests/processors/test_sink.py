@@ -35,6 +35,7 @@ from processors.outputs import cloud_event
 from processors.sink import Sink
 from tests.nektar.store.things import PLAIN_EVENT, Things
 from tests.processors.sunk import RowsFirst
+from tests.seeds import thorough
 
 KNOWN = abi_tables([Things()])
 BLOCK = Block(1, Hash32(b"\x01" * 32), Hash32(bytes(32)), 1_700_000_000, Level.PROVED, "p", "single:p")
@@ -294,6 +295,7 @@ def test_very_many_findings_before_a_progress_hold_up_neither_a_stop_nor_a_commi
 
 
 @pytest.mark.parametrize("after", range(1, 8))
+@thorough
 def test_whoever_is_killed_while_it_reads_again_lacks_nothing_later(
     bus: Bus, tmp_path: Path, after: int
 ) -> None:

@@ -47,6 +47,7 @@ from tests.nektar.store.things import CALL, PLAIN_EVENT, Things
 from tests.processors.logs_on_bus import open_bus, write
 from tests.processors.sunk import AWAY, BROKEN, Life, RowsFirst, drain, happened, ipc, tables, write_lives
 from tests.processors.test_sink import committed, duties, finding, progress, put
+from tests.seeds import seeds
 
 KNOWN = abi_tables([Things()])
 # Those of rows that travel by themselves.
@@ -492,7 +493,7 @@ class Moody:
             raise StoreDown("after")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(seeds(3, 6)))
 def test_after_any_lives_each_record_is_in_the_store_or_one_letter(
     bus: Bus, store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from nektar.bus import kafka as kafka_bus
 from nektar.bus.kafka import KafkaBus
 from nektar.bus.port import Broken, BusError
 from tests.nektar.bus.reading import S, T, everything, said, settle, take, texts, until
+from tests.seeds import thorough
 
 pytestmark = pytest.mark.real
 
@@ -112,6 +113,7 @@ def test_a_bus_that_is_closed_while_it_is_asked_of_a_broker_that_hangs_does_not_
         cluster.wait()
 
 
+@thorough
 def test_a_broker_that_stays_away_gets_one_clear_line(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from nektar.store.service import say_objectives
 from tests.nektar.store.things import Things
 from tests.otlp import some
 from tests.programs import MODULE, build, go
+from tests.seeds import thorough
 
 NOW = 1_790_000_000 * 10**9  # of spans and log records, ns since 1970
 ROWS = 50  # in each table of the schema
@@ -66,6 +67,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield endpoint.address
 
 
+@thorough
 def test_clickhouse_go_and_the_statements_of_grafanas_plugin(reader: Path, address: str) -> None:
     ran = go(str(reader), "-test.v", "-test.timeout", "300s", NEKTAR_SQL=address)
     assert ran.returncode == 0, ran.stdout + ran.stderr
