@@ -66,7 +66,7 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 READ_SECONDS = 10.0
 TURN_SECONDS = 5.0
 COMMIT_SECONDS = 8.0
-# Requests that are remembered so.
+# Requests that are remembered as given up, for whoever sends them again.
 GIVEN_UP = 4_096
 # Seconds after which an Operator is to come again whose key can't be told: it takes a while.
 KNOWN_AFTER = 5.0

@@ -119,11 +119,13 @@ class Share:
         due = time.monotonic() - self._said_at > QUIET_SECONDS
         if not self._messages and not due:
             return
-        offset = self._group_next() if due else self._committed
+        next_ = self._group_next() if due else self._committed
+        offsets = {NETWORK: next_} if next_ > self._committed else {}
         said = [*self._messages, *(message for each in self._followings.values() for message in each.moved())]
         size = self._bytes
-        # None of what has stopped: it may have folded the record that it could not put out.
-        for each in (each for log, each in self._followings.items() if log not in self._stopped):
+        for log, each in self._followings.items():
+            if log in self._stopped:  # it may have folded the record that it could not put out
+                continue
             checkpoint = each.checkpoint()
             more = sum(len(message.value) for message in checkpoint)
             if more and size + more > TRANSACTION_BYTES:
@@ -131,14 +133,13 @@ class Share:
                 said, size = [], 0
             said += checkpoint
             size += more
-        if said or offset > self._committed:
-            moved = {NETWORK: offset} if offset > self._committed else {}
-            self._writer.transaction(said, moved, GROUP)
+        if said or offsets:
+            self._writer.transaction(said, offsets, GROUP)
         self._messages, self._bytes = [], 0
         for each in self._followings.values():
             each.committed()
         if due:
-            self._committed, self._said_at = offset, time.monotonic()
+            self._committed, self._said_at = next_, time.monotonic()
 
     def close(self) -> None:
         self._writer.close()

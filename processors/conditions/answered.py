@@ -53,35 +53,25 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def pack(known: Answered) -> bytes:
-    return msgspec.msgpack.encode(
-        _Packed(
-            known.at,
-            zlib.compress(known.task, 1),
-            known.held,
-            known.responded,
-            known.digest,
-            None if known.out is None else _bitmap(known.out),
-            _bitmap(known.attested),
-            known.cancelled,
-            _bitmap(known.linked),
-        )
-    )
+    said = msgspec.structs.asdict(known) | {
+        "task": zlib.compress(known.task, 1),
+        "out": None if known.out is None else _bitmap(known.out),
+        "attested": _bitmap(known.attested),
+        "linked": _bitmap(known.linked),
+    }
+    return msgspec.msgpack.encode(_Packed(**said))
 
 
 def unpack(packed: bytes) -> Answered:
     """What was packed."""
     of = _decoder.decode(packed)
-    return Answered(
-        of.at,
-        zlib.decompress(of.task),
-        of.held,
-        of.responded,
-        of.digest,
-        None if of.out is None else _places(of.out),
-        _places(of.attested),
-        of.cancelled,
-        _places(of.linked),
-    )
+    said = msgspec.structs.asdict(of) | {
+        "task": zlib.decompress(of.task),
+        "out": None if of.out is None else _places(of.out),
+        "attested": _places(of.attested),
+        "linked": _places(of.linked),
+    }
+    return Answered(**said)
 
 
 def _bitmap(places: int) -> bytes:
