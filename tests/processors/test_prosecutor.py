@@ -621,35 +621,27 @@ def test_where_the_contract_did_not_run_a_proof_it_is_not_accepted_and_is_tried_
     assert run["block_number"] > finding.block_number
 
 
-@pytest.mark.parametrize("said", [None, "0x", "0x" + "00" * 32, {"accepted": True}], ids=str)
-def test_a_provider_that_answers_anything_but_the_request_says_nothing_and_the_next_is_asked(
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(None, "0x", "0x" + "00" * 32, {"accepted": True}),
+        Refused("p0", "eth_call", 3, "execution reverted"),  # which is its word alone: nobody can show it
+    ],
+    ids=str,
+)
+def test_a_provider_that_refuses_or_answers_anything_but_the_request_says_nothing_and_the_next_is_asked(
     site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch, said: Any
 ) -> None:
     ask = Asked.call
 
     async def answered(self: Asked, method: str, *params: Any) -> Any:
-        return said if (self.name, method) == ("p0", "eth_call") else await ask(self, method, *params)
+        if (self.name, method) != ("p0", "eth_call"):
+            return await ask(self, method, *params)
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     monkeypatch.setattr(Asked, "call", answered)
-    say(bus, findings[0])
-    with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
-        until(lambda: bool(rows(bus, "dry_runs")))
-    (run,) = rows(bus, "dry_runs")
-    assert (run["accepted"], run["provider"], run["block_hash"]) == (True, "p1", findings[0].block_hash)
-
-
-def test_a_refusal_of_one_provider_counts_for_nothing_where_another_accepts(
-    site: Site, bus: Bus, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody can show that a contract refuses: here it does so in one provider's word alone."""
-    ask = Asked.call
-
-    async def denied(self: Asked, method: str, *params: Any) -> Any:
-        if (self.name, method) == ("p0", "eth_call"):
-            raise Refused(self.name, method, 3, "execution reverted")
-        return await ask(self, method, *params)
-
-    monkeypatch.setattr(Asked, "call", denied)
     say(bus, findings[0])
     with prosecuting(bus, config(site, site.chain.url, site.chain.url)) as until:
         until(lambda: bool(rows(bus, "dry_runs")))

@@ -247,9 +247,10 @@ def test_where_something_is_lost_that_came_before_its_task_nobody_is_blamed(
         for key, row in expected.items():
             if (lost := rows[key]) != row:
                 assert isinstance(lost, DiagnosisRow)
+                assert isinstance(row, DiagnosisRow)
                 assert lost.cause in ("unexplained", "wrong_result"), (seed, row, lost)
                 assert (lost.cause == "wrong_result") == (lost.blame != "nobody")
-                differ += lost.cause != row.cause  # type: ignore[union-attr]
+                differ += lost.cause != row.cause
     assert differ > 5
 
 
@@ -350,7 +351,9 @@ REFUSED = signed(At(15, 0, -1), TASK.hash, ME, MINE, (5, 2))  # in a call
 
 def diagnosed(told: Sequence[Told | Signed], response: Event | None = RESPONDED) -> DiagnosisRow:
     """What stands of my missed duty, once all that is told has come."""
-    return after_all(told, response)["diagnoses", TASK.hash, ME]  # type: ignore[return-value]
+    row = after_all(told, response)["diagnoses", TASK.hash, ME]
+    assert isinstance(row, DiagnosisRow)
+    return row
 
 
 def after_all(told: Sequence[Told | Signed], response: Event | None = RESPONDED, blocks: int = 30) -> Rows:
